@@ -1,0 +1,2 @@
+//! aquatint
+fn main() {}
