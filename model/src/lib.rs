@@ -1,1 +1,5 @@
 //! aquatint
+
+mod error;
+
+pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,140 @@
+//! What can go wrong, in three kinds that a caller tells apart.
+//!
+//! | kind | meaning | whose move it is |
+//! |---|---|---|
+//! | [`Error::Request`] | asked for something that cannot be done | change the request: a name, a size, a number of steps |
+//! | [`Error::Model`] | the model cannot be loaded | repair the folder or choose another |
+//! | the rest | it failed while running | free the disk, pick another precision |
+//!
+//! Every message is one sentence that says what was found, what was expected and what to do.
+//! Mistakes of the programmer (shapes that do not fit) panic instead; they are not part of this type.
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+/// Shorthand for results of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a picture was not made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The request cannot be met: an unknown sampler, zero steps, a size that is no multiple of 8.
+    #[error("{0}")]
+    Request(String),
+
+    /// The model cannot be loaded: a part is missing, a tensor has another shape, a setting is not supported.
+    #[error("{0}")]
+    Model(String),
+
+    /// A file or folder that the model needs cannot be read.
+    #[error("cannot read `{}`: {source}", path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+
+    /// A result cannot be written.
+    #[error("cannot write `{}`: {source}", path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+
+    /// A stage produced NaN or an infinity. No picture is better than a black one.
+    #[error(
+        "{stage} produced NaN or an infinite value; try `--precision f32`, or check the model with `aquatint inspect`"
+    )]
+    NotFinite {
+        /// The stage, as a reader of the pipeline would name it: "the UNet at step 3", "the VAE decoder".
+        stage: String,
+    },
+
+    /// Any other failure while running.
+    #[error("{0}")]
+    Run(String),
+}
+
+/// The three kinds of [`Error`], for callers that map them to exit codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Asked for something that cannot be done.
+    Request,
+    /// The model cannot be loaded.
+    Model,
+    /// Failed while running.
+    Run,
+}
+
+impl Error {
+    /// An [`Error::Request`] from anything that can be printed.
+    pub fn request(message: impl Display) -> Self {
+        Self::Request(message.to_string())
+    }
+
+    /// An [`Error::Model`] from anything that can be printed.
+    pub fn model(message: impl Display) -> Self {
+        Self::Model(message.to_string())
+    }
+
+    /// An [`Error::Run`] from anything that can be printed.
+    pub fn run(message: impl Display) -> Self {
+        Self::Run(message.to_string())
+    }
+
+    /// An [`Error::Model`] about one file: "`path`: message".
+    pub fn in_file(path: impl AsRef<Path>, message: impl Display) -> Self {
+        Self::Model(format!("`{}`: {message}", path.as_ref().display()))
+    }
+
+    /// An [`Error::Read`]; made to be used as `.map_err(Error::reading(path))`.
+    pub fn reading(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref().to_owned();
+        move |source| Self::Read { path, source }
+    }
+
+    /// An [`Error::Write`]; made to be used as `.map_err(Error::writing(path))`.
+    pub fn writing(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref().to_owned();
+        move |source| Self::Write { path, source }
+    }
+
+    /// An [`Error::NotFinite`] that names the stage.
+    pub fn not_finite(stage: impl Display) -> Self {
+        Self::NotFinite { stage: stage.to_string() }
+    }
+
+    /// Which of the three kinds this is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Request(_) => ErrorKind::Request,
+            Self::Model(_) | Self::Read { .. } => ErrorKind::Model,
+            Self::Write { .. } | Self::NotFinite { .. } | Self::Run(_) => ErrorKind::Run,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_file_is_a_matter_of_the_model_and_names_the_path() {
+        let error = std::fs::read("/no/such/file")
+            .map_err(Error::reading("/no/such/file"))
+            .expect_err("it is missing");
+        assert_eq!(error.kind(), ErrorKind::Model);
+        assert!(error.to_string().starts_with("cannot read `/no/such/file`: "), "{error}");
+    }
+
+    #[test]
+    fn a_stage_with_nan_is_named() {
+        let error = Error::not_finite("the UNet at step 3");
+        assert_eq!(error.kind(), ErrorKind::Run);
+        assert!(error.to_string().starts_with("the UNet at step 3 produced NaN"), "{error}");
+    }
+}
