@@ -1,1 +1,12 @@
-//! aquatint
+//! The arithmetic of Stable Diffusion on a CPU.
+
+pub mod activation;
+pub mod elementwise;
+pub mod group_norm;
+pub mod isa;
+pub mod layer_norm;
+pub mod simd;
+pub mod softmax;
+pub mod upsample;
+
+pub use isa::{Isa, IsaError};

@@ -1,0 +1,106 @@
+//! AVX2 with fused multiply-add: eight lanes, sixteen registers.
+
+use std::arch::x86_64::*;
+
+use super::{Op, Simd};
+
+/// Proof that the CPU has AVX2 and FMA. The private field keeps [`detect`](Self::detect) the only way to get one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Avx2(());
+
+impl Avx2 {
+    /// A proof, if this CPU has the instructions and the operating system saves the registers.
+    pub fn detect() -> Option<Self> {
+        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
+    }
+
+    /// Runs `op` in a function that is compiled for AVX2 and FMA.
+    #[inline]
+    pub(crate) fn run<O: Op>(self, op: O) -> O::Output {
+        #[target_feature(enable = "avx2,fma")]
+        fn compiled_for_avx2<O: Op>(isa: Avx2, op: O) -> O::Output {
+            op.eval(isa)
+        }
+        // SAFETY: `self` exists only if `detect` found both features.
+        unsafe { compiled_for_avx2(self, op) }
+    }
+}
+
+/// One intrinsic that needs AVX2 or FMA and nothing else.
+macro_rules! avx2 {
+    ($call:expr) => {{
+        // SAFETY: the caller holds an `Avx2`, which exists only if `detect` found both features; an intrinsic that
+        // takes a pointer is given one to a `[f32; 8]` that is borrowed for the call.
+        #[allow(clippy::multiple_unsafe_ops_per_block, reason = "an intrinsic and the pointer it reads are one idea")]
+        unsafe {
+            $call
+        }
+    }};
+}
+
+impl Simd for Avx2 {
+    type V = __m256;
+    const LANES: usize = 8;
+    const REGISTERS: usize = 16;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m256 {
+        avx2!(_mm256_set1_ps(x))
+    }
+    #[inline(always)]
+    fn load(self, x: &[f32]) -> __m256 {
+        let x: &[f32; 8] = x.first_chunk().expect("a vector's worth of numbers");
+        avx2!(_mm256_loadu_ps(x.as_ptr()))
+    }
+    #[inline(always)]
+    fn store(self, v: __m256, out: &mut [f32]) {
+        let out: &mut [f32; 8] = out.first_chunk_mut().expect("room for a vector");
+        avx2!(_mm256_storeu_ps(out.as_mut_ptr(), v))
+    }
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        avx2!(_mm256_add_ps(a, b))
+    }
+    #[inline(always)]
+    fn sub(self, a: __m256, b: __m256) -> __m256 {
+        avx2!(_mm256_sub_ps(a, b))
+    }
+    #[inline(always)]
+    fn mul(self, a: __m256, b: __m256) -> __m256 {
+        avx2!(_mm256_mul_ps(a, b))
+    }
+    #[inline(always)]
+    fn div(self, a: __m256, b: __m256) -> __m256 {
+        avx2!(_mm256_div_ps(a, b))
+    }
+    #[inline(always)]
+    fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        avx2!(_mm256_fmadd_ps(a, b, c))
+    }
+    #[inline(always)]
+    fn min(self, a: __m256, b: __m256) -> __m256 {
+        avx2!(_mm256_min_ps(a, b))
+    }
+    #[inline(always)]
+    fn max(self, a: __m256, b: __m256) -> __m256 {
+        avx2!(_mm256_max_ps(a, b))
+    }
+    #[inline(always)]
+    fn abs(self, a: __m256) -> __m256 {
+        let sign = self.splat(-0.0);
+        avx2!(_mm256_andnot_ps(sign, a))
+    }
+    #[inline(always)]
+    fn select_less(self, a: __m256, b: __m256, x: __m256, y: __m256) -> __m256 {
+        let less = avx2!(_mm256_cmp_ps::<_CMP_LT_OQ>(a, b));
+        avx2!(_mm256_blendv_ps(y, x, less))
+    }
+    #[inline(always)]
+    fn ldexp(self, x: __m256, n: __m256) -> __m256 {
+        // 2ⁿ has n + 127 in the eight exponent bits of an f32 and nothing else.
+        let n = avx2!(_mm256_cvtps_epi32(n));
+        let exponent = avx2!(_mm256_add_epi32(n, _mm256_set1_epi32(127)));
+        let power = avx2!(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent)));
+        self.mul(x, power)
+    }
+}

@@ -1,0 +1,101 @@
+//! AVX-512: sixteen lanes, thirty-two registers. Of its many parts only the foundation (F) is used.
+
+use std::arch::x86_64::*;
+
+use super::{Op, Simd};
+
+/// Proof that the CPU has AVX-512F. The private field keeps [`detect`](Self::detect) the only way to get one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Avx512(());
+
+impl Avx512 {
+    /// A proof, if this CPU has the instructions and the operating system saves the registers.
+    pub fn detect() -> Option<Self> {
+        is_x86_feature_detected!("avx512f").then_some(Self(()))
+    }
+
+    /// Runs `op` in a function that is compiled for AVX-512F.
+    #[inline]
+    pub(crate) fn run<O: Op>(self, op: O) -> O::Output {
+        #[target_feature(enable = "avx512f")]
+        fn compiled_for_avx512<O: Op>(isa: Avx512, op: O) -> O::Output {
+            op.eval(isa)
+        }
+        // SAFETY: `self` exists only if `detect` found the feature.
+        unsafe { compiled_for_avx512(self, op) }
+    }
+}
+
+/// One intrinsic that needs AVX-512F and nothing else.
+macro_rules! avx512 {
+    ($call:expr) => {{
+        // SAFETY: the caller holds an `Avx512`, which exists only if `detect` found the feature; an intrinsic that
+        // takes a pointer is given one to a `[f32; 16]` that is borrowed for the call.
+        #[allow(clippy::multiple_unsafe_ops_per_block, reason = "an intrinsic and the pointer it reads are one idea")]
+        unsafe {
+            $call
+        }
+    }};
+}
+
+impl Simd for Avx512 {
+    type V = __m512;
+    const LANES: usize = 16;
+    const REGISTERS: usize = 32;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m512 {
+        avx512!(_mm512_set1_ps(x))
+    }
+    #[inline(always)]
+    fn load(self, x: &[f32]) -> __m512 {
+        let x: &[f32; 16] = x.first_chunk().expect("a vector's worth of numbers");
+        avx512!(_mm512_loadu_ps(x.as_ptr()))
+    }
+    #[inline(always)]
+    fn store(self, v: __m512, out: &mut [f32]) {
+        let out: &mut [f32; 16] = out.first_chunk_mut().expect("room for a vector");
+        avx512!(_mm512_storeu_ps(out.as_mut_ptr(), v))
+    }
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        avx512!(_mm512_add_ps(a, b))
+    }
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        avx512!(_mm512_sub_ps(a, b))
+    }
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        avx512!(_mm512_mul_ps(a, b))
+    }
+    #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        avx512!(_mm512_div_ps(a, b))
+    }
+    #[inline(always)]
+    fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        avx512!(_mm512_fmadd_ps(a, b, c))
+    }
+    #[inline(always)]
+    fn min(self, a: __m512, b: __m512) -> __m512 {
+        avx512!(_mm512_min_ps(a, b))
+    }
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        avx512!(_mm512_max_ps(a, b))
+    }
+    #[inline(always)]
+    fn abs(self, a: __m512) -> __m512 {
+        avx512!(_mm512_abs_ps(a))
+    }
+    #[inline(always)]
+    fn select_less(self, a: __m512, b: __m512, x: __m512, y: __m512) -> __m512 {
+        let less = avx512!(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b));
+        avx512!(_mm512_mask_blend_ps(less, y, x))
+    }
+    #[inline(always)]
+    fn ldexp(self, x: __m512, n: __m512) -> __m512 {
+        avx512!(_mm512_scalef_ps(x, n))
+    }
+}

@@ -1,0 +1,91 @@
+//! Functions of a real number on vectors, each with its error bound against `f64`.
+
+use super::Simd;
+
+/// ln 2 in two parts: the first has so few bits that n·`LN2_HIGH` is exact for every exponent n of an `f32`.
+const LN2_HIGH: f32 = 0.693_359_4; // 355/512
+const LN2_LOW: f32 = -2.121_944_4e-4; // ln 2 − 355/512
+
+/// Adding and subtracting 1.5·2²³ leaves no bit for a fraction: the sum rounds to the nearest integer, ties to even.
+const ROUNDER: f32 = 12_582_912.0;
+
+/// Below this, eˣ would be smaller than the smallest normal number; it becomes 0.
+const EXP_LOWEST: f32 = -87.336_54;
+/// Above this, the exponent would not fit; eˣ stays at 2.4e38.
+const EXP_HIGHEST: f32 = 88.376_26;
+
+/// The nearest integer, ties to even, for |x| < 2²².
+#[inline(always)]
+pub fn round<S: Simd>(s: S, x: S::V) -> S::V {
+    let rounder = s.splat(ROUNDER);
+    s.sub(s.add(x, rounder), rounder)
+}
+
+/// eˣ = 2ⁿ·eʳ with n = round(x / ln 2) and |r| ≤ ln 2 / 2, where eʳ is its Taylor polynomial of degree 7
+/// (the first term left out is below r⁸/8! = 5.2e-9).
+///
+/// Relative error at most 1.5e-7 (an ulp and a quarter). 0 below −87.3; saturates at 2.4e38 above 88.3; NaN stays NaN.
+#[inline(always)]
+pub fn exp<S: Simd>(s: S, x: S::V) -> S::V {
+    let lowest = s.splat(EXP_LOWEST);
+    // In `min` and `max` the second operand wins over NaN.
+    let bounded = s.max(lowest, s.min(s.splat(EXP_HIGHEST), x));
+    let n = round(s, s.mul(bounded, s.splat(std::f32::consts::LOG2_E)));
+    let r = s.mul_add(n, s.splat(-LN2_HIGH), bounded);
+    let r = s.mul_add(n, s.splat(-LN2_LOW), r);
+    // 1 + r·(1 + r/2·(1 + r/3·(…))) with the factorials multiplied out.
+    let mut p = s.splat(1.0 / 5040.0);
+    for coefficient in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+        p = s.mul_add(p, r, s.splat(coefficient));
+    }
+    s.select_less(x, lowest, s.zero(), s.ldexp(p, n))
+}
+
+/// The logistic function σ(x) = 1 / (1 + e⁻ˣ). Relative error at most 3e-7 where the result is a normal number.
+#[inline(always)]
+pub fn sigmoid<S: Simd>(s: S, x: S::V) -> S::V {
+    let one = s.splat(1.0);
+    s.div(one, s.add(one, exp(s, s.sub(s.zero(), x))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Isa, simd::Op};
+
+    struct Exp<'a>(&'a mut [f32]);
+    impl Op for Exp<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn eval<S: Simd>(self, s: S) {
+            s.map_in_place(self.0, |x| exp(s, x));
+        }
+    }
+
+    #[test]
+    fn exp_is_within_its_bound_on_the_whole_range() {
+        let xs: Vec<f32> = (-87_000..88_000).map(|i| i as f32 * 1e-3 + 1e-4).collect();
+        for isa in Isa::available() {
+            let mut ys = xs.clone();
+            isa.run(Exp(&mut ys));
+            for (&x, &y) in xs.iter().zip(&ys) {
+                let expected = f64::from(x).exp();
+                let error = (f64::from(y) - expected).abs() / expected;
+                assert!(
+                    error < 1.5e-7,
+                    "{isa}: exp({x}) = {y}, expected {expected}, relative error {error:e}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn exp_at_the_edges() {
+        for isa in Isa::available() {
+            let mut ys = [f32::NEG_INFINITY, -200.0, -87.4, 0.0, 1000.0, f32::INFINITY, f32::NAN];
+            isa.run(Exp(&mut ys));
+            assert_eq!(ys[..4], [0.0, 0.0, 0.0, 1.0], "{isa}");
+            assert!(ys[4] > 2e38 && ys[5] > 2e38 && ys[6].is_nan(), "{isa}: {ys:?}");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Vector arithmetic, written once and compiled for each instruction set.
+//!
+//! A kernel's inner loop is an [`Op`]: a struct that holds its operands, and `eval`, generic over a [`Simd`] back-end.
+//! [`Isa::run`](crate::Isa::run) picks the back-end. The back-ends are [`portable`], [`avx2`] and [`avx512`]; each is a
+//! thin shell of one instruction per method.
+//!
+//! Everything that an [`Op`] calls must be `#[inline(always)]`: only code that is inlined into the back-end's
+//! entry point is compiled with its instructions.
+
+#[cfg(target_arch = "x86_64")]
+pub mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub mod avx512;
+pub mod math;
+pub mod portable;
+
+/// An inner loop that can be compiled for any instruction set.
+pub trait Op {
+    /// What it computes, if not written in place.
+    type Output;
+    /// The loop. Implementations must be marked `#[inline(always)]`.
+    fn eval<S: Simd>(self, s: S) -> Self::Output;
+}
+
+/// The operations of one instruction set on vectors of `f32`.
+///
+/// A value of an implementing type proves that the CPU has the instructions. Slices may be longer than a vector; if
+/// they are shorter, `load` and `store` panic.
+pub trait Simd: Copy + Send + Sync + 'static {
+    /// A vector of [`LANES`](Self::LANES) numbers.
+    type V: Copy;
+    /// Numbers in a vector.
+    const LANES: usize;
+    /// Vectors that the register file holds; it decides the shape of the GEMM tile.
+    const REGISTERS: usize;
+
+    /// `x` in each lane.
+    fn splat(self, x: f32) -> Self::V;
+    /// The first `LANES` numbers of `x`.
+    fn load(self, x: &[f32]) -> Self::V;
+    /// Writes the lanes to the start of `out`.
+    fn store(self, v: Self::V, out: &mut [f32]);
+    /// a + b
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// a − b
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// a·b
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// a / b
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// a·b + c, rounded once where the instruction set can.
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The smaller of each pair; `b` where one of them is NaN.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The larger of each pair; `b` where one of them is NaN.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// |a|
+    fn abs(self, a: Self::V) -> Self::V;
+    /// x where a < b, else y.
+    fn select_less(self, a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
+    /// x·2ⁿ for an integral n from −126 to 127.
+    fn ldexp(self, x: Self::V, n: Self::V) -> Self::V;
+
+    /// Zero in each lane.
+    #[inline(always)]
+    fn zero(self) -> Self::V {
+        self.splat(0.0)
+    }
+
+    /// The first numbers of `x`, `fill` in the lanes behind its end.
+    #[inline(always)]
+    fn load_or(self, x: &[f32], fill: f32) -> Self::V {
+        let mut lanes = [fill; MAX_LANES];
+        let n = x.len().min(Self::LANES);
+        lanes[..n].copy_from_slice(&x[..n]);
+        self.load(&lanes)
+    }
+
+    /// Writes as many lanes as `out` has room for.
+    #[inline(always)]
+    fn store_part(self, v: Self::V, out: &mut [f32]) {
+        let mut lanes = [0.0; MAX_LANES];
+        self.store(v, &mut lanes);
+        let n = out.len().min(Self::LANES);
+        out[..n].copy_from_slice(&lanes[..n]);
+    }
+
+    /// The sum of all lanes, halves first: lane i + lane i + LANES/2, and so on.
+    #[inline(always)]
+    fn sum(self, v: Self::V) -> f32 {
+        self.fold(v, |a, b| a + b)
+    }
+
+    /// The largest lane.
+    #[inline(always)]
+    fn largest(self, v: Self::V) -> f32 {
+        self.fold(v, f32::max)
+    }
+
+    /// All lanes joined by `f`, in halves.
+    #[inline(always)]
+    fn fold(self, v: Self::V, f: impl Fn(f32, f32) -> f32) -> f32 {
+        let mut lanes = [0.0; MAX_LANES];
+        self.store(v, &mut lanes);
+        let mut n = Self::LANES;
+        while n > 1 {
+            n /= 2;
+            for i in 0..n {
+                lanes[i] = f(lanes[i], lanes[i + n]);
+            }
+        }
+        lanes[0]
+    }
+
+    /// `x[i] = f(x[i])` for a whole slice, a vector at a time.
+    #[inline(always)]
+    fn map_in_place(self, x: &mut [f32], f: impl Fn(Self::V) -> Self::V) {
+        let mut chunks = x.chunks_exact_mut(Self::LANES);
+        for chunk in &mut chunks {
+            self.store(f(self.load(chunk)), chunk);
+        }
+        let tail = chunks.into_remainder();
+        if !tail.is_empty() {
+            self.store_part(f(self.load_or(tail, 0.0)), tail);
+        }
+    }
+
+    /// `out[i] = f(a[i], b[i])` for whole slices, a vector at a time.
+    ///
+    /// # Panics
+    /// If the three lengths differ.
+    #[inline(always)]
+    fn zip(self, out: &mut [f32], a: &[f32], b: &[f32], f: impl Fn(Self::V, Self::V) -> Self::V) {
+        assert!(out.len() == a.len() && out.len() == b.len(), "the slices have different lengths");
+        let whole = out.len() / Self::LANES * Self::LANES;
+        for i in (0..whole).step_by(Self::LANES) {
+            self.store(f(self.load(&a[i..]), self.load(&b[i..])), &mut out[i..]);
+        }
+        if whole < out.len() {
+            let v = f(self.load_or(&a[whole..], 0.0), self.load_or(&b[whole..], 0.0));
+            self.store_part(v, &mut out[whole..]);
+        }
+    }
+}
+
+/// The most lanes that any back-end has.
+pub const MAX_LANES: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Isa;
+
+    /// Each operation on the numbers of a case, collected into rows that must not depend on the back-end.
+    struct AllOps;
+
+    impl Op for AllOps {
+        type Output = Vec<Vec<f32>>;
+        #[inline(always)]
+        fn eval<S: Simd>(self, s: S) -> Self::Output {
+            let a: Vec<f32> = (0..16).map(|i| i as f32 - 7.5).collect();
+            let b: Vec<f32> = (0..16).map(|i| (i * 5 % 16) as f32 * 0.25 + 0.125).collect();
+            let mut rows = Vec::new();
+            let mut row = |f: &dyn Fn(S::V, S::V) -> S::V| {
+                let mut out = vec![0.0; 16];
+                s.zip(&mut out, &a, &b, f);
+                rows.push(out);
+            };
+            row(&|a, b| s.add(a, b));
+            row(&|a, b| s.sub(a, b));
+            row(&|a, b| s.mul(a, b));
+            row(&|a, b| s.div(a, b));
+            row(&|a, b| s.mul_add(a, b, s.splat(2.0)));
+            row(&|a, b| s.min(a, b));
+            row(&|a, b| s.max(a, b));
+            row(&|a, _| s.abs(a));
+            row(&|a, b| s.select_less(a, b, s.splat(1.0), s.zero()));
+            row(&|a, _| s.ldexp(a, s.splat(-3.0)));
+            rows
+        }
+    }
+
+    #[test]
+    fn every_back_end_gives_the_same_numbers() {
+        let expected = Isa::portable().run(AllOps);
+        let hand = [-7.375, -7.625, -0.9375, -60.0, 1.0625, -7.5, 0.125, 7.5, 1.0, -0.9375];
+        for (row, first) in expected.iter().zip(hand) {
+            assert_eq!(row[0], first);
+        }
+        for isa in Isa::available() {
+            assert_eq!(isa.run(AllOps), expected, "{isa}");
+        }
+    }
+
+    struct Reduce<'a>(&'a [f32]);
+
+    impl Op for Reduce<'_> {
+        type Output = (f32, f32, Vec<f32>);
+        #[inline(always)]
+        fn eval<S: Simd>(self, s: S) -> Self::Output {
+            let v = s.load_or(self.0, 0.0);
+            let mut out = vec![9.0; self.0.len().min(S::LANES)];
+            s.store_part(v, &mut out);
+            (s.sum(v), s.largest(v), out)
+        }
+    }
+
+    #[test]
+    fn parts_of_a_vector_load_store_and_reduce() {
+        for isa in Isa::available() {
+            for n in 1..=8 {
+                let x: Vec<f32> = (1..=n).map(|i| i as f32).collect();
+                let (sum, largest, out) = isa.run(Reduce(&x));
+                assert_eq!((sum, largest), ((n * (n + 1) / 2) as f32, n as f32), "{isa}, {n}");
+                assert_eq!(out, x, "{isa}");
+            }
+        }
+    }
+}
