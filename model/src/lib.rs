@@ -1,5 +1,7 @@
 //! aquatint
 
 mod error;
+mod rng;
 
 pub use error::{Error, ErrorKind, Result};
+pub use rng::Generator;

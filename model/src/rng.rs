@@ -1,0 +1,221 @@
+//! Normal random numbers, number for number those of `torch.randn(n, generator=torch.Generator().manual_seed(seed))`.
+//!
+//! ```text
+//! mt19937 (32 random bits a draw) → uniforms u1, u2 → Box–Muller: r = √(−2 ln u1), r·cos(2π u2), r·sin(2π u2)
+//! ```
+//!
+//! A picture is determined by its seed only if everybody draws the same noise from it. torch has two ways to draw on the
+//! CPU, and the length of the request chooses between them:
+//!
+//! - n ≥ 16: float uniforms of 24 bits, transformed in blocks of 16 (cosines in the first half, sines in the second);
+//! - n < 16: double uniforms of 53 bits, one pair at a time; the sine waits in the generator for the next such draw.
+//!
+//! Sources: Matsumoto and Nishimura, "Mersenne Twister" (1998), and the behaviour of torch's `CPUGeneratorImpl`. The last
+//! bits differ from torch's, whose vectorised logarithm and cosine differ between machines; they agree within 1e-6.
+
+use std::f64::consts::TAU;
+
+/// torch's CPU generator: the state of an mt19937 and the second half of the last normal pair.
+///
+/// ```
+/// # use aquatint_model::Generator;
+/// let noise = Generator::new(0).randn(16);
+/// assert!((noise[0] - -1.1258398).abs() < 1e-6);
+/// ```
+#[derive(Debug, Clone)]
+pub struct Generator {
+    bits: MersenneTwister,
+    waiting: Option<f64>,
+}
+
+impl Generator {
+    /// The generator that `manual_seed(seed)` makes: of the seed, torch's mt19937 takes the low 32 bits.
+    pub fn new(seed: u64) -> Self {
+        Self { bits: MersenneTwister::new(seed as u32), waiting: None }
+    }
+
+    /// `n` independent draws from N(0, 1).
+    pub fn randn(&mut self, n: usize) -> Vec<f32> {
+        if n < BLOCK {
+            return (0..n).map(|_| self.normal() as f32).collect();
+        }
+        let mut values: Vec<f32> = (0..n).map(|_| self.uniform_f32()).collect();
+        for block in values.chunks_exact_mut(BLOCK) {
+            box_muller(block);
+        }
+        if !n.is_multiple_of(BLOCK) {
+            // The tail is shorter than a block, so the last 16 values are drawn anew, over some that are done already.
+            let tail = &mut values[n - BLOCK..];
+            tail.fill_with(|| self.uniform_f32());
+            box_muller(tail);
+        }
+        values
+    }
+
+    /// One draw in double precision; every second one was computed together with the one before.
+    fn normal(&mut self) -> f64 {
+        if let Some(value) = self.waiting.take() {
+            return value;
+        }
+        let angle = TAU * self.uniform_f64();
+        let radius = (-2.0 * (-self.uniform_f64()).ln_1p()).sqrt();
+        self.waiting = Some(radius * angle.sin());
+        radius * angle.cos()
+    }
+
+    /// Uniform in [0, 1), a multiple of 2⁻²⁴.
+    fn uniform_f32(&mut self) -> f32 {
+        const BITS: u32 = f32::MANTISSA_DIGITS;
+        (self.bits.next() & ((1 << BITS) - 1)) as f32 / (1u32 << BITS) as f32
+    }
+
+    /// Uniform in [0, 1), a multiple of 2⁻⁵³, from two draws of which the first is the high half.
+    fn uniform_f64(&mut self) -> f64 {
+        const BITS: u32 = f64::MANTISSA_DIGITS;
+        let high = u64::from(self.bits.next());
+        let word = high << 32 | u64::from(self.bits.next());
+        (word & ((1 << BITS) - 1)) as f64 / (1u64 << BITS) as f64
+    }
+}
+
+/// torch transforms this many values at a time: two vectors of eight floats.
+const BLOCK: usize = 16;
+
+/// 16 uniforms → 16 normals, in place: d\[j\] and d\[j + 8\] become a cosine and a sine of one radius.
+///
+/// The intermediate values are rounded to f32 where torch's are; the functions themselves are rounded once, from f64.
+fn box_muller(block: &mut [f32]) {
+    let (first, second) = block.split_at_mut(BLOCK / 2);
+    for (a, b) in first.iter_mut().zip(second) {
+        let log = f64::from(1.0 - *a).ln() as f32; // 1 − u lies in (0, 1], where the logarithm is finite
+        let radius = (-2.0 * log).sqrt();
+        let angle = f64::from(TAU as f32 * *b);
+        *a = radius * angle.cos() as f32;
+        *b = radius * angle.sin() as f32;
+    }
+}
+
+/// mt19937: x\[k + 624\] = x\[k + 397\] ⊕ (upper bit of x\[k\] | lower 31 bits of x\[k + 1\])·A, then tempered.
+#[derive(Debug, Clone)]
+struct MersenneTwister {
+    state: [u32; Self::N],
+    index: usize,
+}
+
+impl MersenneTwister {
+    const N: usize = 624;
+    const M: usize = 397;
+    /// The last row of the twist matrix A; its other rows are a shift.
+    const A: u32 = 0x9908_b0df;
+
+    /// `init_genrand` of the authors' reference code.
+    fn new(seed: u32) -> Self {
+        let mut state = [seed; Self::N];
+        for i in 1..Self::N {
+            let previous = state[i - 1];
+            state[i] = (previous ^ (previous >> 30)).wrapping_mul(1_812_433_253).wrapping_add(i as u32);
+        }
+        Self { state, index: Self::N }
+    }
+
+    /// The next 32 bits.
+    fn next(&mut self) -> u32 {
+        if self.index == Self::N {
+            self.twist();
+        }
+        let mut y = self.state[self.index];
+        self.index += 1;
+        y ^= y >> 11;
+        y ^= (y << 7) & 0x9d2c_5680;
+        y ^= (y << 15) & 0xefc6_0000;
+        y ^ (y >> 18)
+    }
+
+    /// The next 624 words of the recurrence, over the old ones.
+    fn twist(&mut self) {
+        for k in 0..Self::N {
+            let y = (self.state[k] & 0x8000_0000) | (self.state[(k + 1) % Self::N] & 0x7fff_ffff);
+            let twisted = (y >> 1) ^ if y & 1 == 1 { Self::A } else { 0 };
+            self.state[k] = self.state[(k + Self::M) % Self::N] ^ twisted;
+        }
+        self.index = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Requests the given lengths in turn and compares with what torch 2.15 gave for them.
+    #[track_caller]
+    fn check(seed: u64, lengths: &[usize], expected: &[f32]) {
+        let mut generator = Generator::new(seed);
+        let found: Vec<f32> = lengths.iter().flat_map(|&n| generator.randn(n)).collect();
+        assert_eq!(found.len(), lengths.iter().sum::<usize>());
+        for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+            let close = (found - expected).abs() <= 1e-6;
+            assert!(
+                close,
+                "seed {seed}, lengths {lengths:?}, value {i}: found {found}, torch has {expected}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_twister_gives_the_numbers_of_the_reference_code() {
+        // The C++ standard demands this of std::mt19937: the 10,000th output of the default seed 5489.
+        let mut bits = MersenneTwister::new(5489);
+        let last = (0..10_000).map(|_| bits.next()).last();
+        assert_eq!(last, Some(4_123_659_995));
+    }
+
+    #[test]
+    fn one_block() {
+        #[rustfmt::skip]
+        let expected = [
+            -1.12583983, -1.1523602, -0.250578582, -0.433878809, 0.848710358, 0.692009151, -0.31601277, -2.11521935,
+            0.322274923, -1.26333475, 0.349983186, 0.30813393, 0.119841509, 1.2376579, 1.11677718, -0.247278154,
+        ];
+        check(0, &[16], &expected);
+    }
+
+    #[test]
+    fn a_tail_is_drawn_anew() {
+        #[rustfmt::skip]
+        let expected = [
+            1.92691529, 1.48728406, 0.900717199, -2.10552096, -0.758131146, 1.07831764, 0.800800562, 1.68062055,
+            0.355859905, -0.686622977, -0.493356347, 0.241487786, -0.23162432, 0.041759491, -0.251575291, 0.859858513,
+            -0.309726775, -0.395710498, 0.803409338, -0.621595383,
+        ];
+        check(42, &[20], &expected);
+    }
+
+    #[test]
+    fn only_the_low_half_of_the_seed_counts() {
+        let expected = [-0.820134521, 0.395631164, 0.898908496, -1.38840389];
+        check(7, &[16], &expected);
+        check((1 << 32) + 7, &[16], &expected);
+    }
+
+    #[test]
+    fn short_requests_come_in_pairs() {
+        check(0, &[5], &[1.54099607, -0.293428898, -2.17878938, 0.568431258, -1.08452237]);
+        check(3, &[1, 1, 2], &[0.803276062, 0.174833387, 0.0889780968, -0.613718033]);
+        check(3, &[0], &[]);
+    }
+
+    #[test]
+    fn the_waiting_value_outlives_a_long_request() {
+        #[rustfmt::skip]
+        let expected = [
+            0.661352158, 0.266924113, 0.0616772585,
+            -1.1660347, 1.17120075, 1.76742733, -0.095361881, 0.139371499, -1.57850111, -0.320620835, -0.29934606,
+            1.87934577, 0.335730523, 0.275333524, 1.71630263, -0.0561396666, 0.91070199, -1.39238584, 2.68908691,
+            -0.111019827,
+            0.621317327, -0.110313147, 0.291344494,
+            -1.21500671, 0.73116672, 1.17180479, -0.927391708, 0.545141518, 0.0662802607, -0.43704012, 0.762600601,
+            1.16327441, -0.00907458551, -0.842463374, 0.137412459, 0.938644707, -0.186001092, -0.644639313, 1.53924584,
+        ];
+        check(1, &[3, 17, 3, 16], &expected);
+    }
+}
