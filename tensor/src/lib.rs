@@ -29,7 +29,7 @@ mod view;
 mod view_mut;
 
 pub use concat::concat;
-pub use element::{DType, Element};
+pub use element::{DType, Element, bf16, f16};
 pub use tensor::Tensor;
 pub use view::View;
 pub use view_mut::ViewMut;

@@ -1,0 +1,86 @@
+//! The innermost loop: a tile of the product that lives in registers.
+//!
+//! For each depth k, a row of the panel (32 columns) is multiplied by one number from each of the tile's rows:
+//!
+//! ```text
+//! for k:  b = panel[k][0..32]
+//!         for i in 0..ROWS:  sum[i][0..32] += a[i][k] · b
+//! ```
+//!
+//! Each number of `b` is used once per row and each number of `a` 32 times, so the more rows, the fewer loads per
+//! multiplication. The register file sets the limit: ROWS·VECTORS sums, VECTORS of `b` and one of `a` must fit.
+//!
+//! | instruction set | registers | ROWS × VECTORS × lanes | registers used |
+//! |---|---|---|---|
+//! | AVX-512 | 32 | 12 × 2 × 16 | 24 + 2 + 1 |
+//! | AVX2 | 16 | 6 × 2 × 8, for each half of the panel | 12 + 2 + 1 |
+//! | portable | 8 | 4 × 1 × 8, for each quarter of the panel | 4 + 1 + 1 |
+
+use super::weights::{PANEL, Panel};
+use crate::simd::Simd;
+
+/// Rows of a full tile.
+pub(crate) const TILE_ROWS: usize = 12;
+
+/// Tiles may be lower: any multiple of this many rows up to [`TILE_ROWS`].
+pub(crate) const ROW_STEP: usize = 4;
+
+/// `sums[i] = Σₖ a[i][k]·b[k]`, or `sums[i] += …` unless `first`.
+///
+/// `a`: 4, 8 or 12 rows, each at least as long as `b`; `sums`: as many rows.
+#[inline(always)]
+pub(crate) fn tile<S: Simd>(s: S, a: &[&[f32]], b: &[Panel], sums: &mut [Panel], first: bool) {
+    assert!(a.len() == sums.len() && a.len().is_multiple_of(ROW_STEP) && a.len() <= TILE_ROWS);
+    match (S::REGISTERS, a.len()) {
+        (32.., 12) => block::<S, 12, 2>(s, a, b, sums, first),
+        (32.., 8) => block::<S, 8, 2>(s, a, b, sums, first),
+        (16.., 12) => {
+            let (upper, lower) = sums.split_at_mut(6);
+            block::<S, 6, 2>(s, &a[..6], b, upper, first);
+            block::<S, 6, 2>(s, &a[6..], b, lower, first);
+        }
+        (16.., _) => {
+            for (a, sums) in a.chunks_exact(4).zip(sums.chunks_exact_mut(4)) {
+                block::<S, 4, 2>(s, a, b, sums, first);
+            }
+        }
+        _ => {
+            for (a, sums) in a.chunks_exact(4).zip(sums.chunks_exact_mut(4)) {
+                block::<S, 4, 1>(s, a, b, sums, first);
+            }
+        }
+    }
+}
+
+/// The sums of ROWS rows with all columns of the panel, VECTORS vectors of columns at a time.
+#[inline(always)]
+fn block<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    s: S,
+    a: &[&[f32]],
+    b: &[Panel],
+    sums: &mut [Panel],
+    first: bool,
+) {
+    let depth = b.len();
+    let a: [&[f32]; ROWS] = std::array::from_fn(|i| &a[i][..depth]);
+    let sums: &mut [Panel; ROWS] = sums.first_chunk_mut().expect("as many sums as rows");
+    for column in (0..PANEL).step_by(VECTORS * S::LANES) {
+        let mut sum = [[s.zero(); VECTORS]; ROWS];
+        for k in 0..depth {
+            let b: [S::V; VECTORS] = std::array::from_fn(|j| s.load(&b[k][column + j * S::LANES..]));
+            for i in 0..ROWS {
+                let a = s.splat(a[i][k]);
+                for j in 0..VECTORS {
+                    sum[i][j] = s.mul_add(a, b[j], sum[i][j]);
+                }
+            }
+        }
+        for i in 0..ROWS {
+            for j in 0..VECTORS {
+                let out = &mut sums[i][column + j * S::LANES..];
+                let before = if first { s.zero() } else { s.load(out) };
+                s.store(s.add(before, sum[i][j]), out);
+            }
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Matrix products: `C[m, n] = Σₖ A[m, k]·B[k, n]`, where nearly all of Stable Diffusion's arithmetic happens.
+//!
+//! | step | idea |
+//! |---|---|
+//! | [`reference`] | three loops and sums in `f64`: the definition |
+//! | [`row_at_a_time`] | the weights in panels of 32 columns; one row of A meets one panel in vector registers |
+//! | [`blocked`] | twelve rows share each panel (384 sums live in registers), blocks fit the caches, all cores work |
+//!
+//! A is never copied. It is a [`Rows`]: a rule that says where each row's numbers stand. A matrix gives its rows, a
+//! convolution gives pixels of its input; both are the same loop. B is a [`Weights`], packed once when a
+//! model is loaded.
+//!
+//! Read next: `microkernel.rs` (the registers), then `blocked.rs` (the caches), then `conv2d`.
+
+pub mod blocked;
+mod epilogue;
+pub(crate) mod microkernel;
+pub mod reference;
+pub mod row_at_a_time;
+mod rows;
+mod weights;
+
+pub use epilogue::Epilogue;
+pub use rows::{Matrix, Rows};
+pub use weights::{PANEL, Panel, Weights};
+
+#[cfg(test)]
+mod tests;
