@@ -19,7 +19,7 @@ use rayon::prelude::*;
 
 use super::epilogue::Place;
 use super::microkernel::{ROW_STEP, TILE_ROWS, tile};
-use super::rows::{MAX_PART, ZEROS};
+use super::rows::{MAX_PART, Part, ZEROS};
 use super::weights::Panel;
 use super::{Epilogue, PANEL, Rows, Weights};
 use crate::Isa;
@@ -116,13 +116,13 @@ impl<R: Rows> Op for Run<'_, R> {
         scratch.weights.resize(BLOCK_DEPTH, [0.0; PANEL]);
 
         let mut a_rows: Vec<&[f32]> = Vec::with_capacity(padded_rows);
-        for (i, (segment, part)) in blocks(w.segments(), w.segment_len()).enumerate() {
+        for (i, part) in blocks(w.segments(), w.segment_len()).enumerate() {
+            let (start, len) = (part.start, part.range.len());
             a_rows.clear();
-            a.gather(task.rows.clone(), segment, part.clone(), &mut a_rows);
+            a.gather(task.rows.clone(), part, &mut a_rows);
             a_rows.resize(padded_rows, &ZEROS);
-            let start = segment * w.segment_len() + part.start;
             for (panel, sums) in task.panels.clone().zip(scratch.sums.chunks_exact_mut(padded_rows)) {
-                let b = w.block(panel, start, part.len(), &mut scratch.weights);
+                let b = w.block(panel, start, len, &mut scratch.weights);
                 for (a, sums) in a_rows.chunks(TILE_ROWS).zip(sums.chunks_mut(TILE_ROWS)) {
                     tile(s, a, b, sums, i == 0);
                 }
@@ -139,11 +139,13 @@ impl<R: Rows> Op for Run<'_, R> {
 }
 
 /// The depth as blocks of nearly equal length, none crossing the border of a segment.
-fn blocks(segments: usize, segment_len: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
+fn blocks(segments: usize, segment_len: usize) -> impl Iterator<Item = Part> {
     const { assert!(BLOCK_DEPTH <= MAX_PART) };
     let count = segment_len.div_ceil(BLOCK_DEPTH).max(1);
     let len = segment_len.div_ceil(count);
-    (0..segments).flat_map(move |segment| {
-        (0..count).map(move |i| (segment, (i * len).min(segment_len)..((i + 1) * len).min(segment_len)))
+    (0..segments * count).map(move |i| {
+        let (segment, block) = (i / count, i % count);
+        let range = block * len..((block + 1) * len).min(segment_len);
+        Part { segment, start: segment * segment_len + range.start, range }
     })
 }

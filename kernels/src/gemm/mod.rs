@@ -21,8 +21,9 @@ mod rows;
 mod weights;
 
 pub use epilogue::Epilogue;
-pub use rows::{Matrix, Rows};
-pub use weights::{PANEL, Panel, Weights};
+pub(crate) use rows::ZEROS;
+pub use rows::{Matrix, Part, Rows};
+pub use weights::{PANEL, Packable, Panel, Weights};
 
 #[cfg(test)]
 mod tests;

@@ -15,11 +15,22 @@ pub(crate) static ZEROS: [f32; MAX_PART] = [0.0; MAX_PART];
 /// A plain matrix has one segment. A convolution has one for each tap of its kernel: row m is an output pixel,
 /// segment s the channels of the input pixel under tap s.
 pub trait Rows: Sync {
-    /// Appends to `out`, for each row of `rows` in order, the part `part` of its segment `segment`.
-    fn gather<'a>(&'a self, rows: Range<usize>, segment: usize, part: Range<usize>, out: &mut Vec<&'a [f32]>);
+    /// Appends to `out`, for each row of `rows` in order, its numbers at `part` of the depth.
+    fn gather<'a>(&'a self, rows: Range<usize>, part: Part, out: &mut Vec<&'a [f32]>);
 }
 
-/// A row-major matrix as left operand.
+/// A part of the depth.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// The segment.
+    pub segment: usize,
+    /// Where in the segment; at most 512 numbers.
+    pub range: Range<usize>,
+    /// Where in the whole depth, the segments standing one behind the other.
+    pub start: usize,
+}
+
+/// A row-major matrix as left operand. If the weights come in several segments, each row is cut likewise.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a> {
     data: &'a [f32],
@@ -38,14 +49,7 @@ impl<'a> Matrix<'a> {
 }
 
 impl Rows for Matrix<'_> {
-    fn gather<'a>(
-        &'a self,
-        rows: Range<usize>,
-        segment: usize,
-        part: Range<usize>,
-        out: &mut Vec<&'a [f32]>,
-    ) {
-        debug_assert_eq!(segment, 0, "a matrix has one segment");
-        out.extend(rows.map(|m| &self.data[m * self.columns..][part.clone()]));
+    fn gather<'a>(&'a self, rows: Range<usize>, part: Part, out: &mut Vec<&'a [f32]>) {
+        out.extend(rows.map(|m| &self.data[m * self.columns + part.start..][..part.range.len()]));
     }
 }

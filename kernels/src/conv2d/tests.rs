@@ -1,0 +1,106 @@
+use aquatint_tensor::Tensor;
+
+use super::{Geometry, Padding, Weights, im2col, indirect, output_size, reference};
+use crate::Isa;
+use crate::gemm::Epilogue;
+use crate::testing::{assert_close, random};
+
+struct Case {
+    name: &'static str,
+    input: [usize; 4],
+    out_channels: usize,
+    geometry: Geometry,
+}
+
+fn cases() -> Vec<Case> {
+    let case = |name, input, out_channels, geometry| Case { name, input, out_channels, geometry };
+    let plain = Geometry { padding: Padding::all(0), ..Geometry::same(3) };
+    vec![
+        case("one pixel", [1, 1, 1, 1], 1, Geometry::same(3)),
+        case("3x3, two images, odd sizes", [2, 7, 5, 9], 33, Geometry::same(3)),
+        case("1x1", [2, 6, 4, 40], 70, Geometry::same(1)),
+        case("no padding", [1, 6, 9, 3], 4, plain),
+        case("stride 2, padded", [1, 8, 8, 6], 5, Geometry::halving(Padding::all(1))),
+        case(
+            "stride 2, padded below and behind",
+            [2, 8, 6, 6],
+            5,
+            Geometry::halving(Padding::bottom_right(1)),
+        ),
+        case("four paddings", [1, 4, 5, 2], 3, {
+            Geometry { padding: Padding { top: 0, bottom: 2, left: 3, right: 1 }, ..plain }
+        }),
+        case("dilation", [1, 9, 8, 3], 4, Geometry { dilation: [2, 3], ..plain }),
+        case("a wide kernel", [1, 5, 9, 2], 3, {
+            Geometry { kernel_size: [1, 7], stride: [1, 2], padding: Padding::all(3), dilation: [1, 1] }
+        }),
+        case("depth above a block", [1, 4, 4, 300], 40, Geometry::same(3)),
+        case("rows above a task", [1, 17, 19, 4], 6, Geometry::same(3)),
+    ]
+}
+
+#[test]
+fn every_rung_agrees_with_the_reference() {
+    for Case { name, input, out_channels, geometry } in cases() {
+        let [kernel_h, kernel_w] = geometry.kernel_size;
+        let x = random(input, 1);
+        let w = random([out_channels, input[3], kernel_h, kernel_w], 2);
+        let expected = reference::conv2d(x.view(), w.view(), geometry, 1);
+        let packed = Weights::pack(w.view());
+        for isa in Isa::available() {
+            let found = im2col::conv2d(isa, x.view(), &packed, geometry, Epilogue::default());
+            assert_close(&format!("im2col, {name}, {isa}"), &found, &expected, 1e-5);
+            let found = indirect::conv2d(isa, x.view(), &packed, geometry, Epilogue::default());
+            assert_close(&format!("indirect, {name}, {isa}"), &found, &expected, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn a_view_with_other_strides_is_convolved_as_it_looks() {
+    let planes = random([2, 3, 6, 5], 1); // channels first
+    let x = planes.view().permute([0, 2, 3, 1]);
+    let w = random([4, 3, 3, 3], 2);
+    let expected = reference::conv2d(x, w.view(), Geometry::same(3), 1);
+    for isa in Isa::available() {
+        let found =
+            indirect::conv2d(isa, x, &Weights::pack(w.view()), Geometry::same(3), Epilogue::default());
+        assert_close(&format!("planes, {isa}"), &found, &expected, 1e-5);
+    }
+}
+
+#[test]
+fn groups_are_convolutions_side_by_side() {
+    let x = random([1, 5, 5, 6], 1);
+    let w = random([4, 3, 3, 3], 2);
+    let grouped = reference::conv2d(x.view(), w.view(), Geometry::same(3), 2);
+    for group in 0..2 {
+        let part = x.view().slice(3, 3 * group..3 * group + 3);
+        let weights = w.view().slice(0, 2 * group..2 * group + 2);
+        let alone = reference::conv2d(part, weights, Geometry::same(3), 1);
+        let found = grouped.view().slice(3, 2 * group..2 * group + 2).to_tensor();
+        assert_close("groups", &found, &alone, 0.0);
+    }
+}
+
+#[test]
+fn sizes_that_cannot_be_are_none() {
+    assert_eq!(output_size(2, 3, 1, 0, 1), None);
+    assert_eq!(output_size(5, 3, 0, 0, 1), None);
+    assert_eq!(output_size(5, 0, 1, 0, 1), None);
+    assert_eq!(output_size(usize::MAX, 3, 1, 2, 1), None);
+    assert_eq!(output_size(3, 3, 2, 0, 1), Some(1));
+}
+
+#[test]
+fn the_same_bits_on_any_number_of_threads() {
+    let (x, w) = (random([2, 20, 20, 40], 1), Weights::pack(random([70, 40, 3, 3], 2).view()));
+    for isa in Isa::available() {
+        let run = |threads| -> Tensor<f32, 4> {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
+            pool.install(|| indirect::conv2d(isa, x.view(), &w, Geometry::same(3), Epilogue::default()))
+        };
+        let one = run(1);
+        assert!([2, 5].map(run).iter().all(|other| other == &one), "{isa}");
+    }
+}

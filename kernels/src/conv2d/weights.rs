@@ -1,0 +1,48 @@
+//! A convolution's weights, packed as the right operand of a matrix product.
+
+use aquatint_tensor::View;
+
+use crate::gemm;
+use crate::gemm::Packable;
+
+/// Weights of a convolution: one segment of depth for each tap of the window, in row-major order of the taps, each as
+/// long as the input has channels.
+pub struct Weights {
+    pub(super) packed: gemm::Weights,
+    kernel_size: [usize; 2],
+}
+
+impl Weights {
+    /// Packs `w: [out_channels, in_channels, kernel_height, kernel_width]`, the order of PyTorch.
+    pub fn pack<T: Packable>(w: View<'_, T, 4>) -> Self {
+        let [out_channels, in_channels, height, width] = w.shape();
+        let taps = w.permute([0, 2, 3, 1]);
+        let packed = match taps.reshape([out_channels, height * width, in_channels]) {
+            Some(w) => gemm::Weights::pack_segments(w),
+            None => gemm::Weights::pack_segments(
+                taps.to_tensor().reshape([out_channels, height * width, in_channels]).view(),
+            ),
+        };
+        Self { packed, kernel_size: [height, width] }
+    }
+
+    /// Weights without an output channel: a stand-in where only shapes are asked for.
+    pub fn empty() -> Self {
+        Self { packed: gemm::Weights::empty(), kernel_size: [0, 0] }
+    }
+
+    /// Channels of the output.
+    pub fn out_channels(&self) -> usize {
+        self.packed.out_features()
+    }
+
+    /// Channels of the input.
+    pub fn in_channels(&self) -> usize {
+        self.packed.segment_len()
+    }
+
+    /// Height and width of the window.
+    pub fn kernel_size(&self) -> [usize; 2] {
+        self.kernel_size
+    }
+}
