@@ -1,6 +1,7 @@
 //! The arithmetic of Stable Diffusion on a CPU.
 
 pub mod activation;
+pub mod attention;
 pub mod conv2d;
 pub mod elementwise;
 pub mod gemm;

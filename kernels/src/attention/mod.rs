@@ -1,0 +1,87 @@
+//! Attention: each query token looks at all key tokens and takes a weighted mean of their values.
+//!
+//! ```text
+//! out = softmax(scale · Q·Kᵀ) · V        for each image and each head
+//! ```
+//!
+//! | step | idea |
+//! |---|---|
+//! | [`reference`] | the formula, a row of scores at a time, sums in `f64` |
+//! | [`blocked`] | scores live for 192 keys × 32 queries only; the softmax is corrected as larger scores turn up |
+//!
+//! At 64×64 latents a head has 4096×4096 scores, 64 MB; sixteen of them stored would be 1 GB for one layer, and would be
+//! read and written from memory four times. In blocks they never leave the L1 cache.
+//!
+//! Self-attention takes Q, K and V from the same tokens, cross-attention K and V from the text. With `causal`, as in
+//! CLIP's text model, a query sees only keys at its own and earlier positions.
+//!
+//! Source: Vaswani et al., "Attention Is All You Need" (2017, arXiv:1706.03762), section 3.2.1.
+
+pub mod blocked;
+pub mod reference;
+
+use aquatint_tensor::{Tensor, View};
+
+use crate::Isa;
+
+/// The settings of an attention layer.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Attention {
+    /// The factor of the scores, usually 1/√head_dim.
+    pub scale: f32,
+    /// Whether query i sees only keys 0..=i.
+    pub causal: bool,
+}
+
+impl Attention {
+    /// The usual scale of 1/√head_dim, every key visible.
+    pub fn new(head_dim: usize) -> Self {
+        Self { scale: 1.0 / (head_dim as f32).sqrt(), causal: false }
+    }
+}
+
+/// `out[n, i, h] = Σⱼ softmaxⱼ(scale · q[n, i, h]·k[n, j, h]) · v[n, j, h]`
+///
+/// `q: [n, queries, heads, head_dim]`, `k, v: [n, keys, heads, head_dim]` → `[n, queries, heads, head_dim]`; so the
+/// output of a linear layer, `[n, tokens, heads·head_dim]`, only needs a reshape. As
+/// `torch.nn.functional.scaled_dot_product_attention`, which has the heads before the tokens.
+///
+/// ```
+/// # use aquatint_kernels::{Isa, attention::{Attention, attention}};
+/// # use aquatint_tensor::Tensor;
+/// // Two keys that score the same for the one query: the result is the mean of the two values.
+/// let q = Tensor::from_vec([1, 1, 1, 1], vec![2.0]);
+/// let k = Tensor::from_vec([1, 2, 1, 1], vec![3.0, 3.0]);
+/// let v = Tensor::from_vec([1, 2, 1, 1], vec![10.0, 20.0]);
+/// let out = attention(Isa::best(), q.view(), k.view(), v.view(), Attention::new(1));
+/// assert_eq!(out.as_slice(), [15.0]);
+/// ```
+///
+/// # Panics
+/// If the shapes do not fit each other, or there is no key.
+pub fn attention(
+    isa: Isa,
+    q: View<'_, f32, 4>,
+    k: View<'_, f32, 4>,
+    v: View<'_, f32, 4>,
+    settings: Attention,
+) -> Tensor<f32, 4> {
+    blocked::attention(isa, q, k, v, settings)
+}
+
+/// Panics unless the three shapes fit; gives (images, queries, keys, heads, head_dim).
+fn check(
+    q: View<'_, f32, 4>,
+    k: View<'_, f32, 4>,
+    v: View<'_, f32, 4>,
+) -> (usize, usize, usize, usize, usize) {
+    let [images, queries, heads, head_dim] = q.shape();
+    let keys = k.shape()[1];
+    assert_eq!(k.shape(), [images, keys, heads, head_dim], "k does not fit q, which is {:?}", q.shape());
+    assert_eq!(v.shape(), k.shape(), "v does not fit k");
+    assert!(keys > 0, "there is no key to look at");
+    (images, queries, keys, heads, head_dim)
+}
+
+#[cfg(test)]
+mod tests;
