@@ -1,0 +1,247 @@
+//! The cursor with which layers read their weights: a place in the tree of names, and typed, shape-checked reads.
+//!
+//! ```text
+//! unet.weights()                            ""
+//!     .at("mid_block").at("resnets.0")      "mid_block.resnets.0."
+//!     .vector("norm1.weight", 1280)         reads `mid_block.resnets.0.norm1.weight`
+//! ```
+//!
+//! Matrices and kernels are packed for the arithmetic as they are read and keep the file's element type. Vectors (biases,
+//! norms) become f32: they are small, and every kernel wants them so.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use aquatint_kernels::{conv2d, gemm};
+use aquatint_tensor::{Element, Tensor, View};
+use half::{bf16, f16};
+
+use super::{Checkpoint, Schema, StoredTensor, StoredType};
+use crate::error::{Error, Result};
+
+/// A place in the tree of tensor names.
+#[derive(Clone)]
+pub struct Weights<'a> {
+    source: Source<'a>,
+    /// Empty, or ending in a dot.
+    prefix: String,
+}
+
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    Checkpoint(&'a Checkpoint),
+    Schema(&'a Schema<'a>),
+}
+
+impl<'a> Weights<'a> {
+    pub(super) fn new(checkpoint: &'a Checkpoint) -> Self {
+        Self { source: Source::Checkpoint(checkpoint), prefix: String::new() }
+    }
+
+    pub(super) fn of_schema(schema: &'a Schema<'a>) -> Self {
+        Self { source: Source::Schema(schema), prefix: String::new() }
+    }
+
+    /// The place one or more names further down.
+    pub fn at(&self, name: impl fmt::Display) -> Self {
+        Self { source: self.source, prefix: format!("{}{name}.", self.prefix) }
+    }
+
+    /// Whether there is a tensor of this name. Only for names that changed over time; what a model needs follows from its config.
+    pub fn has(&self, name: &str) -> bool {
+        let name = self.full(name);
+        match self.source {
+            Source::Checkpoint(checkpoint) => checkpoint.find(&name).is_some(),
+            Source::Schema(schema) => schema.has(&name),
+        }
+    }
+
+    /// A vector of `length` numbers, as f32.
+    ///
+    /// # Errors
+    /// As for every read: if there is no such tensor, or if its shape or element type is another.
+    pub fn vector(&self, name: &str, length: usize) -> Result<Vec<f32>> {
+        self.read(name, &[length], |elements| match elements {
+            Elements::F32(x) => x.into_owned(),
+            Elements::F16(x) => x.iter().map(|x| x.to_f32()).collect(),
+            Elements::Bf16(x) => x.iter().map(|x| x.to_f32()).collect(),
+        })
+        .map(Option::unwrap_or_default)
+    }
+
+    /// The packed matrix of a linear layer; `shape`: `[out_features, in_features]`, in the file perhaps `[out, in, 1, 1]`.
+    ///
+    /// # Errors
+    /// See [`Weights::vector`].
+    pub fn linear(&self, name: &str, shape: [usize; 2]) -> Result<gemm::Weights> {
+        self.matrix(name, &shape, shape)
+    }
+
+    /// The packed matrix of a 1×1 convolution; `shape`: `[out_channels, in_channels]`, in the file `[out, in, 1, 1]`.
+    ///
+    /// # Errors
+    /// See [`Weights::vector`].
+    pub fn pointwise(&self, name: &str, [out_channels, in_channels]: [usize; 2]) -> Result<gemm::Weights> {
+        self.matrix(name, &[out_channels, in_channels, 1, 1], [out_channels, in_channels])
+    }
+
+    fn matrix(&self, name: &str, stored: &[usize], shape: [usize; 2]) -> Result<gemm::Weights> {
+        self.read(name, stored, |elements| match elements {
+            Elements::F32(x) => gemm::Weights::pack(View::from_slice(shape, &x)),
+            Elements::F16(x) => gemm::Weights::pack(View::from_slice(shape, &x)),
+            Elements::Bf16(x) => gemm::Weights::pack(View::from_slice(shape, &x)),
+        })
+        .map(|weights| weights.unwrap_or_else(gemm::Weights::empty))
+    }
+
+    /// The packed kernel of a convolution; `shape`: `[out_channels, in_channels, height, width]`.
+    ///
+    /// # Errors
+    /// See [`Weights::vector`].
+    pub fn conv(&self, name: &str, shape: [usize; 4]) -> Result<conv2d::Weights> {
+        self.read(name, &shape, |elements| match elements {
+            Elements::F32(x) => conv2d::Weights::pack(View::from_slice(shape, &x)),
+            Elements::F16(x) => conv2d::Weights::pack(View::from_slice(shape, &x)),
+            Elements::Bf16(x) => conv2d::Weights::pack(View::from_slice(shape, &x)),
+        })
+        .map(|weights| weights.unwrap_or_else(conv2d::Weights::empty))
+    }
+
+    /// A table of `rows` vectors, looked up by number.
+    ///
+    /// # Errors
+    /// See [`Weights::vector`].
+    pub fn table(&self, name: &str, shape: [usize; 2]) -> Result<Table> {
+        self.read(name, &shape, |elements| match elements {
+            Elements::F32(x) => Table::F32(Tensor::from_vec(shape, x.into_owned())),
+            Elements::F16(x) => Table::F16(Tensor::from_vec(shape, x.into_owned())),
+            Elements::Bf16(x) => Table::Bf16(Tensor::from_vec(shape, x.into_owned())),
+        })
+        .map(|table| table.unwrap_or_else(|| Table::F32(Tensor::zeros([0, 0]))))
+    }
+
+    /// Finds the tensor, checks it, and hands its elements to `build`; from a schema there is nothing to build from.
+    fn read<R>(
+        &self,
+        name: &str,
+        shape: &[usize],
+        build: impl FnOnce(Elements<'_>) -> R,
+    ) -> Result<Option<R>> {
+        let name = self.full(name);
+        let checkpoint = match self.source {
+            Source::Checkpoint(checkpoint) => checkpoint,
+            Source::Schema(schema) => {
+                schema.record(name, shape);
+                return Ok(None);
+            }
+        };
+        let Some((file, tensor)) = checkpoint.find(&name) else {
+            let files: Vec<String> = checkpoint.paths().map(|path| format!("`{}`", path.display())).collect();
+            return Err(Error::model(format_args!(
+                "{}: there is no tensor `{name}` (expected {shape:?}); the file belongs to another architecture or is incomplete",
+                files.join(", ")
+            )));
+        };
+        if !same_shape(tensor.shape, shape) {
+            return Err(Error::in_file(
+                file.path(),
+                format_args!("tensor `{name}`: expected {shape:?}, found {:?}", tensor.shape),
+            ));
+        }
+        let elements = Elements::of(&tensor).ok_or_else(|| {
+            Error::in_file(
+                file.path(),
+                format_args!(
+                    "tensor `{name}`: expected element type F32, F16 or BF16, found {}",
+                    tensor.dtype
+                ),
+            )
+        })?;
+        let result = build(elements);
+        checkpoint.mark_read(&name);
+        file.release(&tensor);
+        Ok(Some(result))
+    }
+
+    fn full(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+}
+
+/// Whether two shapes mean the same weights: a matrix `[out, in]` is also a 1×1 kernel `[out, in, 1, 1]`.
+pub(super) fn same_shape(a: &[usize], b: &[usize]) -> bool {
+    fn matrix(shape: &[usize]) -> &[usize] {
+        match shape {
+            [_, _, 1, 1] => &shape[..2],
+            _ => shape,
+        }
+    }
+    matrix(a) == matrix(b)
+}
+
+/// The numbers of a tensor, borrowed from the file where its alignment allows.
+enum Elements<'a> {
+    F32(Cow<'a, [f32]>),
+    F16(Cow<'a, [f16]>),
+    Bf16(Cow<'a, [bf16]>),
+}
+
+impl<'a> Elements<'a> {
+    fn of(tensor: &StoredTensor<'a>) -> Option<Self> {
+        match tensor.dtype {
+            StoredType::F32 => Some(Self::F32(elements(tensor.bytes, f32::from_le_bytes))),
+            StoredType::F16 => Some(Self::F16(elements(tensor.bytes, f16::from_le_bytes))),
+            StoredType::BF16 => Some(Self::Bf16(elements(tensor.bytes, bf16::from_le_bytes))),
+            _ => None,
+        }
+    }
+}
+
+/// Little-endian bytes as numbers: in place if they are aligned and this machine is little-endian, else copied.
+fn elements<T: bytemuck::Pod, const SIZE: usize>(bytes: &[u8], decode: fn([u8; SIZE]) -> T) -> Cow<'_, [T]> {
+    match bytemuck::try_cast_slice(bytes) {
+        Ok(numbers) if cfg!(target_endian = "little") => Cow::Borrowed(numbers),
+        _ => bytes.as_chunks().0.iter().map(|&chunk| decode(chunk)).collect(),
+    }
+}
+
+/// Embedding vectors in the file's element type; a row becomes f32 when it is looked up.
+pub enum Table {
+    /// Single precision.
+    F32(Tensor<f32, 2>),
+    /// Half precision.
+    F16(Tensor<f16, 2>),
+    /// The upper halves of single precision.
+    Bf16(Tensor<bf16, 2>),
+}
+
+impl Table {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        match self {
+            Table::F32(x) => x.shape()[0],
+            Table::F16(x) => x.shape()[0],
+            Table::Bf16(x) => x.shape()[0],
+        }
+    }
+
+    /// `out += table[row]`.
+    ///
+    /// # Panics
+    /// If there is no such row, or if `out` is not as long as one.
+    pub fn add_row(&self, row: usize, out: &mut [f32]) {
+        fn add<T: Element>(table: &Tensor<T, 2>, row: usize, out: &mut [f32]) {
+            let [rows, columns] = table.shape();
+            assert!(row < rows, "row {row} of a table with {rows} rows");
+            assert_eq!(columns, out.len(), "a row of the table has {columns} numbers");
+            for (out, x) in out.iter_mut().zip(&table.as_slice()[row * columns..]) {
+                *out += x.to_f32();
+            }
+        }
+        match self {
+            Table::F32(table) => add(table, row, out),
+            Table::F16(table) => add(table, row, out),
+            Table::Bf16(table) => add(table, row, out),
+        }
+    }
+}
