@@ -1,0 +1,219 @@
+//! The layers of which all three networks are made: weights beside `load` and `forward`.
+//!
+//! ```text
+//! Linear      y = x·Wᵀ + b                      also a 1×1 convolution, since a pixel's channels are contiguous
+//! Conv2d      y = Σ w[o, c, i, j] · x[.., c] + b
+//! GroupNorm   y = (x − mean) / √(variance + eps) · weight + bias      over a group of channels and all pixels
+//! LayerNorm   the same over the channels of one token
+//! Embedding   y = table[id]
+//! ```
+//!
+//! The fields of a layer that has parts of its own carry the names of the checkpoint, so that `w.at("conv1")` loads the field
+//! `conv1`. There is no common trait: each network calls its layers by name, in the order of the formula.
+//!
+//! Images are `[n, h, w, c]`, tokens `[n, tokens, c]`, both f32.
+
+use aquatint_kernels::conv2d::{self, Geometry};
+use aquatint_kernels::group_norm::{self, Activation};
+use aquatint_kernels::{Isa, attention, gemm, layer_norm, linear};
+use aquatint_tensor::{Tensor, View};
+
+pub use aquatint_kernels::gemm::Epilogue;
+
+use crate::checkpoint::{Table, Weights};
+use crate::error::Result;
+
+/// `y = x·Wᵀ + b`.
+pub struct Linear {
+    weight: gemm::Weights,
+    bias: Option<Vec<f32>>,
+}
+
+impl Linear {
+    /// `shape`: `[out_features, in_features]`.
+    ///
+    /// # Errors
+    /// As for every `load` in this file: if a tensor is missing or has another shape.
+    pub fn load(w: &Weights<'_>, shape: [usize; 2]) -> Result<Self> {
+        Ok(Self { weight: w.linear("weight", shape)?, bias: Some(w.vector("bias", shape[0])?) })
+    }
+
+    /// A layer that has no bias.
+    ///
+    /// # Errors
+    /// See [`Linear::load`].
+    pub fn load_without_bias(w: &Weights<'_>, shape: [usize; 2]) -> Result<Self> {
+        Ok(Self { weight: w.linear("weight", shape)?, bias: None })
+    }
+
+    /// A 1×1 convolution: the same arithmetic, stored as `[out_channels, in_channels, 1, 1]`.
+    ///
+    /// # Errors
+    /// See [`Linear::load`].
+    pub fn load_pointwise(w: &Weights<'_>, shape: [usize; 2]) -> Result<Self> {
+        Ok(Self { weight: w.pointwise("weight", shape)?, bias: Some(w.vector("bias", shape[0])?) })
+    }
+
+    /// `x: [.., in_features]` → `[.., out_features]`.
+    pub fn forward<const N: usize>(&self, isa: Isa, x: View<'_, f32, N>) -> Tensor<f32, N> {
+        self.forward_with(isa, x, Epilogue::default())
+    }
+
+    /// The same, with more to be done to each result before it is stored; the bias is filled in here.
+    pub fn forward_with<const N: usize>(
+        &self,
+        isa: Isa,
+        x: View<'_, f32, N>,
+        epilogue: Epilogue<'_>,
+    ) -> Tensor<f32, N> {
+        linear::linear(isa, x, &self.weight, Epilogue { bias: self.bias.as_deref(), ..epilogue })
+    }
+}
+
+/// A convolution with bias.
+pub struct Conv2d {
+    weight: conv2d::Weights,
+    bias: Vec<f32>,
+    geometry: Geometry,
+}
+
+impl Conv2d {
+    /// `channels`: `[out_channels, in_channels]`.
+    ///
+    /// # Errors
+    /// See [`Linear::load`].
+    pub fn load(w: &Weights<'_>, channels: [usize; 2], geometry: Geometry) -> Result<Self> {
+        let [out_channels, in_channels] = channels;
+        let [height, width] = geometry.kernel_size;
+        Ok(Self {
+            weight: w.conv("weight", [out_channels, in_channels, height, width])?,
+            bias: w.vector("bias", out_channels)?,
+            geometry,
+        })
+    }
+
+    /// `x: [n, h, w, in_channels]` → `[n, h', w', out_channels]`.
+    pub fn forward(&self, isa: Isa, x: View<'_, f32, 4>) -> Tensor<f32, 4> {
+        self.forward_with(isa, x, Epilogue::default())
+    }
+
+    /// The same, with more to be done to each result before it is stored; the bias is filled in here.
+    pub fn forward_with(&self, isa: Isa, x: View<'_, f32, 4>, epilogue: Epilogue<'_>) -> Tensor<f32, 4> {
+        let epilogue = Epilogue { bias: Some(&self.bias), ..epilogue };
+        conv2d::conv2d(isa, x, &self.weight, self.geometry, epilogue)
+    }
+}
+
+/// Normalisation of an image over groups of channels.
+pub struct GroupNorm {
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    num_groups: usize,
+    eps: f32,
+}
+
+impl GroupNorm {
+    /// A norm over `num_groups` groups of `channels / num_groups` channels each.
+    ///
+    /// # Errors
+    /// See [`Linear::load`].
+    pub fn load(w: &Weights<'_>, channels: usize, num_groups: usize, eps: f32) -> Result<Self> {
+        Ok(Self { weight: w.vector("weight", channels)?, bias: w.vector("bias", channels)?, num_groups, eps })
+    }
+
+    /// `x: [n, h, w, c]` → the same shape.
+    pub fn forward(&self, isa: Isa, x: View<'_, f32, 4>) -> Tensor<f32, 4> {
+        self.normalise(isa, x, Activation::None)
+    }
+
+    /// `silu(norm(x))`: in one pass, since a SiLU follows nearly every such norm.
+    pub fn forward_silu(&self, isa: Isa, x: View<'_, f32, 4>) -> Tensor<f32, 4> {
+        self.normalise(isa, x, Activation::Silu)
+    }
+
+    fn normalise(&self, isa: Isa, x: View<'_, f32, 4>, activation: Activation) -> Tensor<f32, 4> {
+        let norm = group_norm::GroupNorm {
+            num_groups: self.num_groups,
+            eps: self.eps,
+            weight: &self.weight,
+            bias: &self.bias,
+            activation,
+        };
+        group_norm::group_norm(isa, x, norm)
+    }
+}
+
+/// Normalisation of each token over its channels.
+pub struct LayerNorm {
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    eps: f32,
+}
+
+impl LayerNorm {
+    /// A norm over `channels` channels.
+    ///
+    /// # Errors
+    /// See [`Linear::load`].
+    pub fn load(w: &Weights<'_>, channels: usize, eps: f32) -> Result<Self> {
+        Ok(Self { weight: w.vector("weight", channels)?, bias: w.vector("bias", channels)?, eps })
+    }
+
+    /// `x: [n, tokens, c]` → the same shape.
+    pub fn forward(&self, isa: Isa, x: View<'_, f32, 3>) -> Tensor<f32, 3> {
+        layer_norm::layer_norm(isa, x, &self.weight, &self.bias, self.eps)
+    }
+}
+
+/// A table of vectors, looked up by number.
+pub struct Embedding {
+    weight: Table,
+}
+
+impl Embedding {
+    /// `shape`: `[entries, channels]`.
+    ///
+    /// # Errors
+    /// See [`Linear::load`].
+    pub fn load(w: &Weights<'_>, shape: [usize; 2]) -> Result<Self> {
+        Ok(Self { weight: w.table("weight", shape)? })
+    }
+
+    /// `out += table[id]`.
+    ///
+    /// # Panics
+    /// If `id` is not in the table.
+    pub fn add_to(&self, id: usize, out: &mut [f32]) {
+        self.weight.add_row(id, out);
+    }
+}
+
+/// Whether a token may look at those behind it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mask {
+    /// Every token sees all others.
+    None,
+    /// A token sees itself and those before it.
+    Causal,
+}
+
+/// `softmax(Q·Kᵀ / √head_dim)·V` for each head: the channels are cut into `heads` equal parts that attend on their own.
+///
+/// `q: [n, tokens, c]`, `k` and `v: [n, keys, c]` → `[n, tokens, c]`.
+pub fn multi_head_attention(
+    isa: Isa,
+    [q, k, v]: [Tensor<f32, 3>; 3],
+    heads: usize,
+    mask: Mask,
+) -> Tensor<f32, 3> {
+    let [n, tokens, channels] = q.shape();
+    let head_dim = channels / heads;
+    let split = |x: Tensor<f32, 3>| {
+        let [n, tokens, _] = x.shape();
+        x.reshape([n, tokens, heads, head_dim])
+    };
+    let (q, k, v) = (split(q), split(k), split(v));
+    let scale = 1.0 / (head_dim as f32).sqrt();
+    let settings = attention::Attention { scale, causal: mask == Mask::Causal };
+    attention::attention(isa, q.view(), k.view(), v.view(), settings).reshape([n, tokens, channels])
+}

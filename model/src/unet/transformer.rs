@@ -1,0 +1,174 @@
+//! The transformer after a residual block: where pixels look at each other and at the text.
+//!
+//! ```text
+//! Transformer2DModel      x + proj_out(blocks(proj_in(norm(x))))              each pixel becomes a token
+//! BasicTransformerBlock   h += attn1(norm1(h))          self-attention: every pixel sees every other
+//!                         h += attn2(norm2(h), text)    cross-attention: every pixel sees the 77 text vectors
+//!                         h += ff(norm3(h))             a small network for each pixel on its own
+//! FeedForward (GEGLU)     a, g = split(proj(h));  net.2(a · gelu(g))
+//! ```
+//!
+//! In channels-last layout an image `[n, h, w, c]` *is* the token list `[n, h·w, c]`; nothing moves when it is
+//! called so. At 64×64 there are 4096 tokens, and self-attention compares all pairs of them.
+//!
+//! Source: Rombach et al., *High-Resolution Image Synthesis with Latent Diffusion Models* (2022), section 3.3; Shazeer, *GLU
+//! Variants Improve Transformer* (2020); diffusers' classes of the same names.
+
+use aquatint_kernels::{Isa, activation};
+use aquatint_tensor::{Tensor, View};
+
+use crate::checkpoint::Weights;
+use crate::error::Result;
+use crate::layers::{Epilogue, GroupNorm, LayerNorm, Linear, Mask, multi_head_attention};
+
+/// Fixed in diffusers, whatever the config says about other norms.
+const GROUP_NORM_EPS: f32 = 1e-6;
+const LAYER_NORM_EPS: f32 = 1e-5;
+
+/// What a transformer looks like.
+#[derive(Clone, Copy, Debug)]
+pub struct TransformerConfig {
+    /// Channels of the image.
+    pub channels: usize,
+    /// Heads of both attentions.
+    pub heads: usize,
+    /// Channels of the text embeddings.
+    pub cross_attention_dim: usize,
+    /// Groups of the norm at the entrance.
+    pub num_groups: usize,
+    /// Whether the projections are stored as matrices instead of 1×1 kernels; the arithmetic is the same.
+    pub use_linear_projection: bool,
+}
+
+/// A transformer over the pixels of an image.
+pub struct Transformer2DModel {
+    norm: GroupNorm,
+    proj_in: Linear,
+    transformer_blocks: Vec<BasicTransformerBlock>,
+    proj_out: Linear,
+}
+
+impl Transformer2DModel {
+    /// Reads the weights.
+    ///
+    /// # Errors
+    /// If a tensor is missing or has another shape.
+    pub fn load(w: &Weights<'_>, config: TransformerConfig) -> Result<Self> {
+        let channels = config.channels;
+        let projection = |name| match config.use_linear_projection {
+            true => Linear::load(&w.at(name), [channels; 2]),
+            false => Linear::load_pointwise(&w.at(name), [channels; 2]),
+        };
+        Ok(Self {
+            norm: GroupNorm::load(&w.at("norm"), channels, config.num_groups, GROUP_NORM_EPS)?,
+            proj_in: projection("proj_in")?,
+            transformer_blocks: vec![BasicTransformerBlock::load(&w.at("transformer_blocks.0"), config)?],
+            proj_out: projection("proj_out")?,
+        })
+    }
+
+    /// `x: [n, h, w, channels]`, `text: [n, tokens, cross_attention_dim]` → `[n, h, w, channels]`.
+    pub fn forward(&self, isa: Isa, x: &Tensor<f32, 4>, text: View<'_, f32, 3>) -> Tensor<f32, 4> {
+        let [n, height, width, channels] = x.shape();
+        let mut h = self.norm.forward(isa, x.view()).reshape([n, height * width, channels]);
+        h = self.proj_in.forward(isa, h.view());
+        for block in &self.transformer_blocks {
+            h = block.forward(isa, h, text);
+        }
+        add(isa, &self.proj_out, &h, x.as_slice()).reshape([n, height, width, channels])
+    }
+}
+
+/// Self-attention, cross-attention, feed-forward: each adds to the tokens.
+struct BasicTransformerBlock {
+    norm1: LayerNorm,
+    attn1: Attention,
+    norm2: LayerNorm,
+    attn2: Attention,
+    norm3: LayerNorm,
+    ff: FeedForward,
+}
+
+impl BasicTransformerBlock {
+    fn load(w: &Weights<'_>, config: TransformerConfig) -> Result<Self> {
+        let TransformerConfig { channels, heads, cross_attention_dim, .. } = config;
+        let norm = |name| LayerNorm::load(&w.at(name), channels, LAYER_NORM_EPS);
+        Ok(Self {
+            norm1: norm("norm1")?,
+            attn1: Attention::load(&w.at("attn1"), channels, channels, heads)?,
+            norm2: norm("norm2")?,
+            attn2: Attention::load(&w.at("attn2"), channels, cross_attention_dim, heads)?,
+            norm3: norm("norm3")?,
+            ff: FeedForward::load(&w.at("ff"), channels)?,
+        })
+    }
+
+    fn forward(&self, isa: Isa, h: Tensor<f32, 3>, text: View<'_, f32, 3>) -> Tensor<f32, 3> {
+        let normed = self.norm1.forward(isa, h.view());
+        let h = self.attn1.forward(isa, normed.view(), normed.view(), &h);
+        let h = self.attn2.forward(isa, self.norm2.forward(isa, h.view()).view(), text, &h);
+        self.ff.forward(isa, self.norm3.forward(isa, h.view()).view(), &h)
+    }
+}
+
+/// Multi-head attention from `x` to `context`.
+struct Attention {
+    to_q: Linear,
+    to_k: Linear,
+    to_v: Linear,
+    to_out: Linear,
+    heads: usize,
+}
+
+impl Attention {
+    fn load(w: &Weights<'_>, channels: usize, context_channels: usize, heads: usize) -> Result<Self> {
+        Ok(Self {
+            to_q: Linear::load_without_bias(&w.at("to_q"), [channels, channels])?,
+            to_k: Linear::load_without_bias(&w.at("to_k"), [channels, context_channels])?,
+            to_v: Linear::load_without_bias(&w.at("to_v"), [channels, context_channels])?,
+            to_out: Linear::load(&w.at("to_out.0"), [channels, channels])?,
+            heads,
+        })
+    }
+
+    /// `residual + to_out(attention(to_q(x), to_k(context), to_v(context)))`.
+    fn forward(
+        &self,
+        isa: Isa,
+        x: View<'_, f32, 3>,
+        context: View<'_, f32, 3>,
+        residual: &Tensor<f32, 3>,
+    ) -> Tensor<f32, 3> {
+        let qkv =
+            [self.to_q.forward(isa, x), self.to_k.forward(isa, context), self.to_v.forward(isa, context)];
+        let attended = multi_head_attention(isa, qkv, self.heads, Mask::None);
+        add(isa, &self.to_out, &attended, residual.as_slice())
+    }
+}
+
+/// GEGLU: one half of the projection gates the other.
+struct FeedForward {
+    proj: Linear,
+    out: Linear,
+}
+
+impl FeedForward {
+    fn load(w: &Weights<'_>, channels: usize) -> Result<Self> {
+        let inner = 4 * channels;
+        Ok(Self {
+            proj: Linear::load(&w.at("net.0.proj"), [2 * inner, channels])?,
+            out: Linear::load(&w.at("net.2"), [channels, inner])?,
+        })
+    }
+
+    /// `residual + net.2(geglu(net.0.proj(x)))`.
+    fn forward(&self, isa: Isa, x: View<'_, f32, 3>, residual: &Tensor<f32, 3>) -> Tensor<f32, 3> {
+        let gated = activation::geglu(isa, self.proj.forward(isa, x).view());
+        add(isa, &self.out, &gated, residual.as_slice())
+    }
+}
+
+/// `residual + layer(x)`.
+fn add(isa: Isa, layer: &Linear, x: &Tensor<f32, 3>, residual: &[f32]) -> Tensor<f32, 3> {
+    layer.forward_with(isa, x.view(), Epilogue { residual: Some(residual), ..Epilogue::default() })
+}
