@@ -1,7 +1,36 @@
-//! aquatint
+//! Stable Diffusion 1.x and 2.x: from a folder of weights and a sentence to a picture.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`pipeline`] | the whole algorithm, in the order in which it runs |
+//! | [`tokenizer`] | text → 77 numbers |
+//! | [`clip`] | numbers → 77 vectors: the text encoder |
+//! | [`rng`] | seed → noise, number for number as torch draws it |
+//! | [`unet`] | noisy latent, time, text → the noise in it |
+//! | [`samplers`] | how much of that noise is taken away at each step |
+//! | [`vae`] | latent → picture, and back |
+//! | [`picture`] | picture → PNG |
+//! | [`checkpoint`], [`config`] | reading weights and settings, and refusing what is not understood |
+//! | [`layers`] | linear, convolution, norms, attention: weights beside the kernels |
+//!
+//! **Reading order for learners:** `pipeline/mod.rs` from top to bottom; then `unet/mod.rs` and the files that it names;
+//! `samplers/mod.rs`; `clip/mod.rs`; `vae/mod.rs`. Each network's `forward` is its formula, line by line. The arithmetic
+//! itself is in `aquatint-kernels`.
+//!
+//! Activations are f32 and channels-last: images `[n, h, w, c]`, tokens `[n, tokens, c]`.
 
-mod error;
-mod rng;
+pub mod checkpoint;
+pub mod clip;
+pub mod config;
+pub mod error;
+pub mod layers;
+pub mod picture;
+pub mod rng;
+pub mod samplers;
+pub mod unet;
+pub mod vae;
 
 pub use error::{Error, ErrorKind, Result};
+pub use picture::Picture;
 pub use rng::Generator;
+pub use samplers::{SamplerChoice, SamplerKind, Schedule};

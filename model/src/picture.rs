@@ -1,0 +1,135 @@
+//! A finished picture: 8 bits for each of red, green and blue, and how it becomes a PNG file.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use aquatint_tensor::View;
+use image::ImageEncoder;
+use image::codecs::png::PngEncoder;
+
+use crate::error::{Error, Result};
+
+/// An 8-bit RGB picture.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Picture {
+    width: usize,
+    height: usize,
+    /// Rows from top to bottom, pixels from left to right, three bytes each.
+    pixels: Vec<u8>,
+}
+
+impl Picture {
+    /// A picture from its bytes: rows from top to bottom, three bytes a pixel.
+    ///
+    /// # Panics
+    /// If there are not `3 · width · height` bytes.
+    pub fn from_rgb(width: usize, height: usize, pixels: Vec<u8>) -> Self {
+        assert_eq!(
+            pixels.len(),
+            3 * width * height,
+            "a picture of {width}×{height} has three bytes for each pixel"
+        );
+        Self { width, height, pixels }
+    }
+
+    /// `round(255 · clamp(x / 2 + 1/2, 0, 1))`, ties to even: the rounding of diffusers' image processor.
+    ///
+    /// `x: [height, width, 3]`, −1 black, 1 white.
+    ///
+    /// ```
+    /// # use aquatint_model::Picture;
+    /// # use aquatint_tensor::Tensor;
+    /// let x = Tensor::from_vec([1, 1, 3], vec![-1.5, 0.0, 1.0]);
+    /// assert_eq!(Picture::from_signed(x.view()).pixels(), [0, 128, 255]);
+    /// ```
+    pub fn from_signed(x: View<'_, f32, 3>) -> Self {
+        let [height, width, channels] = x.shape();
+        assert_eq!(channels, 3, "a picture has red, green and blue");
+        let byte = |x: f32| ((x * 0.5 + 0.5).clamp(0.0, 1.0) * 255.0).round_ties_even() as u8;
+        Self { width, height, pixels: x.iter().map(byte).collect() }
+    }
+
+    /// Pixels in a row.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Number of rows.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// Rows from top to bottom, three bytes a pixel.
+    pub fn pixels(&self) -> &[u8] {
+        &self.pixels
+    }
+
+    /// The picture as the bytes of a PNG file.
+    ///
+    /// # Errors
+    /// If it has no pixels, or more than a PNG can hold.
+    pub fn to_png(&self) -> Result<Vec<u8>> {
+        let side = |length| u32::try_from(length).map_err(Error::run);
+        let mut png = Vec::new();
+        PngEncoder::new(&mut png)
+            .write_image(&self.pixels, side(self.width)?, side(self.height)?, image::ExtendedColorType::Rgb8)
+            .map_err(Error::run)?;
+        Ok(png)
+    }
+
+    /// Writes a PNG file. It appears under its name only when it is complete; a file of that name is replaced.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let beside = beside(path);
+        let written = fs::write(&beside, self.to_png()?).and_then(|()| fs::rename(&beside, path));
+        if written.is_err() {
+            let _ = fs::remove_file(&beside); // it may not exist; the first error is the one to report
+        }
+        written.map_err(Error::writing(path))
+    }
+}
+
+/// A hidden name in the folder of `path`, where a rename cannot cross file systems.
+fn beside(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{}.part", std::process::id()))
+}
+
+#[cfg(test)]
+mod tests {
+    use aquatint_tensor::Tensor;
+
+    use super::*;
+
+    #[test]
+    fn bytes_are_the_nearest_and_halves_go_to_the_even_one() {
+        let signed = |byte: f32| byte / 255.0 * 2.0 - 1.0;
+        let x = Tensor::from_vec([1, 2, 3], [0.4, 0.6, 127.6, 254.4, 254.6, 300.0].map(signed).to_vec());
+        assert_eq!(Picture::from_signed(x.view()).pixels(), [0, 1, 128, 254, 255, 255]);
+        let half = Tensor::from_vec([1, 1, 3], vec![0.0; 3]); // 127.5
+        assert_eq!(Picture::from_signed(half.view()).pixels(), [128; 3]);
+    }
+
+    #[test]
+    fn a_saved_picture_reads_back() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("p.png");
+        let picture = Picture::from_rgb(2, 1, vec![1, 2, 3, 250, 251, 252]);
+        picture.save(&path).expect("the folder is writable");
+        let read = image::open(&path).expect("a valid PNG").into_rgb8();
+        assert_eq!((read.dimensions(), read.as_raw().as_slice()), ((2, 1), picture.pixels()));
+        let names: Vec<_> = fs::read_dir(folder.path()).expect("readable").collect();
+        assert_eq!(names.len(), 1, "the temporary file is gone: {names:?}");
+    }
+
+    #[test]
+    fn an_unwritable_path_is_named() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("missing/p.png");
+        let error = Picture::from_rgb(1, 1, vec![0; 3]).save(&path).expect_err("the folder is missing");
+        assert!(error.to_string().contains("missing/p.png"), "{error}");
+    }
+}
