@@ -1,0 +1,145 @@
+//! Each network on its own against diffusers: text embeddings, one UNet call, VAE encode and decode, relative error ≤ 1e-4.
+//!
+//! `goldens/stages.py` made the numbers from the two small pipelines in `goldens/pipelines`: `sd1` (f32, old attention names in
+//! the VAE), `sd2` (f16 on disk, shards, an fp16 variant, list of heads, linear projections). The latents of the UNet call are
+//! 9×12: three levels down neither is even.
+
+use std::path::PathBuf;
+
+use aquatint_kernels::Isa;
+use aquatint_model::checkpoint::{Checkpoint, PartFiles};
+use aquatint_model::clip::{ClipTextConfig, ClipTextModel};
+use aquatint_model::unet::{UNet2DConditionModel, UNetConfig};
+use aquatint_model::vae::{Decoder, Encoder, VaeConfig};
+use aquatint_tensor::{Tensor, View};
+use aquatint_tests::{Golden, path, relative_error};
+
+const PIPELINES: [&str; 2] = ["sd1", "sd2"];
+const TOLERANCE: f64 = 1e-4;
+
+fn part(pipeline: &str, part: &str) -> PathBuf {
+    path(&format!("pipelines/{pipeline}/{part}"))
+}
+
+fn stages(pipeline: &str) -> Golden {
+    Golden::open(&format!("stages/{pipeline}.safetensors"))
+}
+
+fn unet(pipeline: &str) -> UNet2DConditionModel {
+    let folder = part(pipeline, "unet");
+    let config = UNetConfig::open(&folder.join("config.json")).expect("a valid config");
+    let weights = Checkpoint::open(&folder, PartFiles::Diffusers).expect("valid weights");
+    let unet = UNet2DConditionModel::load(&weights.weights(), &config).expect("weights that fit the config");
+    assert_eq!(weights.unused(), [""; 0], "{pipeline}: the UNet read every tensor");
+    unet
+}
+
+#[track_caller]
+fn check<const N: usize>(what: &str, isa: Isa, found: View<'_, f32, N>, expected: View<'_, f32, N>) {
+    let error = relative_error(found, expected);
+    println!("{what}, {}: relative error {error:.1e}", isa.name());
+    assert!(error <= TOLERANCE, "{what}, {}: relative error {error:.1e} > {TOLERANCE:.0e}", isa.name());
+}
+
+#[test]
+fn text_encoder() {
+    for pipeline in PIPELINES {
+        let golden = stages(pipeline);
+        let folder = part(pipeline, "text_encoder");
+        let config = ClipTextConfig::open(&folder.join("config.json")).expect("a valid config");
+        let weights = Checkpoint::open(&folder, PartFiles::Transformers).expect("valid weights");
+        let model = ClipTextModel::load(&weights.weights(), &config).expect("weights that fit the config");
+        assert_eq!(weights.unused(), [""; 0], "{pipeline}: the text encoder read every tensor");
+        let ids = golden.integers("text.ids");
+        for isa in Isa::available() {
+            // Two prompts at once must give what each gives alone.
+            let found = model.forward(isa, &[&ids, &ids]);
+            let expected = golden.tensor("text.embeddings");
+            for prompt in 0..2 {
+                let found = found.view().slice(0, prompt..prompt + 1);
+                check(&format!("{pipeline} text encoder"), isa, found, expected.view());
+            }
+        }
+    }
+}
+
+#[test]
+fn unet_call() {
+    for pipeline in PIPELINES {
+        let golden = stages(pipeline);
+        let unet = unet(pipeline);
+        let sample = golden.image("unet.sample");
+        let timesteps: Tensor<f32, 1> = golden.tensor("unet.timestep");
+        let text: Tensor<f32, 3> = golden.tensor("unet.encoder_hidden_states");
+        let expected = golden.image("unet.out");
+        for isa in Isa::available() {
+            for (i, &timestep) in timesteps.as_slice().iter().enumerate() {
+                let one = i..i + 1;
+                let found = unet.forward(
+                    isa,
+                    sample.view().slice(0, one.clone()),
+                    timestep,
+                    text.view().slice(0, one.clone()),
+                );
+                check(
+                    &format!("{pipeline} UNet at {timestep}"),
+                    isa,
+                    found.view(),
+                    expected.view().slice(0, one),
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn images_of_a_batch_do_not_influence_each_other() {
+    let golden = stages("sd1");
+    let unet = unet("sd1");
+    let sample = golden.image("unet.sample");
+    let text: Tensor<f32, 3> = golden.tensor("unet.encoder_hidden_states");
+    for isa in Isa::available() {
+        let both = unet.forward(isa, sample.view(), 601.0, text.view());
+        for i in 0..2 {
+            let alone =
+                unet.forward(isa, sample.view().slice(0, i..i + 1), 601.0, text.view().slice(0, i..i + 1));
+            let together = both.view().slice(0, i..i + 1).to_tensor();
+            assert!(alone.as_slice() == together.as_slice(), "{}: image {i} differs", isa.name());
+        }
+    }
+}
+
+#[test]
+fn vae() {
+    for pipeline in PIPELINES {
+        let golden = stages(pipeline);
+        let folder = part(pipeline, "vae");
+        let config = VaeConfig::open(&folder.join("config.json")).expect("a valid config");
+        let weights = Checkpoint::open(&folder, PartFiles::Diffusers).expect("valid weights");
+        let encoder = Encoder::load(&weights.weights(), &config).expect("weights that fit the config");
+        let decoder = Decoder::load(&weights.weights(), &config).expect("weights that fit the config");
+        assert_eq!(weights.unused(), [""; 0], "{pipeline}: the VAE read every tensor");
+        for isa in Isa::available() {
+            let decoded = decoder.forward(isa, golden.image("vae.decode.latents").view());
+            check(
+                &format!("{pipeline} decoder"),
+                isa,
+                decoded.view(),
+                golden.image("vae.decode.image").view(),
+            );
+
+            let encoded = encoder.forward(isa, golden.image("vae.encode.image").view());
+            let moments = golden.image("vae.encode.moments");
+            let channels = config.latent_channels;
+            check(
+                &format!("{pipeline} encoder, mean"),
+                isa,
+                encoded.mean.view(),
+                moments.view().slice(3, 0..channels),
+            );
+            let logvar =
+                moments.view().slice(3, channels..2 * channels).to_tensor().map(|x| x.clamp(-30.0, 20.0));
+            check(&format!("{pipeline} encoder, log-variance"), isa, encoded.logvar.view(), logvar.view());
+        }
+    }
+}
