@@ -1,0 +1,37 @@
+//! Activations, softmax and upsampling on the sizes of Stable Diffusion 1.5:
+//! `cargo bench -p aquatint-benches --bench activations`.
+
+use aquatint_benches::{IMAGES, NORMS};
+use aquatint_kernels::{Isa, activation, softmax, upsample};
+use aquatint_tensor::Tensor;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+
+type InPlace = fn(Isa, &mut [f32]);
+
+fn bench(c: &mut Criterion) {
+    let mut group = c.benchmark_group("activations");
+    group.sample_size(10);
+    for [size, channels] in NORMS {
+        let shape = [IMAGES, size, size, channels];
+        let mut x = Tensor::from_fn(shape, |[_, y, x, c]| ((x + 3 * y + 7 * c) % 11) as f32 - 5.0);
+        group.throughput(Throughput::Bytes(8 * x.len() as u64)); // each number read once and written once
+        for isa in Isa::available() {
+            let id = |name: &str| BenchmarkId::new(format!("{name}/{isa}"), format!("{shape:?}"));
+            let activations: [(&str, InPlace); 4] = [
+                ("silu", activation::silu),
+                ("gelu", activation::gelu),
+                ("gelu_tanh", activation::gelu_tanh),
+                ("quick_gelu", activation::quick_gelu),
+            ];
+            for (name, f) in activations {
+                group.bench_function(id(name), |b| b.iter(|| f(isa, x.as_mut_slice())));
+            }
+            group.bench_function(id("geglu"), |b| b.iter(|| activation::geglu(isa, x.view())));
+            group.bench_function(id("softmax"), |b| b.iter(|| softmax::softmax(isa, &mut x)));
+            group.bench_function(id("nearest_2x"), |b| b.iter(|| upsample::nearest_2x(isa, x.view())));
+        }
+    }
+}
+
+criterion_group!(benches, bench);
+criterion_main!(benches);

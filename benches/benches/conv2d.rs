@@ -1,0 +1,37 @@
+//! Convolutions of Stable Diffusion 1.5, each rung on each instruction set: `cargo bench -p aquatint-benches --bench conv2d`.
+
+use aquatint_benches::{Conv, IMAGES, UNET_CONVS, VAE_CONVS};
+use aquatint_kernels::Isa;
+use aquatint_kernels::conv2d::{Geometry, Weights, im2col, indirect};
+use aquatint_kernels::gemm::Epilogue;
+use aquatint_tensor::Tensor;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+
+fn bench(c: &mut Criterion) {
+    for (name, convs, images) in [("unet", &UNET_CONVS[..], IMAGES), ("vae", &VAE_CONVS[..], 1)] {
+        let mut group = c.benchmark_group(format!("conv2d/{name}"));
+        group.sample_size(10);
+        for conv in convs {
+            let &Conv { size, in_channels, out_channels, kernel_size, stride, .. } = conv;
+            let geometry = Geometry { stride: [stride; 2], ..Geometry::same(kernel_size) };
+            let x = Tensor::full([images, size, size, in_channels], 0.5);
+            let w = Tensor::full([out_channels, in_channels, kernel_size, kernel_size], 0.25f32);
+            let w = Weights::pack(w.view());
+            group.throughput(Throughput::Elements(conv.flops(images) as u64)); // FLOP, shown as elements
+            for isa in Isa::available() {
+                let shape =
+                    format!("{kernel_size}x{kernel_size} {in_channels}-{out_channels} @{size} s{stride}");
+                let id = |rung: &str| BenchmarkId::new(format!("{rung}/{isa}"), &shape);
+                group.bench_function(id("indirect"), |b| {
+                    b.iter(|| indirect::conv2d(isa, x.view(), &w, geometry, Epilogue::default()));
+                });
+                group.bench_function(id("im2col"), |b| {
+                    b.iter(|| im2col::conv2d(isa, x.view(), &w, geometry, Epilogue::default()));
+                });
+            }
+        }
+    }
+}
+
+criterion_group!(benches, bench);
+criterion_main!(benches);
