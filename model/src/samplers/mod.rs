@@ -1,0 +1,81 @@
+//! Samplers: the walk from noise to a picture, one call of the UNet at a time.
+//!
+//! | file | paper | class in diffusers | schedules |
+//! |---|---|---|---|
+//! | [`ddim`] | Song et al. 2020, arXiv:2010.02502 | `DDIMScheduler` | normal |
+//! | [`pndm`] | Liu et al. 2022, arXiv:2202.09778 | `PNDMScheduler` | normal |
+//! | [`euler`] | Karras et al. 2022, arXiv:2206.00364 | `EulerDiscreteScheduler` | normal, Karras |
+//! | [`euler_ancestral`] | the same, with fresh noise at each step | `EulerAncestralDiscreteScheduler` | normal |
+//! | [`dpmpp_2m`] | Lu et al. 2022, arXiv:2211.01095 | `DPMSolverMultistepScheduler` | normal, Karras, Lu |
+//!
+//! The model was trained to find the noise in x_t = √ᾱ_t·x_0 + √(1 − ᾱ_t)·noise, at 1000 values of t ([`training`]). A
+//! sampler visits a few of them ([`visits`]) and integrates. Some speak of ᾱ and t, others of x/√ᾱ and its noise level
+//! σ = √((1 − ᾱ)/ᾱ) ([`sigmas`]). The folder's `scheduler_config.json` says how ([`config`]); [`names`] knows what people
+//! call all this. Numbers are f32 and are combined in diffusers' order, so that whole pictures agree.
+//!
+//! Read [`ddim`] first, then [`euler`].
+
+pub mod config;
+pub mod ddim;
+pub mod dpmpp_2m;
+pub mod euler;
+pub mod euler_ancestral;
+pub mod names;
+pub mod pndm;
+pub mod sigmas;
+pub mod training;
+pub mod visits;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::SchedulerConfig;
+pub use names::{SamplerChoice, SamplerKind, Schedule};
+
+use crate::{Generator, Result};
+
+/// A walk from noise to a picture. `call` counts the calls of the UNet from 0 and must grow.
+///
+/// ```text
+/// sample = randn · init_noise_sigma
+/// for call in 0..timesteps.len():
+///     output = unet(scale_model_input(sample, call), timesteps[call])
+///     sample = step(output, call, sample)
+/// ```
+///
+/// A sampler that needs several calls for one step lists a timestep for each of them and keeps its books between them.
+/// To start from a picture instead of noise, begin at a later call, with [`Sampler::add_noise`] for that call.
+pub trait Sampler: Send {
+    /// The timestep of every call of the UNet, in order.
+    fn timesteps(&self) -> &[f32];
+
+    /// The standard deviation that the first sample, pure noise, must have.
+    fn init_noise_sigma(&self) -> f32 {
+        1.0
+    }
+
+    /// Brings a sample to the scale on which the UNet was trained.
+    fn scale_model_input(&self, _sample: &mut [f32], _call: usize) {}
+
+    /// One step towards the picture: replaces `sample` by the next one. Fresh noise, if any, comes from `rng`.
+    fn step(&mut self, model_output: &[f32], call: usize, sample: &mut [f32], rng: &mut Generator);
+
+    /// Turns a clean sample into one as noisy as `call` expects it.
+    fn add_noise(&self, sample: &mut [f32], noise: &[f32], call: usize);
+}
+
+/// The sampler that `choice` and the folder's configuration ask for, set up for `steps` steps.
+///
+/// # Errors
+/// `Request` if the sampler lacks the chosen schedule or cannot make that many steps; `Model` if the configuration holds a
+/// setting that is not supported.
+pub fn build(config: &SchedulerConfig, choice: SamplerChoice, steps: usize) -> Result<Box<dyn Sampler>> {
+    let (kind, schedule) = config.resolve(choice)?;
+    Ok(match kind {
+        SamplerKind::Ddim => Box::new(ddim::Ddim::new(config, steps)?),
+        SamplerKind::Pndm => Box::new(pndm::Pndm::new(config, steps)?),
+        SamplerKind::Euler => Box::new(euler::Euler::new(config, schedule, steps)?),
+        SamplerKind::EulerAncestral => Box::new(euler_ancestral::EulerAncestral::new(config, steps)?),
+        SamplerKind::DpmPp2M => Box::new(dpmpp_2m::DpmPp2M::new(config, schedule, steps)?),
+    })
+}
