@@ -1,0 +1,154 @@
+"""The scheduler sums of diffusers' own tests, computed again, and the same loop with Stable Diffusion's settings.
+
+The loop: sample = 0, 1, .. 767 over 768, as [3, 8, 8, 4] permuted to [4, 3, 8, 8]; noise = the same values reversed;
+model(x, t) = x t / (t + 1); result_sum = sum of |sample|, result_mean = its mean. Kinds of loop:
+
+  pipeline  x = scale_model_input(sample); sample = step(model(x, t), t, sample). What a picture is made with.
+  test      sample = scale_model_input(sample) first, and the step starts from the scaled sample: diffusers' tests.
+  prk       PNDM with its Runge-Kutta steps (skip_prk_steps false), as its tests run it.
+
+With `noise_from` = i, sample = add_noise(sample, noise, timesteps[i]) and the loop starts there. `published` is what
+diffusers' test files state (sum, or mean where only that is stated). Writes schedulers.json and schedulers.safetensors (the final
+sample of every case).
+"""
+
+import json
+
+import diffusers
+import torch
+from safetensors.torch import save_file
+
+from common import HERE, write_json
+
+CLASSES = {
+    "ddim": "DDIMScheduler", "pndm": "PNDMScheduler", "euler": "EulerDiscreteScheduler",
+    "euler_a": "EulerAncestralDiscreteScheduler", "dpm++2m": "DPMSolverMultistepScheduler",
+}
+LINEAR = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear"}
+TESTS = {  # what each test file starts from
+    "ddim": {"num_train_timesteps": 1000, **LINEAR, "clip_sample": True},
+    "pndm": {"num_train_timesteps": 1000, **LINEAR},
+    "euler": {"num_train_timesteps": 1100, **LINEAR},
+    "euler_a": {"num_train_timesteps": 1100, **LINEAR},
+    "dpm++2m": {"num_train_timesteps": 1000, **LINEAR, "lower_order_final": False, "final_sigmas_type": "sigma_min"},
+}
+STABLE = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
+
+# (name, sampler, settings on top of the test's, kind of loop, noise_from, published)
+PUBLISHED = [
+    ("ddim", "ddim", {}, "pipeline", None, {"sum": 172.0067, "mean": 0.223967}),
+    ("ddim_v", "ddim", {"prediction_type": "v_prediction"}, "pipeline", None, {"sum": 52.5302, "mean": 0.0684}),
+    ("ddim_alpha_one", "ddim", {"set_alpha_to_one": True, "beta_start": 0.01}, "pipeline", None, {"sum": 149.8295, "mean": 0.1951}),
+    ("ddim_alpha_not_one", "ddim", {"set_alpha_to_one": False, "beta_start": 0.01}, "pipeline", None, {"sum": 149.0784, "mean": 0.1941}),
+    ("ddim_noise", "ddim", {}, "pipeline", 8, {"sum": 354.5418, "mean": 0.4616}),
+    ("pndm", "pndm", {}, "prk", None, {"sum": 198.1318, "mean": 0.2580}),
+    ("pndm_v", "pndm", {"prediction_type": "v_prediction"}, "prk", None, {"sum": 67.3986, "mean": 0.0878}),
+    ("pndm_alpha_one", "pndm", {"set_alpha_to_one": True, "beta_start": 0.01}, "prk", None, {"sum": 230.0399, "mean": 0.2995}),
+    ("pndm_alpha_not_one", "pndm", {"set_alpha_to_one": False, "beta_start": 0.01}, "prk", None, {"sum": 186.9482, "mean": 0.2434}),
+    ("euler", "euler", {}, "test", None, {"sum": 10.0807, "mean": 0.0131}),
+    ("euler_v", "euler", {"prediction_type": "v_prediction"}, "test", None, {"sum": 0.0002, "mean": 2.2676e-06}),
+    ("euler_karras", "euler", {"use_karras_sigmas": True}, "test", None, {"sum": 124.52299, "mean": 0.16213932}),
+    ("euler_noise", "euler", {}, "test", 8, {"sum": 57062.9297, "mean": 74.3007}),
+    ("euler_a", "euler_a", {}, "test", None, {"sum": 152.3192, "mean": 0.1983}),
+    ("euler_a_v", "euler_a", {"prediction_type": "v_prediction"}, "test", None, {"sum": 108.4439, "mean": 0.1412}),
+    ("euler_a_noise", "euler_a", {}, "test", 8, {"sum": 56163.0508, "mean": 73.1290}),
+    ("dpm++2m", "dpm++2m", {}, "pipeline", None, {"mean": 0.3301}),
+    ("dpm++2m_v", "dpm++2m", {"prediction_type": "v_prediction"}, "pipeline", None, {"mean": 0.2251}),
+    ("dpm++2m_karras_v", "dpm++2m", {"prediction_type": "v_prediction", "use_karras_sigmas": True}, "pipeline", None, {"mean": 0.2096}),
+    ("dpm++2m_noise", "dpm++2m", {}, "pipeline", 5, {"sum": 318.4111, "mean": 0.4146}),
+]
+
+
+def own_cases():
+    """Nobody published these sums: diffusers made them here. Stable Diffusion's betas, every spacing and prediction.
+
+    Where only the end differs the spacing is leading: linspace ends at t = 0, where this model says 0 whatever it gets.
+    """
+    for sampler in CLASSES:
+        base = dict(STABLE)
+        if sampler in ("ddim", "pndm"):
+            base["set_alpha_to_one"] = False
+        if sampler == "ddim":
+            base["clip_sample"] = False
+        if sampler == "pndm":
+            base["skip_prk_steps"] = True
+        for spacing in ("leading", "linspace", "trailing"):
+            for steps in (10, 7):
+                yield f"sd_{sampler}_{spacing}_{steps}", sampler, {**base, "timestep_spacing": spacing}, steps
+        yield f"sd_{sampler}_v", sampler, {**base, "prediction_type": "v_prediction"}, 10
+        yield f"sd_{sampler}_1", sampler, base, 1
+        yield f"sd_{sampler}_2", sampler, base, 2
+        if sampler not in ("pndm", "euler_a"):
+            yield f"sd_{sampler}_sample", sampler, {**base, "prediction_type": "sample", "timestep_spacing": "leading"}, 10
+        if sampler in ("ddim", "pndm"):
+            yield f"sd_{sampler}_alpha_one", sampler, {**base, "set_alpha_to_one": True}, 10
+        if sampler == "ddim":
+            yield f"sd_{sampler}_clip", sampler, {**base, "clip_sample": True, "clip_sample_range": 0.3}, 10
+        if sampler in ("euler", "dpm++2m"):
+            for spacing in ("leading", "linspace", "trailing"):
+                yield f"sd_{sampler}_karras_{spacing}", sampler, {**base, "use_karras_sigmas": True, "timestep_spacing": spacing}, 10
+            yield f"sd_{sampler}_karras_v", sampler, {**base, "use_karras_sigmas": True, "prediction_type": "v_prediction"}, 10
+            yield f"sd_{sampler}_sigma_min", sampler, {**base, "final_sigmas_type": "sigma_min", "timestep_spacing": "leading"}, 10
+        if sampler == "dpm++2m":
+            yield f"sd_{sampler}_20", sampler, base, 20
+            yield f"sd_{sampler}_not_lower_order_final", sampler, {**base, "lower_order_final": False, "timestep_spacing": "leading"}, 10
+            yield f"sd_{sampler}_karras_20", sampler, {**base, "use_karras_sigmas": True}, 20
+
+
+def ramp():
+    return (torch.arange(768).reshape(3, 8, 8, 4) / 768).permute(3, 0, 1, 2)
+
+
+def model(sample, t):
+    return sample * t / (t + 1)
+
+
+def loop(scheduler, kind, steps, noise_from):
+    scheduler.set_timesteps(steps)
+    generator = torch.manual_seed(0)
+    extra = {"generator": generator} if "Euler" in type(scheduler).__name__ else {}
+    sample = ramp() * scheduler.init_noise_sigma
+    if kind == "prk":
+        for t in scheduler.prk_timesteps:
+            sample = scheduler.step_prk(model(sample, t), t, sample).prev_sample
+        for t in scheduler.plms_timesteps:
+            sample = scheduler.step_plms(model(sample, t), t, sample).prev_sample
+        return sample
+    timesteps = scheduler.timesteps
+    if noise_from is not None:
+        timesteps = timesteps[noise_from:]
+        # In the order of the permuted sample's memory, from the last value to the first.
+        noise = (torch.arange(768).flip(-1).reshape(3, 8, 8, 4) / 768).permute(3, 0, 1, 2)
+        sample = scheduler.add_noise(sample, noise, timesteps[:1])
+    for t in timesteps:
+        scaled = scheduler.scale_model_input(sample, t)
+        sample = scheduler.step(model(scaled, t), t, scaled if kind == "test" else sample, **extra).prev_sample
+    return sample
+
+
+def main():
+    cases = [(n, s, {**TESTS[s], **settings}, 10, kind, noise, published) for n, s, settings, kind, noise, published in PUBLISHED]
+    cases += [(n, s, settings, steps, "pipeline", None, None) for n, s, settings, steps in own_cases()]
+    index, samples = [], {}
+    for name, sampler, settings, steps, kind, noise_from, published in cases:
+        scheduler = getattr(diffusers, CLASSES[sampler])(**settings)
+        sample = loop(scheduler, kind, steps, noise_from)
+        result = {"sum": sample.abs().sum().item(), "mean": sample.abs().mean().item()}
+        limits = {"sum": 1e-2, "mean": 1e-3}  # the tests' own
+        agrees = None if published is None else all(abs(result[k] - v) < limits[k] for k, v in published.items())
+        print(f"{name:36} {result['sum']:14.4f} {result['mean']:10.6f} {published} {agrees}")
+        samples[name] = sample.float().contiguous()
+        index.append({
+            "name": name, "sampler": sampler, "steps": steps, "loop": kind, "noise_from": noise_from,
+            "result_sum": result["sum"], "result_mean": result["mean"], "published": published, "agrees_with_published": agrees,
+            "scheduler": {k: v for k, v in json.loads(scheduler.to_json_string()).items() if v is not None},
+            "init_noise_sigma": float(scheduler.init_noise_sigma),
+            "timesteps": scheduler.timesteps.tolist(),
+            "sigmas": scheduler.sigmas.tolist() if hasattr(scheduler, "sigmas") else None,
+        })
+    write_json(HERE / "schedulers.json", index, width=160)
+    save_file(samples, HERE / "schedulers.safetensors")
+
+
+if __name__ == "__main__":
+    main()
