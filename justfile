@@ -1,0 +1,23 @@
+# The words that developers and CI share. `just` alone lists them.
+
+_default:
+    @just --list
+
+# Format, lints and documentation, warnings denied.
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+# Every test on every instruction set that this CPU has, then the pictures once more on the portable one.
+test:
+    cargo test --workspace --locked
+    AQUATINT_ISA=portable cargo test --package aquatint-tests --locked
+
+# Criterion benches; `just bench conv2d` runs one of them.
+bench *name:
+    cargo bench --package aquatint-benches {{ if name == "" { "" } else { "--bench " + name } }}
+
+# The documentation, in a browser.
+docs:
+    cargo doc --workspace --no-deps --open
