@@ -2,6 +2,7 @@
 
 pub mod activation;
 pub mod attention;
+mod chunks;
 pub mod conv2d;
 pub mod elementwise;
 pub mod gemm;

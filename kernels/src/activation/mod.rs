@@ -1,1 +1,112 @@
-//! (being written)
+//! The bends between linear layers; without them a network of any depth would be one matrix.
+//!
+//! | function | formula | where |
+//! |---|---|---|
+//! | [`silu`] | `x·σ(x)` | UNet and VAE, after each group norm; the time embedding |
+//! | [`gelu`] | `x·(1 + erf(x/√2)) / 2` | the text encoder of SD 2.x |
+//! | [`gelu_tanh`] | `x·(1 + tanh(√(2/π)·(x + 0.044715·x³))) / 2` | some text encoders' `gelu_new` |
+//! | [`quick_gelu`] | `x·σ(1.702·x)` | the text encoder of SD 1.x |
+//! | [`geglu`] | `x[..c]·gelu(x[c..])` | the UNet's feed-forward layers |
+//!
+//! | step | idea |
+//! |---|---|
+//! | [`reference`] | one number at a time in `f64`: the definition |
+//! | this file | a vector at a time, from the polynomials of [`simd::math`](crate::simd::math), on all cores |
+
+use aquatint_tensor::{Tensor, View};
+use rayon::prelude::*;
+
+use crate::Isa;
+use crate::chunks::{for_each_chunk, row_major, rows_per_task};
+
+pub(crate) mod pointwise;
+pub mod reference;
+
+use pointwise::{Gated, Gelu, GeluTanh, InPlace, Pointwise, QuickGelu, Silu};
+
+/// `x = x·σ(x)`, in place. As `torch.nn.SiLU`; also called swish.
+///
+/// ```
+/// # use aquatint_kernels::{Isa, activation::silu};
+/// let mut x = [0.0, 2.0, -2.0]; // σ(2) = 0.8808, σ(−2) = 0.1192
+/// silu(Isa::best(), &mut x);
+/// assert_eq!(x.map(|x| (x * 1e4).round() / 1e4), [0.0, 1.7616, -0.2384]);
+/// ```
+pub fn silu(isa: Isa, x: &mut [f32]) {
+    apply(isa, x, Silu);
+}
+
+/// `x = x·(1 + erf(x/√2)) / 2`, in place. As `torch.nn.GELU`.
+///
+/// ```
+/// # use aquatint_kernels::{Isa, activation::gelu};
+/// let mut x = [0.0, 1.0, -1.0]; // 84.13 % of a normal distribution lie below 1
+/// gelu(Isa::best(), &mut x);
+/// assert_eq!(x.map(|x| (x * 1e4).round() / 1e4), [0.0, 0.8413, -0.1587]);
+/// ```
+pub fn gelu(isa: Isa, x: &mut [f32]) {
+    apply(isa, x, Gelu);
+}
+
+/// `x = x·(1 + tanh(√(2/π)·(x + 0.044715·x³))) / 2`, in place. As `torch.nn.GELU(approximate="tanh")`.
+///
+/// ```
+/// # use aquatint_kernels::{Isa, activation::gelu_tanh};
+/// let mut x = [0.0, 1.0, -1.0]; // within 2e-4 of gelu
+/// gelu_tanh(Isa::best(), &mut x);
+/// assert_eq!(x.map(|x| (x * 1e4).round() / 1e4), [0.0, 0.8412, -0.1588]);
+/// ```
+pub fn gelu_tanh(isa: Isa, x: &mut [f32]) {
+    apply(isa, x, GeluTanh);
+}
+
+/// `x = x·σ(1.702·x)`, in place. As `QuickGELU` of OpenAI's CLIP.
+///
+/// ```
+/// # use aquatint_kernels::{Isa, activation::quick_gelu};
+/// let mut x = [0.0, 1.0, -1.0]; // σ(1.702) = 0.8458
+/// quick_gelu(Isa::best(), &mut x);
+/// assert_eq!(x.map(|x| (x * 1e4).round() / 1e4), [0.0, 0.8458, -0.1542]);
+/// ```
+pub fn quick_gelu(isa: Isa, x: &mut [f32]) {
+    apply(isa, x, QuickGelu);
+}
+
+fn apply(isa: Isa, x: &mut [f32], f: impl Pointwise) {
+    for_each_chunk(x, |x| isa.run(InPlace { x, f }));
+}
+
+/// `out[.., j] = x[.., j]·gelu(x[.., c + j])`: one half of the channels opens or shuts the other.
+///
+/// `x: [.., 2c]` → `[.., c]`. GEGLU of Shazeer 2020 ([arXiv:2002.05202](https://arxiv.org/abs/2002.05202)), with the
+/// gate in the second half as in diffusers' class `GEGLU`.
+///
+/// ```
+/// # use aquatint_kernels::{Isa, activation::geglu};
+/// # use aquatint_tensor::Tensor;
+/// let x = Tensor::from_vec([1, 4], vec![10.0, 20.0, 0.0, 1.0]);
+/// let y = geglu(Isa::best(), x.view()); // gelu(0) = 0, gelu(1) = 0.8413
+/// assert_eq!(y.map(|y| (y * 1e2).round() / 1e2).as_slice(), [0.0, 16.83]);
+/// ```
+///
+/// # Panics
+/// If the last axis is odd.
+pub fn geglu<const N: usize>(isa: Isa, x: View<'_, f32, N>) -> Tensor<f32, N> {
+    let mut shape = x.shape();
+    assert!(shape[N - 1].is_multiple_of(2), "GEGLU halves the last axis of {shape:?}, which is odd");
+    shape[N - 1] /= 2;
+    let columns = shape[N - 1];
+    let mut out = Tensor::zeros(shape);
+    if out.is_empty() {
+        return out;
+    }
+    let task = rows_per_task(columns) * columns;
+    out.as_mut_slice()
+        .par_chunks_mut(task)
+        .zip(row_major(x).par_chunks(2 * task))
+        .for_each(|(out, x)| isa.run(Gated { x, out, columns, f: Gelu }));
+    out
+}
+
+#[cfg(test)]
+mod tests;

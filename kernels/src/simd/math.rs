@@ -48,6 +48,38 @@ pub fn sigmoid<S: Simd>(s: S, x: S::V) -> S::V {
     s.div(one, s.add(one, exp(s, s.sub(s.zero(), x))))
 }
 
+/// From here on, erf(x) rounds to 1: 1 − erf(4) = 1.5e-8 is less than half of the last digit.
+const ERF_ONE: f32 = 4.0;
+
+/// q(x) of degree 7 that minimises the largest error of e^(−x·q(x)) against 1 − erf(x) on [0, 4]; constant term first.
+/// Found by Remez exchange on −ln(1 − erf(x)) with weight 1 − erf(x), from 15-digit values; the error left is 1.6e-8.
+const ERF: [f32; 8] = [
+    1.128_380_3,
+    0.636_597_75,
+    0.102_919_61,
+    -0.019_583_96,
+    5.369_322e-4,
+    1.032_402_3e-3,
+    -3.088_023_6e-4,
+    3.144_018e-5,
+];
+
+/// The error function erf(x) = 2/√π · ∫₀ˣ e^(−t²) dt, as ±(1 − e^(−|x|·q(|x|))): −ln(1 − erf) is so smooth that a
+/// polynomial follows it, and the exponential forgives its errors where erf is near 1.
+///
+/// Absolute error at most 1.5e-7. Exactly ±1 from |x| = 4 on; NaN stays NaN.
+#[inline(always)]
+pub fn erf<S: Simd>(s: S, x: S::V) -> S::V {
+    // In `min` the second operand wins over NaN.
+    let a = s.min(s.splat(ERF_ONE), s.abs(x));
+    let mut q = s.splat(ERF[7]);
+    for &coefficient in ERF[..7].iter().rev() {
+        q = s.mul_add(q, a, s.splat(coefficient));
+    }
+    let erf = s.sub(s.splat(1.0), exp(s, s.sub(s.zero(), s.mul(a, q))));
+    s.select_less(x, s.zero(), s.sub(s.zero(), erf), erf)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +118,45 @@ mod tests {
             isa.run(Exp(&mut ys));
             assert_eq!(ys[..4], [0.0, 0.0, 0.0, 1.0], "{isa}");
             assert!(ys[4] > 2e38 && ys[5] > 2e38 && ys[6].is_nan(), "{isa}: {ys:?}");
+        }
+    }
+
+    struct Erf<'a>(&'a mut [f32]);
+    impl Op for Erf<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn eval<S: Simd>(self, s: S) {
+            s.map_in_place(self.0, |x| erf(s, x));
+        }
+    }
+
+    #[test]
+    fn erf_is_within_its_bound() {
+        let xs: Vec<f32> = (-600_000..600_000).map(|i| i as f32 * 1e-5).collect();
+        let expected: Vec<f64> =
+            xs.iter().map(|&x| crate::activation::reference::erf(f64::from(x))).collect();
+        for isa in Isa::available() {
+            let mut ys = xs.clone();
+            isa.run(Erf(&mut ys));
+            for (i, &y) in ys.iter().enumerate() {
+                let error = (f64::from(y) - expected[i]).abs();
+                assert!(
+                    error < 1.5e-7,
+                    "{isa}: erf({}) = {y}, expected {}, error {error:e}",
+                    xs[i],
+                    expected[i]
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn erf_at_the_edges() {
+        for isa in Isa::available() {
+            let mut ys = [f32::NEG_INFINITY, -4.0, 0.0, 4.0, f32::MAX, f32::INFINITY, f32::NAN];
+            isa.run(Erf(&mut ys));
+            assert_eq!(ys[..6], [-1.0, -1.0, 0.0, 1.0, 1.0, 1.0], "{isa}");
+            assert!(ys[6].is_nan(), "{isa}: {ys:?}");
         }
     }
 }

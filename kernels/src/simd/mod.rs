@@ -112,6 +112,22 @@ pub trait Simd: Copy + Send + Sync + 'static {
         lanes[0]
     }
 
+    /// `f(…f(f(start, x[..LANES]), x[LANES..2·LANES])…)`: a running value over a whole slice, a vector at a time. Lanes
+    /// behind the end of the slice hold `fill`, which should leave the running value as it is.
+    #[inline(always)]
+    fn reduce<A>(self, x: &[f32], fill: f32, start: A, f: impl Fn(A, Self::V) -> A) -> A {
+        let mut running = start;
+        let chunks = x.chunks_exact(Self::LANES);
+        let tail = chunks.remainder();
+        for chunk in chunks {
+            running = f(running, self.load(chunk));
+        }
+        if !tail.is_empty() {
+            running = f(running, self.load_or(tail, fill));
+        }
+        running
+    }
+
     /// `x[i] = f(x[i])` for a whole slice, a vector at a time.
     #[inline(always)]
     fn map_in_place(self, x: &mut [f32], f: impl Fn(Self::V) -> Self::V) {

@@ -1,0 +1,102 @@
+//! Each activation on a vector: one small type per function, so that a loop can be compiled for any of them.
+
+use crate::simd::{Op, Simd, math};
+
+/// A function of one number.
+pub(crate) trait Pointwise: Copy + Send + Sync {
+    /// f of each lane.
+    fn apply<S: Simd>(self, s: S, x: S::V) -> S::V;
+}
+
+/// `x`
+#[derive(Clone, Copy)]
+pub(crate) struct Identity;
+
+impl Pointwise for Identity {
+    #[inline(always)]
+    fn apply<S: Simd>(self, _: S, x: S::V) -> S::V {
+        x
+    }
+}
+
+/// `x·σ(x)`
+#[derive(Clone, Copy)]
+pub(crate) struct Silu;
+
+impl Pointwise for Silu {
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, x: S::V) -> S::V {
+        s.mul(x, math::sigmoid(s, x))
+    }
+}
+
+/// `x·(1 + erf(x/√2)) / 2`
+#[derive(Clone, Copy)]
+pub(crate) struct Gelu;
+
+impl Pointwise for Gelu {
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, x: S::V) -> S::V {
+        let erf = math::erf(s, s.mul(x, s.splat(std::f32::consts::FRAC_1_SQRT_2)));
+        let half = s.mul(x, s.splat(0.5));
+        s.mul_add(half, erf, half)
+    }
+}
+
+/// `x·(1 + tanh(u)) / 2` with `u = √(2/π)·(x + 0.044715·x³)`, computed as `x·σ(2u)`, which is the same thing.
+#[derive(Clone, Copy)]
+pub(crate) struct GeluTanh;
+
+impl Pointwise for GeluTanh {
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, x: S::V) -> S::V {
+        const TWO_SQRT_2_OVER_PI: f32 = 1.595_769; // 2·√(2/π)
+        let factor =
+            s.mul_add(s.mul(x, x), s.splat(0.044715 * TWO_SQRT_2_OVER_PI), s.splat(TWO_SQRT_2_OVER_PI));
+        s.mul(x, math::sigmoid(s, s.mul(x, factor)))
+    }
+}
+
+/// `x·σ(1.702·x)`
+#[derive(Clone, Copy)]
+pub(crate) struct QuickGelu;
+
+impl Pointwise for QuickGelu {
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, x: S::V) -> S::V {
+        s.mul(x, math::sigmoid(s, s.mul(x, s.splat(1.702))))
+    }
+}
+
+/// `x[i] = f(x[i])`
+pub(crate) struct InPlace<'a, F> {
+    pub(crate) x: &'a mut [f32],
+    pub(crate) f: F,
+}
+
+impl<F: Pointwise> Op for InPlace<'_, F> {
+    type Output = ();
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        s.map_in_place(self.x, |x| self.f.apply(s, x));
+    }
+}
+
+/// `out[row, j] = x[row, j]·f(x[row, columns + j])`: the second half of each row is the gate of the first.
+pub(crate) struct Gated<'a, F> {
+    pub(crate) x: &'a [f32],
+    pub(crate) out: &'a mut [f32],
+    pub(crate) columns: usize,
+    pub(crate) f: F,
+}
+
+impl<F: Pointwise> Op for Gated<'_, F> {
+    type Output = ();
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        for (x, out) in self.x.chunks_exact(2 * self.columns).zip(self.out.chunks_exact_mut(self.columns)) {
+            let (value, gate) = x.split_at(self.columns);
+            s.zip(out, value, gate, |value, gate| s.mul(value, self.f.apply(s, gate)));
+        }
+    }
+}

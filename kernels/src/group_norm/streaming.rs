@@ -1,0 +1,202 @@
+//! Two passes over each image: one that only reads and takes the statistics, one that writes the result.
+//!
+//! Variance is easy to get wrong. `mean(x²) − mean(x)²` in f32 loses its digits when the mean is far from zero:
+//! for a mean of 100 and a deviation of 1 it subtracts 10000 from 10001, and of seven digits three remain, before
+//! any of the 40 000 additions has rounded. So:
+//!
+//! ```text
+//! for each chunk of at most 128 pixels, in parallel:
+//!     for each channel: Σ(x − x₀) and Σ(x − x₀)²                     f32; x₀ is near the mean, so x − x₀ is small
+//!     for each group: merge its channels' (count, mean, squares)     f64
+//! for each group: merge its chunks, first to last                    f64
+//! y = activation(x·scale[c] + shift[c])           scale = weight / √(variance + eps), shift = bias − mean·scale
+//! ```
+//!
+//! The chunks depend on the shape alone and are merged in order: the sums are the same for any number of threads.
+
+use aquatint_tensor::{Tensor, View};
+use rayon::prelude::*;
+
+use super::{Activation, GroupNorm};
+use crate::Isa;
+use crate::activation::pointwise::{Identity, Pointwise, Silu};
+use crate::chunks::{row_major, rows_per_task};
+use crate::simd::{Op, Simd};
+
+/// Numbers that are added up in f32: a sum of 128 is off by 128·2⁻²⁴ = 8e-6 of its size at the very worst, and
+/// the rounding errors of many such sums cancel.
+const MAX_PIXELS: usize = 128;
+
+/// Pixels that share one load and store of the running sums; x₀ is the mean of the first so many. With a single one, an
+/// outlier there would be subtracted from all, and 128 times its square would drown the rest.
+const PIXELS_AT_ONCE: usize = 8;
+
+/// See [`group_norm`](super::group_norm()).
+///
+/// # Panics
+/// As [`group_norm`](super::group_norm()).
+pub fn group_norm(isa: Isa, x: View<'_, f32, 4>, norm: GroupNorm<'_>) -> Tensor<f32, 4> {
+    let [_, height, width, channels] = x.shape();
+    norm.check(channels);
+    let mut out = Tensor::zeros(x.shape());
+    if out.is_empty() {
+        return out;
+    }
+    let image = height * width * channels;
+    let chunk = rows_per_task(channels).min(MAX_PIXELS) * channels;
+    out.as_mut_slice().par_chunks_mut(image).zip(row_major(x).par_chunks(image)).for_each(|(out, x)| {
+        let chunks: Vec<_> = x.par_chunks(chunk).map(|x| chunk_moments(isa, x, norm, channels)).collect();
+        let (scale, shift) = scale_and_shift(&chunks, norm);
+        let (scale, shift) = (&scale, &shift);
+        out.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(out, x)| match norm.activation {
+            Activation::None => isa.run(ScaleShift { x, out, scale, shift, activation: Identity }),
+            Activation::Silu => isa.run(ScaleShift { x, out, scale, shift, activation: Silu }),
+        });
+    });
+    out
+}
+
+/// The statistics of each group over a few pixels.
+fn chunk_moments(isa: Isa, pixels: &[f32], norm: GroupNorm<'_>, channels: usize) -> Vec<Moments> {
+    let [mut x0, mut sums, mut squares] = [(); 3].map(|()| vec![0.0; channels]);
+    isa.run(ShiftedSums { pixels, x0: &mut x0, sums: &mut sums, squares: &mut squares });
+    let count = (pixels.len() / channels) as f64;
+    let group_size = channels / norm.num_groups;
+    let of_channel = |c: usize| Moments::from_shifted(count, x0[c], sums[c], squares[c]);
+    (0..norm.num_groups)
+        .map(|group| {
+            (group * group_size..(group + 1) * group_size)
+                .map(of_channel)
+                .fold(Moments::default(), Moments::merge)
+        })
+        .collect()
+}
+
+/// The two vectors with which `x·scale + shift` is the normalised x.
+fn scale_and_shift(chunks: &[Vec<Moments>], norm: GroupNorm<'_>) -> (Vec<f32>, Vec<f32>) {
+    let group_size = norm.weight.len() / norm.num_groups;
+    let (mut scale, mut shift) = (Vec::new(), Vec::new());
+    for group in 0..norm.num_groups {
+        let whole = chunks.iter().map(|chunk| chunk[group]).fold(Moments::default(), Moments::merge);
+        let deviation = (whole.variance() + f64::from(norm.eps)).sqrt();
+        for c in group * group_size..(group + 1) * group_size {
+            let rounded = (f64::from(norm.weight[c]) / deviation) as f32;
+            scale.push(rounded);
+            // From the scale as it will be used, so that its rounding is not multiplied by the mean.
+            shift.push((f64::from(norm.bias[c]) - whole.mean * f64::from(rounded)) as f32);
+        }
+    }
+    (scale, shift)
+}
+
+/// What one must know of some numbers to get their variance, and to merge them with others.
+#[derive(Clone, Copy, Default)]
+struct Moments {
+    count: f64,
+    mean: f64,
+    /// Σ(x − mean)²
+    squares: f64,
+}
+
+impl Moments {
+    /// From `sum = Σ(x − x₀)` and `squares = Σ(x − x₀)²`.
+    fn from_shifted(count: f64, x0: f32, sum: f32, squares: f32) -> Self {
+        let offset = f64::from(sum) / count;
+        Self { count, mean: f64::from(x0) + offset, squares: f64::from(squares) - count * offset * offset }
+    }
+
+    /// Of both sets together (Chan, Golub & LeVeque 1979, "Updating formulae and a pairwise algorithm for computing
+    /// sample variances", equation 2.1).
+    fn merge(self, other: Self) -> Self {
+        let count = self.count + other.count;
+        let delta = other.mean - self.mean;
+        let share = other.count / count;
+        Self {
+            count,
+            mean: self.mean + delta * share,
+            squares: self.squares + other.squares + delta * delta * self.count * share,
+        }
+    }
+
+    /// Divided by the count, not by one less: the variance of all there is, not an estimate from a sample.
+    fn variance(self) -> f64 {
+        // A NaN must come out as NaN, which `f64::max` would hide.
+        let variance = self.squares / self.count;
+        if variance < 0.0 { 0.0 } else { variance }
+    }
+}
+
+/// `sums[c] = Σ(x[c] − x₀[c])` and `squares[c] = Σ(x[c] − x₀[c])²` over the pixels. All three start as zeros.
+struct ShiftedSums<'a> {
+    pixels: &'a [f32],
+    x0: &'a mut [f32],
+    sums: &'a mut [f32],
+    squares: &'a mut [f32],
+}
+
+impl Op for ShiftedSums<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        let channels = self.sums.len();
+        let count = (self.pixels.len() / channels).min(PIXELS_AT_ONCE) as f32;
+        for pixel in self.pixels.chunks_exact(channels).take(PIXELS_AT_ONCE) {
+            for c in 0..channels {
+                self.x0[c] += pixel[c] / count;
+            }
+        }
+        let whole = channels / S::LANES * S::LANES;
+        for pixels in self.pixels.chunks(PIXELS_AT_ONCE * channels) {
+            for c in (0..whole).step_by(S::LANES) {
+                let x0 = s.load(&self.x0[c..]);
+                let mut sum = s.load(&self.sums[c..]);
+                let mut square = s.load(&self.squares[c..]);
+                for pixel in pixels.chunks_exact(channels) {
+                    let x = s.sub(s.load(&pixel[c..]), x0);
+                    sum = s.add(sum, x);
+                    square = s.mul_add(x, x, square);
+                }
+                s.store(sum, &mut self.sums[c..]);
+                s.store(square, &mut self.squares[c..]);
+            }
+            for pixel in pixels.chunks_exact(channels) {
+                for c in whole..channels {
+                    let x = pixel[c] - self.x0[c];
+                    self.sums[c] += x;
+                    self.squares[c] += x * x;
+                }
+            }
+        }
+    }
+}
+
+/// `out = activation(x·scale[c] + shift[c])`
+struct ScaleShift<'a, F> {
+    x: &'a [f32],
+    out: &'a mut [f32],
+    scale: &'a [f32],
+    shift: &'a [f32],
+    activation: F,
+}
+
+impl<F: Pointwise> Op for ScaleShift<'_, F> {
+    type Output = ();
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        let channels = self.scale.len();
+        let whole = channels / S::LANES * S::LANES;
+        let y = |x, scale, shift| self.activation.apply(s, s.mul_add(x, scale, shift));
+        for (x, out) in self.x.chunks_exact(channels).zip(self.out.chunks_exact_mut(channels)) {
+            for c in (0..whole).step_by(S::LANES) {
+                s.store(
+                    y(s.load(&x[c..]), s.load(&self.scale[c..]), s.load(&self.shift[c..])),
+                    &mut out[c..],
+                );
+            }
+            if whole < channels {
+                let tail = |x: &[f32]| s.load_or(&x[whole..], 0.0);
+                s.store_part(y(tail(x), tail(self.scale), tail(self.shift)), &mut out[whole..]);
+            }
+        }
+    }
+}

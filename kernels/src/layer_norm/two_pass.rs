@@ -1,0 +1,85 @@
+//! Three readings of a row that stays in the L1 cache: its mean, its variance, its result.
+//!
+//! ```text
+//! m = Σx / c                                   f32: off by a little if the mean is large
+//! e = Σ(x − m) / c                             how much it is off: x − m is exact where x is near m
+//! variance = Σ(x − m)² / c − e²
+//! y = ((x − m) − e) / √(variance + eps) · weight + bias
+//! ```
+//!
+//! Taking out e is the correction of Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance".
+
+use aquatint_tensor::{Tensor, View};
+use rayon::prelude::*;
+
+use super::check;
+use crate::Isa;
+use crate::chunks::{row_major, rows_per_task};
+use crate::simd::{Op, Simd};
+
+/// See [`layer_norm`](super::layer_norm()).
+///
+/// # Panics
+/// As [`layer_norm`](super::layer_norm()).
+pub fn layer_norm<const N: usize>(
+    isa: Isa,
+    x: View<'_, f32, N>,
+    weight: &[f32],
+    bias: &[f32],
+    eps: f32,
+) -> Tensor<f32, N> {
+    let channels = check(x.shape(), weight, bias);
+    let mut out = Tensor::zeros(x.shape());
+    if out.is_empty() {
+        return out;
+    }
+    let task = rows_per_task(channels) * channels;
+    out.as_mut_slice()
+        .par_chunks_mut(task)
+        .zip(row_major(x).par_chunks(task))
+        .for_each(|(out, x)| isa.run(NormaliseRows { x, out, weight, bias, eps }));
+    out
+}
+
+struct NormaliseRows<'a> {
+    x: &'a [f32],
+    out: &'a mut [f32],
+    weight: &'a [f32],
+    bias: &'a [f32],
+    eps: f32,
+}
+
+impl Op for NormaliseRows<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        let channels = self.weight.len();
+        let count = channels as f32;
+        let whole = channels / S::LANES * S::LANES;
+        for (x, out) in self.x.chunks_exact(channels).zip(self.out.chunks_exact_mut(channels)) {
+            let mean = s.sum(s.reduce(x, 0.0, s.zero(), |sum, x| s.add(sum, x))) / count;
+            let m = s.splat(mean);
+            // Behind the end the row continues with its mean, which adds nothing to either sum.
+            let [sum, squares] = s.reduce(x, mean, [s.zero(); 2], |[sum, squares], x| {
+                let d = s.sub(x, m);
+                [s.add(sum, d), s.mul_add(d, d, squares)]
+            });
+            let error = s.sum(sum) / count;
+            let variance = s.sum(squares) / count - error * error;
+            let scale = 1.0 / (variance + self.eps).sqrt();
+
+            let (factor, offset) = (s.splat(scale), s.splat(-error * scale));
+            let y = |x, weight, bias| s.mul_add(s.mul_add(s.sub(x, m), factor, offset), weight, bias);
+            for c in (0..whole).step_by(S::LANES) {
+                s.store(
+                    y(s.load(&x[c..]), s.load(&self.weight[c..]), s.load(&self.bias[c..])),
+                    &mut out[c..],
+                );
+            }
+            if whole < channels {
+                let tail = |x: &[f32]| s.load_or(&x[whole..], 0.0);
+                s.store_part(y(tail(x), tail(self.weight), tail(self.bias)), &mut out[whole..]);
+            }
+        }
+    }
+}
