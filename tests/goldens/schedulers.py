@@ -91,7 +91,7 @@ def own_cases():
             yield f"sd_{sampler}_sigma_min", sampler, {**base, "final_sigmas_type": "sigma_min", "timestep_spacing": "leading"}, 10
         if sampler == "dpm++2m":
             yield f"sd_{sampler}_20", sampler, base, 20
-            yield f"sd_{sampler}_not_lower_order_final", sampler, {**base, "lower_order_final": False, "timestep_spacing": "leading"}, 10
+            yield f"sd_{sampler}_not_lower_order_final", sampler, {**base, "lower_order_final": False, "final_sigmas_type": "sigma_min", "timestep_spacing": "leading"}, 10
             yield f"sd_{sampler}_karras_20", sampler, {**base, "use_karras_sigmas": True}, 20
 
 
