@@ -5,9 +5,9 @@ parameters and every tensor with its shape, as `StableDiffusionPipeline.save_pre
 carry the prefix `text_model.` of published folders; transformers 5 leaves it out (checked here: nothing else differs).
 
 The configs are those of runwayml/stable-diffusion-v1-5 and stabilityai/stable-diffusion-2-1, written down here because
-model hubs are out of reach; paths of the authors' machines are left out. Their files differ from what is listed in two ways
-that a loader must know: the VAE's attention is called query, key, value, proj_attn, and the text encoder may hold a
-buffer `text_model.embeddings.position_ids` (I64 [1, 77]).
+model hubs are out of reach; paths of the authors' machines are left out. Published files may differ from what is listed in two
+ways that a loader must know: the VAE's attention may be called query, key, value, proj_attn, and the text encoders hold
+a buffer `text_model.embeddings.position_ids` (I64 [1, 77]).
 """
 
 import torch
