@@ -176,3 +176,6 @@ impl Mlp {
         self.fc2.forward_with(isa, hidden.view(), epilogue)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -113,3 +113,6 @@ impl UNet2DConditionModel {
         self.conv_out.forward(isa, x.view())
     }
 }
+
+#[cfg(test)]
+mod tests;

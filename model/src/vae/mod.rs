@@ -36,3 +36,6 @@ fn resnet(config: &VaeConfig, in_channels: usize, out_channels: usize) -> Resnet
         output_scale_factor: 1.0,
     }
 }
+
+#[cfg(test)]
+mod tests;
