@@ -112,6 +112,12 @@ impl SchedulerConfig {
         Ok(Self { path: path.to_owned(), keys })
     }
 
+    /// The same config with one setting changed, whether the file has it or not.
+    pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.keys.insert(key.to_owned(), value.into());
+        self
+    }
+
     /// The sampler and schedule that `choice` means for this folder.
     ///
     /// # Errors

@@ -1,0 +1,169 @@
+//! From a folder, as diffusers writes and Hugging Face publishes it, to a [`Pipeline`].
+//!
+//! ```text
+//! model_index.json    which parts there are, and of which classes
+//! tokenizer/          vocab.json and merges.txt, or tokenizer.json
+//! text_encoder/       config.json, model.safetensors
+//! unet/               config.json, diffusion_pytorch_model.safetensors
+//! vae/                config.json, diffusion_pytorch_model.safetensors
+//! scheduler/          scheduler_config.json
+//! ```
+//!
+//! A safety checker and its feature extractor, where a folder has them, play no part in making a picture and are not read.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use aquatint_kernels::Isa;
+use serde_json::Value;
+
+use super::Pipeline;
+use crate::checkpoint::{Checkpoint, PartFiles};
+use crate::clip::{ClipTextConfig, ClipTextModel};
+use crate::error::{Error, Result};
+use crate::samplers::SchedulerConfig;
+use crate::tokenizer::Tokenizer;
+use crate::unet::{UNet2DConditionModel, UNetConfig};
+use crate::vae::{Decoder, VaeConfig};
+
+/// How a model is loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadOptions {
+    /// The instruction set to compute with.
+    pub isa: Isa,
+}
+
+impl Default for LoadOptions {
+    /// The best instruction set that this CPU has.
+    fn default() -> Self {
+        Self { isa: Isa::best() }
+    }
+}
+
+/// The parts that are loaded, and the classes that are understood.
+const PARTS: [(&str, &[&str]); 5] = [
+    ("tokenizer", &["CLIPTokenizer", "CLIPTokenizerFast"]),
+    ("text_encoder", &["CLIPTextModel"]),
+    ("unet", &["UNet2DConditionModel"]),
+    ("vae", &["AutoencoderKL"]),
+    ("scheduler", &[]), // the sampler's own file says which it is
+];
+
+impl Pipeline {
+    /// Loads a model folder.
+    ///
+    /// # Errors
+    /// If the folder is no Stable Diffusion 1.x or 2.x model, if a part is missing, or if a part does not fit its config or another part.
+    pub fn load(folder: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
+        let folder = folder.as_ref();
+        check_index(folder)?;
+        let mut warnings = Vec::new();
+
+        let tokenizer = Tokenizer::load(&folder.join("tokenizer"))?;
+        let scheduler = SchedulerConfig::load(folder.join("scheduler/scheduler_config.json"))?
+            // diffusers' StableDiffusionPipeline overrides these two in every folder, as corrections of early files.
+            .with("steps_offset", 1)
+            .with("clip_sample", false);
+        let text_config = ClipTextConfig::open(&folder.join("text_encoder/config.json"))?;
+        let unet_config = UNetConfig::open(&folder.join("unet/config.json"))?;
+        let vae = VaeConfig::open(&folder.join("vae/config.json"))?;
+        check_fit(folder, &tokenizer, &text_config, &unet_config, &vae)?;
+
+        let weights = Checkpoint::open(&folder.join("text_encoder"), PartFiles::Transformers)?;
+        let text_encoder = ClipTextModel::load(&weights.weights(), &text_config)?;
+        warnings.extend(leftovers(&folder.join("text_encoder"), &weights.unused()));
+
+        let weights = Checkpoint::open(&folder.join("unet"), PartFiles::Diffusers)?;
+        let unet = UNet2DConditionModel::load(&weights.weights(), &unet_config)?;
+        warnings.extend(leftovers(&folder.join("unet"), &weights.unused()));
+
+        let weights = Checkpoint::open(&folder.join("vae"), PartFiles::Diffusers)?;
+        let vae_decoder = Decoder::load(&weights.weights(), &vae)?;
+        let mut unused = weights.unused();
+        unused.retain(|name| !name.starts_with("encoder.") && !name.starts_with("quant_conv."));
+        warnings.extend(leftovers(&folder.join("vae"), &unused));
+
+        Ok(Self { tokenizer, text_encoder, unet, vae_decoder, vae, scheduler, isa: options.isa, warnings })
+    }
+}
+
+/// Reads `model_index.json`: is this a Stable Diffusion folder, and are all parts there?
+fn check_index(folder: &Path) -> Result<()> {
+    const PIPELINE: &str = "StableDiffusionPipeline";
+    let path: PathBuf = folder.join("model_index.json");
+    let text = fs::read_to_string(&path).map_err(Error::reading(&path))?;
+    let index: Value = serde_json::from_str(&text).map_err(|error| Error::in_file(&path, error))?;
+    if index["_class_name"] != PIPELINE {
+        return Err(Error::in_file(
+            &path,
+            format_args!("`_class_name` is {}; expected \"{PIPELINE}\"", index["_class_name"]),
+        ));
+    }
+    for (part, classes) in PARTS {
+        let class = &index[part][1]; // ["diffusers", "AutoencoderKL"]
+        let known = class.as_str().is_some_and(|class| classes.is_empty() || classes.contains(&class));
+        if !known {
+            let expected = if classes.is_empty() { "a scheduler".into() } else { classes.join(" or ") };
+            return Err(Error::in_file(
+                &path,
+                format_args!("`{part}` is {}; expected {expected}", index[part]),
+            ));
+        }
+        if !folder.join(part).is_dir() {
+            return Err(Error::in_file(
+                folder,
+                format_args!("the part `{part}` is missing; is the download complete?"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Each part fits its own config; do the parts fit each other?
+fn check_fit(
+    folder: &Path,
+    tokenizer: &Tokenizer,
+    text: &ClipTextConfig,
+    unet: &UNetConfig,
+    vae: &VaeConfig,
+) -> Result<()> {
+    let expect = |what: &str, found: usize, expected: usize| match found == expected {
+        true => Ok(()),
+        false => Err(Error::in_file(folder, format_args!("{what}: found {found}, expected {expected}"))),
+    };
+    expect(
+        "the UNet's `in_channels` must be the VAE's `latent_channels` (inpainting models with 9 are not supported)",
+        unet.in_channels,
+        vae.latent_channels,
+    )?;
+    expect("the UNet's `out_channels` must be its `in_channels`", unet.out_channels, unet.in_channels)?;
+    expect("the VAE's `out_channels` must be red, green and blue", vae.out_channels, 3)?;
+    for &channels in &unet.cross_attention_dim {
+        expect(
+            "the UNet's `cross_attention_dim` must be the text encoder's `hidden_size`",
+            channels,
+            text.hidden_size,
+        )?;
+    }
+    if tokenizer.vocab_size() > text.vocab_size || tokenizer.max_length() > text.max_position_embeddings {
+        return Err(Error::in_file(
+            folder,
+            format_args!(
+                "the tokenizer makes {} tokens of a vocabulary of {}; the text encoder takes {} of {}",
+                tokenizer.max_length(),
+                tokenizer.vocab_size(),
+                text.max_position_embeddings,
+                text.vocab_size
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// A sentence about tensors that no layer asked for.
+fn leftovers(part: &Path, unused: &[String]) -> Option<String> {
+    let first = unused.first()?;
+    let count = unused.len();
+    let part = part.display();
+    Some(format!("`{part}`: {count} tensors of the file are not part of this model, the first is `{first}`"))
+}

@@ -1,0 +1,87 @@
+//! What may be asked of a pipeline, and the checks before any work begins.
+
+use super::Pipeline;
+use crate::error::{Error, Result};
+use crate::samplers::SamplerChoice;
+
+/// A picture to be made from a text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TextToImage {
+    /// What the picture should show.
+    pub prompt: String,
+    /// What it should not show.
+    pub negative_prompt: String,
+    /// Pixels; a multiple of 8.
+    pub width: usize,
+    /// Pixels; a multiple of 8.
+    pub height: usize,
+    /// Steps from noise to picture. 20 are enough for most samplers; diffusers' own default is 50.
+    pub steps: usize,
+    /// How strongly the text counts. Up to 1 there is no guidance, and the negative prompt has no effect.
+    pub guidance_scale: f32,
+    /// The number from which all noise is drawn.
+    pub seed: u64,
+    /// The sampler and the spacing of its noise levels; what is not chosen is as the folder says.
+    pub sampler: SamplerChoice,
+}
+
+impl Default for TextToImage {
+    /// Stable Diffusion 1.x's size; better to start from [`Pipeline::defaults`], which knows the model's own.
+    fn default() -> Self {
+        Self {
+            prompt: String::new(),
+            negative_prompt: String::new(),
+            width: 512,
+            height: 512,
+            steps: 20,
+            guidance_scale: 7.5,
+            seed: 0,
+            sampler: SamplerChoice::default(),
+        }
+    }
+}
+
+/// Beyond this a typing error is likelier than a wish: self-attention over 4096×4096 pixels compares 7·10¹⁰ pairs.
+const LARGEST_SIDE: usize = 4096;
+
+impl TextToImage {
+    /// Whether the UNet is asked twice, with and without the text.
+    pub(super) fn guided(&self) -> bool {
+        self.guidance_scale > 1.0
+    }
+
+    /// Everything that can be refused before the first multiplication; the number of steps is the sampler's to judge.
+    pub(super) fn check(&self, pipeline: &Pipeline) -> Result<()> {
+        let unet = pipeline.unet.config();
+        let factor = pipeline.vae.scale_factor();
+        // diffusers asks for multiples of 8 whatever the VAE; a VAE with more levels needs larger ones.
+        let multiple = factor.max(8);
+        // Where the convolutions that halve are not padded, the innermost level must keep a pixel.
+        let levels = unet.block_out_channels.len() as u32 - 1;
+        let smallest = match unet.downsample_padding {
+            0 => (factor << levels).next_multiple_of(multiple),
+            _ => multiple,
+        };
+        for (name, side) in [("width", self.width), ("height", self.height)] {
+            if side < smallest || side > LARGEST_SIDE {
+                return Err(Error::request(format_args!(
+                    "{name} is {side}; expected {smallest} to {LARGEST_SIDE} pixels"
+                )));
+            }
+            if side % multiple != 0 {
+                let below = side / multiple * multiple;
+                let above = below + multiple;
+                return Err(Error::request(format_args!(
+                    "{name} is {side}; expected a multiple of {multiple}: the nearest are {below} and {above}"
+                )));
+            }
+        }
+        if !self.guidance_scale.is_finite() {
+            return Err(Error::request(format_args!(
+                "guidance scale is {}; expected a finite number, 7.5 is usual",
+                self.guidance_scale
+            )));
+        }
+        Ok(())
+    }
+}
