@@ -1,0 +1,166 @@
+//! Whole pictures: every value within one level of diffusers', at least 99.9 % of them equal, on every instruction set.
+//!
+//! `goldens/pipelines.py` made the folders `sd1` and `sd2` and, with diffusers, one picture for each entry of `cases.json`: every sampler
+//! and schedule, with and without guidance and negative prompt, sizes that are not square or halve unevenly, prompts with
+//! Unicode and one that is too long.
+
+use std::collections::HashMap;
+
+use aquatint_kernels::Isa;
+use aquatint_model::samplers::SchedulerConfig;
+use aquatint_model::{LoadOptions, Picture, Pipeline, Progress, SamplerChoice, TextToImage};
+use aquatint_tests::{json, path};
+use serde_json::Value;
+
+const EQUAL_SHARE: f64 = 0.999;
+
+struct Case {
+    name: String,
+    folder: String,
+    request: TextToImage,
+    /// The sampler's settings, where they are not what the folder says.
+    scheduler: Option<SchedulerConfig>,
+}
+
+impl Case {
+    fn all() -> Vec<Self> {
+        let cases = json("pipelines/cases.json");
+        cases.as_array().expect("a list of cases").iter().map(Self::read).collect()
+    }
+
+    fn read(case: &Value) -> Self {
+        let text = |key: &str| case[key].as_str().unwrap_or_default().to_owned();
+        let count = |key: &str| case[key].as_u64().expect("a whole number");
+        // Settings of its own: the whole config as diffusers had it. Otherwise the way of the command line: the folder's config and two names.
+        let own = case["settings"].as_object().is_some_and(|settings| !settings.is_empty());
+        let scheduler = own.then(|| {
+            SchedulerConfig::from_json(&case["scheduler"].to_string(), "cases.json")
+                .expect("a supported scheduler")
+        });
+        let sampler = match own {
+            true => SamplerChoice::default(),
+            false => SamplerChoice::parse(case["sampler"].as_str(), case["schedule"].as_str())
+                .expect("known names"),
+        };
+        let request = TextToImage {
+            prompt: text("prompt"),
+            negative_prompt: text("negative_prompt"),
+            width: count("width") as usize,
+            height: count("height") as usize,
+            steps: count("steps") as usize,
+            guidance_scale: case["guidance_scale"].as_f64().expect("a number") as f32,
+            seed: count("seed"),
+            sampler,
+        };
+        Self { name: text("name"), folder: text("pipeline"), request, scheduler }
+    }
+
+    fn picture(&self, pipeline: &mut Pipeline) -> Picture {
+        let stock = pipeline.scheduler().clone();
+        if let Some(scheduler) = &self.scheduler {
+            pipeline.set_scheduler(scheduler.clone());
+        }
+        let picture = pipeline.text_to_image(&self.request, &mut |_| {});
+        pipeline.set_scheduler(stock);
+        picture.unwrap_or_else(|error| panic!("{}: {error}", self.name))
+    }
+
+    fn golden(&self) -> Picture {
+        let path = path(&format!("pipelines/pictures/{}.png", self.name));
+        let image = image::open(path).expect("a valid PNG").into_rgb8();
+        Picture::from_rgb(image.width() as usize, image.height() as usize, image.into_raw())
+    }
+}
+
+fn load(folder: &str, isa: Isa) -> Pipeline {
+    Pipeline::load(path(&format!("pipelines/{folder}")), &LoadOptions { isa })
+        .unwrap_or_else(|error| panic!("{folder}: {error}"))
+}
+
+/// The largest difference, and the share of values that are equal.
+fn compare(found: &Picture, expected: &Picture) -> (u8, f64) {
+    let size = |picture: &Picture| (picture.width(), picture.height());
+    assert_eq!(size(found), size(expected));
+    let differences = found.pixels().iter().zip(expected.pixels()).map(|(a, b)| a.abs_diff(*b));
+    let worst = differences.clone().max().unwrap_or(0);
+    let equal = differences.filter(|&difference| difference == 0).count();
+    (worst, equal as f64 / found.pixels().len() as f64)
+}
+
+#[test]
+fn pictures_are_those_of_diffusers() {
+    let cases = Case::all();
+    assert!(cases.len() >= 30, "only {} cases", cases.len());
+    let mut failures = Vec::new();
+    for isa in Isa::available() {
+        let mut pipelines: HashMap<&str, Pipeline> = HashMap::new();
+        for case in &cases {
+            let pipeline = pipelines.entry(&case.folder).or_insert_with(|| load(&case.folder, isa));
+            let (worst, equal) = compare(&case.picture(pipeline), &case.golden());
+            let line =
+                format!("{:22} {:8} worst {worst}, equal {:.3} %", case.name, isa.name(), 100.0 * equal);
+            println!("{line}");
+            if worst > 1 || equal < EQUAL_SHARE {
+                failures.push(line);
+            }
+        }
+    }
+    assert!(failures.is_empty(), "too far from diffusers:\n{}", failures.join("\n"));
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    let case = &Case::all()[0];
+    let mut pipeline = load(&case.folder, Isa::best());
+    let mut on = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+        pool.install(|| case.picture(&mut pipeline))
+    };
+    let one = on(1);
+    for threads in [2, 5] {
+        assert!(on(threads) == one, "{threads} threads give another picture");
+    }
+}
+
+#[test]
+fn what_a_long_prompt_loses_is_reported() {
+    let cases = Case::all();
+    let case = cases.iter().find(|case| case.name == "euler_a_long").expect("the case with a long prompt");
+    let request = TextToImage { steps: 2, ..case.request.clone() };
+    let mut reports = Vec::new();
+    load(&case.folder, Isa::best())
+        .text_to_image(&request, &mut |progress| reports.push(progress))
+        .expect("a picture");
+    let Some(Progress::Truncated { text: "prompt", cut }) = reports.first() else {
+        panic!("expected a report of the cut, found {reports:?}");
+    };
+    assert!(cut.contains("and this tail is cut off"), "{cut}");
+    let rest = [
+        Progress::Step { done: 0, total: 2 },
+        Progress::Step { done: 1, total: 2 },
+        Progress::Step { done: 2, total: 2 },
+        Progress::Decoding,
+    ];
+    assert_eq!(reports[1..], rest);
+}
+
+#[test]
+fn requests_that_cannot_be_met_are_refused_before_any_work() {
+    let pipeline = load("sd1", Isa::best());
+    let defaults = pipeline.defaults();
+    assert_eq!((defaults.width, defaults.height), (64, 64), "the folder's own size");
+    let refused = |request: TextToImage, expected: &str| {
+        let error = pipeline
+            .text_to_image(&request, &mut |progress| panic!("work has begun: {progress:?}"))
+            .err()
+            .unwrap_or_else(|| panic!("accepted: {request:?}"));
+        assert_eq!(error.kind(), aquatint_model::ErrorKind::Request, "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
+    };
+    let request = || defaults.clone();
+    refused(TextToImage { width: 100, ..request() }, "multiple of 8: the nearest are 96 and 104");
+    refused(TextToImage { height: 0, ..request() }, "height is 0; expected 8 to 4096");
+    refused(TextToImage { width: usize::MAX, ..request() }, "expected 8 to 4096");
+    refused(TextToImage { steps: 0, ..request() }, "steps");
+    refused(TextToImage { guidance_scale: f32::NAN, ..request() }, "guidance scale is NaN");
+}
