@@ -9,7 +9,8 @@ use std::collections::HashMap;
 use aquatint_kernels::Isa;
 use aquatint_model::samplers::SchedulerConfig;
 use aquatint_model::{LoadOptions, Picture, Pipeline, Progress, SamplerChoice, TextToImage};
-use aquatint_tests::{json, path};
+use aquatint_tensor::Tensor;
+use aquatint_tests::{Golden, json, path};
 use serde_json::Value;
 
 const EQUAL_SHARE: f64 = 0.999;
@@ -20,24 +21,49 @@ struct Case {
     request: TextToImage,
     /// The sampler's settings, where they are not what the folder says.
     scheduler: Option<SchedulerConfig>,
+    /// The oracle's picture.
+    golden: Picture,
 }
 
 impl Case {
+    /// The cases of the two small pipelines.
     fn all() -> Vec<Self> {
         let cases = json("pipelines/cases.json");
-        cases.as_array().expect("a list of cases").iter().map(Self::read).collect()
+        let read = |case: &Value| {
+            let picture = path("pipelines").join(case["picture"].as_str().expect("a file name"));
+            let image = image::open(picture).expect("a valid PNG").into_rgb8();
+            let golden = Picture::from_rgb(image.width() as usize, image.height() as usize, image.into_raw());
+            let folder = format!("pipelines/{}", case["pipeline"].as_str().expect("a folder"));
+            // Settings of its own: the whole config as diffusers had it. Otherwise the folder's config and two names, as the command line.
+            let own = case["settings"].as_object().is_some_and(|settings| !settings.is_empty());
+            Self::read(case, folder, own, golden)
+        };
+        cases.as_array().expect("a list of cases").iter().map(read).collect()
     }
 
-    fn read(case: &Value) -> Self {
+    /// diffusers' own test components.
+    fn dummy() -> Vec<Self> {
+        let cases = json("dummy/cases.json");
+        let images = Golden::open("dummy/images.safetensors");
+        let read = |case: &Value| {
+            let image: Tensor<f32, 3> =
+                images.tensor(&format!("{}/image", case["name"].as_str().expect("a name")));
+            let [height, width, _] = image.shape();
+            let bytes = image.as_slice().iter().map(|x| (x * 255.0).round_ties_even() as u8).collect();
+            let golden = Picture::from_rgb(width, height, bytes);
+            Self::read(case, "dummy".into(), true, golden)
+        };
+        cases.as_array().expect("a list of cases").iter().map(read).collect()
+    }
+
+    fn read(case: &Value, folder: String, own_scheduler: bool, golden: Picture) -> Self {
         let text = |key: &str| case[key].as_str().unwrap_or_default().to_owned();
         let count = |key: &str| case[key].as_u64().expect("a whole number");
-        // Settings of its own: the whole config as diffusers had it. Otherwise the way of the command line: the folder's config and two names.
-        let own = case["settings"].as_object().is_some_and(|settings| !settings.is_empty());
-        let scheduler = own.then(|| {
+        let scheduler = own_scheduler.then(|| {
             SchedulerConfig::from_json(&case["scheduler"].to_string(), "cases.json")
                 .expect("a supported scheduler")
         });
-        let sampler = match own {
+        let sampler = match own_scheduler {
             true => SamplerChoice::default(),
             false => SamplerChoice::parse(case["sampler"].as_str(), case["schedule"].as_str())
                 .expect("known names"),
@@ -52,7 +78,7 @@ impl Case {
             seed: count("seed"),
             sampler,
         };
-        Self { name: text("name"), folder: text("pipeline"), request, scheduler }
+        Self { name: text("name"), folder, request, scheduler, golden }
     }
 
     fn picture(&self, pipeline: &mut Pipeline) -> Picture {
@@ -64,17 +90,10 @@ impl Case {
         pipeline.set_scheduler(stock);
         picture.unwrap_or_else(|error| panic!("{}: {error}", self.name))
     }
-
-    fn golden(&self) -> Picture {
-        let path = path(&format!("pipelines/pictures/{}.png", self.name));
-        let image = image::open(path).expect("a valid PNG").into_rgb8();
-        Picture::from_rgb(image.width() as usize, image.height() as usize, image.into_raw())
-    }
 }
 
 fn load(folder: &str, isa: Isa) -> Pipeline {
-    Pipeline::load(path(&format!("pipelines/{folder}")), &LoadOptions { isa })
-        .unwrap_or_else(|error| panic!("{folder}: {error}"))
+    Pipeline::load(path(folder), &LoadOptions { isa }).unwrap_or_else(|error| panic!("{folder}: {error}"))
 }
 
 /// The largest difference, and the share of values that are equal.
@@ -87,18 +106,16 @@ fn compare(found: &Picture, expected: &Picture) -> (u8, f64) {
     (worst, equal as f64 / found.pixels().len() as f64)
 }
 
-#[test]
-fn pictures_are_those_of_diffusers() {
-    let cases = Case::all();
-    assert!(cases.len() >= 30, "only {} cases", cases.len());
+/// Makes every picture on every instruction set.
+#[track_caller]
+fn check(cases: &[Case]) {
     let mut failures = Vec::new();
     for isa in Isa::available() {
         let mut pipelines: HashMap<&str, Pipeline> = HashMap::new();
-        for case in &cases {
+        for case in cases {
             let pipeline = pipelines.entry(&case.folder).or_insert_with(|| load(&case.folder, isa));
-            let (worst, equal) = compare(&case.picture(pipeline), &case.golden());
-            let line =
-                format!("{:22} {:8} worst {worst}, equal {:.3} %", case.name, isa.name(), 100.0 * equal);
+            let (worst, equal) = compare(&case.picture(pipeline), &case.golden);
+            let line = format!("{:22} {isa:8} worst {worst}, equal {:.3} %", case.name, 100.0 * equal);
             println!("{line}");
             if worst > 1 || equal < EQUAL_SHARE {
                 failures.push(line);
@@ -106,6 +123,21 @@ fn pictures_are_those_of_diffusers() {
         }
     }
     assert!(failures.is_empty(), "too far from diffusers:\n{}", failures.join("\n"));
+}
+
+#[test]
+fn pictures_are_those_of_diffusers() {
+    let cases = Case::all();
+    assert!(cases.len() >= 30, "only {} cases", cases.len());
+    check(&cases);
+}
+
+/// Weights as torch initialises them, a VAE that halves once, text encoder names without `text_model.`.
+#[test]
+fn pictures_of_diffusers_own_test_components() {
+    let cases = Case::dummy();
+    assert!(cases.len() >= 8, "only {} cases", cases.len());
+    check(&cases);
 }
 
 #[test]
@@ -146,7 +178,7 @@ fn what_a_long_prompt_loses_is_reported() {
 
 #[test]
 fn requests_that_cannot_be_met_are_refused_before_any_work() {
-    let pipeline = load("sd1", Isa::best());
+    let pipeline = load("pipelines/sd1", Isa::best());
     let defaults = pipeline.defaults();
     assert_eq!((defaults.width, defaults.height), (64, 64), "the folder's own size");
     let refused = |request: TextToImage, expected: &str| {
