@@ -12,8 +12,8 @@ use crate::simd::{Op, Simd};
 
 /// `out = uncond + guidance_scale·(text − uncond)`: classifier-free guidance.
 ///
-/// `uncond` is the prediction without the text, `text` the one with it. A scale of 0 ignores the text, 1 is the plain prediction, more goes beyond it (Ho & Salimans 2022,
-/// [arXiv:2207.12598](https://arxiv.org/abs/2207.12598)).
+/// `uncond` is the prediction without the text, `text` the one with it. A scale of 0 ignores the text, 1 is the plain
+/// prediction, more goes beyond it (Ho & Salimans 2022, [arXiv:2207.12598](https://arxiv.org/abs/2207.12598)).
 ///
 /// ```
 /// # use aquatint_kernels::{Isa, elementwise::guide};
