@@ -79,19 +79,20 @@ impl Tokenizer {
         };
 
         let known = words.get_added_vocabulary().get_vocab().clone();
-        let missing: Vec<AddedToken> =
-            settings.special_tokens().filter(|token| !known.contains_key(&token.content)).cloned().collect();
-        if let Some(token) = missing.iter().find(|token| words.token_to_id(&token.content).is_none()) {
-            let message = format_args!("the vocabulary lacks the special token `{}`", token.content);
-            return Err(Error::in_file(folder, message));
+        let mut special: Vec<AddedToken> = Vec::new();
+        for token in settings.special_tokens().filter(|token| !known.contains_key(&token.content)) {
+            special.retain(|earlier| earlier.content != token.content);
+            special.push(token.clone());
         }
-        words.add_special_tokens(&missing);
-
-        let id = |token: &str| {
-            words.token_to_id(token).ok_or_else(|| {
-                Error::in_file(folder, format_args!("the vocabulary lacks the special token `{token}`"))
-            })
+        let lacks = |token: &str| {
+            Error::in_file(folder, format_args!("the vocabulary lacks the special token `{token}`"))
         };
+        if let Some(token) = special.iter().find(|token| words.token_to_id(&token.content).is_none()) {
+            return Err(lacks(&token.content));
+        }
+        words.add_special_tokens(&special);
+
+        let id = |token: &str| words.token_to_id(token).ok_or_else(|| lacks(token));
         let (start, end, pad) = (id(settings.start())?, id(settings.end())?, id(settings.pad())?);
         let largest = words.get_vocab(true).into_values().max().unwrap_or(0);
         Ok(Self {
