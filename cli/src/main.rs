@@ -1,2 +1,62 @@
-//! aquatint
-fn main() {}
+//! `aquatint`: Stable Diffusion on a CPU, from the command line.
+//!
+//! A thin driver: it turns flags into a request to `aquatint_model::Pipeline`, shows progress, and puts files where they
+//! belong. Results go to stdout, everything else to stderr.
+//!
+//! | exit code | meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | failed while running |
+//! | 2 | the request cannot be met: a flag, a size, a name |
+//! | 3 | the model cannot be loaded |
+
+mod args;
+mod inspect;
+mod output;
+mod progress;
+mod random_model;
+mod txt2img;
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use aquatint_kernels::Isa;
+use aquatint_model::{Error, ErrorKind};
+use clap::Parser;
+
+use args::{Args, Command};
+
+fn main() -> ExitCode {
+    match run(Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(match error.kind() {
+                ErrorKind::Run => 1,
+                ErrorKind::Request => 2,
+                ErrorKind::Model => 3,
+            })
+        }
+    }
+}
+
+fn run(args: Args) -> Result<(), Error> {
+    match args.command {
+        Command::Txt2img(args) => txt2img::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::RandomModel(args) => random_model::run(&args),
+    }
+}
+
+/// The instruction set to compute with, and the threads to do it on.
+fn machine(threads: Option<usize>) -> Result<Isa, Error> {
+    let isa = Isa::from_env().map_err(Error::request)?;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0));
+    pool.build_global().map_err(Error::run)?;
+    Ok(isa)
+}
+
+/// A sentence for stderr that is no error.
+fn warn(message: impl Display) {
+    eprintln!("warning: {message}");
+}

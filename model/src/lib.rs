@@ -12,6 +12,7 @@
 //! | [`picture`] | picture → PNG |
 //! | [`checkpoint`], [`config`] | reading weights and settings, and refusing what is not understood |
 //! | [`layers`] | linear, convolution, norms, attention: weights beside the kernels |
+//! | [`inspect`], [`random_model`] | what a folder holds and lacks; a folder with random weights to test and time with |
 //!
 //! **Reading order for learners:** `pipeline/mod.rs` from top to bottom; then `unet/mod.rs` and the files that it names;
 //! `samplers/mod.rs`; `clip/mod.rs`; `vae/mod.rs`. Each network's `forward` is its formula, line by line. The arithmetic

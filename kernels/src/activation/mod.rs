@@ -22,7 +22,8 @@ use crate::chunks::{for_each_chunk, row_major, rows_per_task};
 pub(crate) mod pointwise;
 pub mod reference;
 
-use pointwise::{Gated, Gelu, GeluTanh, InPlace, Pointwise, QuickGelu, Silu};
+use crate::simd::Pointwise;
+use pointwise::{Gated, Gelu, GeluTanh, InPlace, QuickGelu, Silu};
 
 /// `x = x·σ(x)`, in place. As `torch.nn.SiLU`; also called swish.
 ///

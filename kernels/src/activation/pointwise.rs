@@ -1,23 +1,6 @@
 //! Each activation on a vector: one small type per function, so that a loop can be compiled for any of them.
 
-use crate::simd::{Op, Simd, math};
-
-/// A function of one number.
-pub(crate) trait Pointwise: Copy + Send + Sync {
-    /// f of each lane.
-    fn apply<S: Simd>(self, s: S, x: S::V) -> S::V;
-}
-
-/// `x`
-#[derive(Clone, Copy)]
-pub(crate) struct Identity;
-
-impl Pointwise for Identity {
-    #[inline(always)]
-    fn apply<S: Simd>(self, _: S, x: S::V) -> S::V {
-        x
-    }
-}
+use crate::simd::{Op, Pointwise, Simd, math};
 
 /// `x·σ(x)`
 #[derive(Clone, Copy)]
@@ -78,7 +61,7 @@ impl<F: Pointwise> Op for InPlace<'_, F> {
     type Output = ();
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
-        s.map_in_place(self.x, |x| self.f.apply(s, x));
+        s.map_in_place(self.x, self.f);
     }
 }
 
@@ -96,7 +79,11 @@ impl<F: Pointwise> Op for Gated<'_, F> {
     fn eval<S: Simd>(self, s: S) {
         for (x, out) in self.x.chunks_exact(2 * self.columns).zip(self.out.chunks_exact_mut(self.columns)) {
             let (value, gate) = x.split_at(self.columns);
-            s.zip(out, value, gate, |value, gate| s.mul(value, self.f.apply(s, gate)));
+            out.copy_from_slice(gate);
+            s.map_in_place(out, self.f);
+            for (out, value) in out.iter_mut().zip(value) {
+                *out *= value;
+            }
         }
     }
 }

@@ -19,7 +19,7 @@ use rayon::prelude::*;
 
 use super::{Activation, GroupNorm};
 use crate::Isa;
-use crate::activation::pointwise::{Identity, Pointwise, Silu};
+use crate::activation::pointwise::Silu;
 use crate::chunks::{row_major, rows_per_task};
 use crate::simd::{Op, Simd};
 
@@ -48,9 +48,8 @@ pub fn group_norm(isa: Isa, x: View<'_, f32, 4>, norm: GroupNorm<'_>) -> Tensor<
         let chunks: Vec<_> = x.par_chunks(chunk).map(|x| chunk_moments(isa, x, norm, channels)).collect();
         let (scale, shift) = scale_and_shift(&chunks, norm);
         let (scale, shift) = (&scale, &shift);
-        out.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(out, x)| match norm.activation {
-            Activation::None => isa.run(ScaleShift { x, out, scale, shift, activation: Identity }),
-            Activation::Silu => isa.run(ScaleShift { x, out, scale, shift, activation: Silu }),
+        out.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(out, x)| {
+            isa.run(ScaleShift { x, out, scale, shift, activation: norm.activation });
         });
     });
     out
@@ -171,31 +170,31 @@ impl Op for ShiftedSums<'_> {
 }
 
 /// `out = activation(x·scale[c] + shift[c])`
-struct ScaleShift<'a, F> {
+struct ScaleShift<'a> {
     x: &'a [f32],
     out: &'a mut [f32],
     scale: &'a [f32],
     shift: &'a [f32],
-    activation: F,
+    activation: Activation,
 }
 
-impl<F: Pointwise> Op for ScaleShift<'_, F> {
+impl Op for ScaleShift<'_> {
     type Output = ();
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         let channels = self.scale.len();
         let whole = channels / S::LANES * S::LANES;
-        let y = |x, scale, shift| self.activation.apply(s, s.mul_add(x, scale, shift));
         for (x, out) in self.x.chunks_exact(channels).zip(self.out.chunks_exact_mut(channels)) {
             for c in (0..whole).step_by(S::LANES) {
-                s.store(
-                    y(s.load(&x[c..]), s.load(&self.scale[c..]), s.load(&self.shift[c..])),
-                    &mut out[c..],
-                );
+                let y = s.mul_add(s.load(&x[c..]), s.load(&self.scale[c..]), s.load(&self.shift[c..]));
+                s.store(y, &mut out[c..]);
             }
             if whole < channels {
                 let tail = |x: &[f32]| s.load_or(&x[whole..], 0.0);
-                s.store_part(y(tail(x), tail(self.scale), tail(self.shift)), &mut out[whole..]);
+                s.store_part(s.mul_add(tail(x), tail(self.scale), tail(self.shift)), &mut out[whole..]);
+            }
+            if self.activation == Activation::Silu {
+                s.map_in_place(out, Silu); // the pixel is still in the L1 cache
             }
         }
     }

@@ -83,14 +83,15 @@ pub fn erf<S: Simd>(s: S, x: S::V) -> S::V {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Isa, simd::Op};
+    use crate::activation::pointwise::InPlace;
+    use crate::{Isa, simd::Pointwise};
 
-    struct Exp<'a>(&'a mut [f32]);
-    impl Op for Exp<'_> {
-        type Output = ();
+    #[derive(Clone, Copy)]
+    struct Exp;
+    impl Pointwise for Exp {
         #[inline(always)]
-        fn eval<S: Simd>(self, s: S) {
-            s.map_in_place(self.0, |x| exp(s, x));
+        fn apply<S: Simd>(self, s: S, x: S::V) -> S::V {
+            exp(s, x)
         }
     }
 
@@ -99,7 +100,7 @@ mod tests {
         let xs: Vec<f32> = (-87_000..88_000).map(|i| i as f32 * 1e-3 + 1e-4).collect();
         for isa in Isa::available() {
             let mut ys = xs.clone();
-            isa.run(Exp(&mut ys));
+            isa.run(InPlace { x: &mut ys, f: Exp });
             for (&x, &y) in xs.iter().zip(&ys) {
                 let expected = f64::from(x).exp();
                 let error = (f64::from(y) - expected).abs() / expected;
@@ -115,18 +116,18 @@ mod tests {
     fn exp_at_the_edges() {
         for isa in Isa::available() {
             let mut ys = [f32::NEG_INFINITY, -200.0, -87.4, 0.0, 1000.0, f32::INFINITY, f32::NAN];
-            isa.run(Exp(&mut ys));
+            isa.run(InPlace { x: &mut ys, f: Exp });
             assert_eq!(ys[..4], [0.0, 0.0, 0.0, 1.0], "{isa}");
             assert!(ys[4] > 2e38 && ys[5] > 2e38 && ys[6].is_nan(), "{isa}: {ys:?}");
         }
     }
 
-    struct Erf<'a>(&'a mut [f32]);
-    impl Op for Erf<'_> {
-        type Output = ();
+    #[derive(Clone, Copy)]
+    struct Erf;
+    impl Pointwise for Erf {
         #[inline(always)]
-        fn eval<S: Simd>(self, s: S) {
-            s.map_in_place(self.0, |x| erf(s, x));
+        fn apply<S: Simd>(self, s: S, x: S::V) -> S::V {
+            erf(s, x)
         }
     }
 
@@ -137,7 +138,7 @@ mod tests {
             xs.iter().map(|&x| crate::activation::reference::erf(f64::from(x))).collect();
         for isa in Isa::available() {
             let mut ys = xs.clone();
-            isa.run(Erf(&mut ys));
+            isa.run(InPlace { x: &mut ys, f: Erf });
             for (i, &y) in ys.iter().enumerate() {
                 let error = (f64::from(y) - expected[i]).abs();
                 assert!(
@@ -154,7 +155,7 @@ mod tests {
     fn erf_at_the_edges() {
         for isa in Isa::available() {
             let mut ys = [f32::NEG_INFINITY, -4.0, 0.0, 4.0, f32::MAX, f32::INFINITY, f32::NAN];
-            isa.run(Erf(&mut ys));
+            isa.run(InPlace { x: &mut ys, f: Erf });
             assert_eq!(ys[..6], [-1.0, -1.0, 0.0, 1.0, 1.0, 1.0], "{isa}");
             assert!(ys[6].is_nan(), "{isa}: {ys:?}");
         }

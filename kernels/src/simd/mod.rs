@@ -5,7 +5,9 @@
 //! thin shell of one instruction per method.
 //!
 //! Everything that an [`Op`] calls must be `#[inline(always)]`: only code that is inlined into the back-end's
-//! entry point is compiled with its instructions.
+//! entry point is compiled with its instructions. A closure cannot be marked so, and the compiler leaves a large one out
+//! of line, where each instruction becomes a call; functions of more than an operation or two are therefore
+//! [`Pointwise`] types.
 
 #[cfg(target_arch = "x86_64")]
 pub mod avx2;
@@ -20,6 +22,12 @@ pub trait Op {
     type Output;
     /// The loop. Implementations must be marked `#[inline(always)]`.
     fn eval<S: Simd>(self, s: S) -> Self::Output;
+}
+
+/// A function of one number, to be compiled for any instruction set.
+pub trait Pointwise: Copy + Send + Sync {
+    /// f of each lane. Implementations must be marked `#[inline(always)]`.
+    fn apply<S: Simd>(self, s: S, x: S::V) -> S::V;
 }
 
 /// The operations of one instruction set on vectors of `f32`.
@@ -113,7 +121,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     }
 
     /// `f(…f(f(start, x[..LANES]), x[LANES..2·LANES])…)`: a running value over a whole slice, a vector at a time. Lanes
-    /// behind the end of the slice hold `fill`, which should leave the running value as it is.
+    /// behind the end of the slice hold `fill`, which should leave the running value as it is. `f` must be small.
     #[inline(always)]
     fn reduce<A>(self, x: &[f32], fill: f32, start: A, f: impl Fn(A, Self::V) -> A) -> A {
         let mut running = start;
@@ -130,18 +138,18 @@ pub trait Simd: Copy + Send + Sync + 'static {
 
     /// `x[i] = f(x[i])` for a whole slice, a vector at a time.
     #[inline(always)]
-    fn map_in_place(self, x: &mut [f32], f: impl Fn(Self::V) -> Self::V) {
+    fn map_in_place(self, x: &mut [f32], f: impl Pointwise) {
         let mut chunks = x.chunks_exact_mut(Self::LANES);
         for chunk in &mut chunks {
-            self.store(f(self.load(chunk)), chunk);
+            self.store(f.apply(self, self.load(chunk)), chunk);
         }
         let tail = chunks.into_remainder();
         if !tail.is_empty() {
-            self.store_part(f(self.load_or(tail, 0.0)), tail);
+            self.store_part(f.apply(self, self.load_or(tail, 0.0)), tail);
         }
     }
 
-    /// `out[i] = f(a[i], b[i])` for whole slices, a vector at a time.
+    /// `out[i] = f(a[i], b[i])` for whole slices, a vector at a time. `f` must be small.
     ///
     /// # Panics
     /// If the three lengths differ.

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use crate::Isa;
 use crate::chunks::rows_per_task;
-use crate::simd::{Op, Simd, math};
+use crate::simd::{Op, Pointwise, Simd, math};
 
 /// See [`softmax`](super::softmax()).
 ///
@@ -32,11 +32,23 @@ impl Op for SoftmaxRows<'_> {
         let lowest = f32::NEG_INFINITY;
         for row in self.rows.chunks_exact_mut(self.columns) {
             let largest = s.reduce(row, lowest, s.splat(lowest), |largest, x| s.max(x, largest));
-            let largest = s.splat(s.largest(largest));
-            s.map_in_place(row, |x| math::exp(s, s.sub(x, largest)));
+            s.map_in_place(row, ExpOfDifference { largest: s.largest(largest) });
             let sum = s.reduce(row, 0.0, s.zero(), |sum, x| s.add(sum, x));
-            let factor = s.splat(1.0 / s.sum(sum));
-            s.map_in_place(row, |x| s.mul(x, factor));
+            let factor = 1.0 / s.sum(sum);
+            row.iter_mut().for_each(|x| *x *= factor);
         }
+    }
+}
+
+/// `exp(x − largest)`
+#[derive(Clone, Copy)]
+struct ExpOfDifference {
+    largest: f32,
+}
+
+impl Pointwise for ExpOfDifference {
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, x: S::V) -> S::V {
+        math::exp(s, s.sub(x, s.splat(self.largest)))
     }
 }

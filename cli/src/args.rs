@@ -1,0 +1,169 @@
+//! The flags. Names follow the habits of the field: stable-diffusion.cpp, diffusers, A1111.
+
+use std::path::PathBuf;
+
+use aquatint_model::random_model::Architecture;
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// Stable Diffusion on a CPU, from scratch.
+#[derive(Parser)]
+#[command(name = "aquatint", version, max_term_width = 110)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Make a picture from a text.
+    Txt2img(Txt2img),
+    /// Say what a model folder or a safetensors file is and what it lacks, without loading its weights.
+    Inspect(Inspect),
+    /// Write a model folder with random weights and a published architecture, to test and to time without a download.
+    RandomModel(RandomModel),
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct Txt2img {
+    /// Model folder, as Hugging Face publishes it and diffusers saves it.
+    #[arg(short, long)]
+    pub(crate) model: PathBuf,
+
+    /// What the picture should show.
+    #[arg(value_name = "PROMPT", required_unless_present = "prompt")]
+    pub(crate) positional_prompt: Option<String>,
+
+    /// What the picture should show; the same as the positional argument.
+    #[arg(short, long, conflicts_with = "positional_prompt", allow_hyphen_values = true)]
+    pub(crate) prompt: Option<String>,
+
+    /// What it should not show.
+    #[arg(short, long, default_value = "", allow_hyphen_values = true)]
+    pub(crate) negative_prompt: String,
+
+    /// Pixels, a multiple of 8 [default: the model's own].
+    #[arg(short = 'W', long)]
+    pub(crate) width: Option<usize>,
+
+    /// Pixels, a multiple of 8 [default: the model's own].
+    #[arg(short = 'H', long)]
+    pub(crate) height: Option<usize>,
+
+    /// Steps from noise to picture.
+    #[arg(long, default_value_t = 20)]
+    pub(crate) steps: usize,
+
+    /// How strongly the text counts; up to 1 the negative prompt has no effect.
+    #[arg(long, alias = "guidance-scale", default_value_t = 7.5)]
+    pub(crate) cfg_scale: f32,
+
+    /// The number from which all noise is drawn; the same seed gives the same picture [default: random].
+    #[arg(short, long, allow_negative_numbers = true, value_parser = seed)]
+    pub(crate) seed: Option<Seed>,
+
+    /// Sampler: ddim, pndm, euler, euler_a, dpm++2m, or its name in A1111, ComfyUI or diffusers [default: the model's].
+    #[arg(long, alias = "sampling-method")]
+    pub(crate) sampler: Option<String>,
+
+    /// Spacing of the noise levels: normal or karras [default: the model's].
+    #[arg(long, alias = "scheduler")]
+    pub(crate) schedule: Option<String>,
+
+    /// File to write; a file of that name is kept, and the next free number is taken [default: aquatint-SEED.png].
+    #[arg(short, long)]
+    pub(crate) output: Option<PathBuf>,
+
+    /// Replace the output file if it exists.
+    #[arg(long)]
+    pub(crate) force: bool,
+
+    /// Threads to compute with; the picture does not depend on it [default: one for each core].
+    #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+
+    /// Number format of the arithmetic.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) precision: Precision,
+}
+
+/// A seed, or the wish for a random one.
+#[derive(Clone, Copy)]
+pub(crate) enum Seed {
+    Given(u64),
+    Random,
+}
+
+fn seed(text: &str) -> Result<Seed, String> {
+    match text {
+        "-1" => Ok(Seed::Random),
+        _ => text
+            .parse()
+            .map(Seed::Given)
+            .map_err(|_| format!("expected a whole number from 0 to {}, or -1 for a random one", u64::MAX)),
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Precision {
+    /// The fastest that keeps the picture; at present f32.
+    Auto,
+    /// Single precision: the picture that diffusers makes in float32.
+    F32,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct Inspect {
+    /// Model folder or safetensors file.
+    pub(crate) path: PathBuf,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct RandomModel {
+    /// Folder to write; it must not exist, or be empty.
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+
+    /// Which architecture.
+    #[arg(long, value_parser = architecture, default_value = "tiny")]
+    pub(crate) arch: Architecture,
+
+    /// Number format of the weights.
+    #[arg(long, value_enum, default_value = "f16")]
+    pub(crate) dtype: WeightType,
+
+    /// The number from which all weights are drawn.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+}
+
+fn architecture(name: &str) -> Result<Architecture, String> {
+    Architecture::parse(name).map_err(|error| error.to_string())
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum WeightType {
+    F32,
+    F16,
+    Bf16,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_consistent() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn names_of_other_programs_work() {
+        let line = "aquatint txt2img -m sd15 -p fox -W 512 -H 768 -s -1 --sampling-method euler_a --scheduler karras \
+                    --guidance-scale 5";
+        let args = Args::try_parse_from(line.split_whitespace()).expect("all these flags exist");
+        let Command::Txt2img(args) = args.command else { panic!("another command was found") };
+        assert_eq!((args.width, args.height, args.cfg_scale), (Some(512), Some(768), 5.0));
+        assert!(matches!(args.seed, Some(Seed::Random)));
+    }
+}
