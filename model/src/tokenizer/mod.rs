@@ -12,7 +12,7 @@
 //!
 //! The crate `tokenizers` does the work; this module reads the folder as transformers' `CLIPTokenizer` does. Sources:
 //! Radford et al. 2021 (arXiv:2103.00020), section 2.4; Sennrich et al. 2016 (arXiv:1508.07909) for BPE. Next:
-//! [`clip_vocabulary`], then the text encoder in `clip/`.
+//! [`vocabulary`], then the text encoder in `clip/`.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -28,13 +28,13 @@ use tokenizers::{AddedToken, SplitDelimiterBehavior};
 use crate::{Error, Result};
 use settings::Settings;
 
-pub mod clip_vocabulary;
 mod settings;
+pub mod vocabulary;
 
 #[cfg(test)]
 mod tests;
 
-pub use clip_vocabulary::{ClipVocabulary, clip_vocabulary, write_clip_vocabulary};
+pub use vocabulary::{ClipVocabulary, clip_vocabulary, write_clip_vocabulary};
 
 /// A tokenizer with the marks and the length that its text encoder expects.
 #[derive(Debug, Clone)]
