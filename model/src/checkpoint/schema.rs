@@ -45,7 +45,7 @@ pub struct Schema<'a> {
 }
 
 impl<'a> Schema<'a> {
-    /// A schema in which each tensor has its present-day name, the one that diffusers and transformers write today.
+    /// A schema in which each tensor has the name that the load code prefers, where there are several.
     pub fn new() -> Self {
         Self::default()
     }
