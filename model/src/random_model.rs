@@ -21,6 +21,7 @@ use safetensors::tensor::{Dtype, View, serialize_to_file};
 
 use crate::checkpoint::{Schema, TensorSpec};
 use crate::clip::{ClipTextConfig, ClipTextModel};
+use crate::config::ConfigFile;
 use crate::error::{Error, Result};
 use crate::tokenizer;
 use crate::unet::{UNet2DConditionModel, UNetConfig};
@@ -68,12 +69,55 @@ impl Architecture {
         })
     }
 
-    fn settings(self) -> [(&'static str, &'static str); 6] {
+    /// Its parts that have weights, and the tensors that their load code asks for.
+    ///
+    /// # Errors
+    /// None in practice: the settings are part of this crate.
+    pub fn parts(self) -> Result<[Part; 3]> {
+        let config = |path: &'static str| {
+            let settings = self.settings();
+            let text = settings.iter().find(|(name, _)| *name == path).map_or("", |(_, text)| text);
+            ConfigFile::parse(Path::new(path), text)
+        };
+        let (text_encoder, unet, vae) = (Schema::new(), Schema::new(), Schema::new());
+        let text_config = ClipTextConfig::from_config(config("text_encoder/config.json")?)?;
+        ClipTextModel::load(&text_encoder.weights(), &text_config)?;
+        let unet_config = UNetConfig::from_config(config("unet/config.json")?)?;
+        UNet2DConditionModel::load(&unet.weights(), &unet_config)?;
+        let vae_config = VaeConfig::from_config(config("vae/config.json")?)?;
+        Encoder::load(&vae.weights(), &vae_config)?;
+        Decoder::load(&vae.weights(), &vae_config)?;
+        Ok([
+            Part { name: "text_encoder", file: "model.safetensors", tensors: text_encoder.tensors() },
+            Part { name: "unet", file: "diffusion_pytorch_model.safetensors", tensors: unet.tensors() },
+            Part { name: "vae", file: "diffusion_pytorch_model.safetensors", tensors: vae.tensors() },
+        ])
+    }
+
+    /// Path in the folder → text, of all files but weights and vocabulary.
+    pub fn settings(self) -> [(&'static str, &'static str); 6] {
         match self {
             Self::Sd15 => settings!("sd15"),
             Self::Sd21 => settings!("sd21"),
             Self::Tiny => settings!("tiny"),
         }
+    }
+}
+
+/// A part of a model that has weights.
+pub struct Part {
+    /// Its folder: "unet".
+    pub name: &'static str,
+    /// The file with its weights.
+    pub file: &'static str,
+    /// All its tensors.
+    pub tensors: Vec<TensorSpec>,
+}
+
+impl Part {
+    /// Numbers in all its tensors.
+    pub fn parameters(&self) -> usize {
+        self.tensors.iter().map(|tensor| tensor.shape.iter().product::<usize>()).sum()
     }
 }
 
@@ -128,10 +172,9 @@ impl RandomModel {
                 .map_err(Error::writing(&path))?;
         }
         tokenizer::write_clip_vocabulary(&folder.join("tokenizer"))?;
-        for (part, file, tensors) in parts(folder)? {
-            let parameters = tensors.iter().map(|tensor| tensor.shape.iter().product::<usize>()).sum();
-            progress(part, parameters);
-            self.write_part(&folder.join(part).join(file), &tensors)?;
+        for part in self.architecture.parts()? {
+            progress(part.name, part.parameters());
+            self.write_part(&folder.join(part.name).join(part.file), &part.tensors)?;
         }
         Ok(())
     }
@@ -147,23 +190,6 @@ impl RandomModel {
             .and_then(|config| fs::set_permissions(path, config.permissions()))
             .map_err(Error::writing(path))
     }
-}
-
-/// The parts with weights: folder, file, and the tensors that their load code asks for.
-fn parts(folder: &Path) -> Result<[(&'static str, &'static str, Vec<TensorSpec>); 3]> {
-    let (text_encoder, unet, vae) = (Schema::new(), Schema::new(), Schema::new());
-    let config = ClipTextConfig::open(&folder.join("text_encoder/config.json"))?;
-    ClipTextModel::load(&text_encoder.weights(), &config)?;
-    let config = UNetConfig::open(&folder.join("unet/config.json"))?;
-    UNet2DConditionModel::load(&unet.weights(), &config)?;
-    let config = VaeConfig::open(&folder.join("vae/config.json"))?;
-    Encoder::load(&vae.weights(), &config)?;
-    Decoder::load(&vae.weights(), &config)?;
-    Ok([
-        ("text_encoder", "model.safetensors", text_encoder.tensors()),
-        ("unet", "diffusion_pytorch_model.safetensors", unet.tensors()),
-        ("vae", "diffusion_pytorch_model.safetensors", vae.tensors()),
-    ])
 }
 
 /// A tensor whose numbers are made when they are written, so that only one is in memory at a time.

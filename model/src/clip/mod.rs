@@ -39,9 +39,9 @@ impl ClipTextModel {
     /// # Errors
     /// If a tensor is missing or has another shape than `config` says.
     pub fn load(w: &Weights<'_>, config: &ClipTextConfig) -> Result<Self> {
-        // Published files put everything under `text_model`; transformers 5 writes the names without it.
-        let prefix = w.at("text_model");
-        let w = if prefix.has("embeddings.token_embedding.weight") { &prefix } else { w };
+        // Published files put everything under `text_model`; transformers 5 writes the names without it, and reads both.
+        let published = w.at("text_model");
+        let w = if w.has("embeddings.token_embedding.weight") { w } else { &published };
         let channels = config.hidden_size;
         let embeddings = w.at("embeddings");
         let layers = w.at("encoder.layers");
