@@ -68,6 +68,20 @@ fn plain<'a>(num_groups: usize, weight: &'a [f32], bias: &'a [f32]) -> GroupNorm
 }
 
 #[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    let x = random([2, 40, 40, 64], 11);
+    let (weight, bias) = (vec![1.5; 64], vec![0.5; 64]);
+    let norm = plain(32, &weight, &bias);
+    for isa in Isa::available() {
+        let [one, others @ ..] = [1, 2, 5].map(|threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+            pool.install(|| streaming::group_norm(isa, x.view(), norm))
+        });
+        assert!(others.iter().all(|other| *other == one), "{isa}");
+    }
+}
+
+#[test]
 fn an_outlier_costs_no_digits() {
     // The deviations of a chunk are taken from its first pixels; with this one alone the error would be 1e-3.
     let mut x = random([1, 64, 64, 32], 5);
