@@ -7,7 +7,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 /// Stable Diffusion on a CPU, from scratch.
 #[derive(Parser)]
-#[command(name = "aquatint", version, max_term_width = 110)]
+#[command(name = "aquatint", version, max_term_width = 110, args_override_self = true)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
