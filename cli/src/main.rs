@@ -12,6 +12,7 @@
 
 mod args;
 mod inspect;
+mod memory;
 mod output;
 mod progress;
 mod random_model;
@@ -27,6 +28,7 @@ use clap::Parser;
 use args::{Args, Command};
 
 fn main() -> ExitCode {
+    memory::keep_freed_memory();
     match run(Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -39,7 +39,10 @@ impl<'a> Epilogue<'a> {
         if let Some(per_image) = self.per_image {
             let [images, width] = per_image.shape();
             assert_eq!(width, columns, "per_image has {width} numbers for {columns} columns");
-            assert!(images > 0 && rows % images == 0, "{rows} rows cannot belong to {images} images");
+            assert!(
+                images > 0 && rows.is_multiple_of(images),
+                "{rows} rows cannot belong to {images} images"
+            );
             assert!(per_image.as_slice().is_some(), "per_image must be row-major");
         }
         if let Some(residual) = self.residual {

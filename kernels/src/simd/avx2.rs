@@ -55,7 +55,7 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn store(self, v: __m256, out: &mut [f32]) {
         let out: &mut [f32; 8] = out.first_chunk_mut().expect("room for a vector");
-        avx2!(_mm256_storeu_ps(out.as_mut_ptr(), v))
+        avx2!(_mm256_storeu_ps(out.as_mut_ptr(), v));
     }
     #[inline(always)]
     fn add(self, a: __m256, b: __m256) -> __m256 {

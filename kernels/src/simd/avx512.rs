@@ -55,7 +55,7 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn store(self, v: __m512, out: &mut [f32]) {
         let out: &mut [f32; 16] = out.first_chunk_mut().expect("room for a vector");
-        avx512!(_mm512_storeu_ps(out.as_mut_ptr(), v))
+        avx512!(_mm512_storeu_ps(out.as_mut_ptr(), v));
     }
     #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
