@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use aquatint_model::RandomSource;
 use aquatint_model::random_model::Architecture;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
@@ -61,6 +62,11 @@ pub(crate) struct Txt2img {
     #[arg(short, long, allow_negative_numbers = true, value_parser = seed)]
     pub(crate) seed: Option<Seed>,
 
+    /// Whose random numbers the seed stands for: torch's on the CPU, as diffusers' examples use them, or on a GPU, as most
+    /// pictures were made (A1111's "NV").
+    #[arg(long, value_enum, default_value = "cpu")]
+    pub(crate) rng: Rng,
+
     /// Sampler: ddim, pndm, euler, euler_a, dpm++2m, or its name in A1111, ComfyUI or diffusers [default: the model's].
     #[arg(long, alias = "sampling-method")]
     pub(crate) sampler: Option<String>,
@@ -100,6 +106,25 @@ fn seed(text: &str) -> Result<Seed, String> {
             .parse()
             .map(Seed::Given)
             .map_err(|_| format!("expected a whole number from 0 to {}, or -1 for a random one", u64::MAX)),
+    }
+}
+
+/// Whose random numbers are drawn.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Rng {
+    /// torch on the CPU: mt19937.
+    Cpu,
+    /// torch on a GPU: Philox.
+    #[value(alias = "nv", alias = "gpu")]
+    Cuda,
+}
+
+impl From<Rng> for RandomSource {
+    fn from(rng: Rng) -> Self {
+        match rng {
+            Rng::Cpu => Self::Cpu,
+            Rng::Cuda => Self::Cuda,
+        }
     }
 }
 

@@ -42,6 +42,7 @@ pub(crate) fn run(args: &Txt2img) -> Result<(), Error> {
         steps: args.steps,
         guidance_scale: args.cfg_scale,
         seed,
+        rng: args.rng.into(),
         sampler,
     };
     let TextToImage { width, height, steps, .. } = request;

@@ -38,5 +38,5 @@ pub mod vae;
 pub use error::{Error, ErrorKind, Result};
 pub use picture::Picture;
 pub use pipeline::{LoadOptions, Pipeline, Progress, TextToImage};
-pub use rng::Generator;
+pub use rng::{Generator, RandomSource};
 pub use samplers::{SamplerChoice, SamplerKind, Schedule};

@@ -77,6 +77,7 @@ impl Case {
             guidance_scale: case["guidance_scale"].as_f64().expect("a number") as f32,
             seed: count("seed"),
             sampler,
+            ..TextToImage::default()
         };
         Self { name: text("name"), folder, request, scheduler, golden }
     }

@@ -90,7 +90,7 @@ impl Pipeline {
         let mut sampler = samplers::build(&self.scheduler, request.sampler, request.steps)?;
         let text = self.encode_text(request, progress)?;
 
-        let mut generator = Generator::new(request.seed);
+        let mut generator = Generator::of(request.rng, request.seed);
         let factor = self.vae.scale_factor();
         let shape = [1, self.vae.latent_channels, request.height / factor, request.width / factor]; // as torch draws
         let mut latents = generator.randn(shape.iter().product());

@@ -2,6 +2,7 @@
 
 use super::Pipeline;
 use crate::error::{Error, Result};
+use crate::rng::RandomSource;
 use crate::samplers::SamplerChoice;
 
 /// A picture to be made from a text.
@@ -21,6 +22,8 @@ pub struct TextToImage {
     pub guidance_scale: f32,
     /// The number from which all noise is drawn.
     pub seed: u64,
+    /// Whose random numbers the seed stands for: those of torch on the CPU or on a GPU.
+    pub rng: RandomSource,
     /// The sampler and the spacing of its noise levels; what is not chosen is as the folder says.
     pub sampler: SamplerChoice,
 }
@@ -36,6 +39,7 @@ impl Default for TextToImage {
             steps: 20,
             guidance_scale: 7.5,
             seed: 0,
+            rng: RandomSource::Cpu,
             sampler: SamplerChoice::default(),
         }
     }

@@ -1,11 +1,10 @@
-//! Normal random numbers, number for number those of `torch.randn(n, generator=torch.Generator().manual_seed(seed))`.
+//! torch's generator on the CPU: mt19937, then Box–Muller.
 //!
 //! ```text
-//! mt19937 (32 random bits a draw) → uniforms u1, u2 → Box–Muller: r = √(−2 ln u1), r·cos(2π u2), r·sin(2π u2)
+//! mt19937 (32 random bits a draw) → uniforms u1, u2 → r = √(−2 ln u1): r·cos(2π u2), r·sin(2π u2)
 //! ```
 //!
-//! A picture is determined by its seed only if everybody draws the same noise from it. torch has two ways to draw on the
-//! CPU, and the length of the request chooses between them:
+//! torch has two ways to draw here, and the length of the request chooses between them:
 //!
 //! - n ≥ 16: float uniforms of 24 bits, transformed in blocks of 16 (cosines in the first half, sines in the second);
 //! - n < 16: double uniforms of 53 bits, one pair at a time; the sine waits in the generator for the next such draw.
@@ -15,20 +14,14 @@
 
 use std::f64::consts::TAU;
 
-/// torch's CPU generator: the state of an mt19937 and the second half of the last normal pair.
-///
-/// ```
-/// # use aquatint_model::Generator;
-/// let noise = Generator::new(0).randn(16);
-/// assert!((noise[0] - -1.1258398).abs() < 1e-6);
-/// ```
+/// The state of an mt19937 and the second half of the last normal pair.
 #[derive(Debug, Clone)]
-pub struct Generator {
+pub struct TorchCpu {
     bits: MersenneTwister,
     waiting: Option<f64>,
 }
 
-impl Generator {
+impl TorchCpu {
     /// The generator that `manual_seed(seed)` makes: of the seed, torch's mt19937 takes the low 32 bits.
     pub fn new(seed: u64) -> Self {
         Self { bits: MersenneTwister::new(seed as u32), waiting: None }
@@ -149,7 +142,7 @@ mod tests {
     /// Requests the given lengths in turn and compares with what torch 2.15 gave for them.
     #[track_caller]
     fn check(seed: u64, lengths: &[usize], expected: &[f32]) {
-        let mut generator = Generator::new(seed);
+        let mut generator = TorchCpu::new(seed);
         let found: Vec<f32> = lengths.iter().flat_map(|&n| generator.randn(n)).collect();
         assert_eq!(found.len(), lengths.iter().sum::<usize>());
         for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
