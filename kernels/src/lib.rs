@@ -1,4 +1,22 @@
-//! The arithmetic of Stable Diffusion on a CPU.
+//! The arithmetic of Stable Diffusion on a CPU: kernels from their definition to their fastest form, one idea at a time.
+//!
+//! | folder | what | where in Stable Diffusion |
+//! |---|---|---|
+//! | [`gemm`], [`linear`] | matrix products | a third of a UNet step |
+//! | [`conv2d`] | convolutions | half of a UNet step, nearly all of the VAE |
+//! | [`attention`] | softmax(Q·Kᵀ)·V | each transformer block, to the image and to the text |
+//! | [`group_norm`], [`layer_norm`], [`softmax`] | statistics of neighbours | between all of these |
+//! | [`activation`], [`elementwise`], [`upsample`] | number by number | the same |
+//! | [`isa`], [`simd`] | which instructions the CPU has; vector code that is written once | below all of these |
+//!
+//! Every kernel is a folder with a ladder: `reference.rs` is the definition, with sums in `f64`; each further file is one idea;
+//! `mod.rs` lists the steps with their speed and picks. All agree with the reference on every instruction set.
+//!
+//! Kernels take an [`Isa`] first and cut their work by shape, so that a result has the same bits on any number of threads.
+//! They know shapes, not networks: what a UNet is stands in `aquatint-model`.
+//!
+//! Reading order: [`conv2d`] (its `mod.rs`, `geometry.rs`, `reference.rs`, `im2col.rs`), [`gemm`] (`microkernel.rs`, `blocked.rs`), [`simd`],
+//! [`attention`], [`group_norm`].
 
 pub mod activation;
 pub mod attention;

@@ -10,7 +10,7 @@
 //!
 //! | step | idea |
 //! |---|---|
-//! | [`reference`] | one number at a time in `f64`: the definition |
+//! | [`mod@reference`] | one number at a time in `f64`: the definition |
 //! | this file | a vector at a time, from the polynomials of [`simd::math`](crate::simd::math), on all cores |
 
 use aquatint_tensor::{Tensor, View};

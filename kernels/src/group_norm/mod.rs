@@ -9,7 +9,7 @@
 //!
 //! | step | idea |
 //! |---|---|
-//! | [`reference`] | mean, then variance, then the formula, in `f64` |
+//! | [`mod@reference`] | mean, then variance, then the formula, in `f64` |
 //! | [`streaming`] | statistics in one reading pass, merged exactly; scale, shift and SiLU in one writing pass |
 //!
 //! Source: Wu & He 2018, [arXiv:1803.08494](https://arxiv.org/abs/1803.08494); `torch.nn.GroupNorm`.

@@ -6,7 +6,7 @@
 //!
 //! | step | idea |
 //! |---|---|
-//! | [`reference`] | mean, then variance, then the formula, in `f64` |
+//! | [`mod@reference`] | mean, then variance, then the formula, in `f64` |
 //! | [`two_pass`] | the same in f32 on vectors, with the mean's rounding error taken out again |
 //!
 //! Source: Ba, Kiros & Hinton 2016, [arXiv:1607.06450](https://arxiv.org/abs/1607.06450); `torch.nn.LayerNorm`.

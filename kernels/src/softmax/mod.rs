@@ -2,7 +2,7 @@
 //!
 //! | step | idea |
 //! |---|---|
-//! | [`reference`] | the formula in `f64`, each exponent lowered by the largest one, so that nothing overflows |
+//! | [`mod@reference`] | the formula in `f64`, each exponent lowered by the largest one, so that nothing overflows |
 //! | [`three_pass`] | the same in f32 on vectors, in place |
 //!
 //! Attention has a third form that never sees a whole row: see [`attention`](crate::attention).

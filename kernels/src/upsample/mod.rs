@@ -12,7 +12,7 @@
 //!
 //! | step | idea |
 //! |---|---|
-//! | [`reference`] | the formula |
+//! | [`mod@reference`] | the formula |
 //! | [`row_copy`] | whole pixels copied, output rows on all cores |
 
 use aquatint_tensor::{Tensor, View};
