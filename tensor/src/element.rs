@@ -12,7 +12,7 @@ use std::fmt;
 
 pub use half::{bf16, f16};
 
-/// A number that a tensor can hold. Implemented for [`f32`], [`f16`] and [`bf16`] only.
+/// A number that a tensor can hold. Implemented for [`f32`], [`struct@f16`] and [`bf16`] only.
 pub trait Element: Copy + Default + PartialEq + fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// The name of this type at run time.
     const DTYPE: DType;
