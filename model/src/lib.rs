@@ -10,6 +10,7 @@
 //! | [`samplers`] | how much of that noise is taken away at each step |
 //! | [`vae`] | latent → picture, and back |
 //! | [`picture`] | picture → PNG |
+//! | [`parameters`] | the text inside a picture that says how it was made |
 //! | [`checkpoint`], [`config`] | reading weights and settings, and refusing what is not understood |
 //! | [`layers`] | linear, convolution, norms, attention: weights beside the kernels |
 //! | [`inspect`], [`random_model`] | what a folder holds and lacks; a folder with random weights to test and time with |
@@ -26,6 +27,7 @@ pub mod config;
 pub mod error;
 pub mod inspect;
 pub mod layers;
+pub mod parameters;
 pub mod picture;
 pub mod pipeline;
 pub mod random_model;

@@ -4,10 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use aquatint_tensor::View;
-use image::ImageEncoder;
-use image::codecs::png::PngEncoder;
 
 use crate::error::{Error, Result};
+use crate::parameters::png;
 
 /// An 8-bit RGB picture.
 #[derive(Clone, PartialEq, Eq)]
@@ -16,6 +15,8 @@ pub struct Picture {
     height: usize,
     /// Rows from top to bottom, pixels from left to right, three bytes each.
     pixels: Vec<u8>,
+    /// How it was made.
+    parameters: Option<String>,
 }
 
 impl Picture {
@@ -29,7 +30,7 @@ impl Picture {
             3 * width * height,
             "a picture of {width}×{height} has three bytes for each pixel"
         );
-        Self { width, height, pixels }
+        Self { width, height, pixels, parameters: None }
     }
 
     /// `round(255 · clamp(x / 2 + 1/2, 0, 1))`, ties to even: the rounding of diffusers' image processor.
@@ -46,7 +47,7 @@ impl Picture {
         let [height, width, channels] = x.shape();
         assert_eq!(channels, 3, "a picture has red, green and blue");
         let byte = |x: f32| ((x * 0.5 + 0.5).clamp(0.0, 1.0) * 255.0).round_ties_even() as u8;
-        Self { width, height, pixels: x.iter().map(byte).collect() }
+        Self { width, height, pixels: x.iter().map(byte).collect(), parameters: None }
     }
 
     /// Pixels in a row.
@@ -64,17 +65,22 @@ impl Picture {
         &self.pixels
     }
 
+    /// The text that says how it was made; see [`crate::parameters`].
+    pub fn parameters(&self) -> Option<&str> {
+        self.parameters.as_deref()
+    }
+
+    /// The same picture with another such text, which every file of it will contain.
+    pub fn with_parameters(self, parameters: impl Into<String>) -> Self {
+        Self { parameters: Some(parameters.into()), ..self }
+    }
+
     /// The picture as the bytes of a PNG file.
     ///
     /// # Errors
     /// If it has no pixels, or more than a PNG can hold.
     pub fn to_png(&self) -> Result<Vec<u8>> {
-        let side = |length| u32::try_from(length).map_err(Error::run);
-        let mut png = Vec::new();
-        PngEncoder::new(&mut png)
-            .write_image(&self.pixels, side(self.width)?, side(self.height)?, image::ExtendedColorType::Rgb8)
-            .map_err(Error::run)?;
-        Ok(png)
+        png::encode([self.width, self.height], &self.pixels, self.parameters())
     }
 
     /// Writes a PNG file. It appears under its name only when it is complete; a file of that name is replaced.

@@ -18,9 +18,10 @@ use aquatint_kernels::Isa;
 use serde_json::Value;
 
 use super::Pipeline;
-use crate::checkpoint::{Checkpoint, PartFiles};
+use crate::checkpoint::{Checkpoint, PartFiles, WeightFiles};
 use crate::clip::{ClipTextConfig, ClipTextModel};
 use crate::error::{Error, Result};
+use crate::parameters::ModelId;
 use crate::samplers::SchedulerConfig;
 use crate::tokenizer::Tokenizer;
 use crate::unet::{UNet2DConditionModel, UNetConfig};
@@ -69,6 +70,8 @@ impl Pipeline {
         let vae = VaeConfig::open(&folder.join("vae/config.json"))?;
         check_fit(folder, &tokenizer, &text_config, &unet_config, &vae)?;
 
+        let unet_files = WeightFiles::find(&folder.join("unet"), PartFiles::Diffusers)?;
+        let model = ModelId::new(folder, unet_files.paths);
         let weights = Checkpoint::open(&folder.join("text_encoder"), PartFiles::Transformers)?;
         let text_encoder = ClipTextModel::load(&weights.weights(), &text_config)?;
         warnings.extend(leftovers(&folder.join("text_encoder"), &weights.unused()));
@@ -83,7 +86,17 @@ impl Pipeline {
         unused.retain(|name| !name.starts_with("encoder.") && !name.starts_with("quant_conv."));
         warnings.extend(leftovers(&folder.join("vae"), &unused));
 
-        Ok(Self { tokenizer, text_encoder, unet, vae_decoder, vae, scheduler, isa: options.isa, warnings })
+        Ok(Self {
+            tokenizer,
+            text_encoder,
+            unet,
+            vae_decoder,
+            vae,
+            scheduler,
+            model,
+            isa: options.isa,
+            warnings,
+        })
     }
 }
 

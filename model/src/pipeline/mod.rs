@@ -25,6 +25,7 @@ pub use request::TextToImage;
 
 use crate::clip::ClipTextModel;
 use crate::error::{Error, Result};
+use crate::parameters::{ModelId, Parameters};
 use crate::picture::Picture;
 use crate::rng::Generator;
 use crate::samplers::{self, SchedulerConfig};
@@ -50,6 +51,7 @@ pub struct Pipeline {
     vae_decoder: Decoder,
     vae: VaeConfig,
     scheduler: SchedulerConfig,
+    model: ModelId,
     isa: Isa,
     warnings: Vec<String>,
 }
@@ -115,7 +117,8 @@ impl Pipeline {
         }
         let decoded = self.vae_decoder.forward(self.isa, channels_last(shape, latents).view());
         self.check_finite(&decoded, || "the VAE decoder".into())?;
-        Ok(Picture::from_signed(decoded.view().select(0, 0)))
+        let picture = Picture::from_signed(decoded.view().select(0, 0));
+        Ok(picture.with_parameters(self.parameters(request)?.to_string()))
     }
 
     /// The embeddings that the UNet attends to: `[2, 77, c]`, the negative prompt first; without guidance `[1, 77, c]`.
@@ -171,6 +174,20 @@ impl Pipeline {
         let factor = self.vae.scale_factor();
         let [height, width] = self.unet.config().sample_size.map(|side| side * factor);
         TextToImage { width, height, ..TextToImage::default() }
+    }
+
+    /// What is written into a picture of `request`.
+    ///
+    /// # Errors
+    /// [`Error::Request`] if the sampler lacks the schedule.
+    pub fn parameters(&self, request: &TextToImage) -> Result<Parameters> {
+        let (kind, _) = self.scheduler.resolve(request.sampler)?;
+        Ok(Parameters::of(request, kind, &self.model))
+    }
+
+    /// By which name and hash the model goes.
+    pub fn model(&self) -> &ModelId {
+        &self.model
     }
 
     /// How the folder configures its sampler.

@@ -1,0 +1,108 @@
+//! The chunk `parameters` of a PNG file.
+//!
+//! | the text | chunk |
+//! |---|---|
+//! | in Latin-1 | `tEXt` |
+//! | anything else | `iTXt`, which is UTF-8 |
+//!
+//! This is the choice of Pillow, with which A1111 writes; the reader takes either, and `zTXt`.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+
+use png::{BitDepth, ColorType, DecodingError, Encoder, Info};
+
+use crate::error::{Error, Result};
+
+const KEYWORD: &str = "parameters";
+
+/// 8-bit RGB pixels as the bytes of a PNG file, with a text if there is one. `size` is width and height.
+///
+/// # Errors
+/// If the picture has no pixels, or more than a PNG can hold.
+pub fn encode(size: [usize; 2], rgb: &[u8], parameters: Option<&str>) -> Result<Vec<u8>> {
+    let side = |length| u32::try_from(length).map_err(Error::run);
+    let mut bytes = Vec::new();
+    let mut encoder = Encoder::new(&mut bytes, side(size[0])?, side(size[1])?);
+    encoder.set_color(ColorType::Rgb);
+    encoder.set_depth(BitDepth::Eight);
+    if let Some(text) = parameters {
+        let text = text.replace('\0', ""); // ends a text in both chunks
+        let latin_1 = text.chars().all(|c| u32::from(c) <= 0xff);
+        let added = match latin_1 {
+            true => encoder.add_text_chunk(KEYWORD.into(), text),
+            false => encoder.add_itxt_chunk(KEYWORD.into(), text),
+        };
+        added.map_err(Error::run)?;
+    }
+    let mut writer = encoder.write_header().map_err(Error::run)?;
+    writer.write_image_data(rgb).map_err(Error::run)?;
+    writer.finish().map_err(Error::run)?;
+    Ok(bytes)
+}
+
+/// The text of a PNG file, if it has one.
+///
+/// # Errors
+/// [`Error::Request`] if the file cannot be read or is no PNG.
+pub fn read(path: &Path) -> Result<Option<String>> {
+    let refused = |e: &dyn std::fmt::Display| {
+        Error::request(format_args!("cannot read `{}` as a PNG picture: {e}", path.display()))
+    };
+    let file = File::open(path).map_err(|e| refused(&e))?;
+    let mut reader = png::Decoder::new(BufReader::new(file)).read_info().map_err(|e| refused(&e))?;
+    if let Some(text) = text(reader.info()) {
+        return text.map(Some).map_err(|e| refused(&e));
+    }
+    // Some programs write their text behind the pixels.
+    reader.finish().map_err(|e| refused(&e))?;
+    text(reader.info()).transpose().map_err(|e| refused(&e))
+}
+
+fn text(info: &Info<'_>) -> Option<std::result::Result<String, DecodingError>> {
+    let plain = info.uncompressed_latin1_text.iter().find(|chunk| chunk.keyword == KEYWORD);
+    let compressed = || info.compressed_latin1_text.iter().find(|chunk| chunk.keyword == KEYWORD);
+    let utf8 = || info.utf8_text.iter().find(|chunk| chunk.keyword == KEYWORD);
+    plain
+        .map(|chunk| Ok(chunk.text.clone()))
+        .or_else(|| utf8().map(|chunk| chunk.get_text()))
+        .or_else(|| compressed().map(|chunk| chunk.get_text()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_stored_in_the_chunk_that_can_hold_it() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("p.png");
+        let contains = |bytes: &[u8], chunk: &[u8]| bytes.windows(4).any(|window| window == chunk);
+        for (text, chunk) in [("a fox\nSteps: 1", "tEXt"), ("Bär, ½", "tEXt"), ("熊 🐻", "iTXt")] {
+            let bytes = encode([2, 1], &[1, 2, 3, 4, 5, 6], Some(text)).expect("a small picture");
+            for other in ["tEXt", "iTXt"] {
+                assert_eq!(contains(&bytes, other.as_bytes()), other == chunk, "{text}: {other}");
+            }
+            std::fs::write(&path, &bytes).expect("the folder is writable");
+            assert_eq!(read(&path).expect("a valid PNG").as_deref(), Some(text));
+            let pixels = image::load_from_memory(&bytes).expect("a valid PNG").into_rgb8();
+            assert_eq!(pixels.as_raw(), &[1, 2, 3, 4, 5, 6]);
+        }
+        let bytes = encode([2, 1], &[0; 6], None).expect("a small picture");
+        std::fs::write(&path, bytes).expect("the folder is writable");
+        assert_eq!(read(&path).expect("a valid PNG"), None);
+    }
+
+    #[test]
+    fn a_file_that_is_no_png_is_named() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("p.png");
+        std::fs::write(&path, b"GIF89a").expect("the folder is writable");
+        for path in [path, folder.path().join("none.png")] {
+            let error = read(&path).expect_err("it is no PNG");
+            assert_eq!(error.kind(), crate::ErrorKind::Request);
+            assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+        }
+    }
+}
