@@ -17,7 +17,9 @@ pub(crate) struct Args {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Make a picture from a text.
-    Txt2img(Txt2img),
+    Txt2img(Box<Txt2img>),
+    /// Make a picture again from the settings that it contains, and compare.
+    Verify(Verify),
     /// Say what a model folder or a safetensors file is and what it lacks, without loading its weights.
     Inspect(Inspect),
     /// Write a model folder with random weights and a published architecture, to test and to time without a download.
@@ -31,7 +33,7 @@ pub(crate) struct Txt2img {
     pub(crate) model: PathBuf,
 
     /// What the picture should show.
-    #[arg(value_name = "PROMPT", required_unless_present = "prompt")]
+    #[arg(value_name = "PROMPT", required_unless_present_any = ["prompt", "from_image"])]
     pub(crate) positional_prompt: Option<String>,
 
     /// What the picture should show; the same as the positional argument.
@@ -39,8 +41,12 @@ pub(crate) struct Txt2img {
     pub(crate) prompt: Option<String>,
 
     /// What it should not show.
-    #[arg(short, long, default_value = "", allow_hyphen_values = true)]
-    pub(crate) negative_prompt: String,
+    #[arg(short, long, allow_hyphen_values = true)]
+    pub(crate) negative_prompt: Option<String>,
+
+    /// Take all settings from this PNG, made by aquatint or A1111; what other flags say counts more.
+    #[arg(long, value_name = "PICTURE")]
+    pub(crate) from_image: Option<PathBuf>,
 
     /// Pixels, a multiple of 8 [default: the model's own].
     #[arg(short = 'W', long)]
@@ -50,22 +56,22 @@ pub(crate) struct Txt2img {
     #[arg(short = 'H', long)]
     pub(crate) height: Option<usize>,
 
-    /// Steps from noise to picture.
-    #[arg(long, default_value_t = 20)]
-    pub(crate) steps: usize,
+    /// Steps from noise to picture [default: 20].
+    #[arg(long)]
+    pub(crate) steps: Option<usize>,
 
-    /// How strongly the text counts; up to 1 the negative prompt has no effect.
-    #[arg(long, alias = "guidance-scale", default_value_t = 7.5)]
-    pub(crate) cfg_scale: f32,
+    /// How strongly the text counts; up to 1 the negative prompt has no effect [default: 7.5].
+    #[arg(long, alias = "guidance-scale")]
+    pub(crate) cfg_scale: Option<f32>,
 
     /// The number from which all noise is drawn; the same seed gives the same picture [default: random].
     #[arg(short, long, allow_negative_numbers = true, value_parser = seed)]
     pub(crate) seed: Option<Seed>,
 
     /// Whose random numbers the seed stands for: torch's on the CPU, as diffusers' examples use them, or on a GPU, as most
-    /// pictures were made (A1111's "NV").
-    #[arg(long, value_enum, default_value = "cpu")]
-    pub(crate) rng: Rng,
+    /// pictures were made (A1111's "NV") [default: cpu].
+    #[arg(long, value_enum)]
+    pub(crate) rng: Option<Rng>,
 
     /// Sampler: ddim, pndm, euler, euler_a, dpm++2m, or its name in A1111, ComfyUI or diffusers [default: the model's].
     #[arg(long, alias = "sampling-method")]
@@ -137,6 +143,20 @@ pub(crate) enum Precision {
 }
 
 #[derive(ClapArgs)]
+pub(crate) struct Verify {
+    /// A PNG that `aquatint txt2img` made.
+    pub(crate) picture: PathBuf,
+
+    /// The model that made it.
+    #[arg(short, long)]
+    pub(crate) model: PathBuf,
+
+    /// Threads to compute with [default: one for each core].
+    #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+}
+
+#[derive(ClapArgs)]
 pub(crate) struct Inspect {
     /// Model folder or safetensors file.
     pub(crate) path: PathBuf,
@@ -188,7 +208,7 @@ mod tests {
                     --guidance-scale 5";
         let args = Args::try_parse_from(line.split_whitespace()).expect("all these flags exist");
         let Command::Txt2img(args) = args.command else { panic!("another command was found") };
-        assert_eq!((args.width, args.height, args.cfg_scale), (Some(512), Some(768), 5.0));
+        assert_eq!((args.width, args.height, args.cfg_scale), (Some(512), Some(768), Some(5.0)));
         assert!(matches!(args.seed, Some(Seed::Random)));
     }
 }

@@ -16,7 +16,9 @@ mod memory;
 mod output;
 mod progress;
 mod random_model;
+mod settings;
 mod txt2img;
+mod verify;
 
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
 fn run(args: Args) -> Result<(), Error> {
     match args.command {
         Command::Txt2img(args) => txt2img::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::RandomModel(args) => random_model::run(&args),
     }

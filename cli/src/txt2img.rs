@@ -4,20 +4,18 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::time::Instant;
 
-use aquatint_model::{Error, LoadOptions, Pipeline, SamplerChoice, TextToImage};
+use aquatint_model::{Error, LoadOptions, Pipeline, TextToImage};
 
-use crate::args::{Precision, Seed, Txt2img};
+use crate::args::{Precision, Txt2img};
 use crate::progress::Display;
-use crate::{machine, output, warn};
+use crate::{machine, output, settings, warn};
 
 pub(crate) fn run(args: &Txt2img) -> Result<(), Error> {
     // Everything that can be refused at once comes before anything that takes time.
     let isa = machine(args.threads.map(usize::from))?;
-    let sampler = SamplerChoice::parse(args.sampler.as_deref(), args.schedule.as_deref())?;
-    let seed = match args.seed {
-        Some(Seed::Given(seed)) => seed,
-        Some(Seed::Random) | None => random_seed(),
-    };
+    let stored = args.from_image.as_deref().map(settings::stored).transpose()?;
+    let request = |defaults: TextToImage| settings::request(args, stored.as_ref(), defaults);
+    let seed = request(TextToImage { seed: random_seed(), ..TextToImage::default() })?.seed;
     let name = format!("aquatint-{seed}.png");
     let path = output::reserve(args.output.as_deref().unwrap_or(Path::new(&name)), args.force)?;
     let precision = match args.precision {
@@ -33,18 +31,7 @@ pub(crate) fn run(args: &Txt2img) -> Result<(), Error> {
     let seconds = start.elapsed().as_secs_f64();
     eprintln!("model loaded in {seconds:.1} s; computing with {precision}, {isa}, {threads} threads");
 
-    let defaults = pipeline.defaults();
-    let request = TextToImage {
-        prompt: args.prompt.clone().or_else(|| args.positional_prompt.clone()).unwrap_or_default(),
-        negative_prompt: args.negative_prompt.clone(),
-        width: args.width.unwrap_or(defaults.width),
-        height: args.height.unwrap_or(defaults.height),
-        steps: args.steps,
-        guidance_scale: args.cfg_scale,
-        seed,
-        rng: args.rng.into(),
-        sampler,
-    };
+    let request = TextToImage { seed, ..request(pipeline.defaults())? };
     let TextToImage { width, height, steps, .. } = request;
     eprintln!("seed {seed}, {width}×{height}, {steps} steps");
 

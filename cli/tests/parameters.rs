@@ -1,0 +1,132 @@
+//! Pictures that say how they were made: stored, taken over, made again.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use aquatint_model::parameters::png;
+use tempfile::TempDir;
+
+struct Run {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+fn aquatint(folder: &Path, arguments: &[&str]) -> Run {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_aquatint"));
+    let output = command.current_dir(folder).args(arguments).output().expect("the program starts");
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Run {
+        code: output.status.code().expect("it was not killed"),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    }
+}
+
+/// A folder with the tiny random model in `tiny` and one picture, `fox.png`.
+fn with_picture() -> TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let run = aquatint(folder.path(), &["random-model", "--arch", "tiny", "tiny"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    made(
+        &folder,
+        &["-p", "a fox: red, in 東京", "-n", "dark", "--sampler", "Euler a", "-s", "7", "-o", "fox.png"],
+    );
+    folder
+}
+
+/// Makes a small picture.
+#[track_caller]
+fn made(folder: &TempDir, more: &[&str]) {
+    let quick = [
+        "txt2img",
+        "-m",
+        "tiny",
+        "--steps",
+        "2",
+        "-W",
+        "64",
+        "-H",
+        "32",
+        "--rng",
+        "cuda",
+        "--cfg-scale",
+        "5",
+    ];
+    let run = aquatint(folder.path(), &[&quick[..], more].concat());
+    assert_eq!(run.code, 0, "{}", run.stderr);
+}
+
+fn text(folder: &TempDir, name: &str) -> String {
+    png::read(&folder.path().join(name)).expect("a valid PNG").expect("it has a text")
+}
+
+#[test]
+fn a_picture_contains_its_settings() {
+    let folder = with_picture();
+    let text = text(&folder, "fox.png");
+    let expected = "a fox: red, in 東京\nNegative prompt: dark\nSteps: 2, Sampler: Euler a, Schedule type: Automatic, \
+                    CFG scale: 5, Seed: 7, Size: 64x32, Model hash: ";
+    assert!(text.starts_with(expected), "{text}");
+    assert!(text.contains(", Model: tiny, RNG: NV, ") && text.contains(", Version: aquatint "), "{text}");
+}
+
+#[test]
+fn a_picture_gives_its_settings_to_another_and_flags_count_more() {
+    let folder = with_picture();
+    let again = |more: &[&str]| {
+        let arguments = [&["txt2img", "-m", "tiny", "--from-image", "fox.png"][..], more].concat();
+        let run = aquatint(folder.path(), &arguments);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+    };
+    again(&["-o", "same.png"]);
+    let bytes = |name: &str| fs::read(folder.path().join(name)).expect("it was written");
+    assert_eq!(bytes("same.png"), bytes("fox.png"));
+
+    again(&["-o", "other.png", "-s", "8", "--schedule", "normal", "-n", ""]);
+    let expected = text(&folder, "fox.png")
+        .replace("Seed: 7", "Seed: 8")
+        .replace("Automatic", "Normal")
+        .replace("\nNegative prompt: dark", "");
+    assert_eq!(text(&folder, "other.png"), expected);
+}
+
+#[test]
+fn verify_finds_an_equal_picture_and_a_changed_one() {
+    let folder = with_picture();
+    let run = aquatint(folder.path(), &["verify", "fox.png", "-m", "tiny", "-t", "1"]);
+    assert_eq!((run.code, run.stdout.as_str()), (0, "equal\n"), "{}", run.stderr);
+    assert!(!run.stderr.contains("warning"), "{}", run.stderr);
+
+    // The same pixels with another seed in the text.
+    let text =
+        text(&folder, "fox.png").replace("Seed: 7", "Seed: 9").replace("Model hash: ", "Model hash: 0");
+    let image = image::open(folder.path().join("fox.png")).expect("a valid PNG").into_rgb8();
+    let bytes = png::encode([64, 32], image.as_raw(), Some(&text)).expect("a small picture");
+    fs::write(folder.path().join("forged.png"), bytes).expect("writable");
+    let run = aquatint(folder.path(), &["verify", "forged.png", "-m", "tiny"]);
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    assert!(run.stdout.starts_with("different: PSNR "), "{}", run.stdout);
+    assert!(run.stderr.contains("the picture's model has the hash 0"), "{}", run.stderr);
+}
+
+#[test]
+fn pictures_without_settings_are_refused() {
+    let folder = with_picture();
+    let bytes = png::encode([1, 1], &[0; 3], None).expect("a small picture");
+    fs::write(folder.path().join("bare.png"), bytes).expect("writable");
+    for (picture, message) in [
+        ("bare.png", "`bare.png` does not say how it was made"),
+        ("none.png", "cannot read `none.png`"),
+        ("tiny/model_index.json", "as a PNG picture"),
+    ] {
+        for arguments in
+            [vec!["verify", picture, "-m", "tiny"], vec!["txt2img", "-m", "tiny", "--from-image", picture]]
+        {
+            let run = aquatint(folder.path(), &arguments);
+            assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{}", run.stderr);
+            assert!(run.stderr.contains(message), "{}", run.stderr);
+        }
+    }
+}
