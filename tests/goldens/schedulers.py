@@ -12,9 +12,11 @@ diffusers' test files state (sum, or mean where only that is stated). Writes sch
 sample of every case).
 """
 
+import inspect
 import json
 
 import diffusers
+import numpy
 import torch
 from safetensors.torch import save_file
 
@@ -23,6 +25,8 @@ from common import HERE, write_json
 CLASSES = {
     "ddim": "DDIMScheduler", "pndm": "PNDMScheduler", "euler": "EulerDiscreteScheduler",
     "euler_a": "EulerAncestralDiscreteScheduler", "dpm++2m": "DPMSolverMultistepScheduler",
+    "lms": "LMSDiscreteScheduler", "heun": "HeunDiscreteScheduler", "dpm2": "KDPM2DiscreteScheduler",
+    "dpm2_a": "KDPM2AncestralDiscreteScheduler",
 }
 LINEAR = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear"}
 TESTS = {  # what each test file starts from
@@ -31,8 +35,13 @@ TESTS = {  # what each test file starts from
     "euler": {"num_train_timesteps": 1100, **LINEAR},
     "euler_a": {"num_train_timesteps": 1100, **LINEAR},
     "dpm++2m": {"num_train_timesteps": 1000, **LINEAR, "lower_order_final": False, "final_sigmas_type": "sigma_min"},
+    "lms": {"num_train_timesteps": 1100, **LINEAR},
+    "heun": {"num_train_timesteps": 1100, **LINEAR},
+    "dpm2": {"num_train_timesteps": 1100, **LINEAR},
+    "dpm2_a": {"num_train_timesteps": 1100, **LINEAR},
 }
 STABLE = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
+FIRST_FIVE = ("ddim", "pndm", "euler", "euler_a", "dpm++2m")
 
 # (name, sampler, settings on top of the test's, kind of loop, noise_from, published)
 PUBLISHED = [
@@ -56,6 +65,17 @@ PUBLISHED = [
     ("dpm++2m_v", "dpm++2m", {"prediction_type": "v_prediction"}, "pipeline", None, {"mean": 0.2251}),
     ("dpm++2m_karras_v", "dpm++2m", {"prediction_type": "v_prediction", "use_karras_sigmas": True}, "pipeline", None, {"mean": 0.2096}),
     ("dpm++2m_noise", "dpm++2m", {}, "pipeline", 5, {"sum": 318.4111, "mean": 0.4146}),
+    ("lms", "lms", {}, "test", None, {"sum": 1006.388, "mean": 1.31}),
+    ("lms_v", "lms", {"prediction_type": "v_prediction"}, "test", None, {"sum": 0.0017}),
+    ("lms_karras", "lms", {"use_karras_sigmas": True}, "test", None, {"sum": 3812.9927}),
+    ("lms_noise", "lms", {}, "test", 8, {"sum": 27663.6895}),
+    ("heun", "heun", {}, "test", None, {"sum": 0.1233}),
+    ("heun_noise", "heun", {}, "test", 16, {"sum": 75074.8906}),
+    ("dpm2", "dpm2", {}, "test", None, {"sum": 20.4125}),
+    ("dpm2_noise", "dpm2", {}, "test", 16, {"sum": 70408.4062}),
+    ("dpm2_a", "dpm2_a", {}, "test", None, {"sum": 13979.9433}),
+    ("dpm2_a_v", "dpm2_a", {"prediction_type": "v_prediction"}, "test", None, {"sum": 331.8133}),
+    ("dpm2_a_noise", "dpm2_a", {}, "test", 16, {"sum": 93087.3437}),
 ]
 
 
@@ -64,7 +84,7 @@ def own_cases():
 
     Where only the end differs the spacing is leading: linspace ends at t = 0, where this model says 0 whatever it gets.
     """
-    for sampler in CLASSES:
+    for sampler in FIRST_FIVE:
         base = dict(STABLE)
         if sampler in ("ddim", "pndm"):
             base["set_alpha_to_one"] = False
@@ -95,6 +115,57 @@ def own_cases():
             yield f"sd_{sampler}_karras_20", sampler, {**base, "use_karras_sigmas": True}, 20
 
 
+def later_cases():
+    """The same for the other samplers: (name, sampler, settings, steps). `schedule` and `eta` are arguments, no settings."""
+    for sampler in CLASSES:
+        if sampler in FIRST_FIVE:
+            continue
+        base = {**STABLE, "timestep_spacing": "leading"}
+        for spacing in SPACINGS.get(sampler, ("linspace", "trailing")):
+            yield f"sd_{sampler}_{spacing}", sampler, {**base, "timestep_spacing": spacing}, 7
+        yield f"sd_{sampler}_v", sampler, {**base, "prediction_type": "v_prediction"}, 10
+        yield f"sd_{sampler}_1", sampler, base, 1
+        yield f"sd_{sampler}_20", sampler, base, 20
+        if sampler not in ("dpm2", "dpm2_a"):
+            yield f"sd_{sampler}_sample", sampler, {**base, "prediction_type": "sample"}, 10
+        signature = inspect.signature(getattr(diffusers, CLASSES[sampler]).__init__).parameters
+        for schedule in ("karras", "exponential", "beta"):
+            if f"use_{schedule}_sigmas" in signature:
+                yield f"sd_{sampler}_{schedule}", sampler, {**base, f"use_{schedule}_sigmas": True}, 8
+        for name, settings, steps in EXTRA.get(sampler, ()):
+            yield f"sd_{sampler}_{name}", sampler, {**base, **settings}, steps
+    for sampler in ("euler", "dpm++2m"):
+        for schedule in ("exponential", "beta"):
+            yield f"sd_{sampler}_{schedule}", sampler, {**STABLE, f"use_{schedule}_sigmas": True}, 9
+    for sampler in ("euler", "dpm++2m", "heun"):
+        for schedule in ("sgm_uniform", "simple"):
+            yield f"sd_{sampler}_{schedule}", sampler, {**STABLE, "schedule": schedule}, 7
+    for schedule, steps in (("ays", 10), ("ays", 14), ("given", 5)):
+        yield f"sd_euler_{schedule}_{steps}", "euler", {**STABLE, "schedule": schedule}, steps
+    yield "sd_dpm++2m_lu_9", "dpm++2m", {**STABLE, "use_lu_lambdas": True}, 9
+    yield "sd_heun_clip", "heun", {**STABLE, "clip_sample": True, "clip_sample_range": 0.7}, 10
+
+
+SPACINGS = {}
+EXTRA = {}
+AYS = [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029]
+GIVEN = [13.0, 5.5, 2.25, 0.75, 0.125, 0.0]
+
+
+def visits(schedule, steps):
+    """The arguments of set_timesteps."""
+    if schedule == "sgm_uniform":  # ComfyUI, sgm: even, of n + 1 points the last is left out
+        return {"timesteps": numpy.linspace(999, 0, steps + 1)[:-1].tolist()}
+    if schedule == "simple":  # ComfyUI: every (1000/n)th from the end
+        return {"timesteps": [999 - int(i * 1000 / steps) for i in range(steps)]}
+    if schedule == "ays":  # NVIDIA: the eleven levels, log-linear between them, the last one becomes 0
+        levels = numpy.exp(numpy.interp(numpy.linspace(0, 1, steps + 1), numpy.linspace(0, 1, 11), numpy.log(AYS)))
+        return {"sigmas": [*levels[:-1].tolist(), 0.0]}
+    if schedule == "given":
+        return {"sigmas": GIVEN}
+    return {"num_inference_steps": steps}
+
+
 def ramp():
     return (torch.arange(768).reshape(3, 8, 8, 4) / 768).permute(3, 0, 1, 2)
 
@@ -103,10 +174,14 @@ def model(sample, t):
     return sample * t / (t + 1)
 
 
-def loop(scheduler, kind, steps, noise_from):
-    scheduler.set_timesteps(steps)
+def loop(scheduler, kind, arguments, noise_from, eta=None):
+    if "timesteps" in arguments and isinstance(scheduler, diffusers.DPMSolverMultistepScheduler):
+        arguments = {"timesteps": numpy.round(arguments["timesteps"]).tolist()}  # it would truncate them
+    scheduler.set_timesteps(**arguments)
     generator = torch.manual_seed(0)
-    extra = {"generator": generator} if "Euler" in type(scheduler).__name__ else {}
+    extra = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
+    if eta is not None:
+        extra["eta"] = eta
     sample = ramp() * scheduler.init_noise_sigma
     if kind == "prk":
         for t in scheduler.prk_timesteps:
@@ -128,11 +203,15 @@ def loop(scheduler, kind, steps, noise_from):
 
 def main():
     cases = [(n, s, {**TESTS[s], **settings}, 10, kind, noise, published) for n, s, settings, kind, noise, published in PUBLISHED]
-    cases += [(n, s, settings, steps, "pipeline", None, None) for n, s, settings, steps in own_cases()]
+    for own in (own_cases(), later_cases()):
+        cases += [(n, s, settings, steps, "pipeline", None, None) for n, s, settings, steps in own]
     index, samples = [], {}
     for name, sampler, settings, steps, kind, noise_from, published in cases:
+        settings = dict(settings)
+        schedule, eta, steps = settings.pop("schedule", None), settings.pop("eta", None), settings.pop("steps", steps)
         scheduler = getattr(diffusers, CLASSES[sampler])(**settings)
-        sample = loop(scheduler, kind, steps, noise_from)
+        sample = loop(scheduler, kind, visits(schedule, steps), noise_from, eta)
+        ours = {k: v for k, v in {"eta": eta, "sigmas": GIVEN if schedule == "given" else None}.items() if v is not None}
         result = {"sum": sample.abs().sum().item(), "mean": sample.abs().mean().item()}
         limits = {"sum": 1e-2, "mean": 1e-3}  # the tests' own
         agrees = None if published is None else all(abs(result[k] - v) < limits[k] for k, v in published.items())
@@ -141,7 +220,8 @@ def main():
         index.append({
             "name": name, "sampler": sampler, "steps": steps, "loop": kind, "noise_from": noise_from,
             "result_sum": result["sum"], "result_mean": result["mean"], "published": published, "agrees_with_published": agrees,
-            "scheduler": {k: v for k, v in json.loads(scheduler.to_json_string()).items() if v is not None},
+            "schedule": schedule if schedule != "given" else None,
+            "scheduler": {k: v for k, v in json.loads(scheduler.to_json_string()).items() if v is not None} | ours,
             "init_noise_sigma": float(scheduler.init_noise_sigma),
             "timesteps": scheduler.timesteps.tolist(),
             "sigmas": scheduler.sigmas.tolist() if hasattr(scheduler, "sigmas") else None,

@@ -15,9 +15,10 @@
 
 use serde_json::Value;
 
+use super::schedules::Ends;
 use super::sigmas::{self, FinalSigma};
 use super::training::{Prediction, Training};
-use super::visits::{Spacing, Visits, linspace};
+use super::visits::{Spacing, Visits};
 use super::{Sampler, Schedule, SchedulerConfig};
 use crate::{Error, Generator, Result};
 
@@ -61,19 +62,7 @@ impl DpmPp2M {
         let euler_at_final = config.flag("euler_at_final", false)?;
         let final_sigma = FinalSigma::read(config)?;
 
-        let (timesteps, mut sigmas) = match schedule {
-            Schedule::Normal => spaced(config, &training, &trained, steps)?,
-            Schedule::Karras => {
-                let (min, max) = (f64::from(trained[0]), f64::from(trained[trained.len() - 1]));
-                with_timesteps(config, sigmas::karras(max, min, steps), &trained)
-            }
-            Schedule::Lu => {
-                let (min, max) = (trained[0].ln(), trained[trained.len() - 1].ln());
-                let even = linspace(0.0, 1.0, steps).into_iter();
-                let logs = even.map(|ramp| f64::from(max) + ramp * (f64::from(min) - f64::from(max)));
-                with_timesteps(config, logs.map(f64::exp).collect(), &trained)
-            }
-        };
+        let (timesteps, mut sigmas) = solver_schedule(config, &training, schedule, steps)?;
         sigmas.push(final_sigma.value(&trained));
         if let Some(i) = (1..steps).find(|&i| sigmas[i] >= sigmas[i - 1]) {
             let t = timesteps[i];
@@ -140,36 +129,40 @@ impl Sampler for DpmPp2M {
     }
 }
 
-/// The normal schedule: as [`Visits`], but for `steps + 1` of which the cleanest is not visited.
-fn spaced(
+/// Timesteps and noise levels of the samplers that speak of λ: those of diffusers' `DPMSolverMultistepScheduler`.
+///
+/// The normal schedule is that of [`Visits`], but for `steps + 1` of which the cleanest is not visited; the others spread
+/// over all noise levels of the training. Timesteps are whole: the nearest, or with exponential and beta the one below.
+pub(super) fn solver_schedule(
     config: &SchedulerConfig,
     training: &Training,
-    trained: &[f32],
+    schedule: Schedule,
     steps: usize,
 ) -> Result<(Vec<f32>, Vec<f32>)> {
+    let trained = training.sigmas();
+    let ends = Ends { max: trained[trained.len() - 1].into(), min: trained[0].into() };
+    if let Some(sigmas) = schedule.sigmas(config, ends, steps)? {
+        let cosine = config.get("beta_schedule") == Some(&Value::from("squaredcos_cap_v2"));
+        let below = cosine || matches!(schedule, Schedule::Exponential | Schedule::Beta);
+        let whole = |t: f64| if below { t.trunc() } else { t.round_ties_even() };
+        let timesteps = sigmas.iter().map(|&sigma| whole(sigmas::timestep_at(sigma, &trained)) as f32);
+        return Ok((timesteps.collect(), sigmas.iter().map(|&sigma| sigma as f32).collect()));
+    }
     let visits = Visits::read(config, training, Spacing::Linspace)?;
-    let mut timesteps = match visits.spacing {
-        Spacing::Leading | Spacing::Linspace => visits.timesteps(steps + 1),
-        Spacing::Trailing => visits.timesteps(steps),
+    let mut timesteps = match (schedule.timesteps(steps, training.len()), visits.spacing) {
+        (Some(timesteps), _) => timesteps,
+        (None, Spacing::Leading | Spacing::Linspace) => visits.timesteps(steps + 1),
+        (None, Spacing::Trailing) => visits.timesteps(steps),
     };
     timesteps.truncate(steps);
     timesteps.iter_mut().for_each(|t| *t = t.round_ties_even());
-    let sigmas = timesteps.iter().map(|&t| sigmas::sigma_at(t, trained) as f32).collect();
+    let sigmas = timesteps.iter().map(|&t| sigmas::sigma_at(t, &trained) as f32).collect();
     Ok((timesteps.into_iter().map(|t| t as f32).collect(), sigmas))
-}
-
-/// The whole timesteps nearest to the given noise levels; for the cosine schedule, those below.
-fn with_timesteps(config: &SchedulerConfig, sigmas: Vec<f64>, trained: &[f32]) -> (Vec<f32>, Vec<f32>) {
-    let cosine = config.get("beta_schedule") == Some(&Value::from("squaredcos_cap_v2"));
-    let whole = |t: f64| if cosine { t.trunc() } else { t.round_ties_even() };
-    let timesteps = sigmas.iter().map(|&sigma| whole(sigmas::timestep_at(sigma, trained)) as f32).collect();
-    (timesteps, sigmas.into_iter().map(|sigma| sigma as f32).collect())
 }
 
 /// Settings of the class that only have an effect when they are on. Words of related classes ("deis", "bh2") mean the
 /// default, as they do in diffusers.
 fn refuse_what_is_not_supported(config: &SchedulerConfig) -> Result<()> {
-    sigmas::refuse_other_schedules(config)?;
     for key in ["thresholding", "use_flow_sigmas", "use_dynamic_shifting"] {
         config.neutral(key, &[Value::Bool(false)])?;
     }

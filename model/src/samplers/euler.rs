@@ -28,13 +28,12 @@ impl Euler {
     pub(super) fn new(config: &SchedulerConfig, schedule: Schedule, steps: usize) -> Result<Self> {
         let (training, trained) = sigmas::read_training(config)?;
         training.check_steps(steps)?;
-        sigmas::refuse_other_schedules(config)?;
         config.neutral("interpolation_type", &[Value::from("linear")])?;
         config.neutral("timestep_type", &[Value::from("discrete")])?;
         config.neutral("sigma_min", &[])?;
         config.neutral("sigma_max", &[])?;
         let visits = Visits::read(config, &training, Spacing::Linspace)?;
-        let mut schedule = sigmas::euler_schedule(visits, schedule, steps, &trained);
+        let mut schedule = sigmas::euler_schedule(config, visits, schedule, steps, &trained)?;
         schedule.sigmas.push(FinalSigma::read(config)?.value(&trained));
         Ok(Self { prediction: training.prediction, schedule })
     }

@@ -24,11 +24,11 @@ pub(super) struct EulerAncestral {
 }
 
 impl EulerAncestral {
-    pub(super) fn new(config: &SchedulerConfig, steps: usize) -> Result<Self> {
+    pub(super) fn new(config: &SchedulerConfig, schedule: Schedule, steps: usize) -> Result<Self> {
         let (training, trained) = sigmas::read_training(config)?;
         training.check_steps(steps)?;
         let visits = Visits::read(config, &training, Spacing::Linspace)?;
-        let mut schedule = sigmas::euler_schedule(visits, Schedule::Normal, steps, &trained);
+        let mut schedule = sigmas::euler_schedule(config, visits, schedule, steps, &trained)?;
         schedule.sigmas.push(0.0);
         Ok(Self { prediction: training.prediction, schedule })
     }
@@ -49,15 +49,13 @@ impl Sampler for EulerAncestral {
 
     fn step(&mut self, model_output: &[f32], call: usize, sample: &mut [f32], rng: &mut Generator) {
         let (sigma, sigma_next) = (self.schedule.sigmas[call], self.schedule.sigmas[call + 1]);
-        let (variance, variance_next) = (sigma * sigma, sigma_next * sigma_next);
-        let sigma_up = (variance_next * (variance - variance_next) / variance).sqrt();
-        let sigma_down = (variance_next - sigma_up * sigma_up).sqrt();
+        let split = sigmas::ancestral(sigma, sigma_next);
 
         let fresh = rng.randn(sample.len());
         for ((x, &output), &noise) in sample.iter_mut().zip(model_output).zip(&fresh) {
             let x_0 = self.prediction.denoised(output, *x, sigma);
             let derivative = (*x - x_0) / sigma;
-            *x = *x + derivative * (sigma_down - sigma) + noise * sigma_up;
+            *x = *x + derivative * (split.down - sigma) + noise * split.up;
         }
     }
 

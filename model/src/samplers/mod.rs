@@ -4,9 +4,13 @@
 //! |---|---|---|---|
 //! | [`ddim`] | Song et al. 2020, arXiv:2010.02502 | `DDIMScheduler` | normal |
 //! | [`pndm`] | Liu et al. 2022, arXiv:2202.09778 | `PNDMScheduler` | normal |
-//! | [`euler`] | Karras et al. 2022, arXiv:2206.00364 | `EulerDiscreteScheduler` | normal, Karras |
-//! | [`euler_ancestral`] | the same, with fresh noise at each step | `EulerAncestralDiscreteScheduler` | normal |
-//! | [`dpmpp_2m`] | Lu et al. 2022, arXiv:2211.01095 | `DPMSolverMultistepScheduler` | normal, Karras, Lu |
+//! | [`lms`] | k-diffusion | `LMSDiscreteScheduler` | all |
+//! | [`euler`] | Karras et al. 2022, arXiv:2206.00364 | `EulerDiscreteScheduler` | all |
+//! | [`euler_ancestral`] | the same, with fresh noise at each step | `EulerAncestralDiscreteScheduler` | all |
+//! | [`heun`] | Karras et al. 2022 | `HeunDiscreteScheduler` | all |
+//! | [`dpm2`] | Lu et al. 2022, arXiv:2206.00927 | `KDPM2DiscreteScheduler` | all |
+//! | [`dpm2_ancestral`] | the same, with fresh noise at each step | `KDPM2AncestralDiscreteScheduler` | all |
+//! | [`dpmpp_2m`] | Lu et al. 2022, arXiv:2211.01095 | `DPMSolverMultistepScheduler` | all and Lu's |
 //!
 //! The model was trained to find the noise in x_t = √ᾱ_t·x_0 + √(1 − ᾱ_t)·noise, at 1000 values of t ([`training`]). A
 //! sampler visits a few of them ([`visits`]) and integrates. Some speak of ᾱ and t, others of x/√ᾱ and its noise level
@@ -17,11 +21,16 @@
 
 pub mod config;
 pub mod ddim;
+pub mod dpm2;
+pub mod dpm2_ancestral;
 pub mod dpmpp_2m;
 pub mod euler;
 pub mod euler_ancestral;
+pub mod heun;
+pub mod lms;
 pub mod names;
 pub mod pndm;
+pub mod schedules;
 pub mod sigmas;
 pub mod training;
 pub mod visits;
@@ -30,7 +39,7 @@ pub mod visits;
 mod tests;
 
 pub use config::SchedulerConfig;
-pub use names::{SamplerChoice, SamplerKind, Schedule};
+pub use names::{About, SamplerChoice, SamplerKind, Schedule};
 
 use crate::{Generator, Result};
 
@@ -48,6 +57,12 @@ use crate::{Generator, Result};
 pub trait Sampler: Send {
     /// The timestep of every call of the UNet, in order.
     fn timesteps(&self) -> &[f32];
+
+    /// How many entries of [`Sampler::timesteps`] make one step; all but the last step have as many. A walk that begins
+    /// later than at the first call must begin at a multiple of it.
+    fn calls_per_step(&self) -> usize {
+        1
+    }
 
     /// The standard deviation that the first sample, pure noise, must have.
     fn init_noise_sigma(&self) -> f32 {
@@ -74,8 +89,14 @@ pub fn build(config: &SchedulerConfig, choice: SamplerChoice, steps: usize) -> R
     Ok(match kind {
         SamplerKind::Ddim => Box::new(ddim::Ddim::new(config, steps)?),
         SamplerKind::Pndm => Box::new(pndm::Pndm::new(config, steps)?),
+        SamplerKind::Lms => Box::new(lms::Lms::new(config, schedule, steps)?),
         SamplerKind::Euler => Box::new(euler::Euler::new(config, schedule, steps)?),
-        SamplerKind::EulerAncestral => Box::new(euler_ancestral::EulerAncestral::new(config, steps)?),
+        SamplerKind::EulerAncestral => {
+            Box::new(euler_ancestral::EulerAncestral::new(config, schedule, steps)?)
+        }
+        SamplerKind::Heun => Box::new(heun::Heun::new(config, schedule, steps)?),
+        SamplerKind::Dpm2 => Box::new(dpm2::Dpm2::new(config, schedule, steps)?),
+        SamplerKind::Dpm2Ancestral => Box::new(dpm2_ancestral::Dpm2Ancestral::new(config, schedule, steps)?),
         SamplerKind::DpmPp2M => Box::new(dpmpp_2m::DpmPp2M::new(config, schedule, steps)?),
     })
 }

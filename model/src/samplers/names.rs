@@ -13,23 +13,43 @@ pub enum SamplerKind {
     Ddim,
     /// Pseudo numerical methods: linear multistep, optionally after Runge–Kutta steps. A1111's "PLMS".
     Pndm,
+    /// Linear multistep.
+    Lms,
     /// Euler's method on the probability-flow ODE.
     Euler,
     /// Euler's method with fresh noise at each step.
     EulerAncestral,
+    /// Heun's method.
+    Heun,
+    /// The midpoint method.
+    Dpm2,
+    /// The midpoint method with fresh noise at each step.
+    Dpm2Ancestral,
     /// DPM-Solver++, second order, multistep.
     DpmPp2M,
 }
 
-/// How noise levels are spread over the steps.
+/// How noise levels are spread over the steps; [`super::schedules`] has the formulas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Schedule {
     /// As the timesteps of `timestep_spacing` have them.
     Normal,
-    /// Even in σ^(1/7): Karras et al. 2022, equation 5.
+    /// Even in σ^(1/7).
     Karras,
-    /// Even in ln σ: Lu et al. 2022.
+    /// Even in ln σ.
+    Exponential,
+    /// By the quantiles of a beta distribution.
+    Beta,
+    /// Even timesteps, of which the cleanest is not visited.
+    SgmUniform,
+    /// Every so many timesteps, from the noisiest down.
+    Simple,
+    /// "Align Your Steps" for Stable Diffusion 1.5.
+    AlignYourSteps,
+    /// Even in λ = −ln σ: Lu et al. 2022.
     Lu,
+    /// The noise levels that the setting `sigmas` lists.
+    Given,
 }
 
 /// What a user asked for; `None` leaves it to the folder.
@@ -42,14 +62,54 @@ pub struct SamplerChoice {
 }
 
 /// One sampler: its label in pictures and messages (A1111's), its class in diffusers, its other names once normalised,
-/// and the schedules that diffusers has for it.
+/// the schedules that it can follow, and what to tell a user.
 struct Names {
     kind: SamplerKind,
     label: &'static str,
     class: &'static str,
     aliases: &'static [&'static str],
     schedules: &'static [Schedule],
+    about: About,
 }
+
+/// What a user should know of a sampler, a phrase each.
+#[derive(Debug, Clone, Copy)]
+pub struct About {
+    /// What it is.
+    pub what: &'static str,
+    /// When to choose it.
+    pub when: &'static str,
+    /// Where it was published.
+    pub paper: &'static str,
+}
+
+/// Samplers that speak of timesteps.
+const TIMESTEPS: &[Schedule] = &[Schedule::Normal];
+
+/// Samplers that speak of noise levels.
+const SIGMAS: &[Schedule] = &[
+    Schedule::Normal,
+    Schedule::Karras,
+    Schedule::Exponential,
+    Schedule::Beta,
+    Schedule::SgmUniform,
+    Schedule::Simple,
+    Schedule::AlignYourSteps,
+    Schedule::Given,
+];
+
+/// Those whose class in diffusers knows Lu's spacing besides.
+const SIGMAS_AND_LU: &[Schedule] = &[
+    Schedule::Normal,
+    Schedule::Karras,
+    Schedule::Exponential,
+    Schedule::Beta,
+    Schedule::SgmUniform,
+    Schedule::Simple,
+    Schedule::AlignYourSteps,
+    Schedule::Lu,
+    Schedule::Given,
+];
 
 const SAMPLERS: &[Names] = &[
     Names {
@@ -57,43 +117,121 @@ const SAMPLERS: &[Names] = &[
         label: "DDIM",
         class: "DDIMScheduler",
         aliases: &[],
-        schedules: &[Schedule::Normal],
+        schedules: TIMESTEPS,
+        about: About {
+            what: "guess the picture, go back to less of the same noise; with eta above 0, of fresh noise",
+            when: "for reproducible pictures and to invert them; 20 to 50 steps",
+            paper: "Song et al. 2020, arXiv:2010.02502",
+        },
     },
     Names {
         kind: SamplerKind::Pndm,
         label: "PNDM",
         class: "PNDMScheduler",
         aliases: &["plms"],
-        schedules: &[Schedule::Normal],
+        schedules: TIMESTEPS,
+        about: About {
+            what: "DDIM's step along a blend of the last four outputs (A1111's PLMS)",
+            when: "what Stable Diffusion 1.x folders ask for; 20 to 50 steps",
+            paper: "Liu et al. 2022, arXiv:2202.09778",
+        },
+    },
+    Names {
+        kind: SamplerKind::Lms,
+        label: "LMS",
+        class: "LMSDiscreteScheduler",
+        aliases: &["klms"],
+        schedules: SIGMAS,
+        about: About {
+            what: "a cubic through the last four slopes",
+            when: "one call a step, better than Euler from about 20 steps on",
+            paper: "k-diffusion (Adams-Bashforth for uneven steps)",
+        },
     },
     Names {
         kind: SamplerKind::Euler,
         label: "Euler",
         class: "EulerDiscreteScheduler",
         aliases: &["keuler"],
-        schedules: &[Schedule::Normal, Schedule::Karras],
+        schedules: SIGMAS,
+        about: About {
+            what: "straight along the slope to the next noise level",
+            when: "the plainest; a good first choice with 20 to 30 steps",
+            paper: "Karras et al. 2022, arXiv:2206.00364",
+        },
     },
     Names {
         kind: SamplerKind::EulerAncestral,
         label: "Euler a",
         class: "EulerAncestralDiscreteScheduler",
         aliases: &["eulerancestral", "keulera", "keulerancestral"],
-        schedules: &[Schedule::Normal],
+        schedules: SIGMAS,
+        about: About {
+            what: "Euler with fresh noise at each step",
+            when: "for variety: more steps give another picture, not the same one refined",
+            paper: "k-diffusion; Karras et al. 2022, arXiv:2206.00364",
+        },
+    },
+    Names {
+        kind: SamplerKind::Heun,
+        label: "Heun",
+        class: "HeunDiscreteScheduler",
+        aliases: &["kheun"],
+        schedules: SIGMAS,
+        about: About {
+            what: "Euler there, then again with the mean of both slopes; two calls a step",
+            when: "for accuracy, at twice the time of a step",
+            paper: "Karras et al. 2022, arXiv:2206.00364",
+        },
+    },
+    Names {
+        kind: SamplerKind::Dpm2,
+        label: "DPM2",
+        class: "KDPM2DiscreteScheduler",
+        aliases: &["kdpm2", "dpm2discrete"],
+        schedules: SIGMAS,
+        about: About {
+            what: "half a step, then the whole along the slope found there; two calls a step",
+            when: "as Heun",
+            paper: "k-diffusion; Lu et al. 2022, arXiv:2206.00927",
+        },
+    },
+    Names {
+        kind: SamplerKind::Dpm2Ancestral,
+        label: "DPM2 a",
+        class: "KDPM2AncestralDiscreteScheduler",
+        aliases: &["dpm2ancestral", "kdpm2a", "kdpm2ancestral"],
+        schedules: SIGMAS,
+        about: About {
+            what: "DPM2 with fresh noise at each step; two calls a step",
+            when: "as Euler a, with more detail at twice the time of a step",
+            paper: "k-diffusion; Karras et al. 2022, arXiv:2206.00364",
+        },
     },
     Names {
         kind: SamplerKind::DpmPp2M,
         label: "DPM++ 2M",
         class: "DPMSolverMultistepScheduler",
         aliases: &["kdpmpp2m"],
-        schedules: &[Schedule::Normal, Schedule::Karras, Schedule::Lu],
+        schedules: SIGMAS_AND_LU,
+        about: About {
+            what: "most of the ODE solved exactly, the rest by a line through the last two guesses",
+            when: "the usual choice, with karras: 15 to 25 steps",
+            paper: "Lu et al. 2022, arXiv:2211.01095",
+        },
     },
 ];
 
-/// One schedule: its label, and its names once normalised.
+/// One schedule: its label, and its other names once normalised.
 const SCHEDULES: &[(Schedule, &str, &[&str])] = &[
-    (Schedule::Normal, "normal", &["normal", "default", "discrete"]),
-    (Schedule::Karras, "karras", &["karras"]),
-    (Schedule::Lu, "lu", &["lu"]),
+    (Schedule::Normal, "normal", &["default", "discrete", "automatic", "uniform"]),
+    (Schedule::Karras, "karras", &[]),
+    (Schedule::Exponential, "exponential", &[]),
+    (Schedule::Beta, "beta", &[]),
+    (Schedule::SgmUniform, "sgm_uniform", &[]),
+    (Schedule::Simple, "simple", &[]),
+    (Schedule::AlignYourSteps, "ays", &["alignyoursteps", "alignyourstepssd15"]),
+    (Schedule::Lu, "lu", &[]),
 ];
 
 impl SamplerKind {
@@ -131,7 +269,12 @@ impl SamplerKind {
         self.names().class
     }
 
-    /// The schedules that diffusers has for this sampler.
+    /// What a user should know of it.
+    pub fn about(self) -> About {
+        self.names().about
+    }
+
+    /// The schedules that this sampler can follow.
     pub fn schedules(self) -> &'static [Schedule] {
         self.names().schedules
     }
@@ -149,7 +292,9 @@ impl Schedule {
     /// `Request`, listing the known names.
     pub fn parse(name: &str) -> Result<Self> {
         let plain = normalised(name);
-        let row = SCHEDULES.iter().find(|(_, _, names)| names.contains(&plain.as_str()));
+        let known =
+            |label: &str, names: &[&str]| plain == normalised(label) || names.contains(&plain.as_str());
+        let row = SCHEDULES.iter().find(|(_, label, names)| known(label, names));
         row.map(|&(schedule, ..)| schedule).ok_or_else(|| {
             let known = listed(SCHEDULES.iter().map(|&(_, label, _)| label));
             Error::request(format!("unknown schedule `{name}`; known are {known}"))
@@ -159,7 +304,8 @@ impl Schedule {
     /// The name for people: "karras".
     pub fn label(self) -> &'static str {
         let row = SCHEDULES.iter().find(|&&(schedule, ..)| schedule == self);
-        row.expect("every schedule has a row in the table of names").1
+        // Only the given one has no name: it comes with its list.
+        row.map_or("given", |row| row.1)
     }
 }
 
@@ -179,20 +325,28 @@ impl SamplerChoice {
     pub fn parse(sampler: Option<&str>, schedule: Option<&str>) -> Result<Self> {
         let mut choice = Self { kind: None, schedule: schedule.map(Schedule::parse).transpose()? };
         let Some(name) = sampler else { return Ok(choice) };
-        let Some(first) = normalised(name).strip_suffix("karras").map(str::to_owned) else {
+        let Some((first, suffix)) = split_schedule(name) else {
             choice.kind = Some(SamplerKind::parse(name)?);
             return Ok(choice);
         };
-        if choice.schedule.is_some_and(|s| s != Schedule::Karras) {
+        if choice.schedule.is_some_and(|s| s != suffix) {
             let other = schedule.unwrap_or_default();
             return Err(Error::request(format!(
                 "the sampler `{name}` contradicts the schedule `{other}`; give one"
             )));
         }
         choice.kind = Some(SamplerKind::parse(&first).map_err(|_| unknown_with_suffix(name))?);
-        choice.schedule = Some(Schedule::Karras);
+        choice.schedule = Some(suffix);
         Ok(choice)
     }
+}
+
+/// "Euler Karras" → "euler", Karras. A1111 used to write these two schedules so.
+fn split_schedule(name: &str) -> Option<(String, Schedule)> {
+    let plain = normalised(name);
+    [("karras", Schedule::Karras), ("exponential", Schedule::Exponential)]
+        .into_iter()
+        .find_map(|(suffix, schedule)| Some((plain.strip_suffix(suffix)?.to_owned(), schedule)))
 }
 
 /// The error for "Foo Karras", which must show the name as it was typed.
@@ -226,6 +380,13 @@ mod tests {
             ("euler_ancestral", SamplerKind::EulerAncestral),
             ("k_euler_a", SamplerKind::EulerAncestral),
             ("EulerAncestralDiscreteScheduler", SamplerKind::EulerAncestral),
+            ("k_lms", SamplerKind::Lms),
+            ("Heun", SamplerKind::Heun),
+            ("DPM2", SamplerKind::Dpm2),
+            ("dpm_2", SamplerKind::Dpm2),
+            ("KDPM2DiscreteScheduler", SamplerKind::Dpm2),
+            ("DPM2 a", SamplerKind::Dpm2Ancestral),
+            ("dpm_2_ancestral", SamplerKind::Dpm2Ancestral),
             ("DPM++ 2M", SamplerKind::DpmPp2M),
             ("dpm++2m", SamplerKind::DpmPp2M),
             ("dpmpp_2m", SamplerKind::DpmPp2M),
@@ -249,10 +410,12 @@ mod tests {
     fn an_unknown_name_lists_the_known_ones() {
         for name in ["dpm4", "dpm4 karras", ""] {
             let message = SamplerChoice::parse(Some(name), None).expect_err("unknown").to_string();
-            let known = "known are `DDIM`, `PNDM`, `Euler`, `Euler a`, `DPM++ 2M`";
-            assert_eq!(message, format!("unknown sampler `{name}`; {known}"));
+            let start = format!("unknown sampler `{name}`; known are `DDIM`, ");
+            assert!(message.starts_with(&start), "{message}");
+            assert!(SamplerKind::all().all(|kind| message.contains(&format!("`{}`", kind.label()))));
         }
         let message = Schedule::parse("cosine").expect_err("unknown").to_string();
-        assert_eq!(message, "unknown schedule `cosine`; known are `normal`, `karras`, `lu`");
+        let known = "`normal`, `karras`, `exponential`, `beta`, `sgm_uniform`, `simple`, `ays`, `lu`";
+        assert_eq!(message, format!("unknown schedule `cosine`; known are {known}"));
     }
 }

@@ -42,11 +42,7 @@ impl Pndm {
     pub(super) fn new(config: &SchedulerConfig, steps: usize) -> Result<Self> {
         let training = Training::read(config)?;
         training.check_steps(steps)?;
-        if training.prediction == Prediction::Sample {
-            let message =
-                "the sampler `PNDM` cannot use a model that predicts the sample; choose another, as `DDIM`";
-            return Err(Error::request(message));
-        }
+        training.refuse_sample_prediction("PNDM")?;
         let set_alpha_to_one = config.flag("set_alpha_to_one", false)?;
         let skip_prk_steps = config.flag("skip_prk_steps", false)?;
         let falling = Visits::read(config, &training, Spacing::Leading)?.whole_timesteps(steps)?;

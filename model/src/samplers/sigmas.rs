@@ -1,19 +1,15 @@
 //! Noise levels: σ = √((1 − ᾱ)/ᾱ), the noise in x/√ᾱ.
 //!
 //! The samplers of the k-diffusion family leave x_t = √ᾱ·x_0 + √(1 − ᾱ)·ε for x_0 + σ·ε, whose only parameter is σ:
-//! 14.6 at t = 999 of Stable Diffusion, 0.029 at t = 0. A schedule is a falling list of σ, one more than there are steps.
+//! 14.6 at t = 999 of Stable Diffusion, 0.029 at t = 0. A walk is a falling list of σ, one more than there are steps;
+//! [`super::schedules`] has the ways to spread them.
 //!
-//! ```text
-//! Karras:  σ_i = (σ_max^(1/ρ) + i/(n − 1)·(σ_min^(1/ρ) − σ_max^(1/ρ)))^ρ,  ρ = 7        small steps where σ is small
-//! ```
-//!
-//! Sources: Karras et al. 2022 (arXiv:2206.00364), equation 5; diffusers' `EulerDiscreteScheduler`, of which
-//! `euler_schedule` is `set_timesteps`. As there, σ is computed in f64 from f32 values and stored in f32.
+//! Sources: Karras et al. 2022 (arXiv:2206.00364); diffusers' `EulerDiscreteScheduler`, of which `euler_schedule` is
+//! `set_timesteps`. As there, σ is computed in f64 from f32 values and stored in f32.
 
-use serde_json::Value;
-
+use super::schedules::Ends;
 use super::training::{Prediction, Training};
-use super::visits::{Spacing, Visits, linspace};
+use super::visits::{Spacing, Visits};
 use super::{Schedule, SchedulerConfig};
 use crate::Result;
 
@@ -58,21 +54,28 @@ pub(super) fn read_training(config: &SchedulerConfig) -> Result<(Training, Vec<f
             *last = 2f32.powi(-24); // small instead of 0, so that σ is finite
         }
     }
-    let sigmas = training.alphas_cumprod.iter().map(|alpha| ((1.0 - alpha) / alpha).sqrt()).collect();
+    let sigmas = training.sigmas();
     Ok((training, sigmas))
 }
 
-/// The schedule of Euler's method and its ancestral form.
+/// The walk of Euler's method and its relatives: where the spacing or the schedule puts the steps, from the highest noise
+/// level that the spacing visits to the lowest.
+///
+/// # Errors
+/// `Request` if the noise levels are given and do not fit.
 pub(super) fn euler_schedule(
+    config: &SchedulerConfig,
     visits: Visits,
     schedule: Schedule,
     steps: usize,
     trained: &[f32],
-) -> SigmaSchedule {
-    let mut timesteps: Vec<f32> = visits.timesteps(steps).into_iter().map(|t| t as f32).collect();
+) -> Result<SigmaSchedule> {
+    let visited = schedule.timesteps(steps, trained.len()).unwrap_or_else(|| visits.timesteps(steps));
+    let mut timesteps: Vec<f32> = visited.into_iter().map(|t| t as f32).collect();
     let mut sigmas: Vec<f64> = timesteps.iter().map(|&t| sigma_at(t.into(), trained)).collect();
-    if schedule == Schedule::Karras {
-        sigmas = karras(sigmas[0], sigmas[steps - 1], steps);
+    let ends = Ends { max: sigmas[0], min: sigmas[steps - 1] };
+    if let Some(spread) = schedule.sigmas(config, ends, steps)? {
+        sigmas = spread;
         timesteps = sigmas.iter().map(|&sigma| timestep_at(sigma, trained) as f32).collect();
     }
     let sigmas: Vec<f32> = sigmas.into_iter().map(|sigma| sigma as f32).collect();
@@ -82,7 +85,7 @@ pub(super) fn euler_schedule(
         // Leading starts below the noisiest timestep: the picture counts, with variance 1.
         Spacing::Leading => (largest * largest + 1.0).sqrt(),
     };
-    SigmaSchedule { timesteps, sigmas, init_noise_sigma }
+    Ok(SigmaSchedule { timesteps, sigmas, init_noise_sigma })
 }
 
 /// σ at a timestep, between whole ones by linear interpolation; beyond the ends, the value at the end.
@@ -105,14 +108,43 @@ pub(super) fn timestep_at(sigma: f64, trained: &[f32]) -> f64 {
     (1.0 - weight) * below as f64 + weight * (below + 1) as f64
 }
 
-/// `steps` noise levels that are even in σ^(1/7).
-pub(super) fn karras(sigma_max: f64, sigma_min: f64, steps: usize) -> Vec<f64> {
-    const RHO: f64 = 7.0;
-    let (from, to) = (sigma_max.powf(1.0 / RHO), sigma_min.powf(1.0 / RHO));
-    linspace(0.0, 1.0, steps).into_iter().map(|ramp| (from + ramp * (to - from)).powf(RHO)).collect()
+/// The same in f32, as diffusers computes the timestep in the middle of a step of DPM2.
+pub(super) fn timestep_at_f32(sigma: f32, trained: &[f32]) -> f32 {
+    let target = sigma.max(1e-10).ln();
+    let not_above = trained.iter().rposition(|s| s.ln() <= target).unwrap_or(0);
+    let below = not_above.min(trained.len() - 2);
+    let (low, high) = (trained[below].ln(), trained[below + 1].ln());
+    let weight = ((low - target) / (low - high)).clamp(0.0, 1.0);
+    (1.0 - weight) * below as f32 + weight * (below + 1) as f32
+}
+
+/// A step of the ancestral samplers: where its deterministic part ends, and how much fresh noise leads back up.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ancestral {
+    pub(super) down: f32,
+    pub(super) up: f32,
+}
+
+/// σ_up² = σ_{i+1}²·(σ_i² − σ_{i+1}²)/σ_i², σ_down² = σ_{i+1}² − σ_up².
+pub(super) fn ancestral(sigma: f32, sigma_next: f32) -> Ancestral {
+    let (variance, variance_next) = (sigma * sigma, sigma_next * sigma_next);
+    let up = (variance_next * (variance - variance_next) / variance).sqrt();
+    Ancestral { down: (variance_next - up * up).sqrt(), up }
 }
 
 impl SigmaSchedule {
+    /// Lists every step but the last twice: for the samplers that look again where the step ends, at the next noise level.
+    /// Adds the end, σ = 0.
+    pub(super) fn with_two_calls_a_step(self) -> Self {
+        let twice = |values: &[f32]| -> Vec<f32> {
+            let rest = values[1..].iter().flat_map(|&value| [value, value]);
+            values[..1].iter().copied().chain(rest).collect()
+        };
+        let mut sigmas = twice(&self.sigmas);
+        sigmas.push(0.0);
+        Self { timesteps: twice(&self.timesteps), sigmas, ..self }
+    }
+
     /// x/√(σ² + 1): the sample with variance 1 again, as the UNet knows it.
     pub(super) fn scale_model_input(&self, sample: &mut [f32], call: usize) {
         let sigma = self.sigmas[call];
@@ -139,10 +171,4 @@ impl Prediction {
             }
         }
     }
-}
-
-/// Refuses the ways to spread σ that are not supported.
-pub(super) fn refuse_other_schedules(config: &SchedulerConfig) -> Result<()> {
-    config.neutral("use_exponential_sigmas", &[Value::Bool(false)])?;
-    config.neutral("use_beta_sigmas", &[Value::Bool(false)])
 }

@@ -37,7 +37,7 @@ pub(super) enum Prediction {
 
 /// How β grows from `beta_start` to `beta_end`.
 #[derive(Debug, Clone, Copy)]
-enum BetaSchedule {
+pub(super) enum BetaSchedule {
     /// Evenly.
     Linear,
     /// Evenly in √β: latent diffusion.
@@ -46,15 +46,36 @@ enum BetaSchedule {
     SquaredCosine,
 }
 
+/// The betas that a class of diffusers assumes where the file is silent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Betas {
+    start: f64,
+    end: f64,
+    schedule: BetaSchedule,
+}
+
+impl Betas {
+    /// Those of the first diffusion models: most classes.
+    pub(super) const DDPM: Self = Self { start: 0.0001, end: 0.02, schedule: BetaSchedule::Linear };
+    /// The ends of latent diffusion, but evenly between them: Heun, DPM2, DPM2 a, DPM++ SDE.
+    pub(super) const LATENT_LINEAR: Self =
+        Self { start: 0.00085, end: 0.012, schedule: BetaSchedule::Linear };
+}
+
 impl Training {
-    /// Reads the keys that all classes share.
+    /// Reads the keys that all classes share, with the defaults of most.
     pub(super) fn read(config: &SchedulerConfig) -> Result<Self> {
+        Self::read_with(config, Betas::DDPM)
+    }
+
+    /// Reads the keys that all classes share.
+    pub(super) fn read_with(config: &SchedulerConfig, default: Betas) -> Result<Self> {
         let n = config.count("num_train_timesteps", 1000, 2..=100_000)?;
-        let start = config.number("beta_start", 0.0001, (0.0, 1.0))?;
-        let end = config.number("beta_end", 0.02, (0.0, 1.0))?;
+        let start = config.number("beta_start", default.start, (0.0, 1.0))?;
+        let end = config.number("beta_end", default.end, (0.0, 1.0))?;
         let schedule = config.word(
             "beta_schedule",
-            BetaSchedule::Linear,
+            default.schedule,
             &[
                 ("linear", BetaSchedule::Linear),
                 ("scaled_linear", BetaSchedule::ScaledLinear),
@@ -96,6 +117,21 @@ impl Training {
         Err(Error::request(format!(
             "{steps} steps are not possible with this model; choose from 1 to {most}"
         )))
+    }
+
+    /// Refuses a model that predicts x_0, for the samplers whose class in diffusers cannot use one.
+    pub(super) fn refuse_sample_prediction(&self, sampler: &str) -> Result<()> {
+        if self.prediction != Prediction::Sample {
+            return Ok(());
+        }
+        Err(Error::request(format!(
+            "the sampler `{sampler}` cannot use a model that predicts the sample; choose another, as `DDIM`"
+        )))
+    }
+
+    /// σ_t = √((1 − ᾱ_t)/ᾱ_t) for each training timestep, rising.
+    pub(super) fn sigmas(&self) -> Vec<f32> {
+        self.alphas_cumprod.iter().map(|alpha| ((1.0 - alpha) / alpha).sqrt()).collect()
     }
 
     /// x_t = √ᾱ_t·x_0 + √(1 − ᾱ_t)·noise, in place.
