@@ -9,7 +9,7 @@
 //! | [`unet`] | noisy latent, time, text → the noise in it |
 //! | [`samplers`] | how much of that noise is taken away at each step |
 //! | [`vae`] | latent → picture, and back |
-//! | [`picture`] | picture → PNG |
+//! | [`picture`], [`photo`] | picture → PNG; picture files, other sizes, masks |
 //! | [`parameters`] | the text inside a picture that says how it was made |
 //! | [`checkpoint`], [`config`] | reading weights and settings, and refusing what is not understood |
 //! | [`layers`] | linear, convolution, norms, attention: weights beside the kernels |
@@ -28,6 +28,7 @@ pub mod error;
 pub mod inspect;
 pub mod layers;
 pub mod parameters;
+pub mod photo;
 pub mod picture;
 pub mod pipeline;
 pub mod random_model;
@@ -38,7 +39,8 @@ pub mod unet;
 pub mod vae;
 
 pub use error::{Error, ErrorKind, Result};
+pub use photo::{Mask, Photo, ResizeMode};
 pub use picture::Picture;
-pub use pipeline::{LoadOptions, Pipeline, Progress, TextToImage};
+pub use pipeline::{ImageToImage, Inpaint, LoadOptions, Pipeline, Progress, TextToImage};
 pub use rng::{Generator, RandomSource};
 pub use samplers::{SamplerChoice, SamplerKind, Schedule};

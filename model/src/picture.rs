@@ -1,9 +1,9 @@
 //! A finished picture: 8 bits for each of red, green and blue, and how it becomes a PNG file.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fmt, fs};
 
-use aquatint_tensor::View;
+use aquatint_tensor::{Tensor, View};
 
 use crate::error::{Error, Result};
 use crate::parameters::png;
@@ -48,6 +48,12 @@ impl Picture {
         assert_eq!(channels, 3, "a picture has red, green and blue");
         let byte = |x: f32| ((x * 0.5 + 0.5).clamp(0.0, 1.0) * 255.0).round_ties_even() as u8;
         Self { width, height, pixels: x.iter().map(byte).collect(), parameters: None }
+    }
+
+    /// `2·(byte/255) − 1`: what the VAE's encoder reads. → `[1, height, width, 3]`
+    pub fn to_signed(&self) -> Tensor<f32, 4> {
+        let signed = |&byte: &u8| 2.0 * (f32::from(byte) / 255.0) - 1.0;
+        Tensor::from_vec([1, self.height, self.width, 3], self.pixels.iter().map(signed).collect())
     }
 
     /// Pixels in a row.
@@ -98,6 +104,13 @@ impl Picture {
     }
 }
 
+/// Only the size: the pixels would fill the screen.
+impl fmt::Debug for Picture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Picture({}×{})", self.width, self.height)
+    }
+}
+
 /// A hidden name in the folder of `path`, where a rename cannot cross file systems.
 fn beside(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -106,8 +119,6 @@ fn beside(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use aquatint_tensor::Tensor;
-
     use super::*;
 
     #[test]

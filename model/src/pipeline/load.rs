@@ -13,6 +13,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use aquatint_kernels::Isa;
 use serde_json::Value;
@@ -91,6 +92,8 @@ impl Pipeline {
             text_encoder,
             unet,
             vae_decoder,
+            vae_encoder: OnceLock::new(),
+            vae_files: weights,
             vae,
             scheduler,
             model,
@@ -102,14 +105,16 @@ impl Pipeline {
 
 /// Reads `model_index.json`: is this a Stable Diffusion folder, and are all parts there?
 fn check_index(folder: &Path) -> Result<()> {
-    const PIPELINE: &str = "StableDiffusionPipeline";
+    const PIPELINES: [&str; 3] =
+        ["StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"];
     let path: PathBuf = folder.join("model_index.json");
     let text = fs::read_to_string(&path).map_err(Error::reading(&path))?;
     let index: Value = serde_json::from_str(&text).map_err(|error| Error::in_file(&path, error))?;
-    if index["_class_name"] != PIPELINE {
+    let class = &index["_class_name"];
+    if !class.as_str().is_some_and(|class| PIPELINES.contains(&class)) {
         return Err(Error::in_file(
             &path,
-            format_args!("`_class_name` is {}; expected \"{PIPELINE}\"", index["_class_name"]),
+            format_args!("`_class_name` is {class}; expected {}", PIPELINES.join(" or ")),
         ));
     }
     for (part, classes) in PARTS {
@@ -144,12 +149,19 @@ fn check_fit(
         true => Ok(()),
         false => Err(Error::in_file(folder, format_args!("{what}: found {found}, expected {expected}"))),
     };
+    // An inpainting UNet sees the mask (1 channel) and the latents of what is kept beside the noisy latents.
+    if unet.in_channels != 2 * vae.latent_channels + 1 {
+        expect(
+            "the UNet's `in_channels` must be the VAE's `latent_channels`, or twice as many and one for inpainting",
+            unet.in_channels,
+            vae.latent_channels,
+        )?;
+    }
     expect(
-        "the UNet's `in_channels` must be the VAE's `latent_channels` (inpainting models with 9 are not supported)",
-        unet.in_channels,
+        "the UNet's `out_channels` must be the VAE's `latent_channels`",
+        unet.out_channels,
         vae.latent_channels,
     )?;
-    expect("the UNet's `out_channels` must be its `in_channels`", unet.out_channels, unet.in_channels)?;
     expect("the VAE's `out_channels` must be red, green and blue", vae.out_channels, 3)?;
     for &channels in &unet.cross_attention_dim {
         expect(

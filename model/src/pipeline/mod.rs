@@ -10,28 +10,39 @@
 //! picture  = vae.decode(latents / scaling_factor)
 //! ```
 //!
-//! The order of every step, and of every random draw, is that of diffusers' `StableDiffusionPipeline`, so that the same folder,
-//! seed and request give the same picture. Source for the guidance: Ho and Salimans, *Classifier-Free Diffusion
-//! Guidance* (2022). Read next: [`crate::clip`], [`crate::unet`], [`crate::samplers`], [`crate::vae`], in the order of the loop.
+//! Two more tasks begin otherwise and share the loop: `image_to_image.rs` starts from a picture, `inpaint.rs` also holds a part
+//! of it fast. Steps and random draws are in the order of diffusers' `StableDiffusionPipeline`, `...Img2ImgPipeline` and
+//! `...InpaintPipeline`: the same folder, seed and request give the same picture. Source for the guidance: Ho and Salimans,
+//! *Classifier-Free Diffusion Guidance* (2022). Read next: [`crate::clip`], [`crate::unet`], [`crate::samplers`], [`crate::vae`].
 
+mod image_to_image;
+mod inpaint;
+mod latents;
 mod load;
+mod noise;
 mod request;
+
+use std::sync::OnceLock;
 
 use aquatint_kernels::{Isa, elementwise};
 use aquatint_tensor::{Tensor, View, concat};
 
+pub use image_to_image::ImageToImage;
+pub use inpaint::Inpaint;
 pub use load::LoadOptions;
 pub use request::TextToImage;
 
+use crate::checkpoint::Checkpoint;
 use crate::clip::ClipTextModel;
 use crate::error::{Error, Result};
 use crate::parameters::{ModelId, Parameters};
 use crate::picture::Picture;
 use crate::rng::Generator;
-use crate::samplers::{self, SchedulerConfig};
+use crate::samplers::{self, Sampler, SchedulerConfig};
 use crate::tokenizer::Tokenizer;
 use crate::unet::UNet2DConditionModel;
-use crate::vae::{Decoder, VaeConfig};
+use crate::vae::{Decoder, Encoder, VaeConfig};
+use inpaint::Known;
 
 /// A loaded model, ready to make pictures.
 ///
@@ -49,11 +60,27 @@ pub struct Pipeline {
     text_encoder: ClipTextModel,
     unet: UNet2DConditionModel,
     vae_decoder: Decoder,
+    /// Read from `vae_files` when the first picture has to be encoded.
+    vae_encoder: OnceLock<Encoder>,
+    vae_files: Checkpoint,
     vae: VaeConfig,
     scheduler: SchedulerConfig,
     model: ModelId,
     isa: Isa,
     warnings: Vec<String>,
+}
+
+/// What stays the same from step to step.
+struct Walk {
+    /// Of the latents, as torch has them: `[1, channels, height, width]`.
+    shape: [usize; 4],
+    /// See `Pipeline::encode_text`.
+    text: Tensor<f32, 3>,
+    guidance_scale: f32,
+    /// The call of the sampler to begin with; those before are skipped if the walk starts from a picture.
+    first: usize,
+    /// What inpainting knows about the picture.
+    known: Known,
 }
 
 /// What a running request tells its caller.
@@ -89,36 +116,47 @@ impl Pipeline {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Picture> {
         request.check(self)?;
-        let mut sampler = samplers::build(&self.scheduler, request.sampler, request.steps)?;
+        self.refuse_inpainting_model()?;
+        let sampler = samplers::build(&self.scheduler, request.sampler, request.steps)?;
         let text = self.encode_text(request, progress)?;
 
         let mut generator = Generator::of(request.rng, request.seed);
-        let factor = self.vae.scale_factor();
-        let shape = [1, self.vae.latent_channels, request.height / factor, request.width / factor]; // as torch draws
+        let shape = self.latent_shape(request);
         let mut latents = generator.randn(shape.iter().product());
         for x in &mut latents {
             *x *= sampler.init_noise_sigma();
         }
 
-        let timesteps = sampler.timesteps().to_vec();
+        let walk =
+            Walk { shape, text, guidance_scale: request.guidance_scale, first: 0, known: Known::Nothing };
+        latents = self.denoise(&walk, sampler, latents, &mut generator, progress)?;
+        progress(Progress::Decoding);
+        Ok(self.decode(shape, latents)?.with_parameters(self.parameters(request)?.to_string()))
+    }
+
+    /// The loop: from noisy latents at call `walk.first` to clean ones.
+    fn denoise(
+        &self,
+        walk: &Walk,
+        mut sampler: Box<dyn Sampler>,
+        mut latents: Vec<f32>,
+        generator: &mut Generator,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Vec<f32>> {
+        let timesteps = sampler.timesteps()[walk.first..].to_vec();
         for (step, &timestep) in timesteps.iter().enumerate() {
             progress(Progress::Step { done: step, total: timesteps.len() });
+            let call = walk.first + step;
             let mut input = latents.clone();
-            sampler.scale_model_input(&mut input, step);
-            let noise = self.predict(&channels_last(shape, input), timestep, &text, request.guidance_scale);
+            sampler.scale_model_input(&mut input, call);
+            let input = walk.known.beside(channels_last(walk.shape, input));
+            let noise = self.predict(&input, timestep, &walk.text, walk.guidance_scale);
             self.check_finite(&noise, || format!("the UNet at step {} of {}", step + 1, timesteps.len()))?;
-            sampler.step(&channels_first(noise), step, &mut latents, &mut generator);
+            sampler.step(&channels_first(noise), call, &mut latents, generator);
+            walk.known.restore(&mut latents, sampler.as_ref(), call + 1);
         }
         progress(Progress::Step { done: timesteps.len(), total: timesteps.len() });
-
-        progress(Progress::Decoding);
-        for x in &mut latents {
-            *x /= self.vae.scaling_factor;
-        }
-        let decoded = self.vae_decoder.forward(self.isa, channels_last(shape, latents).view());
-        self.check_finite(&decoded, || "the VAE decoder".into())?;
-        let picture = Picture::from_signed(decoded.view().select(0, 0));
-        Ok(picture.with_parameters(self.parameters(request)?.to_string()))
+        Ok(latents)
     }
 
     /// The embeddings that the UNet attends to: `[2, 77, c]`, the negative prompt first; without guidance `[1, 77, c]`.
@@ -143,22 +181,26 @@ impl Pipeline {
         Ok(embeddings)
     }
 
-    /// The UNet's prediction, guided if `text` holds two prompts. `latents: [1, h, w, c]` → the same shape.
+    /// The UNet's prediction, guided if `text` holds two prompts. `input: [1, h, w, in_channels]` → `[1, h, w, out_channels]`.
     fn predict(
         &self,
-        latents: &Tensor<f32, 4>,
+        input: &Tensor<f32, 4>,
         timestep: f32,
         text: &Tensor<f32, 3>,
         guidance_scale: f32,
     ) -> Tensor<f32, 4> {
         let [prompts, ..] = text.shape();
-        let batch = concat(&vec![latents.view(); prompts], 0);
+        let batch = concat(&vec![input.view(); prompts], 0);
         let predictions = self.unet.forward(self.isa, batch.view(), timestep, text.view());
         if prompts == 1 {
             return predictions;
         }
-        let (uncond, text) = predictions.as_slice().split_at(latents.len());
-        Tensor::from_vec(latents.shape(), elementwise::guide(self.isa, uncond, text, guidance_scale))
+        let [_, height, width, channels] = predictions.shape();
+        let (uncond, text) = predictions.as_slice().split_at(predictions.len() / 2);
+        Tensor::from_vec(
+            [1, height, width, channels],
+            elementwise::guide(self.isa, uncond, text, guidance_scale),
+        )
     }
 
     /// A NaN spreads to the whole picture and makes it black; better to stop where it appears.

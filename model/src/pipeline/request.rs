@@ -46,12 +46,23 @@ impl Default for TextToImage {
 }
 
 /// Beyond this a typing error is likelier than a wish: self-attention over 4096×4096 pixels compares 7·10¹⁰ pairs.
-const LARGEST_SIDE: usize = 4096;
+pub(super) const LARGEST_SIDE: usize = 4096;
 
 impl TextToImage {
     /// Whether the UNet is asked twice, with and without the text.
     pub(super) fn guided(&self) -> bool {
         self.guidance_scale > 1.0
+    }
+
+    /// The size of a picture that comes with the request must be that of the picture that is made.
+    pub(super) fn check_size(&self, what: &str, width: usize, height: usize) -> Result<()> {
+        if (width, height) == (self.width, self.height) {
+            return Ok(());
+        }
+        Err(Error::request(format_args!(
+            "the {what} is {width}×{height}, the request {}×{}; expected the same size: resize the {what}",
+            self.width, self.height
+        )))
     }
 
     /// Everything that can be refused before the first multiplication; the number of steps is the sampler's to judge.
