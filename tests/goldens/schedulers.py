@@ -26,7 +26,9 @@ CLASSES = {
     "ddim": "DDIMScheduler", "pndm": "PNDMScheduler", "euler": "EulerDiscreteScheduler",
     "euler_a": "EulerAncestralDiscreteScheduler", "dpm++2m": "DPMSolverMultistepScheduler",
     "lms": "LMSDiscreteScheduler", "heun": "HeunDiscreteScheduler", "dpm2": "KDPM2DiscreteScheduler",
-    "dpm2_a": "KDPM2AncestralDiscreteScheduler",
+    "dpm2_a": "KDPM2AncestralDiscreteScheduler", "ddpm": "DDPMScheduler", "unipc": "UniPCMultistepScheduler",
+    "deis": "DEISMultistepScheduler", "lcm": "LCMScheduler", "tcd": "TCDScheduler",
+    "dpm++2m_sde": "DPMSolverMultistepScheduler", "dpm++3m_sde": "DPMSolverMultistepScheduler",
 }
 LINEAR = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear"}
 TESTS = {  # what each test file starts from
@@ -39,6 +41,11 @@ TESTS = {  # what each test file starts from
     "heun": {"num_train_timesteps": 1100, **LINEAR},
     "dpm2": {"num_train_timesteps": 1100, **LINEAR},
     "dpm2_a": {"num_train_timesteps": 1100, **LINEAR},
+    "ddpm": {"num_train_timesteps": 1000, **LINEAR, "variance_type": "fixed_small", "clip_sample": True, "steps": 1000},
+    "unipc": {"num_train_timesteps": 1000, **LINEAR, "solver_order": 2, "solver_type": "bh2", "final_sigmas_type": "sigma_min"},
+    "deis": {"num_train_timesteps": 1000, **LINEAR, "solver_order": 2},
+    "lcm": {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.0120, "beta_schedule": "scaled_linear"},
+    "tcd": {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.0120, "beta_schedule": "scaled_linear", "eta": 0.0},
 }
 STABLE = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
 FIRST_FIVE = ("ddim", "pndm", "euler", "euler_a", "dpm++2m")
@@ -76,6 +83,19 @@ PUBLISHED = [
     ("dpm2_a", "dpm2_a", {}, "test", None, {"sum": 13979.9433}),
     ("dpm2_a_v", "dpm2_a", {"prediction_type": "v_prediction"}, "test", None, {"sum": 331.8133}),
     ("dpm2_a_noise", "dpm2_a", {}, "test", 16, {"sum": 93087.3437}),
+    ("ddpm", "ddpm", {}, "pipeline", None, {"sum": 258.9606}),
+    ("ddpm_v", "ddpm", {"prediction_type": "v_prediction"}, "pipeline", None, {"sum": 202.0296}),
+    ("ddpm_noise", "ddpm", {}, "pipeline", 998, {"sum": 387.9466}),
+    ("unipc", "unipc", {}, "pipeline", None, {"mean": 0.2464}),
+    ("unipc_v", "unipc", {"prediction_type": "v_prediction"}, "pipeline", None, {"mean": 0.1014}),
+    ("unipc_karras", "unipc", {"use_karras_sigmas": True}, "pipeline", None, {"mean": 0.2925}),
+    ("unipc_karras_v", "unipc", {"use_karras_sigmas": True, "prediction_type": "v_prediction"}, "pipeline", None, {"mean": 0.1966}),
+    ("deis", "deis", {}, "pipeline", None, {"mean": 0.23916}),
+    ("deis_v", "deis", {"prediction_type": "v_prediction"}, "pipeline", None, {"mean": 0.091}),
+    ("lcm_one_step", "lcm", {"steps": 1}, "pipeline", None, {"sum": 18.7097}),
+    ("lcm", "lcm", {}, "pipeline", None, {"sum": 197.7616}),
+    ("tcd_one_step", "tcd", {"steps": 1}, "pipeline", None, {"sum": 29.8715}),
+    ("tcd", "tcd", {}, "pipeline", None, {"sum": 181.2040}),
 ]
 
 
@@ -120,7 +140,7 @@ def later_cases():
     for sampler in CLASSES:
         if sampler in FIRST_FIVE:
             continue
-        base = {**STABLE, "timestep_spacing": "leading"}
+        base = {**STABLE, "timestep_spacing": "leading", **BASE.get(sampler, {})}
         for spacing in SPACINGS.get(sampler, ("linspace", "trailing")):
             yield f"sd_{sampler}_{spacing}", sampler, {**base, "timestep_spacing": spacing}, 7
         yield f"sd_{sampler}_v", sampler, {**base, "prediction_type": "v_prediction"}, 10
@@ -143,11 +163,37 @@ def later_cases():
     for schedule, steps in (("ays", 10), ("ays", 14), ("given", 5)):
         yield f"sd_euler_{schedule}_{steps}", "euler", {**STABLE, "schedule": schedule}, steps
     yield "sd_dpm++2m_lu_9", "dpm++2m", {**STABLE, "use_lu_lambdas": True}, 9
+    for eta in (0.4, 1.0):
+        yield f"sd_ddim_eta_{eta}", "ddim", {**STABLE, "clip_sample": False, "set_alpha_to_one": False, "eta": eta}, 10
+    yield "sd_ddim_eta_v", "ddim", {**STABLE, "clip_sample": True, "prediction_type": "v_prediction", "eta": 0.7}, 7
     yield "sd_heun_clip", "heun", {**STABLE, "clip_sample": True, "clip_sample_range": 0.7}, 10
 
 
-SPACINGS = {}
-EXTRA = {}
+# Settings of a sampler; what its class does not know of STABLE is left out by `later_cases`.
+BASE = {
+    "ddpm": {"clip_sample": False},
+    "dpm++2m_sde": {"algorithm_type": "sde-dpmsolver++"},
+    "dpm++3m_sde": {"algorithm_type": "sde-dpmsolver++", "solver_order": 3},
+}
+SPACINGS = {"lcm": (), "tcd": ()}  # their visits are those of the distillation
+THIRD_ORDER = [
+    ("order_3", {"solver_order": 3}, 10), ("order_3_20", {"solver_order": 3}, 20), ("order_1", {"solver_order": 1}, 6),
+    ("karras_20", {"use_karras_sigmas": True, "solver_order": 3}, 20),
+]
+SIGMA_MIN = [("sigma_min", {"final_sigmas_type": "sigma_min"}, 10)]
+EXTRA = {
+    "ddpm": [("large", {"variance_type": "fixed_large"}, 10), ("clip", {"clip_sample": True, "clip_sample_range": 0.5}, 10)],
+    "unipc": [
+        *THIRD_ORDER, *SIGMA_MIN, ("bh1", {"solver_type": "bh1", "final_sigmas_type": "sigma_min"}, 10),
+        ("not_lower_order_final", {"lower_order_final": False, "final_sigmas_type": "sigma_min", "solver_order": 3}, 8),
+        ("zero_snr_v", {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction", "timestep_spacing": "trailing"}, 8),
+    ],
+    "deis": THIRD_ORDER,
+    "dpm++2m_sde": [*SIGMA_MIN, ("lu", {"use_lu_lambdas": True}, 10)],
+    "dpm++3m_sde": [*SIGMA_MIN, ("10", {}, 10)],
+    "lcm": [("4", {}, 4), ("clip", {"clip_sample": True}, 4), ("original_20", {"original_inference_steps": 20}, 7)],
+    "tcd": [("4", {}, 4), ("eta_1", {"eta": 1.0}, 4), ("eta_0", {"eta": 0.0}, 5)],
+}
 AYS = [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029]
 GIVEN = [13.0, 5.5, 2.25, 0.75, 0.125, 0.0]
 

@@ -16,7 +16,7 @@ struct Case(Value);
 
 fn cases() -> Vec<Case> {
     let Value::Array(cases) = json("schedulers.json") else { panic!("a list of cases") };
-    assert!(cases.len() >= 84, "only {} cases", cases.len());
+    assert!(cases.len() >= 200, "only {} cases", cases.len());
     cases.into_iter().map(Case).collect()
 }
 
@@ -113,7 +113,7 @@ fn sigmas() {
             seen += 1;
         }
     }
-    assert!(seen > 400, "{seen} noise levels were compared");
+    assert!(seen > 1000, "{seen} noise levels were compared");
 }
 
 #[test]
@@ -137,14 +137,16 @@ fn sums() {
         let (name, found) = (case.name(), case.run());
         let sum: f64 = found.iter().map(|&x| f64::from(x).abs()).sum();
         let mean = sum / VALUES as f64;
+        // The third order of DEIS divides small differences of f32 logarithms, also in diffusers.
+        let rounding = if case.0["sampler"] == "deis" { 1e-4 } else { 2e-5 };
         for (what, found, tolerance) in [("sum", sum, 1e-2), ("mean", mean, 1e-3)] {
             let expected = case.number(&format!("result_{what}"));
-            assert!(close(found, expected, 2e-5), "{name}: {what} {found}, expected {expected}");
+            assert!(close(found, expected, rounding), "{name}: {what} {found}, expected {expected}");
             if let Some(expected) = case.0["published"][what].as_f64() {
                 assert!((found - expected).abs() < tolerance, "{name}: {what} {found}, published {expected}");
                 published += 1;
             }
         }
     }
-    assert!(published >= 35, "{published} published numbers were compared");
+    assert!(published >= 58, "{published} published numbers were compared");
 }

@@ -142,6 +142,11 @@ impl SchedulerConfig {
     /// The folder's own sampler.
     fn sampler(&self) -> Result<SamplerKind> {
         let class = self.get("_class_name").and_then(Value::as_str).unwrap_or_default();
+        let text = |key| self.get(key).and_then(Value::as_str);
+        if class == SamplerKind::DpmPp2M.class() && text("algorithm_type") == Some("sde-dpmsolver++") {
+            let third_order = self.count("solver_order", 2, 2..=3)? == 3;
+            return Ok(if third_order { SamplerKind::DpmPp3MSde } else { SamplerKind::DpmPp2MSde });
+        }
         SamplerKind::all().find(|kind| kind.class() == class).ok_or_else(|| {
             let known = SamplerKind::all().map(SamplerKind::class).collect::<Vec<_>>().join(", ");
             self.error(format!(
@@ -166,6 +171,13 @@ impl SchedulerConfig {
             }
         }
         Ok(Schedule::Normal)
+    }
+
+    /// How much fresh noise a sampler adds that leaves it open: `eta`, from 0 to 1.
+    pub(super) fn eta(&self, default: f32) -> Result<f32> {
+        let Some(value) = self.get("eta") else { return Ok(default) };
+        let eta = value.as_f64().filter(|eta| (0.0..=1.0).contains(eta));
+        eta.map(|eta| eta as f32).ok_or_else(|| Error::request(format!("`eta` is {value}; expected 0 to 1")))
     }
 
     /// The noise levels that `sigmas` lists, if all of them are numbers.

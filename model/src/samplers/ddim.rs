@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! x_0     = (x_t − √(1 − ᾱ_t)·ε) / √ᾱ_t                       the guess, optionally clipped
-//! x_{t−1} = √ᾱ_{t−1}·x_0 + √(1 − ᾱ_{t−1})·ε                   the same noise, less of it
+//! x_{t−1} = √ᾱ_{t−1}·x_0 + √(1 − ᾱ_{t−1} − σ²)·ε + σ·noise    the same noise, less of it
+//! σ²      = η²·(1 − ᾱ_{t−1})/(1 − ᾱ_t)·(1 − ᾱ_t/ᾱ_{t−1})      fresh noise instead: none at η = 0, DDPM's at η = 1
 //! ```
 //!
-//! Song et al. 2020 (arXiv:2010.02502), equation 12 with σ = 0 (no fresh noise); diffusers' `DDIMScheduler` with eta = 0.
+//! Song et al. 2020 (arXiv:2010.02502), equations 12 and 16; diffusers' `DDIMScheduler`. η is the setting `eta`, 0 by default.
 //! Next: [`super::euler`], the same step seen from x/√ᾱ.
 
 use serde_json::Value;
@@ -23,6 +24,7 @@ pub(super) struct Ddim {
     final_alpha_cumprod: f32,
     /// Bound of |x_0|, if it is clipped.
     clip_sample: Option<f32>,
+    eta: f32,
     /// Timesteps from one visit to the next.
     stride: usize,
     visits: Vec<usize>,
@@ -43,6 +45,7 @@ impl Ddim {
         Ok(Self {
             final_alpha_cumprod: if set_alpha_to_one { 1.0 } else { training.alphas_cumprod[0] },
             clip_sample: config.flag("clip_sample", true)?.then_some(clip_range),
+            eta: config.eta(0.0)?,
             stride: training.len() / steps,
             timesteps: visits.iter().map(|&t| t as f32).collect(),
             visits,
@@ -56,7 +59,7 @@ impl Sampler for Ddim {
         &self.timesteps
     }
 
-    fn step(&mut self, model_output: &[f32], call: usize, sample: &mut [f32], _rng: &mut Generator) {
+    fn step(&mut self, model_output: &[f32], call: usize, sample: &mut [f32], rng: &mut Generator) {
         let t = self.visits[call];
         let alpha = self.training.alphas_cumprod[t];
         let alpha_next = match t.checked_sub(self.stride) {
@@ -64,7 +67,10 @@ impl Sampler for Ddim {
             None => self.final_alpha_cumprod,
         };
         let (signal, noise) = (alpha.sqrt(), (1.0 - alpha).sqrt());
-        let (signal_next, noise_next) = (alpha_next.sqrt(), (1.0 - alpha_next).sqrt());
+        let variance = (1.0 - alpha_next) / (1.0 - alpha) * (1.0 - alpha / alpha_next);
+        let deviation = self.eta * variance.sqrt();
+        let (signal_next, noise_next) =
+            (alpha_next.sqrt(), (1.0 - alpha_next - deviation * deviation).sqrt());
 
         for (x, &output) in sample.iter_mut().zip(model_output) {
             let (mut x_0, epsilon) = match self.training.prediction {
@@ -76,6 +82,10 @@ impl Sampler for Ddim {
                 x_0 = x_0.clamp(-bound, bound);
             }
             *x = signal_next * x_0 + noise_next * epsilon;
+        }
+        if self.eta > 0.0 {
+            let fresh = rng.randn(sample.len());
+            sample.iter_mut().zip(&fresh).for_each(|(x, fresh)| *x += deviation * fresh);
         }
     }
 

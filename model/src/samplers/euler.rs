@@ -34,7 +34,7 @@ impl Euler {
         config.neutral("sigma_max", &[])?;
         let visits = Visits::read(config, &training, Spacing::Linspace)?;
         let mut schedule = sigmas::euler_schedule(config, visits, schedule, steps, &trained)?;
-        schedule.sigmas.push(FinalSigma::read(config)?.value(&trained));
+        schedule.sigmas.push(FinalSigma::read(config)?.value(trained[0]));
         Ok(Self { prediction: training.prediction, schedule })
     }
 }

@@ -3,6 +3,7 @@
 //! | file | paper | class in diffusers | schedules |
 //! |---|---|---|---|
 //! | [`ddim`] | Song et al. 2020, arXiv:2010.02502 | `DDIMScheduler` | normal |
+//! | [`ddpm`] | Ho et al. 2020, arXiv:2006.11239 | `DDPMScheduler` | normal |
 //! | [`pndm`] | Liu et al. 2022, arXiv:2202.09778 | `PNDMScheduler` | normal |
 //! | [`lms`] | k-diffusion | `LMSDiscreteScheduler` | all |
 //! | [`euler`] | Karras et al. 2022, arXiv:2206.00364 | `EulerDiscreteScheduler` | all |
@@ -11,28 +12,40 @@
 //! | [`dpm2`] | Lu et al. 2022, arXiv:2206.00927 | `KDPM2DiscreteScheduler` | all |
 //! | [`dpm2_ancestral`] | the same, with fresh noise at each step | `KDPM2AncestralDiscreteScheduler` | all |
 //! | [`dpmpp_2m`] | Lu et al. 2022, arXiv:2211.01095 | `DPMSolverMultistepScheduler` | all and Lu's |
+//! | [`dpmpp_sde_multistep`] | the same, with fresh noise | the same, `sde-dpmsolver++`, order 2 or 3 | all and Lu's |
+//! | [`unipc`] | Zhao et al. 2023, arXiv:2302.04867 | `UniPCMultistepScheduler` | all |
+//! | [`deis`] | Zhang and Chen 2022, arXiv:2204.13902 | `DEISMultistepScheduler` | all |
+//! | [`lcm`] | Luo et al. 2023, arXiv:2310.04378 | `LCMScheduler` | normal |
+//! | [`tcd`] | Zheng et al. 2024, arXiv:2402.19159 | `TCDScheduler` | normal |
 //!
 //! The model was trained to find the noise in x_t = √ᾱ_t·x_0 + √(1 − ᾱ_t)·noise, at 1000 values of t ([`training`]). A
 //! sampler visits a few of them ([`visits`]) and integrates. Some speak of ᾱ and t, others of x/√ᾱ and its noise level
-//! σ = √((1 − ᾱ)/ᾱ) ([`sigmas`]). The folder's `scheduler_config.json` says how ([`config`]); [`names`] knows what people
+//! σ = √((1 − ᾱ)/ᾱ) ([`sigmas`], spread as [`schedules`] says) or of λ = −ln σ ([`levels`]). The folder's `scheduler_config.json` says how ([`config`]); [`names`] knows what people
 //! call all this. Numbers are f32 and are combined in diffusers' order, so that whole pictures agree.
 //!
 //! Read [`ddim`] first, then [`euler`].
 
 pub mod config;
 pub mod ddim;
+pub mod ddpm;
+pub mod deis;
 pub mod dpm2;
 pub mod dpm2_ancestral;
 pub mod dpmpp_2m;
+pub mod dpmpp_sde_multistep;
 pub mod euler;
 pub mod euler_ancestral;
 pub mod heun;
+pub mod lcm;
+pub mod levels;
 pub mod lms;
 pub mod names;
 pub mod pndm;
 pub mod schedules;
 pub mod sigmas;
+pub mod tcd;
 pub mod training;
+pub mod unipc;
 pub mod visits;
 
 #[cfg(test)]
@@ -88,6 +101,7 @@ pub fn build(config: &SchedulerConfig, choice: SamplerChoice, steps: usize) -> R
     let (kind, schedule) = config.resolve(choice)?;
     Ok(match kind {
         SamplerKind::Ddim => Box::new(ddim::Ddim::new(config, steps)?),
+        SamplerKind::Ddpm => Box::new(ddpm::Ddpm::new(config, steps)?),
         SamplerKind::Pndm => Box::new(pndm::Pndm::new(config, steps)?),
         SamplerKind::Lms => Box::new(lms::Lms::new(config, schedule, steps)?),
         SamplerKind::Euler => Box::new(euler::Euler::new(config, schedule, steps)?),
@@ -98,5 +112,15 @@ pub fn build(config: &SchedulerConfig, choice: SamplerChoice, steps: usize) -> R
         SamplerKind::Dpm2 => Box::new(dpm2::Dpm2::new(config, schedule, steps)?),
         SamplerKind::Dpm2Ancestral => Box::new(dpm2_ancestral::Dpm2Ancestral::new(config, schedule, steps)?),
         SamplerKind::DpmPp2M => Box::new(dpmpp_2m::DpmPp2M::new(config, schedule, steps)?),
+        SamplerKind::DpmPp2MSde => {
+            Box::new(dpmpp_sde_multistep::DpmPpSdeMultistep::new(config, schedule, steps, 2)?)
+        }
+        SamplerKind::DpmPp3MSde => {
+            Box::new(dpmpp_sde_multistep::DpmPpSdeMultistep::new(config, schedule, steps, 3)?)
+        }
+        SamplerKind::UniPc => Box::new(unipc::UniPc::new(config, schedule, steps)?),
+        SamplerKind::Deis => Box::new(deis::Deis::new(config, schedule, steps)?),
+        SamplerKind::Lcm => Box::new(lcm::Lcm::new(config, steps)?),
+        SamplerKind::Tcd => Box::new(tcd::Tcd::new(config, steps)?),
     })
 }

@@ -11,6 +11,8 @@ use crate::{Error, Result};
 pub enum SamplerKind {
     /// Denoising diffusion implicit models.
     Ddim,
+    /// Denoising diffusion probabilistic models.
+    Ddpm,
     /// Pseudo numerical methods: linear multistep, optionally after Runge–Kutta steps. A1111's "PLMS".
     Pndm,
     /// Linear multistep.
@@ -27,6 +29,18 @@ pub enum SamplerKind {
     Dpm2Ancestral,
     /// DPM-Solver++, second order, multistep.
     DpmPp2M,
+    /// The same with fresh noise at each step.
+    DpmPp2MSde,
+    /// The same with fresh noise, third order.
+    DpmPp3MSde,
+    /// Unified predictor-corrector.
+    UniPc,
+    /// Diffusion exponential integrator sampler.
+    Deis,
+    /// Latent consistency model.
+    Lcm,
+    /// Trajectory consistency distillation.
+    Tcd,
 }
 
 /// How noise levels are spread over the steps; [`super::schedules`] has the formulas.
@@ -125,6 +139,18 @@ const SAMPLERS: &[Names] = &[
         },
     },
     Names {
+        kind: SamplerKind::Ddpm,
+        label: "DDPM",
+        class: "DDPMScheduler",
+        aliases: &[],
+        schedules: TIMESTEPS,
+        about: About {
+            what: "a mean and fresh noise, the diffusion in reverse",
+            when: "to study the beginnings; hundreds of steps",
+            paper: "Ho et al. 2020, arXiv:2006.11239",
+        },
+    },
+    Names {
         kind: SamplerKind::Pndm,
         label: "PNDM",
         class: "PNDMScheduler",
@@ -218,6 +244,78 @@ const SAMPLERS: &[Names] = &[
             what: "most of the ODE solved exactly, the rest by a line through the last two guesses",
             when: "the usual choice, with karras: 15 to 25 steps",
             paper: "Lu et al. 2022, arXiv:2211.01095",
+        },
+    },
+    Names {
+        kind: SamplerKind::DpmPp2MSde,
+        label: "DPM++ 2M SDE",
+        class: "DPMSolverMultistepScheduler",
+        aliases: &["kdpmpp2msde", "dpmpp2msdegpu"],
+        schedules: SIGMAS_AND_LU,
+        about: About {
+            what: "DPM++ 2M with fresh noise at each step",
+            when: "with karras or exponential, 20 to 40 steps; as Euler a, with more detail",
+            paper: "Lu et al. 2022, arXiv:2211.01095",
+        },
+    },
+    Names {
+        kind: SamplerKind::DpmPp3MSde,
+        label: "DPM++ 3M SDE",
+        class: "DPMSolverMultistepScheduler",
+        aliases: &["kdpmpp3msde", "dpmpp3msdegpu"],
+        schedules: SIGMAS_AND_LU,
+        about: About {
+            what: "the same through three guesses",
+            when: "with exponential, 30 steps and more",
+            paper: "Lu et al. 2022, arXiv:2211.01095",
+        },
+    },
+    Names {
+        kind: SamplerKind::UniPc,
+        label: "UniPC",
+        class: "UniPCMultistepScheduler",
+        aliases: &["unipcbh2"],
+        schedules: SIGMAS,
+        about: About {
+            what: "a predictor, and a corrector that costs no call",
+            when: "good pictures in few steps: 10 to 20",
+            paper: "Zhao et al. 2023, arXiv:2302.04867",
+        },
+    },
+    Names {
+        kind: SamplerKind::Deis,
+        label: "DEIS",
+        class: "DEISMultistepScheduler",
+        aliases: &["deismultistep"],
+        schedules: SIGMAS,
+        about: About {
+            what: "a polynomial in ln(sigma) through the last noises",
+            when: "as DPM++ 2M: 15 to 25 steps",
+            paper: "Zhang and Chen 2022, arXiv:2204.13902",
+        },
+    },
+    Names {
+        kind: SamplerKind::Lcm,
+        label: "LCM",
+        class: "LCMScheduler",
+        aliases: &[],
+        schedules: TIMESTEPS,
+        about: About {
+            what: "asks a distilled model for the end of the walk, again and again",
+            when: "only with LCM models: 1 to 8 steps, guidance 1 to 2",
+            paper: "Luo et al. 2023, arXiv:2310.04378",
+        },
+    },
+    Names {
+        kind: SamplerKind::Tcd,
+        label: "TCD",
+        class: "TCDScheduler",
+        aliases: &[],
+        schedules: TIMESTEPS,
+        about: About {
+            what: "jumps below the next timestep, and back up with fresh noise (eta)",
+            when: "only with TCD models: 1 to 8 steps, guidance 0 to 1",
+            paper: "Zheng et al. 2024, arXiv:2402.19159",
         },
     },
 ];
@@ -391,6 +489,16 @@ mod tests {
             ("dpm++2m", SamplerKind::DpmPp2M),
             ("dpmpp_2m", SamplerKind::DpmPp2M),
             ("dpmsolvermultistepscheduler", SamplerKind::DpmPp2M),
+            ("DPM++ 2M SDE", SamplerKind::DpmPp2MSde),
+            ("dpmpp_2m_sde_gpu", SamplerKind::DpmPp2MSde),
+            ("dpmpp_3m_sde", SamplerKind::DpmPp3MSde),
+            ("uni_pc", SamplerKind::UniPc),
+            ("uni_pc_bh2", SamplerKind::UniPc),
+            ("UniPC", SamplerKind::UniPc),
+            ("DEISMultistepScheduler", SamplerKind::Deis),
+            ("lcm", SamplerKind::Lcm),
+            ("TCD", SamplerKind::Tcd),
+            ("ddpm", SamplerKind::Ddpm),
         ] {
             assert_eq!(SamplerKind::parse(name).ok(), Some(kind), "{name}");
         }

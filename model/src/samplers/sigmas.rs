@@ -39,9 +39,9 @@ impl FinalSigma {
         config.word("final_sigmas_type", Self::Zero, &[("zero", Self::Zero), ("sigma_min", Self::Minimum)])
     }
 
-    /// The last σ of a schedule.
-    pub(super) fn value(self, training_sigmas: &[f32]) -> f32 {
-        if self == Self::Zero { 0.0 } else { training_sigmas[0] }
+    /// The last σ of a walk, of which `lowest` is the lowest but 0.
+    pub(super) fn value(self, lowest: f32) -> f32 {
+        if self == Self::Zero { 0.0 } else { lowest }
     }
 }
 

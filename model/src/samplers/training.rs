@@ -60,6 +60,8 @@ impl Betas {
     /// The ends of latent diffusion, but evenly between them: Heun, DPM2, DPM2 a, DPM++ SDE.
     pub(super) const LATENT_LINEAR: Self =
         Self { start: 0.00085, end: 0.012, schedule: BetaSchedule::Linear };
+    /// Those of Stable Diffusion: LCM, TCD.
+    pub(super) const LATENT: Self = Self { start: 0.00085, end: 0.012, schedule: BetaSchedule::ScaledLinear };
 }
 
 impl Training {

@@ -84,6 +84,28 @@ impl Visits {
     }
 }
 
+/// The visits of a distilled model: `steps` out of the `original_inference_steps` on which it was trained, from the noisiest
+/// down.
+///
+/// # Errors
+/// `Request` for more steps than it was trained on.
+pub(super) fn distilled_timesteps(
+    config: &SchedulerConfig,
+    training: &Training,
+    steps: usize,
+) -> Result<Vec<usize>> {
+    let original = config.count("original_inference_steps", 50, 1..=training.len())?;
+    if !(1..=original).contains(&steps) {
+        return Err(Error::request(format!(
+            "{steps} steps are not possible with this sampler; choose from 1 to {original} \
+             (`original_inference_steps`), best 1 to 8"
+        )));
+    }
+    let stride = training.len() / original;
+    let picked = (0..steps).map(|i| (i as f64 * (original as f64 / steps as f64)).floor() as usize);
+    Ok(picked.map(|i| (original - i) * stride - 1).collect())
+}
+
 /// numpy's `linspace`: `n` evenly spaced numbers from `start` to `end`; a single one is `start`.
 pub(super) fn linspace(start: f64, end: f64, n: usize) -> Vec<f64> {
     let step = (end - start) / (n.max(2) - 1) as f64;
