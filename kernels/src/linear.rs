@@ -3,6 +3,7 @@
 use aquatint_tensor::{Tensor, View};
 
 use crate::Isa;
+use crate::chunks::row_major;
 use crate::gemm::{Epilogue, Matrix, Weights, blocked};
 
 /// `out[.., n] = epilogue(Σₖ x[.., k]·w[n, k])`
@@ -33,16 +34,9 @@ pub fn linear<const N: usize>(
     let rows = shape[..N - 1].iter().product();
     shape[N - 1] = w.out_features();
 
-    let copy;
-    let x = match x.as_slice() {
-        Some(data) => data,
-        None => {
-            copy = x.to_tensor().into_vec();
-            &copy
-        }
-    };
+    let x = row_major(x);
     let mut out = Tensor::zeros(shape);
-    let a = Matrix::new(View::from_slice([rows, in_features], x));
+    let a = Matrix::new(View::from_slice([rows, in_features], &x));
     blocked::product(isa, rows, &a, w, &epilogue, out.as_mut_slice());
     out
 }

@@ -15,7 +15,7 @@
 ///
 /// ```
 /// # use aquatint_kernels::conv2d::output_size;
-/// // Two layers of kernel 3, stride 2, no padding. (512 − 2 − 1)/2 + 1 is 255.5: the last column has no
+/// // Kernel 3, stride 2, no padding. (512 − 2 − 1)/2 + 1 is 255.5: the last column has no
 /// // neighbour to the right, no window ends there, and 255 is what remains.
 /// assert_eq!(output_size(512, 3, 2, 0, 1), Some(255));
 /// // With one pixel of padding on each side: (256 + 2 − 2 − 1)/2 + 1 = 128.5 → 128. Without: 127.5 → 127.

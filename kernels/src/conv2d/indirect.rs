@@ -13,6 +13,7 @@ use aquatint_tensor::{Tensor, View};
 
 use super::{Geometry, Weights};
 use crate::Isa;
+use crate::chunks::row_major;
 use crate::gemm::{Epilogue, Part, Rows, ZEROS, blocked};
 
 /// A convolution without a patch matrix; see [`conv2d`](super::conv2d()).
@@ -32,16 +33,9 @@ pub fn conv2d(
     let output = geometry.output_or_panic([h, width]);
     let [out_h, out_w] = output;
 
-    let copy;
-    let x = match x.as_slice() {
-        Some(pixels) => pixels,
-        None => {
-            copy = x.to_tensor().into_vec();
-            &copy
-        }
-    };
+    let x = row_major(x);
     let mut out = Tensor::zeros([images, out_h, out_w, w.out_channels()]);
-    let a = Pixels { x, input: [h, width], channels, output, geometry };
+    let a = Pixels { x: &x, input: [h, width], channels, output, geometry };
     blocked::product(isa, images * out_h * out_w, &a, &w.packed, &epilogue, out.as_mut_slice());
     out
 }
