@@ -9,7 +9,7 @@ pub(crate) fn run(args: &Inspect) -> Result<(), Error> {
     let report = inspect::inspect(&args.path)?;
     let problems = match &report {
         Report::File(contents) => {
-            println!("{}: a safetensors file", args.path.display());
+            println!("{}: a safetensors file, {}", args.path.display(), contents.kind);
             print_contents(contents);
             &[][..]
         }

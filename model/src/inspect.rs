@@ -49,6 +49,8 @@ pub struct PartReport {
 
 /// What the headers of safetensors files say.
 pub struct Contents {
+    /// What the names of the tensors look like: "weights of a UNet".
+    pub kind: &'static str,
     /// The files.
     pub files: Vec<WeightFile>,
     /// Element type, as the files spell it ("F16") → how much is stored in it.
@@ -187,5 +189,25 @@ fn contents(checkpoint: &Checkpoint) -> Contents {
     let size = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
     let files =
         checkpoint.paths().map(|path| WeightFile { path: path.to_owned(), bytes: size(path) }).collect();
-    Contents { files, dtypes }
+    Contents { kind: kind(checkpoint), files, dtypes }
+}
+
+/// A tensor that only one kind of model has, and the kind.
+const LANDMARKS: [(&str, &str); 7] = [
+    (
+        "model.diffusion_model.input_blocks.0.0.weight",
+        "a checkpoint in Stable Diffusion's original layout; convert it to a folder to use it",
+    ),
+    ("down_blocks.0.resnets.0.time_emb_proj.weight", "weights of a UNet"),
+    ("encoder.down_blocks.0.resnets.0.conv1.weight", "weights of a VAE"),
+    ("text_model.embeddings.token_embedding.weight", "weights of a CLIP text encoder"),
+    ("embeddings.token_embedding.weight", "weights of a CLIP text encoder"),
+    ("vision_model.embeddings.class_embedding", "weights of a safety checker"),
+    ("vision_model.vision_model.embeddings.class_embedding", "weights of a safety checker"),
+];
+
+fn kind(checkpoint: &Checkpoint) -> &'static str {
+    let has = |name: &str| checkpoint.tensors().any(|tensor| tensor.name == name);
+    let found = LANDMARKS.iter().find(|(name, _)| has(name));
+    found.map_or("tensors of a kind that is not known here", |(_, kind)| kind)
 }
