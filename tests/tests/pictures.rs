@@ -1,8 +1,8 @@
 //! Whole pictures: every value within one level of diffusers', at least 99.9 % of them equal, on every instruction set.
 //!
-//! `goldens/pipelines.py` made the folders `sd1` and `sd2` and, with diffusers, one picture for each entry of `cases.json`: every sampler
-//! and schedule, with and without guidance and negative prompt, sizes that are not square or halve unevenly, prompts with
-//! Unicode and one that is too long.
+//! `goldens/pipelines.py` made the folders `sd1` and `sd2` and, with diffusers, one picture for each entry of `cases.json`: the first five
+//! samplers, with and without guidance and negative prompt, sizes that are not square or halve unevenly, prompts with
+//! Unicode and one that is too long. `goldens/sampler_pictures.py` added `sampler_cases.json`, with the other samplers and schedules.
 
 use std::collections::HashMap;
 
@@ -28,7 +28,16 @@ struct Case {
 impl Case {
     /// The cases of the two small pipelines.
     fn all() -> Vec<Self> {
-        let cases = json("pipelines/cases.json");
+        Self::of("pipelines/cases.json")
+    }
+
+    /// Those of the samplers and schedules that came later.
+    fn samplers() -> Vec<Self> {
+        Self::of("pipelines/sampler_cases.json")
+    }
+
+    fn of(index: &str) -> Vec<Self> {
+        let cases = json(index);
         let read = |case: &Value| {
             let picture = path("pipelines").join(case["picture"].as_str().expect("a file name"));
             let image = image::open(picture).expect("a valid PNG").into_rgb8();
@@ -130,6 +139,14 @@ fn check(cases: &[Case]) {
 fn pictures_are_those_of_diffusers() {
     let cases = Case::all();
     assert!(cases.len() >= 30, "only {} cases", cases.len());
+    check(&cases);
+}
+
+/// Every sampler and schedule that diffusers has.
+#[test]
+fn pictures_of_every_sampler_are_those_of_diffusers() {
+    let cases = Case::samplers();
+    assert!(cases.len() >= 33, "only {} cases", cases.len());
     check(&cases);
 }
 
