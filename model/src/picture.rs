@@ -94,14 +94,33 @@ impl Picture {
     /// # Errors
     /// If the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
-        let beside = beside(path);
-        let written = fs::write(&beside, self.to_png()?).and_then(|()| fs::rename(&beside, path));
-        if written.is_err() {
-            let _ = fs::remove_file(&beside); // it may not exist; the first error is the one to report
-        }
-        written.map_err(Error::writing(path))
+        write_whole(path.as_ref(), &self.to_png()?)
     }
+
+    /// Pictures of one size, from left to right.
+    ///
+    /// # Panics
+    /// If there are none, or if their sizes differ.
+    pub fn strip(pictures: &[Self]) -> Self {
+        let (width, height) = (pictures[0].width, pictures[0].height);
+        assert!(
+            pictures.iter().all(|picture| (picture.width, picture.height) == (width, height)),
+            "sizes differ"
+        );
+        let row =
+            |y: usize| pictures.iter().flat_map(move |picture| &picture.pixels[3 * width * y..][..3 * width]);
+        Self::from_rgb(width * pictures.len(), height, (0..height).flat_map(row).copied().collect())
+    }
+}
+
+/// Writes a file that appears under its name only when it is complete; a file of that name is replaced.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let beside = beside(path);
+    let written = fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&beside); // it may not exist; the first error is the one to report
+    }
+    written.map_err(Error::writing(path))
 }
 
 /// Only the size: the pixels would fill the screen.
@@ -140,6 +159,12 @@ mod tests {
         assert_eq!((read.dimensions(), read.as_raw().as_slice()), ((2, 1), picture.pixels()));
         let names: Vec<_> = fs::read_dir(folder.path()).expect("readable").collect();
         assert_eq!(names.len(), 1, "the temporary file is gone: {names:?}");
+    }
+
+    #[test]
+    fn a_strip_stands_side_by_side() {
+        let two = [1, 3].map(|i| Picture::from_rgb(1, 2, vec![i, i, i, i + 1, i + 1, i + 1]));
+        assert_eq!(Picture::strip(&two), Picture::from_rgb(2, 2, vec![1, 1, 1, 3, 3, 3, 2, 2, 2, 4, 4, 4]));
     }
 
     #[test]

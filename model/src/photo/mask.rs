@@ -48,6 +48,13 @@ pub struct Margins {
     pub bottom: usize,
 }
 
+impl Margins {
+    /// Width and height of what was `width`×`height`.
+    fn around(self, width: usize, height: usize) -> (usize, usize) {
+        (self.left + width + self.right, self.top + height + self.bottom)
+    }
+}
+
 impl Mask {
     /// A mask from its bytes: rows from top to bottom, 255 white.
     ///
@@ -95,17 +102,6 @@ impl Mask {
         self.grey[y * self.width + x] >= 128
     }
 
-    /// White wherever this mask or the other one is.
-    ///
-    /// # Panics
-    /// If the sizes differ.
-    #[must_use]
-    pub fn or(mut self, other: &Self) -> Self {
-        assert_eq!((self.width, self.height), (other.width, other.height), "two masks of one picture");
-        self.grey.iter_mut().zip(&other.grey).for_each(|(a, &b)| *a = (*a).max(b));
-        self
-    }
-
     /// The part of the mask within `region`.
     #[must_use]
     pub fn cropped(&self, region: Region) -> Self {
@@ -142,6 +138,17 @@ impl Mask {
             columns = grow(left, wide, (high as f64 * proportions) as usize, self.width);
         }
         Ok(Region { left: columns.0, top: rows.0, width: columns.1, height: rows.1 })
+    }
+
+    /// A larger mask, its margins white.
+    #[must_use]
+    pub fn expanded(&self, margins: Margins) -> Self {
+        let (width, height) = margins.around(self.width, self.height);
+        let mut grey = vec![255; width * height];
+        for (y, row) in self.grey.chunks_exact(self.width).enumerate() {
+            grey[(margins.top + y) * width + margins.left..][..self.width].copy_from_slice(row);
+        }
+        Self::from_grey(width, height, grey)
     }
 
     /// `original` where the mask is black, `repainted` where it is white, with a soft seam of `blur` pixels inside the mask.
@@ -237,22 +244,21 @@ impl Picture {
         Self::from_rgb(self.width(), self.height(), pixels)
     }
 
-    /// A larger picture, its margins filled with the outermost pixels, and the mask that is white there.
-    pub fn expanded(&self, margins: Margins) -> (Self, Mask) {
-        let Margins { left, right, top, bottom } = margins;
-        let (width, height) = (left + self.width() + right, top + self.height() + bottom);
+    /// A larger picture, its margins filled with the outermost pixels.
+    ///
+    /// # Panics
+    /// If the picture has no pixels.
+    pub fn expanded(&self, margins: Margins) -> Self {
+        let (width, height) = margins.around(self.width(), self.height());
+        let inside = |i: usize, margin: usize, side: usize| i.saturating_sub(margin).min(side - 1);
         let mut pixels = Vec::with_capacity(3 * width * height);
-        let mut grey = Vec::with_capacity(width * height);
         for y in 0..height {
-            let inside_y = y.saturating_sub(top).min(self.height() - 1);
+            let row = inside(y, margins.top, self.height()) * self.width();
             for x in 0..width {
-                let inside_x = x.saturating_sub(left).min(self.width() - 1);
-                let start = 3 * (inside_y * self.width() + inside_x);
+                let start = 3 * (row + inside(x, margins.left, self.width()));
                 pixels.extend_from_slice(&self.pixels()[start..start + 3]);
-                let inside = (inside_x + left, inside_y + top) == (x, y);
-                grey.push(if inside { 0 } else { 255 });
             }
         }
-        (Self::from_rgb(width, height, pixels), Mask::from_grey(width, height, grey))
+        Self::from_rgb(width, height, pixels)
     }
 }

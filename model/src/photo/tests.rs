@@ -170,8 +170,9 @@ fn a_region_keeps_the_proportions_and_stays_inside() {
 #[test]
 fn a_picture_grows_at_its_margins() {
     let margins = Margins { left: 2, right: 1, top: 0, bottom: 1 };
-    let (picture, mask) = row(&[5, 9]).expanded(margins);
+    let picture = row(&[5, 9]).expanded(margins);
+    let mask = Mask::from_grey(2, 1, vec![0, 7]).expanded(margins);
     assert_eq!((picture.width(), picture.height()), (5, 2));
     assert_eq!(reds(&picture), [5, 5, 5, 9, 9].repeat(2));
-    assert_eq!(mask.grey(), [255, 255, 0, 0, 255, 255, 255, 255, 255, 255]);
+    assert_eq!(mask.grey(), [255, 255, 0, 7, 255, 255, 255, 255, 255, 255]);
 }

@@ -14,11 +14,13 @@
 mod config;
 mod decoder;
 mod encoder;
+mod latents_file;
 mod mid;
 
 pub use config::VaeConfig;
 pub use decoder::Decoder;
 pub use encoder::{Encoder, Moments};
+pub use latents_file::{open_latents, save_latents};
 
 use crate::unet::resnet::ResnetConfig;
 
