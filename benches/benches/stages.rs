@@ -1,0 +1,74 @@
+//! Whole networks at Stable Diffusion 1.5's sizes: a UNet step with guidance, VAE decode and encode at 512×512, 77 tokens of text.
+//!
+//! Needs a model folder, which `aquatint random-model --arch sd15 --dtype f32 sd15` makes:
+//!
+//! ```text
+//! AQUATINT_MODEL=$PWD/sd15 cargo bench -p aquatint-benches --bench stages
+//! ```
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+
+use aquatint_kernels::Isa;
+use aquatint_model::checkpoint::{Checkpoint, PartFiles};
+use aquatint_model::clip::{ClipTextConfig, ClipTextModel};
+use aquatint_model::unet::{UNet2DConditionModel, UNetConfig};
+use aquatint_model::vae::{Decoder, Encoder, VaeConfig};
+use aquatint_tensor::Tensor;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+
+/// GFLOP of each stage, counted over the modules of diffusers' classes.
+const UNET: f64 = 1606.6;
+const DECODE: f64 = 2514.5;
+const ENCODE: f64 = 1116.7;
+const TEXT: f64 = 13.3;
+
+fn bench(c: &mut Criterion) {
+    let Some(folder) = std::env::var_os("AQUATINT_MODEL").map(PathBuf::from) else {
+        eprintln!("AQUATINT_MODEL names no model folder; nothing is measured");
+        return;
+    };
+    if let Err(error) = stages(c, &folder) {
+        eprintln!("{error}");
+    }
+}
+
+fn stages(c: &mut Criterion, folder: &Path) -> Result<(), Box<dyn Error>> {
+    let isa = Isa::from_env()?;
+    let mut group = c.benchmark_group(format!("stages/{isa}"));
+    group.sample_size(10);
+    let flop = |gflop: f64| Throughput::Elements((gflop * 1e9) as u64);
+
+    let weights = Checkpoint::open(&folder.join("text_encoder"), PartFiles::Transformers)?;
+    let config = ClipTextConfig::open(&folder.join("text_encoder/config.json"))?;
+    let text_encoder = ClipTextModel::load(&weights.weights(), &config)?;
+    let ids: Vec<u32> = (0..77).map(|i| i * 613 % 49_000).collect();
+    group.throughput(flop(TEXT));
+    group.bench_function("text encoder", |b| b.iter(|| text_encoder.forward(isa, &[&ids])));
+
+    let weights = Checkpoint::open(&folder.join("vae"), PartFiles::Diffusers)?;
+    let config = VaeConfig::open(&folder.join("vae/config.json"))?;
+    let (encoder, decoder) =
+        (Encoder::load(&weights.weights(), &config)?, Decoder::load(&weights.weights(), &config)?);
+    let (picture, latents) = (waves([1, 512, 512, 3]), waves([1, 64, 64, 4]));
+    group.throughput(flop(DECODE));
+    group.bench_function("VAE decode", |b| b.iter(|| decoder.forward(isa, latents.view())));
+    group.throughput(flop(ENCODE));
+    group.bench_function("VAE encode", |b| b.iter(|| encoder.forward(isa, picture.view())));
+
+    let weights = Checkpoint::open(&folder.join("unet"), PartFiles::Diffusers)?;
+    let config = UNetConfig::open(&folder.join("unet/config.json"))?;
+    let unet = UNet2DConditionModel::load(&weights.weights(), &config)?;
+    let (latents, text) = (waves([2, 64, 64, 4]), waves([2, 77, 768, 1]).reshape([2, 77, 768]));
+    group.throughput(flop(UNET));
+    group.bench_function("UNet step", |b| b.iter(|| unet.forward(isa, latents.view(), 500.0, text.view())));
+    Ok(())
+}
+
+/// Numbers between −1 and 1 with some variety.
+fn waves(shape: [usize; 4]) -> Tensor<f32, 4> {
+    Tensor::from_fn(shape, |[n, y, x, c]| ((n + 3 * y + 7 * x + 5 * c) % 11) as f32 * 0.2 - 1.0)
+}
+
+criterion_group!(benches, bench);
+criterion_main!(benches);
