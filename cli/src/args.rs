@@ -6,6 +6,12 @@ use aquatint_model::RandomSource;
 use aquatint_model::random_model::Architecture;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use crate::decode::Decode;
+use crate::encode::Encode;
+use crate::img2img::Img2img;
+use crate::inpaint::Inpaint;
+use crate::noise::Noise;
+
 /// Stable Diffusion on a CPU, from scratch.
 #[derive(Parser)]
 #[command(name = "aquatint", version, max_term_width = 110, args_override_self = true)]
@@ -18,6 +24,16 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Make a picture from a text.
     Txt2img(Box<Txt2img>),
+    /// Make a picture from a text and another picture.
+    Img2img(Box<Img2img>),
+    /// Make a part of a picture anew, or paint beyond its edges.
+    Inpaint(Box<Inpaint>),
+    /// Write the latents of a picture: what the UNet works on.
+    Encode(Encode),
+    /// Make a picture of latents.
+    Decode(Decode),
+    /// Show a picture with more and more noise: what a model learns from.
+    Noise(Noise),
     /// Make a picture again from the settings that it contains, and compare.
     Verify(Verify),
     /// Say what a model folder or a safetensors file is and what it lacks, without loading its weights.
@@ -48,11 +64,11 @@ pub(crate) struct Txt2img {
     #[arg(long, value_name = "PICTURE")]
     pub(crate) from_image: Option<PathBuf>,
 
-    /// Pixels, a multiple of 8 [default: the model's own].
+    /// Pixels, a multiple of 8 [default: the model's own, or the picture's].
     #[arg(short = 'W', long)]
     pub(crate) width: Option<usize>,
 
-    /// Pixels, a multiple of 8 [default: the model's own].
+    /// Pixels, a multiple of 8 [default: the model's own, or the picture's].
     #[arg(short = 'H', long)]
     pub(crate) height: Option<usize>,
 

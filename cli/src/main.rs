@@ -11,11 +11,17 @@
 //! | 3 | the model cannot be loaded |
 
 mod args;
+mod decode;
+mod encode;
+mod img2img;
+mod inpaint;
 mod inspect;
 mod memory;
+mod noise;
 mod output;
 mod progress;
 mod random_model;
+mod session;
 mod settings;
 mod txt2img;
 mod verify;
@@ -47,6 +53,11 @@ fn main() -> ExitCode {
 fn run(args: Args) -> Result<(), Error> {
     match args.command {
         Command::Txt2img(args) => txt2img::run(&args),
+        Command::Img2img(args) => img2img::run(&args),
+        Command::Inpaint(args) => inpaint::run(&args),
+        Command::Encode(args) => encode::run(&args),
+        Command::Decode(args) => decode::run(&args),
+        Command::Noise(args) => noise::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::RandomModel(args) => random_model::run(&args),

@@ -7,15 +7,15 @@ use aquatint_model::Error;
 
 /// A name under which a picture can be saved.
 ///
-/// If `wanted` exists and may not be replaced, this is the first free name among `fox-1.png`, `fox-2.png`, …
+/// `extension` is what it must end in. If `wanted` exists and may not be replaced, this is the first free name among `fox-1.png`, `fox-2.png`, …
 ///
 /// # Errors
-/// If no file can be written there, or the name does not end in `.png`.
-pub(crate) fn reserve(wanted: &Path, replace: bool) -> Result<PathBuf, Error> {
-    let is_png = wanted.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
-    let name = wanted.file_stem().filter(|_| is_png && !wanted.is_dir()).ok_or_else(|| {
+/// If no file can be written there, or the name does not end so.
+pub(crate) fn reserve(wanted: &Path, extension: &str, replace: bool) -> Result<PathBuf, Error> {
+    let fits = wanted.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension));
+    let name = wanted.file_stem().filter(|_| fits && !wanted.is_dir()).ok_or_else(|| {
         Error::request(format_args!(
-            "the output is `{}`; expected a file name ending in .png",
+            "the output is `{}`; expected a file name ending in .{extension}",
             wanted.display()
         ))
     })?;
@@ -23,7 +23,7 @@ pub(crate) fn reserve(wanted: &Path, replace: bool) -> Result<PathBuf, Error> {
     if replace || !wanted.exists() {
         return Ok(wanted.to_owned());
     }
-    let numbered = |i| wanted.with_file_name(format!("{}-{i}.png", name.to_string_lossy()));
+    let numbered = |i| wanted.with_file_name(format!("{}-{i}.{extension}", name.to_string_lossy()));
     let free = (1..).map(numbered).find(|path| !path.exists());
     free.ok_or_else(|| Error::run("no free file name is left"))
 }
@@ -42,7 +42,7 @@ mod tests {
     fn an_existing_file_is_kept_unless_it_may_be_replaced() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let wanted = folder.path().join("fox.png");
-        let free = |replace| reserve(&wanted, replace).expect("the folder is writable");
+        let free = |replace| reserve(&wanted, "png", replace).expect("the folder is writable");
         assert_eq!(free(false), wanted);
         for name in ["fox.png", "fox-1.png"] {
             fs::write(folder.path().join(name), b"mine").expect("the folder is writable");
@@ -58,8 +58,9 @@ mod tests {
         for (name, message) in
             [("none/fox.png", "cannot write"), ("fox.gif", "ending in .png"), ("", "ending in .png")]
         {
-            let error =
-                reserve(&folder.path().join(name), false).expect_err("it cannot be written").to_string();
+            let error = reserve(&folder.path().join(name), "png", false)
+                .expect_err("it cannot be written")
+                .to_string();
             assert!(error.contains(message) && error.contains(name), "{error}");
         }
     }

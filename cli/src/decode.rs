@@ -1,0 +1,31 @@
+//! `aquatint decode`: a picture of latents.
+
+use std::path::PathBuf;
+
+use aquatint_model::Error;
+use aquatint_model::vae::open_latents;
+use clap::Args;
+
+use crate::encode::Model;
+use crate::output;
+
+#[derive(Args)]
+pub(crate) struct Decode {
+    #[command(flatten)]
+    model: Model,
+
+    /// Safetensors file with a tensor `latents`, as `encode` writes it.
+    latents: PathBuf,
+
+    /// File to write; a file of that name is kept, and the next free number is taken.
+    #[arg(short, long, default_value = "decoded.png")]
+    output: PathBuf,
+}
+
+pub(crate) fn run(args: &Decode) -> Result<(), Error> {
+    let latents = open_latents(&args.latents)?;
+    let path = output::reserve(&args.output, "png", args.model.force)?;
+    args.model.load()?.decode_latents(latents.view())?.save(&path)?;
+    println!("{}", path.display());
+    Ok(())
+}

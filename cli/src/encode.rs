@@ -1,0 +1,76 @@
+//! `aquatint encode`: the latents of a picture, as a safetensors file.
+
+use std::path::PathBuf;
+
+use aquatint_model::vae::save_latents;
+use aquatint_model::{Error, LoadOptions, Photo, Picture, Pipeline, ResizeMode};
+use clap::Args;
+
+use crate::{machine, output, warn};
+
+#[derive(Args)]
+pub(crate) struct Encode {
+    #[command(flatten)]
+    model: Model,
+
+    /// Picture to encode: PNG, JPEG or WebP. What is beyond a multiple of 8 pixels is cut off.
+    #[arg(short, long, value_name = "PICTURE")]
+    image: PathBuf,
+
+    /// File to write; a file of that name is kept, and the next free number is taken.
+    #[arg(short, long, default_value = "latents.safetensors")]
+    output: PathBuf,
+}
+
+/// What the commands that only need the VAE have in common.
+#[derive(Args)]
+pub(crate) struct Model {
+    /// Model folder, as Hugging Face publishes it and diffusers saves it.
+    #[arg(short, long)]
+    model: PathBuf,
+
+    /// Replace the output file if it exists.
+    #[arg(long)]
+    pub(crate) force: bool,
+
+    /// Threads to compute with [default: one for each core].
+    #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
+
+impl Model {
+    pub(crate) fn load(&self) -> Result<Pipeline, Error> {
+        let isa = machine(self.threads.map(usize::from))?;
+        let pipeline = Pipeline::load(&self.model, &LoadOptions { isa })?;
+        pipeline.warnings().iter().for_each(warn);
+        Ok(pipeline)
+    }
+}
+
+/// The picture of a file, its sides cut to multiples of 8.
+pub(crate) fn open(path: &PathBuf) -> Result<Picture, Error> {
+    let picture = Photo::open(path)?.picture;
+    let [width, height] = [picture.width(), picture.height()].map(|side| side / 8 * 8);
+    if width == 0 || height == 0 || width > LARGEST_SIDE || height > LARGEST_SIDE {
+        return Err(Error::request(format_args!(
+            "`{}` is {}×{}; expected sides of 8 to {LARGEST_SIDE} pixels",
+            path.display(),
+            picture.width(),
+            picture.height()
+        )));
+    }
+    Ok(picture.resized(width, height, ResizeMode::Crop))
+}
+
+/// The same as for making pictures.
+const LARGEST_SIDE: usize = 4096;
+
+pub(crate) fn run(args: &Encode) -> Result<(), Error> {
+    let picture = open(&args.image)?;
+    let path = output::reserve(&args.output, "safetensors", args.model.force)?;
+    let latents = args.model.load()?.encode(&picture)?;
+    eprintln!("{}×{} pixels → latents {:?}", picture.width(), picture.height(), latents.shape());
+    save_latents(&path, latents.view())?;
+    println!("{}", path.display());
+    Ok(())
+}

@@ -1,0 +1,41 @@
+//! `aquatint noise`: a strip of a picture with more and more noise. Why noise lets a model learn is told in
+//! `model/src/pipeline/noise.rs`.
+
+use std::path::PathBuf;
+
+use aquatint_model::{Error, Picture};
+use clap::Args;
+
+use crate::encode::{self, Model};
+use crate::output;
+
+#[derive(Args)]
+pub(crate) struct Noise {
+    #[command(flatten)]
+    model: Model,
+
+    /// Picture to drown in noise: PNG, JPEG or WebP.
+    #[arg(short, long, value_name = "PICTURE")]
+    image: PathBuf,
+
+    /// Timesteps to show, from 0 (the cleanest) to 999.
+    #[arg(long, value_delimiter = ',', default_value = "0,100,200,400,600,800,999")]
+    timesteps: Vec<usize>,
+
+    /// The number from which the noise is drawn.
+    #[arg(short, long, default_value_t = 0)]
+    seed: u64,
+
+    /// File to write; a file of that name is kept, and the next free number is taken.
+    #[arg(short, long, default_value = "noise.png")]
+    output: PathBuf,
+}
+
+pub(crate) fn run(args: &Noise) -> Result<(), Error> {
+    let picture = encode::open(&args.image)?;
+    let path = output::reserve(&args.output, "png", args.model.force)?;
+    let pictures = args.model.load()?.noised(&picture, &args.timesteps, args.seed)?;
+    Picture::strip(&pictures).save(&path)?;
+    println!("{}", path.display());
+    Ok(())
+}

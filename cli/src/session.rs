@@ -1,0 +1,79 @@
+//! Making one picture: what `txt2img`, `img2img` and `inpaint` share before and after their own request.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use aquatint_model::parameters::Parameters;
+use aquatint_model::{Error, LoadOptions, Picture, Pipeline, Progress, TextToImage};
+
+use crate::args::{Precision, Txt2img};
+use crate::progress::Display;
+use crate::{machine, output, settings, warn};
+
+/// A loaded model, a reserved name, and the flags.
+pub(crate) struct Session<'a> {
+    args: &'a Txt2img,
+    stored: Option<Parameters>,
+    seed: u64,
+    path: PathBuf,
+    pub(crate) pipeline: Pipeline,
+}
+
+impl<'a> Session<'a> {
+    /// Refuses what can be refused at once, then loads the model.
+    pub(crate) fn start(args: &'a Txt2img) -> Result<Self, Error> {
+        let isa = machine(args.threads.map(usize::from))?;
+        let stored = args.from_image.as_deref().map(settings::stored).transpose()?;
+        let unseeded = TextToImage { seed: random_seed(), ..TextToImage::default() };
+        let seed = settings::request(args, stored.as_ref(), unseeded)?.seed;
+        let name = format!("aquatint-{seed}.png");
+        let path = output::reserve(args.output.as_deref().unwrap_or(Path::new(&name)), "png", args.force)?;
+        let precision = match args.precision {
+            Precision::Auto | Precision::F32 => "f32",
+        };
+
+        let start = Instant::now();
+        let pipeline = Pipeline::load(&args.model, &LoadOptions { isa })?;
+        for warning in pipeline.warnings() {
+            warn(warning);
+        }
+        let threads = rayon::current_num_threads();
+        let seconds = start.elapsed().as_secs_f64();
+        eprintln!("model loaded in {seconds:.1} s; computing with {precision}, {isa}, {threads} threads");
+        Ok(Self { args, stored, seed, path, pipeline })
+    }
+
+    /// The request, of the given size unless the flags or the stored settings name another.
+    pub(crate) fn request(&self, size: Option<[usize; 2]>) -> Result<TextToImage, Error> {
+        let mut defaults = self.pipeline.defaults();
+        if let Some([width, height]) = size {
+            (defaults.width, defaults.height) = (width, height);
+        }
+        Ok(TextToImage { seed: self.seed, ..settings::request(self.args, self.stored.as_ref(), defaults)? })
+    }
+
+    /// Makes the picture, shows progress, saves it and says where.
+    pub(crate) fn make(
+        self,
+        request: &TextToImage,
+        make: impl FnOnce(&Pipeline, &mut dyn FnMut(Progress)) -> Result<Picture, Error>,
+    ) -> Result<(), Error> {
+        let TextToImage { seed, width, height, steps, .. } = request;
+        eprintln!("seed {seed}, {width}×{height}, {steps} steps");
+        let start = Instant::now();
+        let mut display = Display::new();
+        let picture = make(&self.pipeline, &mut |event| display.update(event));
+        display.finish();
+        picture?.save(&self.path)?;
+        eprintln!("done in {:.1} s", start.elapsed().as_secs_f64());
+        println!("{}", self.path.display());
+        Ok(())
+    }
+}
+
+/// A seed that nobody chose: 32 bits, so that it is easy to type again. The standard library seeds its hash tables
+/// from the operating system's random numbers.
+fn random_seed() -> u64 {
+    RandomState::new().build_hasher().finish() >> 32
+}

@@ -1,0 +1,198 @@
+//! Pictures from pictures, as a user makes them: image to image, inpainting, latents, noise; and pictures that are refused.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use image::{Rgb, RgbImage, Rgba, RgbaImage};
+use tempfile::TempDir;
+
+struct Run {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+fn aquatint(folder: &Path, arguments: &[&str]) -> Run {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_aquatint"));
+    let output = command.current_dir(folder).args(arguments).output().expect("the program starts");
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Run {
+        code: output.status.code().expect("it was not killed"),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    }
+}
+
+/// A folder with the tiny model, a picture of 72×64 in three formats, masks, and a picture with a hole.
+fn prepared() -> TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    assert_eq!(aquatint(folder.path(), &["random-model", "--arch", "tiny", "tiny"]).code, 0);
+    let photo = RgbImage::from_fn(72, 64, |x, y| Rgb([3 * x as u8, 3 * y as u8, (x * y % 251) as u8]));
+    for name in ["photo.png", "photo.jpg", "photo.webp"] {
+        photo.save(folder.path().join(name)).expect("writable");
+    }
+    let white = |inside: bool| Rgb([if inside { 255 } else { 0 }; 3]);
+    let square = |x: u32, y: u32| (24..48).contains(&x) && (16..48).contains(&y);
+    RgbImage::from_fn(72, 64, |x, y| white(square(x, y)))
+        .save(folder.path().join("mask.png"))
+        .expect("writable");
+    RgbImage::from_fn(8, 8, |_, _| white(true)).save(folder.path().join("small.png")).expect("writable");
+    RgbImage::new(72, 64).save(folder.path().join("black.png")).expect("writable");
+    let hole = |x, y| {
+        let Rgb([r, g, b]) = *photo.get_pixel(x, y);
+        Rgba([r, g, b, if square(x, y) { 0 } else { 255 }])
+    };
+    RgbaImage::from_fn(72, 64, hole).save(folder.path().join("hole.png")).expect("writable");
+    folder
+}
+
+/// Runs a task with quick settings; the picture goes to `out.png`.
+fn task(folder: &TempDir, name: &str, more: &[&str]) -> Run {
+    let quick = [name, "-m", "tiny", "-p", "a fox", "-s", "7", "--steps", "4", "-o", "out.png", "--force"];
+    aquatint(folder.path(), &quick.iter().chain(more).copied().collect::<Vec<_>>())
+}
+
+#[track_caller]
+fn made(folder: &TempDir, name: &str, more: &[&str]) -> RgbImage {
+    let run = task(folder, name, more);
+    assert_eq!((run.code, run.stdout.as_str()), (0, "out.png\n"), "{more:?}: {}", run.stderr);
+    opened(folder, "out.png")
+}
+
+#[track_caller]
+fn opened(folder: &TempDir, name: &str) -> RgbImage {
+    image::open(folder.path().join(name)).expect("a valid picture").into_rgb8()
+}
+
+#[track_caller]
+fn refused(run: &Run, code: i32, message: &str) {
+    assert_eq!(run.code, code, "{}", run.stderr);
+    assert!(run.stderr.contains(message), "expected \"{message}\" in: {}", run.stderr);
+    assert_eq!(run.stdout, "", "nothing was made");
+    assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
+}
+
+#[test]
+fn a_picture_is_made_from_a_picture_of_any_format() {
+    let folder = prepared();
+    let from_png = made(&folder, "img2img", &["-i", "photo.png", "--strength", "0.5"]);
+    assert_eq!(from_png.dimensions(), (72, 64), "the picture's own size");
+    let run = task(&folder, "img2img", &["-i", "photo.png", "--strength", "0.5"]);
+    assert!(run.stderr.contains("step 1/2,"), "half of 4 steps: {}", run.stderr);
+    assert_eq!(made(&folder, "img2img", &["--init-img", "photo.webp", "--strength", "0.5"]), from_png);
+    made(&folder, "img2img", &["-i", "photo.jpg"]);
+    assert_ne!(made(&folder, "img2img", &["-i", "photo.png", "--strength", "1"]), from_png);
+}
+
+#[test]
+fn sizes_and_resize_modes() {
+    let folder = prepared();
+    let size = |more: &[&str]| made(&folder, "img2img", &[&["-i", "photo.png"], more].concat()).dimensions();
+    assert_eq!(size(&["-W", "40"]), (40, 32));
+    assert_eq!(size(&["-H", "32"]), (40, 32));
+    let modes = ["crop", "fit", "stretch"]
+        .map(|mode| made(&folder, "img2img", &["-i", "photo.png", "-W", "64", "-H", "96", "--resize", mode]));
+    assert!(modes.iter().all(|picture| picture.dimensions() == (64, 96)));
+    assert!(modes[0] != modes[1] && modes[1] != modes[2]);
+}
+
+/// The pixels that differ from those of `photo.png`, moved by `offset`.
+fn changed(folder: &TempDir, picture: &RgbImage, offset: (u32, u32)) -> Vec<(u32, u32)> {
+    let photo = opened(folder, "photo.png");
+    let differs = |&(x, y, old): &(u32, u32, &Rgb<u8>)| picture.get_pixel(x + offset.0, y + offset.1) != old;
+    photo.enumerate_pixels().filter(differs).map(|(x, y, _)| (x, y)).collect()
+}
+
+#[test]
+fn inpainting_changes_the_mask_and_nothing_else() {
+    let folder = prepared();
+    let inside = |&(x, y): &(u32, u32)| (24..48).contains(&x) && (16..48).contains(&y);
+    for more in [
+        &["-i", "photo.png", "--mask", "mask.png"][..],
+        &["-i", "photo.png", "--mask", "mask.png", "--mask-blur", "0", "--strength", "0.75"],
+        &["-i", "photo.png", "--mask", "mask.png", "--only-masked", "-W", "64", "-H", "64"],
+        &["-i", "photo.png", "--mask", "mask.png", "--only-masked=4"],
+        &["-i", "hole.png"],
+    ] {
+        let picture = made(&folder, "inpaint", more);
+        assert_eq!(picture.dimensions(), (72, 64));
+        let changed = changed(&folder, &picture, (0, 0));
+        assert!(changed.len() > 300, "{more:?}: only {} pixels changed", changed.len());
+        assert!(changed.iter().all(inside), "{more:?}: a pixel outside the mask changed");
+    }
+    let inverted = made(&folder, "inpaint", &["-i", "photo.png", "--mask", "mask.png", "--invert-mask"]);
+    let changed_pixels = changed(&folder, &inverted, (0, 0));
+    assert!(changed_pixels.len() > 1500 && !changed_pixels.iter().any(inside));
+    let raw = made(&folder, "inpaint", &["-i", "photo.png", "--mask", "mask.png", "--no-composite"]);
+    assert!(!changed(&folder, &raw, (0, 0)).iter().all(inside), "the decoder touches every pixel");
+}
+
+#[test]
+fn a_picture_grows_beyond_its_edges() {
+    let folder = prepared();
+    let picture = made(&folder, "inpaint", &["-i", "photo.png", "--expand", "16,8,0,24"]);
+    assert_eq!(picture.dimensions(), (96, 88));
+    assert_eq!(changed(&folder, &picture, (16, 0)), []);
+}
+
+#[test]
+fn latents_go_to_a_file_and_back() {
+    let folder = prepared();
+    let run = aquatint(folder.path(), &["encode", "-m", "tiny", "-i", "photo.png", "-o", "l.safetensors"]);
+    assert_eq!((run.code, run.stdout.as_str()), (0, "l.safetensors\n"), "{}", run.stderr);
+    let run = aquatint(folder.path(), &["decode", "-m", "tiny", "l.safetensors", "-o", "back.png"]);
+    assert_eq!((run.code, run.stdout.as_str()), (0, "back.png\n"), "{}", run.stderr);
+    assert_eq!(opened(&folder, "back.png").dimensions(), (72, 64));
+    refused(&aquatint(folder.path(), &["decode", "-m", "tiny", "photo.png"]), 2, "photo.png");
+    refused(&aquatint(folder.path(), &["decode", "-m", "tiny", "none.safetensors"]), 2, "none.safetensors");
+    let weights = "tiny/vae/diffusion_pytorch_model.safetensors";
+    refused(&aquatint(folder.path(), &["decode", "-m", "tiny", weights]), 2, "holds no tensor `latents`");
+}
+
+#[test]
+fn noise_makes_a_strip() {
+    let folder = prepared();
+    let line = ["noise", "-m", "tiny", "-i", "photo.png", "--timesteps"];
+    let run = aquatint(folder.path(), &[&line[..], &["0,500,999", "-o", "strip.png"]].concat());
+    assert_eq!((run.code, run.stdout.as_str()), (0, "strip.png\n"), "{}", run.stderr);
+    assert_eq!(opened(&folder, "strip.png").dimensions(), (3 * 72, 64));
+    refused(&aquatint(folder.path(), &[&line[..], &["0,1000"]].concat()), 2, "expected 0 to 999");
+}
+
+#[test]
+fn pictures_that_cannot_be_used_exit_with_2_and_leave_nothing_behind() {
+    let folder = prepared();
+    let at = |name: &str| folder.path().join(name);
+    let whole = fs::read(at("photo.png")).expect("it was written");
+    fs::write(at("half.png"), &whole[..whole.len() / 2]).expect("writable");
+    let whole = fs::read(at("photo.jpg")).expect("it was written");
+    fs::write(at("half.jpg"), &whole[..whole.len() / 2]).expect("writable");
+    fs::write(at("text.png"), "a text").expect("writable");
+    fs::write(at("out.png"), "mine").expect("writable");
+    for (image, message) in [
+        ("half.png", "damaged"),
+        ("half.jpg", "ends too early"),
+        ("text.png", "no PNG, JPEG or WebP"),
+        ("none.png", "cannot read"),
+        ("tiny", "cannot read"),
+    ] {
+        let run = task(&folder, "img2img", &["-i", image]);
+        refused(&run, 2, message);
+        assert!(run.stderr.contains(image) && !run.stderr.contains("step"), "{}", run.stderr);
+        refused(&task(&folder, "inpaint", &["-i", "photo.png", "--mask", image]), 2, message);
+    }
+    let inpaint = |more: &[&str]| task(&folder, "inpaint", &[&["-i", "photo.png"], more].concat());
+    refused(&inpaint(&[]), 2, "expected --mask or --expand");
+    refused(&inpaint(&["--mask", "small.png"]), 2, "the mask is 8×8 and the picture 72×64");
+    refused(&inpaint(&["--mask", "black.png"]), 2, "nothing to repaint");
+    refused(&inpaint(&["--mask", "black.png", "--only-masked"]), 2, "nothing to repaint");
+    refused(&inpaint(&["--expand", "1,2,3"]), 2, "four numbers");
+    let img2img = |strength| task(&folder, "img2img", &["-i", "photo.png", "--strength", strength]);
+    for strength in ["-0.1", "1.5", "nan", "x"] {
+        refused(&img2img(strength), 2, "expected a number from 0 to 1");
+    }
+    refused(&img2img("0.2"), 2, "leaves none of 4 steps");
+    refused(&task(&folder, "img2img", &["-i", "photo.png", "-W", "0"]), 2, "width is 0");
+    assert_eq!(fs::read(at("out.png")).expect("it is still there"), b"mine");
+}
