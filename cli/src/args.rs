@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Write a model folder with random weights and a published architecture, to test and to time without a download.
     RandomModel(RandomModel),
+    /// List the samplers and schedules: what each is, when to choose it, where it was published.
+    Samplers,
 }
 
 #[derive(ClapArgs)]
@@ -89,11 +91,12 @@ pub(crate) struct Txt2img {
     #[arg(long, value_enum)]
     pub(crate) rng: Option<Rng>,
 
-    /// Sampler: ddim, pndm, euler, euler_a, dpm++2m, or its name in A1111, ComfyUI or diffusers [default: the model's].
+    /// Sampler, by its name in A1111, ComfyUI, stable-diffusion.cpp or diffusers; `aquatint samplers` lists them [default: the
+    /// model's].
     #[arg(long, alias = "sampling-method")]
     pub(crate) sampler: Option<String>,
 
-    /// Spacing of the noise levels: normal or karras [default: the model's].
+    /// Spacing of the noise levels: normal, karras, exponential, beta, sgm_uniform, simple, ays or lu [default: the model's].
     #[arg(long, alias = "scheduler")]
     pub(crate) schedule: Option<String>,
 

@@ -21,6 +21,7 @@ mod noise;
 mod output;
 mod progress;
 mod random_model;
+mod samplers;
 mod session;
 mod settings;
 mod txt2img;
@@ -61,6 +62,10 @@ fn run(args: Args) -> Result<(), Error> {
         Command::Verify(args) => verify::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::RandomModel(args) => random_model::run(&args),
+        Command::Samplers => {
+            samplers::run();
+            Ok(())
+        }
     }
 }
 
