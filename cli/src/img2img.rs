@@ -78,7 +78,7 @@ pub(crate) fn run(args: &Img2img) -> Result<(), Error> {
     let picture = Photo::open(&args.source.image)?.picture;
     let session = Session::start(&args.text)?;
     let text = session.request(Some(size(&picture, &args.text)))?;
-    let image = picture.resized(text.width.max(1), text.height.max(1), args.source.resize.into());
+    let image = picture.resized(text.width, text.height, args.source.resize.into());
     let request = ImageToImage { text, image, strength: args.strength };
     session.make(&request.text, |pipeline, progress| pipeline.image_to_image(&request, progress))
 }

@@ -70,7 +70,7 @@ pub(crate) fn run(args: &Inpaint) -> Result<(), Error> {
         (image, mask) = (picture, hole);
     } else {
         text = session.request(Some(size(&picture, &args.text)))?;
-        let (width, height, mode) = (text.width.max(1), text.height.max(1), args.source.resize.into());
+        let (width, height, mode) = (text.width, text.height, args.source.resize.into());
         (image, mask) = (picture.resized(width, height, mode), hole.resized(width, height, mode));
     }
     let request = Request {

@@ -44,13 +44,15 @@ impl<'a> Session<'a> {
         Ok(Self { args, stored, seed, path, pipeline })
     }
 
-    /// The request, of the given size unless the flags or the stored settings name another.
+    /// The request, checked, of the given size unless the flags or the stored settings name another.
     pub(crate) fn request(&self, size: Option<[usize; 2]>) -> Result<TextToImage, Error> {
         let mut defaults = self.pipeline.defaults();
         if let Some([width, height]) = size {
             (defaults.width, defaults.height) = (width, height);
         }
-        Ok(TextToImage { seed: self.seed, ..settings::request(self.args, self.stored.as_ref(), defaults)? })
+        let request = settings::request(self.args, self.stored.as_ref(), defaults)?;
+        self.pipeline.check(&request)?;
+        Ok(TextToImage { seed: self.seed, ..request })
     }
 
     /// Makes the picture, shows progress, saves it and says where.

@@ -193,6 +193,8 @@ fn pictures_that_cannot_be_used_exit_with_2_and_leave_nothing_behind() {
         refused(&img2img(strength), 2, "expected a number from 0 to 1");
     }
     refused(&img2img("0.2"), 2, "leaves none of 4 steps");
-    refused(&task(&folder, "img2img", &["-i", "photo.png", "-W", "0"]), 2, "width is 0");
+    let wide = |width| task(&folder, "img2img", &["-i", "photo.png", "-H", "64", "-W", width]);
+    refused(&wide("0"), 2, "width is 0");
+    refused(&wide("100000000000000"), 2, "expected 8 to 4096 pixels");
     assert_eq!(fs::read(at("out.png")).expect("it is still there"), b"mine");
 }

@@ -100,3 +100,14 @@ impl TextToImage {
         Ok(())
     }
 }
+
+impl Pipeline {
+    /// Whether a request fits the model: sizes and guidance. Every task checks this itself; it is for callers that do something
+    /// with the size before, as resizing a picture to it.
+    ///
+    /// # Errors
+    /// [`Error::Request`] if it does not.
+    pub fn check(&self, request: &TextToImage) -> Result<()> {
+        request.check(self)
+    }
+}
