@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use aquatint_model::RandomSource;
 use aquatint_model::random_model::Architecture;
+use aquatint_model::{PromptSyntax, RandomSource};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use crate::decode::Decode;
@@ -61,6 +61,16 @@ pub(crate) struct Txt2img {
     /// What it should not show.
     #[arg(short, long, allow_hyphen_values = true)]
     pub(crate) negative_prompt: Option<String>,
+
+    /// How prompts are read. plain, as diffusers: every character is text, and what exceeds 75 tokens is cut off. a1111, as its web
+    /// UI: (more) [less] (1.5 times:1.5) \( \) BREAK, of any length [default: plain].
+    #[arg(long, value_enum, value_name = "SYNTAX", hide_possible_values = true)]
+    pub(crate) prompt_syntax: Option<Syntax>,
+
+    /// Which layer of the text encoder counts: 1 the last, 2 the one before, as A1111 counts; diffusers' clip_skip is one
+    /// less [default: 1].
+    #[arg(long, value_name = "N")]
+    pub(crate) clip_skip: Option<usize>,
 
     /// Take all settings from this PNG, made by aquatint or A1111; what other flags say counts more.
     #[arg(long, value_name = "PICTURE")]
@@ -131,6 +141,22 @@ fn seed(text: &str) -> Result<Seed, String> {
             .parse()
             .map(Seed::Given)
             .map_err(|_| format!("expected a whole number from 0 to {}, or -1 for a random one", u64::MAX)),
+    }
+}
+
+/// How prompts are read.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Syntax {
+    Plain,
+    A1111,
+}
+
+impl From<Syntax> for PromptSyntax {
+    fn from(syntax: Syntax) -> Self {
+        match syntax {
+            Syntax::Plain => Self::Plain,
+            Syntax::A1111 => Self::A1111,
+        }
     }
 }
 

@@ -47,6 +47,8 @@ pub(crate) fn request(
     }
     set(&mut request.prompt, args.prompt.clone().or_else(|| args.positional_prompt.clone()));
     set(&mut request.negative_prompt, args.negative_prompt.clone());
+    set(&mut request.prompt_syntax, args.prompt_syntax.map(Into::into));
+    set(&mut request.clip_skip, args.clip_skip);
     set(&mut request.width, args.width);
     set(&mut request.height, args.height);
     set(&mut request.steps, args.steps);

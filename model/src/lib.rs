@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`pipeline`] | the whole algorithm, in the order in which it runs |
 //! | [`tokenizer`] | text → 77 numbers |
+//! | [`prompt`] | weights inside of a text, texts of any length |
 //! | [`clip`] | numbers → 77 vectors: the text encoder |
 //! | [`rng`] | seed → noise, number for number as torch draws it |
 //! | [`unet`] | noisy latent, time, text → the noise in it |
@@ -31,6 +32,7 @@ pub mod parameters;
 pub mod photo;
 pub mod picture;
 pub mod pipeline;
+pub mod prompt;
 pub mod random_model;
 pub mod rng;
 pub mod samplers;
@@ -42,5 +44,6 @@ pub use error::{Error, ErrorKind, Result};
 pub use photo::{Mask, Photo, ResizeMode};
 pub use picture::Picture;
 pub use pipeline::{ImageToImage, Inpaint, LoadOptions, Pipeline, Progress, TextToImage};
+pub use prompt::PromptSyntax;
 pub use rng::{Generator, RandomSource};
 pub use samplers::{SamplerChoice, SamplerKind, Schedule};

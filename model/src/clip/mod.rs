@@ -72,8 +72,17 @@ impl ClipTextModel {
     /// # Panics
     /// If a prompt is longer than `max_position_embeddings`, if their lengths differ, or if a token is not in the vocabulary.
     pub fn forward(&self, isa: Isa, ids: &[&[u32]]) -> Tensor<f32, 3> {
+        self.forward_to(isa, ids, self.layers.len())
+    }
+
+    /// The same with the first `layers` layers only, and the final norm: "CLIP skip". Earlier layers know less of what the text means
+    /// as a whole, and some models were trained on them.
+    ///
+    /// # Panics
+    /// See [`ClipTextModel::forward`]; also if there are not so many layers.
+    pub fn forward_to(&self, isa: Isa, ids: &[&[u32]], layers: usize) -> Tensor<f32, 3> {
         let mut x = self.embed(ids);
-        for layer in &self.layers {
+        for layer in &self.layers[..layers] {
             x = layer.forward(isa, x);
         }
         self.final_layer_norm.forward(isa, x.view())

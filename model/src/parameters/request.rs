@@ -5,6 +5,8 @@
 //! | Steps, CFG scale, Seed | `steps`, `guidance_scale`, `seed` |
 //! | Sampler, Schedule type | `sampler`; `Automatic` leaves the schedule to the model |
 //! | Size | `width`×`height` |
+//! | Clip skip | `clip_skip`; left out if 1 |
+//! | Emphasis | `prompt_syntax`: `None` is plain; left out for A1111's own |
 //! | RNG | `rng`: `CPU` or `NV`; A1111 leaves it out for a GPU |
 //!
 //! Settings of a picture by A1111 are taken as far as we have them, but the pictures are not equal: A1111 has its own
@@ -15,6 +17,7 @@ use std::str::FromStr;
 use super::{ModelId, Parameters};
 use crate::error::{Error, Result};
 use crate::pipeline::TextToImage;
+use crate::prompt::PromptSyntax;
 use crate::rng::RandomSource;
 use crate::samplers::{SamplerChoice, SamplerKind, Schedule};
 
@@ -36,7 +39,8 @@ const AUTOMATIC: &str = "Automatic";
 const WITHOUT_EFFECT: [&str; 4] = ["Model hash", "Model", "Version", "User"];
 
 /// Settings that [`Parameters::apply`] takes over.
-const APPLIED: [&str; 7] = ["Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "RNG"];
+const APPLIED: [&str; 9] =
+    ["Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Clip skip", "RNG", "Emphasis"];
 
 impl Parameters {
     /// What is written into a picture that `model` made of `request` with the sampler `kind`.
@@ -56,7 +60,13 @@ impl Parameters {
             parameters.push("Model hash", hash);
         }
         parameters.push("Model", model.name());
+        if request.clip_skip > 1 {
+            parameters.push("Clip skip", request.clip_skip);
+        }
         parameters.push("RNG", rng_label(request.rng));
+        if request.prompt_syntax == PromptSyntax::Plain {
+            parameters.push("Emphasis", "None");
+        }
         parameters.push("Version", VERSION);
         parameters
     }
@@ -84,6 +94,13 @@ impl Parameters {
         if let Some(sampler) = self.get("Sampler") {
             request.sampler = SamplerChoice::parse(Some(sampler), self.schedule(sampler))?;
         }
+        request.clip_skip = 1;
+        self.number("Clip skip", &mut request.clip_skip)?;
+        request.prompt_syntax = match self.get("Emphasis") {
+            Some("None") => PromptSyntax::Plain,
+            Some("Original") | None => PromptSyntax::A1111,
+            Some(other) => return Err(meaningless("Emphasis", other, "None or Original")),
+        };
         request.rng = match self.get("RNG") {
             Some("CPU") => RandomSource::Cpu,
             Some("NV" | "GPU") | None => RandomSource::Cuda,
@@ -172,14 +189,16 @@ mod tests {
         };
         let text = Parameters::of(&request, SamplerKind::EulerAncestral, &model()).to_string();
         let expected = "a fox\nSteps: 20, Sampler: Euler a, Schedule type: Automatic, CFG scale: 7, Seed: 965400086, \
-                        Size: 512x512, Model hash: e3b0c44298, Model: v1-5, RNG: CPU, Version: aquatint ";
+                        Size: 512x512, Model hash: e3b0c44298, Model: v1-5, RNG: CPU, Emphasis: None, Version: aquatint ";
         assert!(text.starts_with(expected), "{text}");
     }
 
     #[test]
     fn a_request_survives_the_way_there_and_back() {
         for kind in SamplerKind::all() {
-            for schedule in std::iter::once(None).chain(kind.schedules().iter().copied().map(Some)) {
+            // A list of noise levels has no name under which it could be stored.
+            let named = kind.schedules().iter().copied().filter(|&schedule| schedule != Schedule::Given);
+            for schedule in std::iter::once(None).chain(named.map(Some)) {
                 let request = TextToImage {
                     prompt: "a (fox:1.2), BREAK\nsnow".into(),
                     negative_prompt: "dark: very, \"blurry\"".into(),
@@ -189,6 +208,8 @@ mod tests {
                     guidance_scale: 6.1,
                     seed: u64::MAX,
                     rng: RandomSource::Cuda,
+                    prompt_syntax: PromptSyntax::A1111,
+                    clip_skip: 2,
                     sampler: SamplerChoice { kind: Some(kind), schedule },
                 };
                 let text = Parameters::of(&request, kind, &model()).to_string();
@@ -217,6 +238,7 @@ mod tests {
         for (setting, message) in [
             ("Size: 512", "`Size: 512`; expected width and height"),
             ("Seed: -3", "`Seed: -3`; expected a number"),
+            ("Emphasis: Ignore", "`Emphasis: Ignore`; expected None or Original"),
             ("RNG: TPU", "`RNG: TPU`; expected CPU, NV or GPU"),
             ("Sampler: none", "unknown sampler `none`"),
         ] {

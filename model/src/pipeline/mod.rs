@@ -37,6 +37,7 @@ use crate::clip::ClipTextModel;
 use crate::error::{Error, Result};
 use crate::parameters::{ModelId, Parameters};
 use crate::picture::Picture;
+use crate::prompt::Reader;
 use crate::rng::Generator;
 use crate::samplers::{self, Sampler, SchedulerConfig};
 use crate::tokenizer::Tokenizer;
@@ -159,7 +160,8 @@ impl Pipeline {
         Ok(latents)
     }
 
-    /// The embeddings that the UNet attends to: `[2, 77, c]`, the negative prompt first; without guidance `[1, 77, c]`.
+    /// The embeddings that the UNet attends to: `[2, tokens, c]`, the negative prompt first; without guidance `[1, tokens, c]`.
+    /// There are 77 tokens; of long prompts in A1111's syntax a multiple of 77.
     fn encode_text(
         &self,
         request: &TextToImage,
@@ -167,18 +169,28 @@ impl Pipeline {
     ) -> Result<Tensor<f32, 3>> {
         let texts = [("negative prompt", &request.negative_prompt), ("prompt", &request.prompt)];
         let needed = if request.guided() { &texts[..] } else { &texts[1..] };
+        let reader = self.reader(request);
         let mut prompts = Vec::new();
         for &(name, text) in needed {
-            let encoded = self.tokenizer.encode(text)?;
-            if let Some(cut) = encoded.cut {
+            let (chunks, cut) = reader.chunks(text)?;
+            if let Some(cut) = cut {
                 progress(Progress::Truncated { text: name, cut });
             }
-            prompts.push(encoded.ids);
+            prompts.push(chunks);
         }
-        let ids: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
-        let embeddings = self.text_encoder.forward(self.isa, &ids);
+        let embeddings = reader.embed(self.isa, &prompts);
         self.check_finite(&embeddings, || "the text encoder".into())?;
         Ok(embeddings)
+    }
+
+    /// How the request wants its texts to be read.
+    fn reader(&self, request: &TextToImage) -> Reader<'_> {
+        Reader {
+            tokenizer: &self.tokenizer,
+            text_encoder: &self.text_encoder,
+            syntax: request.prompt_syntax,
+            clip_skip: request.clip_skip,
+        }
     }
 
     /// The UNet's prediction, guided if `text` holds two prompts. `input: [1, h, w, in_channels]` → `[1, h, w, out_channels]`.

@@ -2,6 +2,7 @@
 
 use super::Pipeline;
 use crate::error::{Error, Result};
+use crate::prompt::PromptSyntax;
 use crate::rng::RandomSource;
 use crate::samplers::SamplerChoice;
 
@@ -12,6 +13,10 @@ pub struct TextToImage {
     pub prompt: String,
     /// What it should not show.
     pub negative_prompt: String,
+    /// How both are read; plain, as diffusers does, unless asked otherwise.
+    pub prompt_syntax: PromptSyntax,
+    /// Which layer of the text encoder counts: 1 the last, 2 the one before; diffusers' `clip_skip` is one less.
+    pub clip_skip: usize,
     /// Pixels; a multiple of 8.
     pub width: usize,
     /// Pixels; a multiple of 8.
@@ -34,6 +39,8 @@ impl Default for TextToImage {
         Self {
             prompt: String::new(),
             negative_prompt: String::new(),
+            prompt_syntax: PromptSyntax::Plain,
+            clip_skip: 1,
             width: 512,
             height: 512,
             steps: 20,
@@ -91,6 +98,7 @@ impl TextToImage {
                 )));
             }
         }
+        pipeline.reader(self).check()?;
         if !self.guidance_scale.is_finite() {
             return Err(Error::request(format_args!(
                 "guidance scale is {}; expected a finite number, 7.5 is usual",

@@ -117,12 +117,35 @@ impl Tokenizer {
         let kept = tokens.len().min(room);
         let cut = encoding.get_offsets().get(room).and_then(|&(start, _)| text.get(start..));
 
+        Ok(Encoding { ids: self.framed(&tokens[..kept]), cut: cut.map(|cut| cut.trim().to_owned()) })
+    }
+
+    /// The tokens of `text` alone, however many.
+    ///
+    /// # Errors
+    /// See [`Tokenizer::encode`].
+    pub fn tokens(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.words.encode(text, false);
+        Ok(encoding.map_err(|e| Error::run(format_args!("tokenizer: {e}")))?.get_ids().to_vec())
+    }
+
+    /// Start, `tokens`, end and padding: [`Tokenizer::max_length`] numbers.
+    ///
+    /// # Panics
+    /// If there are more than `max_length − 2` tokens.
+    pub fn framed(&self, tokens: &[u32]) -> Vec<u32> {
+        assert!(tokens.len() + 2 <= self.max_length, "{} tokens are too many", tokens.len());
         let mut ids = Vec::with_capacity(self.max_length);
         ids.push(self.start);
-        ids.extend(&tokens[..kept]);
+        ids.extend(tokens);
         ids.push(self.end);
         ids.resize(self.max_length, self.pad);
-        Ok(Encoding { ids, cut: cut.map(|cut| cut.trim().to_owned()) })
+        ids
+    }
+
+    /// The number of a token of the vocabulary.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.words.token_to_id(token)
     }
 
     /// How many tokens every text becomes: 77 for Stable Diffusion.

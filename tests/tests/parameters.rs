@@ -1,0 +1,59 @@
+//! The text in a picture as others read and write it: files that Pillow wrote the way A1111 does, and what sd-parsers read in
+//! them (`goldens/prompts.py`).
+
+use aquatint_model::parameters::{Parameters, png};
+use aquatint_model::{Picture, TextToImage};
+use aquatint_tests::{json, path};
+
+#[test]
+fn what_sd_parsers_reads_is_what_we_read_and_write() {
+    let cases = json("parameters/sd_parsers.json");
+    let cases = cases.as_array().expect("a list of cases");
+    assert_eq!(cases.len(), 2);
+    for case in cases {
+        let file = path("parameters").join(case["file"].as_str().expect("a file name"));
+        let text = png::read(&file).expect("a valid PNG").expect("it has a text");
+        assert_eq!(text, case["text"], "{}", file.display());
+
+        let parameters = Parameters::parse(&text);
+        assert_eq!(parameters.to_string(), text, "we write it as we read it");
+        assert_eq!(parameters.prompt, case["prompt"]);
+        assert_eq!(parameters.negative_prompt, case["negative_prompt"]);
+        let sampler = &case["sampler_parameters"];
+        for (key, expected) in [
+            ("Sampler", &case["sampler"]),
+            ("Model", &case["model"]),
+            ("Model hash", &case["model_hash"]),
+            ("Schedule type", &sampler["scheduler"]),
+            ("CFG scale", &sampler["cfg_scale"]),
+            ("Seed", &sampler["seed"]),
+            ("Steps", &sampler["steps"]),
+        ] {
+            assert_eq!(parameters.get(key), expected.as_str(), "{key}");
+        }
+        for (key, expected) in case["metadata"].as_object().expect("an object") {
+            assert_eq!(parameters.get(key), expected.as_str(), "{key}");
+        }
+        assert_eq!(parameters.settings.len(), 7 + case["metadata"].as_object().map_or(0, |rest| rest.len()));
+        parameters.apply(&mut TextToImage::default()).expect("a request that we could meet");
+    }
+}
+
+#[test]
+fn our_file_is_read_like_pillows() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for name in ["latin_1.png", "unicode.png"] {
+        let theirs = path("parameters").join(name);
+        let text = png::read(&theirs).expect("a valid PNG").expect("it has a text");
+        let ours = folder.path().join(name);
+        let picture = Picture::from_rgb(2, 1, vec![0; 6]).with_parameters(text.as_str());
+        picture.save(&ours).expect("the folder is writable");
+        assert_eq!(png::read(&ours).expect("a valid PNG"), Some(text));
+        // The same kind of chunk, so that a program that knows one of them only reads both.
+        let kind = |path| {
+            let bytes = std::fs::read(path).expect("readable");
+            ["tEXt", "iTXt", "zTXt"].map(|chunk| bytes.windows(4).any(|window| window == chunk.as_bytes()))
+        };
+        assert_eq!(kind(&ours), kind(&theirs), "{name}");
+    }
+}
