@@ -5,8 +5,8 @@ from a formula), tasks/unet9 (a UNet of 9 channels in the shape of sd1's, f16; t
 tasks/pictures/*.png and tasks/cases.json.
 
 As in pipelines.py every case also runs in f64, and with the picture replaced by its mirror image; the script stops unless
-the f64 picture is within 1 level and equal in at least 99.95 % of the values, and unless
-the mirror image moves it by more than 4 levels.
+the f64 picture is within 1 level and equal in at least 99.95 % of the values, and unless the mirror image moves it by more
+than 4 levels.
 """
 
 import json
@@ -22,6 +22,12 @@ from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipe
 from pipelines import SAMPLERS, UNET_GAINS, UNETS, double, load_folder, patch_double
 
 OUT = HERE / "tasks"
+MORE_SAMPLERS = {  # those whose walk from the middle could differ: several calls a step, or a history
+    "heun": "HeunDiscreteScheduler",
+    "dpm2": "KDPM2DiscreteScheduler",
+    "unipc": "UniPCMultistepScheduler",
+    "deis": "DEISMultistepScheduler",
+}
 CLASSES = {"img2img": StableDiffusionImg2ImgPipeline, "inpaint": StableDiffusionInpaintPipeline}
 
 # (name, task, pipeline, sampler, schedule, input, mask, prompt, negative, steps, strength, guidance, seed, settings, padding of the crop)
@@ -41,6 +47,10 @@ CASES = [
     ("i_v_ddim", "img2img", "sd2", "ddim", "normal", "scene_88x72", None, "a fox in the snow", None, 10, 0.6, 7.5, 7, {}, None),
     ("i_v_euler_a", "img2img", "sd2", "euler_a", "normal", "scene_64x64", None, "an old man", "fog", 10, 0.7, 5.0, 10, {}, None),
     ("i_v_dpmpp_2m_karras", "img2img", "sd2", "dpm++2m", "karras", "scene_64x64", None, "a bowl of fruit", None, 12, 0.75, 5.0, 13, {}, None),
+    ("i_heun", "img2img", "sd1", "heun", "normal", "scene_64x64", None, "a lamp", None, 8, 0.6, 5.0, 31, {}, None),
+    ("i_dpm2", "img2img", "sd1", "dpm2", "normal", "scene_64x64", None, "a lamp", None, 8, 0.6, 5.0, 32, {}, None),
+    ("i_unipc", "img2img", "sd1", "unipc", "normal", "scene_64x64", None, "a lamp", None, 8, 0.6, 5.0, 34, {}, None),
+    ("i_deis", "img2img", "sd1", "deis", "normal", "scene_64x64", None, "a lamp", None, 8, 0.6, 5.0, 35, {}, None),
     ("m_pndm_all", "inpaint", "sd1", "pndm", "normal", "scene_64x64", "disc_64x64", "a fox", None, 8, 1.0, 5.0, 7, {}, None),
     ("m_pndm", "inpaint", "sd1", "pndm", "normal", "scene_88x72", "soft_88x72", "two boats", None, 10, 0.8, 5.0, 7, {}, None),
     ("m_ddim_all", "inpaint", "sd1", "ddim", "normal", "scene_64x64", "disc_64x64", "a red house", None, 8, 1.0, 5.0, 1, {}, None),
@@ -51,6 +61,9 @@ CASES = [
     ("m_only_masked", "inpaint", "sd1", "ddim", "normal", "scene_101x75", "spot_101x75", "a bird", None, 8, 0.9, 5.0, 4, {}, 5),
     ("m_v_ddim", "inpaint", "sd2", "ddim", "normal", "scene_64x64", "disc_64x64", "a fox", None, 10, 0.9, 5.0, 7, {}, None),
     ("m_v_euler_a", "inpaint", "sd2", "euler_a", "normal", "scene_64x64", "disc_64x64", "a fox", None, 8, 1.0, 5.0, 8, {}, None),
+    ("m_heun", "inpaint", "sd1", "heun", "normal", "scene_64x64", "disc_64x64", "a lamp", None, 8, 0.6, 5.0, 41, {}, None),
+    ("m_dpm2", "inpaint", "sd1", "dpm2", "normal", "scene_64x64", "disc_64x64", "a lamp", None, 8, 0.6, 5.0, 42, {}, None),
+    ("m_unipc", "inpaint", "sd1", "unipc", "normal", "scene_64x64", "disc_64x64", "a lamp", None, 8, 0.6, 5.0, 43, {}, None),
     ("n_pndm_all", "inpaint", "unet9", "pndm", "normal", "scene_64x64", "disc_64x64", "a fox", None, 8, 1.0, 5.0, 7, {}, None),
     ("n_ddim", "inpaint", "unet9", "ddim", "normal", "scene_88x72", "soft_88x72", "a boat", "dark", 10, 0.7, 5.0, 7, {}, None),
     ("n_euler_a_all", "inpaint", "unet9", "euler_a", "normal", "scene_64x64", "disc_64x64", "a cat", None, 8, 1.0, 5.0, 9, {}, None),
@@ -128,7 +141,7 @@ def main():
         parts = {key: part for key, part in stock.components.items() if key not in ("image_encoder", "safety_checker", "feature_extractor")}
         pipe = CLASSES[task](**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
         overrides = dict(settings, **({"use_karras_sigmas": True} if schedule == "karras" else {}))
-        pipe.scheduler = getattr(diffusers, SAMPLERS[sampler]).from_config(stock.scheduler.config, **overrides)
+        pipe.scheduler = getattr(diffusers, {**SAMPLERS, **MORE_SAMPLERS}[sampler]).from_config(stock.scheduler.config, **overrides)
         image = scene(*map(int, picture.split("_")[1].split("x")))
         image.save(OUT / "inputs" / f"{picture}.png", optimize=True)
         shape = None

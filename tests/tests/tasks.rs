@@ -113,7 +113,7 @@ fn pictures_are_those_of_diffusers() {
     let folders = Folders::new();
     let cases = json("tasks/cases.json");
     let cases = cases.as_array().expect("a list of cases");
-    assert!(cases.len() >= 29, "only {} cases", cases.len());
+    assert!(cases.len() >= 36, "only {} cases", cases.len());
     let mut failures = Vec::new();
     for isa in Isa::available() {
         let mut pipelines: HashMap<&str, Pipeline> = HashMap::new();
