@@ -18,6 +18,7 @@ import json
 import diffusers
 import numpy
 import torch
+from diffusers.schedulers import scheduling_dpmsolver_sde
 from safetensors.torch import save_file
 
 from common import HERE, write_json
@@ -29,6 +30,7 @@ CLASSES = {
     "dpm2_a": "KDPM2AncestralDiscreteScheduler", "ddpm": "DDPMScheduler", "unipc": "UniPCMultistepScheduler",
     "deis": "DEISMultistepScheduler", "lcm": "LCMScheduler", "tcd": "TCDScheduler",
     "dpm++2m_sde": "DPMSolverMultistepScheduler", "dpm++3m_sde": "DPMSolverMultistepScheduler",
+    "dpm++sde": "DPMSolverSDEScheduler",
 }
 LINEAR = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear"}
 TESTS = {  # what each test file starts from
@@ -146,7 +148,7 @@ def later_cases():
         yield f"sd_{sampler}_v", sampler, {**base, "prediction_type": "v_prediction"}, 10
         yield f"sd_{sampler}_1", sampler, base, 1
         yield f"sd_{sampler}_20", sampler, base, 20
-        if sampler not in ("dpm2", "dpm2_a"):
+        if sampler not in ("dpm2", "dpm2_a", "dpm++sde"):
             yield f"sd_{sampler}_sample", sampler, {**base, "prediction_type": "sample"}, 10
         signature = inspect.signature(getattr(diffusers, CLASSES[sampler]).__init__).parameters
         for schedule in ("karras", "exponential", "beta"):
@@ -212,6 +214,22 @@ def visits(schedule, steps):
     return {"num_inference_steps": steps}
 
 
+class BrownianPath:
+    """In place of diffusers' Brownian tree, which has a seed of its own: the same motion, drawn from the generator of the
+    loop as it goes on. The first half of a step is asked for first, then the whole, of which it is a part."""
+
+    def __init__(self, x, *_):
+        self.shape, self.first = x.shape, None
+
+    def __call__(self, sigma, to):
+        fresh = torch.randn(self.shape, generator=torch.default_generator)
+        if self.first is None:
+            self.first = (to, fresh)
+            return fresh
+        (middle, noise), self.first = self.first, None
+        return ((sigma - middle).sqrt() * noise + (middle - to).sqrt() * fresh) / (sigma - to).sqrt()
+
+
 def ramp():
     return (torch.arange(768).reshape(3, 8, 8, 4) / 768).permute(3, 0, 1, 2)
 
@@ -253,6 +271,8 @@ def main():
         cases += [(n, s, settings, steps, "pipeline", None, None) for n, s, settings, steps in own]
     index, samples = [], {}
     for name, sampler, settings, steps, kind, noise_from, published in cases:
+        if sampler == "dpm++sde":
+            scheduling_dpmsolver_sde.BrownianTreeNoiseSampler = BrownianPath
         settings = dict(settings)
         schedule, eta, steps = settings.pop("schedule", None), settings.pop("eta", None), settings.pop("steps", steps)
         scheduler = getattr(diffusers, CLASSES[sampler])(**settings)

@@ -44,6 +44,7 @@ impl Dpm2 {
         let training = Training::read_with(config, Betas::LATENT_LINEAR)?;
         training.refuse_sample_prediction("DPM2")?;
         let walk = MidpointWalk::new(config, &training, schedule, steps, |_, sigma_next| sigma_next)?;
+        let walk = walk.whole_if_karras(schedule);
         Ok(Self { prediction: training.prediction, walk, start: Vec::new() })
     }
 }
@@ -60,11 +61,8 @@ impl MidpointWalk {
         training.check_steps(steps)?;
         let trained = training.sigmas();
         let visits = Visits::read(config, training, Spacing::Linspace)?;
-        let SigmaSchedule { mut timesteps, mut sigmas, init_noise_sigma } =
+        let SigmaSchedule { timesteps, mut sigmas, init_noise_sigma } =
             sigmas::euler_schedule(config, visits, schedule, steps, &trained)?;
-        if schedule == Schedule::Karras {
-            timesteps.iter_mut().for_each(|t| *t = t.round_ties_even());
-        }
         sigmas.push(0.0);
         let middle = |pair: &[f32]| {
             let (from, to) = (pair[0].ln(), target(pair[0], pair[1]).ln());
@@ -78,8 +76,16 @@ impl MidpointWalk {
         Ok(Self { timesteps: calls, sigmas, middles, init_noise_sigma })
     }
 
+    /// With the Karras schedule DPM2's steps, but not their middles, are at whole timesteps.
+    pub(super) fn whole_if_karras(mut self, schedule: Schedule) -> Self {
+        if schedule == Schedule::Karras {
+            self.timesteps.iter_mut().step_by(2).for_each(|t| *t = t.round_ties_even());
+        }
+        self
+    }
+
     /// The noise level at which the UNet sees the sample of a call.
-    fn seen(&self, call: usize) -> f32 {
+    pub(super) fn seen(&self, call: usize) -> f32 {
         if call.is_multiple_of(2) { self.sigmas[call / 2] } else { self.middles[call / 2] }
     }
 

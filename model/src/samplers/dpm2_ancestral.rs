@@ -30,7 +30,7 @@ impl Dpm2Ancestral {
         let training = Training::read_with(config, Betas::LATENT_LINEAR)?;
         training.refuse_sample_prediction("DPM2 a")?;
         let down = |sigma, sigma_next| ancestral(sigma, sigma_next).down;
-        let walk = MidpointWalk::new(config, &training, schedule, steps, down)?;
+        let walk = MidpointWalk::new(config, &training, schedule, steps, down)?.whole_if_karras(schedule);
         Ok(Self { prediction: training.prediction, walk, start: Vec::new() })
     }
 }

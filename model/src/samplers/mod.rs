@@ -11,6 +11,7 @@
 //! | [`heun`] | Karras et al. 2022 | `HeunDiscreteScheduler` | all |
 //! | [`dpm2`] | Lu et al. 2022, arXiv:2206.00927 | `KDPM2DiscreteScheduler` | all |
 //! | [`dpm2_ancestral`] | the same, with fresh noise at each step | `KDPM2AncestralDiscreteScheduler` | all |
+//! | [`dpmpp_sde`] | Lu et al. 2022, arXiv:2211.01095 | `DPMSolverSDEScheduler`, with other noise | all |
 //! | [`dpmpp_2m`] | Lu et al. 2022, arXiv:2211.01095 | `DPMSolverMultistepScheduler` | all and Lu's |
 //! | [`dpmpp_sde_multistep`] | the same, with fresh noise | the same, `sde-dpmsolver++`, order 2 or 3 | all and Lu's |
 //! | [`unipc`] | Zhao et al. 2023, arXiv:2302.04867 | `UniPCMultistepScheduler` | all |
@@ -32,6 +33,7 @@ pub mod deis;
 pub mod dpm2;
 pub mod dpm2_ancestral;
 pub mod dpmpp_2m;
+pub mod dpmpp_sde;
 pub mod dpmpp_sde_multistep;
 pub mod euler;
 pub mod euler_ancestral;
@@ -111,6 +113,7 @@ pub fn build(config: &SchedulerConfig, choice: SamplerChoice, steps: usize) -> R
         SamplerKind::Heun => Box::new(heun::Heun::new(config, schedule, steps)?),
         SamplerKind::Dpm2 => Box::new(dpm2::Dpm2::new(config, schedule, steps)?),
         SamplerKind::Dpm2Ancestral => Box::new(dpm2_ancestral::Dpm2Ancestral::new(config, schedule, steps)?),
+        SamplerKind::DpmPpSde => Box::new(dpmpp_sde::DpmPpSde::new(config, schedule, steps)?),
         SamplerKind::DpmPp2M => Box::new(dpmpp_2m::DpmPp2M::new(config, schedule, steps)?),
         SamplerKind::DpmPp2MSde => {
             Box::new(dpmpp_sde_multistep::DpmPpSdeMultistep::new(config, schedule, steps, 2)?)

@@ -27,6 +27,8 @@ pub enum SamplerKind {
     Dpm2,
     /// The midpoint method with fresh noise at each step.
     Dpm2Ancestral,
+    /// DPM-Solver++ for the reverse SDE, single step.
+    DpmPpSde,
     /// DPM-Solver++, second order, multistep.
     DpmPp2M,
     /// The same with fresh noise at each step.
@@ -232,6 +234,18 @@ const SAMPLERS: &[Names] = &[
             what: "DPM2 with fresh noise at each step; two calls a step",
             when: "as Euler a, with more detail at twice the time of a step",
             paper: "k-diffusion; Karras et al. 2022, arXiv:2206.00364",
+        },
+    },
+    Names {
+        kind: SamplerKind::DpmPpSde,
+        label: "DPM++ SDE",
+        class: "DPMSolverSDEScheduler",
+        aliases: &["kdpmppsde", "dpmppsdegpu"],
+        schedules: SIGMAS,
+        about: About {
+            what: "half a step, then the whole, with the noise of one Brownian path; two calls a step",
+            when: "with karras, 8 to 15 steps; much detail, at twice the time of a step",
+            paper: "Lu et al. 2022, arXiv:2211.01095",
         },
     },
     Names {
@@ -548,6 +562,8 @@ mod tests {
             ("dpm++2m", SamplerKind::DpmPp2M),
             ("dpmpp_2m", SamplerKind::DpmPp2M),
             ("dpmsolvermultistepscheduler", SamplerKind::DpmPp2M),
+            ("DPM++ SDE", SamplerKind::DpmPpSde),
+            ("dpmpp_sde", SamplerKind::DpmPpSde),
             ("DPM++ 2M SDE", SamplerKind::DpmPp2MSde),
             ("dpmpp_2m_sde_gpu", SamplerKind::DpmPp2MSde),
             ("dpmpp_3m_sde", SamplerKind::DpmPp3MSde),
