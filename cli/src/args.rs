@@ -110,7 +110,8 @@ pub(crate) struct Txt2img {
     #[arg(long, alias = "scheduler")]
     pub(crate) schedule: Option<String>,
 
-    /// File to write; a file of that name is kept, and the next free number is taken [default: aquatint-SEED.png].
+    /// File to write; a file of that name is kept, and the next free number is taken. {seed} becomes the seed, %03d the first free
+    /// number of three digits; - is stdout [default: aquatint-{seed}.png].
     #[arg(short, long)]
     pub(crate) output: Option<PathBuf>,
 

@@ -1,22 +1,23 @@
 //! Making one picture: what `txt2img`, `img2img` and `inpaint` share before and after their own request.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use aquatint_model::parameters::Parameters;
 use aquatint_model::{Error, LoadOptions, Picture, Pipeline, Progress, TextToImage};
 
 use crate::args::{Precision, Txt2img};
+use crate::output::Destination;
 use crate::progress::Display;
-use crate::{machine, output, settings, warn};
+use crate::{machine, settings, warn};
 
 /// A loaded model, a reserved name, and the flags.
 pub(crate) struct Session<'a> {
     args: &'a Txt2img,
     stored: Option<Parameters>,
     seed: u64,
-    path: PathBuf,
+    destination: Destination,
     pub(crate) pipeline: Pipeline,
 }
 
@@ -27,8 +28,8 @@ impl<'a> Session<'a> {
         let stored = args.from_image.as_deref().map(settings::stored).transpose()?;
         let unseeded = TextToImage { seed: random_seed(), ..TextToImage::default() };
         let seed = settings::request(args, stored.as_ref(), unseeded)?.seed;
-        let name = format!("aquatint-{seed}.png");
-        let path = output::reserve(args.output.as_deref().unwrap_or(Path::new(&name)), "png", args.force)?;
+        let output = args.output.as_deref().unwrap_or(Path::new("aquatint-{seed}.png"));
+        let destination = Destination::reserve(output, seed, args.force)?;
         let precision = match args.precision {
             Precision::Auto | Precision::F32 => "f32",
         };
@@ -41,7 +42,7 @@ impl<'a> Session<'a> {
         let threads = rayon::current_num_threads();
         let seconds = start.elapsed().as_secs_f64();
         eprintln!("model loaded in {seconds:.1} s; computing with {precision}, {isa}, {threads} threads");
-        Ok(Self { args, stored, seed, path, pipeline })
+        Ok(Self { args, stored, seed, destination, pipeline })
     }
 
     /// The request, checked, of the given size unless the flags or the stored settings name another.
@@ -67,9 +68,8 @@ impl<'a> Session<'a> {
         let mut display = Display::new();
         let picture = make(&self.pipeline, &mut |event| display.update(event));
         display.finish();
-        picture?.save(&self.path)?;
+        self.destination.save(&picture?)?;
         eprintln!("done in {:.1} s", start.elapsed().as_secs_f64());
-        println!("{}", self.path.display());
         Ok(())
     }
 }

@@ -112,6 +112,44 @@ fn verify_finds_an_equal_picture_and_a_changed_one() {
 }
 
 #[test]
+fn weights_and_clip_skip_change_the_picture_and_are_stored() {
+    let folder = with_picture();
+    let again = ["--from-image", "fox.png"];
+    made(
+        &folder,
+        &[&again[..], &["-p", "a (fox:1.4)", "--prompt-syntax", "a1111", "-o", "weighted.png"]].concat(),
+    );
+    made(&folder, &[&again[..], &["-p", "a (fox:1.4)", "-o", "plain.png"]].concat());
+    made(&folder, &[&again[..], &["-p", "a (fox:1.4)", "--clip-skip", "2", "-o", "skipped.png"]].concat());
+    let pixels = |name: &str| image::open(folder.path().join(name)).expect("a valid PNG").into_rgb8();
+    assert_ne!(pixels("weighted.png"), pixels("plain.png"));
+    assert_ne!(pixels("skipped.png"), pixels("plain.png"));
+    assert!(text(&folder, "plain.png").contains(", Emphasis: None, "));
+    assert!(!text(&folder, "weighted.png").contains("Emphasis"));
+    assert!(text(&folder, "skipped.png").contains(", Clip skip: 2, "));
+    for name in ["weighted.png", "skipped.png"] {
+        let run = aquatint(folder.path(), &["verify", name, "-m", "tiny"]);
+        assert_eq!((run.code, run.stdout.as_str()), (0, "equal\n"), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn the_output_may_be_a_pattern_or_stdout() {
+    let folder = with_picture();
+    for expected in ["7-01.png", "7-02.png"] {
+        let arguments = ["txt2img", "-m", "tiny", "--from-image", "fox.png", "-o", "{seed}-%02d.png"];
+        let run = aquatint(folder.path(), &arguments);
+        assert_eq!((run.code, run.stdout.trim_end()), (0, expected), "{}", run.stderr);
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_aquatint"));
+    let command = command.current_dir(folder.path());
+    let output = command.args(["txt2img", "-m", "tiny", "--from-image", "fox.png", "-o", "-"]).output();
+    let output = output.expect("the program starts");
+    let fox = fs::read(folder.path().join("fox.png")).expect("it was written");
+    assert!(output.status.success() && output.stdout == fox, "stdout is the file and nothing else");
+}
+
+#[test]
 fn pictures_without_settings_are_refused() {
     let folder = with_picture();
     let bytes = png::encode([1, 1], &[0; 3], None).expect("a small picture");
