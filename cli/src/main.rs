@@ -16,7 +16,7 @@ mod encode;
 mod img2img;
 mod inpaint;
 mod inspect;
-mod memory;
+
 mod noise;
 mod output;
 mod progress;
@@ -24,6 +24,7 @@ mod random_model;
 mod samplers;
 mod session;
 mod settings;
+mod system;
 mod txt2img;
 mod verify;
 
@@ -37,7 +38,8 @@ use clap::Parser;
 use args::{Args, Command};
 
 fn main() -> ExitCode {
-    memory::keep_freed_memory();
+    system::keep_freed_memory();
+    system::end_when_output_is_closed();
     match run(Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -7,11 +7,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
 use crate::checkpoint::{Checkpoint, Mismatch, PartFiles, Schema, Weights};
 use crate::clip::{ClipTextConfig, ClipTextModel};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::pipeline::read_index;
 use crate::samplers::{SamplerChoice, SchedulerConfig};
 use crate::tokenizer::Tokenizer;
 use crate::unet::{UNet2DConditionModel, UNetConfig};
@@ -80,21 +79,16 @@ pub struct Count {
 /// If there is nothing at `path`, or nothing that is understood. What is wrong *inside* a model folder is no error but
 /// one of [`FolderReport::problems`].
 pub fn inspect(path: &Path) -> Result<Report> {
-    let metadata = fs::metadata(path).map_err(Error::reading(path))?;
-    if metadata.is_file() {
+    if path.is_file() {
         return Ok(Report::File(contents(&Checkpoint::from_files(&[path.to_owned()])?)));
     }
-    let index_path = path.join("model_index.json");
-    let text = fs::read_to_string(&index_path).map_err(Error::reading(&index_path))?;
-    let index: Value = serde_json::from_str(&text).map_err(|error| Error::in_file(&index_path, error))?;
-    let entries = index.as_object().ok_or_else(|| Error::in_file(&index_path, "expected a JSON object"))?;
-
+    let (_, index) = read_index(path)?;
     let mut report = FolderReport {
         class: index["_class_name"].as_str().unwrap_or("(no class)").to_owned(),
         parts: Vec::new(),
         problems: Vec::new(),
     };
-    for (name, entry) in entries {
+    for (name, entry) in index.as_object().into_iter().flatten() {
         let Some(class) = entry[1].as_str() else { continue }; // a setting, or a part that is switched off
         let mut part =
             PartReport { name: name.clone(), class: class.to_owned(), notes: Vec::new(), contents: None };

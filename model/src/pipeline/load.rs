@@ -103,13 +103,31 @@ impl Pipeline {
     }
 }
 
-/// Reads `model_index.json`: is this a Stable Diffusion folder, and are all parts there?
+/// The path and the contents of `model_index.json`, a JSON object.
+pub(crate) fn read_index(folder: &Path) -> Result<(PathBuf, Value)> {
+    const EXPECTED: &str = "expected a model folder with a `model_index.json`, as Hugging Face publishes it";
+    let path = folder.join("model_index.json");
+    if !path.is_file() {
+        let found = match (folder.exists(), folder.is_dir()) {
+            (false, _) => "there is no such folder",
+            (true, false) => "this is a file",
+            (true, true) => "this folder has none",
+        };
+        return Err(Error::in_file(folder, format_args!("{found}; {EXPECTED}")));
+    }
+    let text = fs::read_to_string(&path).map_err(Error::reading(&path))?;
+    let index: Value = serde_json::from_str(&text).map_err(|error| Error::in_file(&path, error))?;
+    if !index.is_object() {
+        return Err(Error::in_file(&path, "expected a JSON object"));
+    }
+    Ok((path, index))
+}
+
+/// Is this a Stable Diffusion folder, and are all parts there?
 fn check_index(folder: &Path) -> Result<()> {
     const PIPELINES: [&str; 3] =
         ["StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"];
-    let path: PathBuf = folder.join("model_index.json");
-    let text = fs::read_to_string(&path).map_err(Error::reading(&path))?;
-    let index: Value = serde_json::from_str(&text).map_err(|error| Error::in_file(&path, error))?;
+    let (path, index) = read_index(folder)?;
     let class = &index["_class_name"];
     if !class.as_str().is_some_and(|class| PIPELINES.contains(&class)) {
         return Err(Error::in_file(

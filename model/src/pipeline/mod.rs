@@ -30,6 +30,7 @@ use aquatint_tensor::{Tensor, View, concat};
 pub use image_to_image::ImageToImage;
 pub use inpaint::Inpaint;
 pub use load::LoadOptions;
+pub(crate) use load::read_index;
 pub use request::TextToImage;
 
 use crate::checkpoint::Checkpoint;
