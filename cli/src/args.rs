@@ -62,9 +62,15 @@ pub(crate) struct Txt2img {
     #[arg(short, long, allow_hyphen_values = true)]
     pub(crate) negative_prompt: Option<String>,
 
-    /// How prompts are read. plain, as diffusers: every character is text, and what exceeds 75 tokens is cut off. a1111, as its web
-    /// UI: (more) [less] (1.5 times:1.5) \( \) BREAK, of any length [default: plain].
-    #[arg(long, value_enum, value_name = "SYNTAX", hide_possible_values = true)]
+    // Not a doc comment, in which [less] would be a link.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "SYNTAX",
+        hide_possible_values = true,
+        help = "How prompts are read. plain, as diffusers: every character is text, and what exceeds 75 tokens is cut off. \
+                a1111, as its web UI: (more) [less] (1.5 times:1.5) \\( \\) BREAK, of any length [default: plain]"
+    )]
     pub(crate) prompt_syntax: Option<Syntax>,
 
     /// Which layer of the text encoder counts: 1 the last, 2 the one before, as A1111 counts; diffusers' clip_skip is one
