@@ -65,7 +65,7 @@ fn folders() {
     refused(|f| fs::write(f.join("model_index.json"), "[").expect("writable"), &["model_index.json"]);
     refused(
         |f| replace(&f.join("model_index.json"), "StableDiffusionPipeline", "StableDiffusionXLPipeline"),
-        &["model_index.json", "\"StableDiffusionXLPipeline\"", "expected \"StableDiffusionPipeline\""],
+        &["model_index.json", "\"StableDiffusionXLPipeline\"", "expected StableDiffusionPipeline"],
     );
     refused(
         |f| replace(&f.join("model_index.json"), "CLIPTextModel", "T5EncoderModel"),
@@ -93,8 +93,8 @@ fn missing_parts() {
 fn parts_that_do_not_fit() {
     let unet = "unet/config.json";
     refused(
-        |f| replace(&f.join(unet), "\"in_channels\": 4", "\"in_channels\": 9"),
-        &["`in_channels`", "found 9", "expected 4"],
+        |f| replace(&f.join(unet), "\"in_channels\": 4", "\"in_channels\": 5"),
+        &["`in_channels`", "found 5", "expected 4"],
     );
     refused(
         |f| replace(&f.join(unet), "\"cross_attention_dim\": 32", "\"cross_attention_dim\": 48"),
