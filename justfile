@@ -9,10 +9,10 @@ check:
     cargo clippy --workspace --all-targets --locked -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
-# Every test on every instruction set that this CPU has, then the pictures once more on the portable one.
+# Every test on every instruction set that this CPU has, then the command line once more on the portable one.
 test:
-    cargo test --workspace --locked
-    AQUATINT_ISA=portable cargo test --package aquatint-tests --locked
+    cargo test --workspace
+    AQUATINT_ISA=portable cargo test --workspace --locked
 
 # Criterion benches; `just bench conv2d` runs one of them.
 bench *name:
