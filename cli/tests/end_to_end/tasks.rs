@@ -1,33 +1,15 @@
 //! Pictures from pictures, as a user makes them: image to image, inpainting, latents, noise; and pictures that are refused.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 
 use image::{Rgb, RgbImage, Rgba, RgbaImage};
 use tempfile::TempDir;
 
-struct Run {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-fn aquatint(folder: &Path, arguments: &[&str]) -> Run {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_aquatint"));
-    let output = command.current_dir(folder).args(arguments).output().expect("the program starts");
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Run {
-        code: output.status.code().expect("it was not killed"),
-        stdout: text(output.stdout),
-        stderr: text(output.stderr),
-    }
-}
+use crate::{Run, aquatint, refused, with_model};
 
 /// A folder with the tiny model, a picture of 72×64 in three formats, masks, and a picture with a hole.
 fn prepared() -> TempDir {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    assert_eq!(aquatint(folder.path(), &["random-model", "--arch", "tiny", "tiny"]).code, 0);
+    let folder = with_model();
     let photo = RgbImage::from_fn(72, 64, |x, y| Rgb([3 * x as u8, 3 * y as u8, (x * y % 251) as u8]));
     for name in ["photo.png", "photo.jpg", "photo.webp"] {
         photo.save(folder.path().join(name)).expect("writable");
@@ -63,14 +45,6 @@ fn made(folder: &TempDir, name: &str, more: &[&str]) -> RgbImage {
 #[track_caller]
 fn opened(folder: &TempDir, name: &str) -> RgbImage {
     image::open(folder.path().join(name)).expect("a valid picture").into_rgb8()
-}
-
-#[track_caller]
-fn refused(run: &Run, code: i32, message: &str) {
-    assert_eq!(run.code, code, "{}", run.stderr);
-    assert!(run.stderr.contains(message), "expected \"{message}\" in: {}", run.stderr);
-    assert_eq!(run.stdout, "", "nothing was made");
-    assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
 }
 
 #[test]

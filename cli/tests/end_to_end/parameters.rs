@@ -1,34 +1,16 @@
 //! Pictures that say how they were made: stored, taken over, made again.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 use aquatint_model::parameters::png;
 use tempfile::TempDir;
 
-struct Run {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-fn aquatint(folder: &Path, arguments: &[&str]) -> Run {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_aquatint"));
-    let output = command.current_dir(folder).args(arguments).output().expect("the program starts");
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Run {
-        code: output.status.code().expect("it was not killed"),
-        stdout: text(output.stdout),
-        stderr: text(output.stderr),
-    }
-}
+use crate::{aquatint, with_model};
 
 /// A folder with the tiny random model in `tiny` and one picture, `fox.png`.
 fn with_picture() -> TempDir {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let run = aquatint(folder.path(), &["random-model", "--arch", "tiny", "tiny"]);
-    assert_eq!(run.code, 0, "{}", run.stderr);
+    let folder = with_model();
     made(
         &folder,
         &["-p", "a fox: red, in 東京", "-n", "dark", "--sampler", "Euler a", "-s", "7", "-o", "fox.png"],

@@ -1,49 +1,14 @@
-//! The program as a user runs it: results on stdout, exit codes, files that are kept, errors that say what to do.
+//! Pictures from text: results on stdout, exit codes, files that are kept, errors that say what to do.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::PathBuf;
 
-use tempfile::TempDir;
-
-struct Run {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-fn aquatint(folder: &Path, arguments: &[&str]) -> Run {
-    aquatint_with(folder, arguments, &[])
-}
-
-fn aquatint_with(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Run {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_aquatint"));
-    let command = command.current_dir(folder).args(arguments).envs(environment.iter().copied());
-    let Output { status, stdout, stderr } = command.output().expect("the program starts");
-    let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
-    Run { code: status.code().expect("it was not killed"), stdout: text(stdout), stderr: text(stderr) }
-}
-
-/// A folder with the tiny random model in `tiny`.
-fn with_model() -> TempDir {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let run = aquatint(folder.path(), &["random-model", "--arch", "tiny", "tiny"]);
-    assert_eq!((run.code, run.stdout.as_str()), (0, "tiny\n"), "{}", run.stderr);
-    folder
-}
+use crate::{aquatint, aquatint_with, refused, with_model};
 
 /// Arguments of a small, quick picture, followed by `more`.
 fn picture<'a>(more: &[&'a str]) -> Vec<&'a str> {
     let quick = ["txt2img", "-m", "tiny", "-p", "a fox", "-s", "7", "--steps", "2", "-W", "64", "-H", "32"];
     quick.iter().chain(more).copied().collect()
-}
-
-#[track_caller]
-fn refused(run: &Run, code: i32, message: &str) {
-    assert_eq!(run.code, code, "{}", run.stderr);
-    assert!(run.stderr.contains(message), "expected \"{message}\" in: {}", run.stderr);
-    assert_eq!(run.stdout, "", "nothing was made");
-    assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
 }
 
 #[test]
