@@ -41,7 +41,7 @@ args = parser.parse_args()
 args.out.mkdir(parents=True, exist_ok=True)
 torch.set_num_threads(args.threads), torch.set_grad_enabled(False)
 
-pipe = StableDiffusionPipeline.from_pretrained(args.model, safety_checker=None, requires_safety_checker=False)
+pipe = StableDiffusionPipeline.from_pretrained(args.model, safety_checker=None, requires_safety_checker=False, low_cpu_mem_usage=False)
 pipe.set_progress_bar_config(disable=True)
 vae, unet, text, tokenizer = fastcpu.patch(pipe.vae), fastcpu.patch(pipe.unet), pipe.text_encoder, pipe.tokenizer
 images = np.load(f"{args.data}/images128.npy", mmap_mode="r")
