@@ -6,7 +6,7 @@
 //!
 //! | step | idea | AVX-512 | AVX2 | portable |
 //! |---|---|---|---|---|
-//! | [`mod@reference`] | the formula, a row of scores at a time, sums in `f64` | | | 1 |
+//! | [`mod@reference`] | the formula, a row of scores at a time, sums in `f64` | | | |
 //! | [`blocked`] | scores live for 192 keys × 32 queries only; the softmax is corrected as larger scores turn up | 318, 58 % | 176, 65 % | 66, 54 % |
 //!
 //! GFLOP/s of the two products and share of the peak (`benches/benches/peak.rs`) on two cores of an AMD EPYC (Zen 5), 4096 tokens,

@@ -23,7 +23,7 @@ pub struct ModelId {
 }
 
 enum Hash {
-    /// 3.4 GB take 2 to 10 s, so nobody waits for them before the first picture is done.
+    /// Gigabytes take seconds, so nobody waits for them before the first picture is done.
     Running(JoinHandle<io::Result<String>>),
     Known(Option<String>),
 }
