@@ -1,23 +1,48 @@
 //! The flags. Names follow the habits of the field: stable-diffusion.cpp, diffusers, A1111.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use aquatint_model::random_model::Architecture;
-use aquatint_model::{PromptSyntax, RandomSource};
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use aquatint_model::{EMBEDDED, PromptSyntax, RandomSource};
+use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::decode::Decode;
+use crate::demo::Demo;
 use crate::encode::Encode;
 use crate::img2img::Img2img;
 use crate::inpaint::Inpaint;
 use crate::noise::Noise;
 
 /// Stable Diffusion on a CPU, from scratch.
+///
+/// `aquatint "a penguin in the snow"` is short for `aquatint txt2img "a penguin in the snow"`.
 #[derive(Parser)]
 #[command(name = "aquatint", version, max_term_width = 110, args_override_self = true)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Args {
+    /// The arguments of this process; those that begin with no command are about a picture.
+    pub(crate) fn read() -> Self {
+        Self::parse_from(with_command(std::env::args_os().collect()))
+    }
+}
+
+/// Puts `txt2img` before arguments that begin with a prompt or a flag.
+fn with_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let mut command = Args::command();
+    command.build(); // adds `help`
+    let first = arguments.get(1).and_then(|first| first.to_str());
+    let known = first.is_some_and(|first| {
+        ["-h", "--help", "-V", "--version"].contains(&first) || command.find_subcommand(first).is_some()
+    });
+    if arguments.len() > 1 && !known {
+        arguments.insert(1, "txt2img".into());
+    }
+    arguments
 }
 
 #[derive(Subcommand)]
@@ -34,6 +59,8 @@ pub(crate) enum Command {
     Decode(Decode),
     /// Show a picture with more and more noise: what a model learns from.
     Noise(Noise),
+    /// Draw a dozen things on one sheet.
+    Demo(Demo),
     /// Make a picture again from the settings that it contains, and compare.
     Verify(Verify),
     /// Say what a model folder or a safetensors file is and what it lacks, without loading its weights.
@@ -46,8 +73,8 @@ pub(crate) enum Command {
 
 #[derive(ClapArgs)]
 pub(crate) struct Txt2img {
-    /// Model folder, as Hugging Face publishes it and diffusers saves it.
-    #[arg(short, long)]
+    /// Model folder, as Hugging Face publishes it and diffusers saves it; the default is the small model inside this program.
+    #[arg(short, long, default_value = EMBEDDED)]
     pub(crate) model: PathBuf,
 
     /// What the picture should show.
@@ -90,11 +117,11 @@ pub(crate) struct Txt2img {
     #[arg(short = 'H', long)]
     pub(crate) height: Option<usize>,
 
-    /// Steps from noise to picture [default: 20].
+    /// Steps from noise to picture [default: the model's own, or 20].
     #[arg(long)]
     pub(crate) steps: Option<usize>,
 
-    /// How strongly the text counts; up to 1 the negative prompt has no effect [default: 7.5].
+    /// How strongly the text counts; up to 1 the negative prompt has no effect [default: the model's own, or 7.5].
     #[arg(long, alias = "guidance-scale")]
     pub(crate) cfg_scale: Option<f32>,
 
@@ -200,7 +227,7 @@ pub(crate) struct Verify {
     pub(crate) picture: PathBuf,
 
     /// The model that made it.
-    #[arg(short, long)]
+    #[arg(short, long, default_value = EMBEDDED)]
     pub(crate) model: PathBuf,
 
     /// Threads to compute with [default: one for each core].
@@ -211,6 +238,7 @@ pub(crate) struct Verify {
 #[derive(ClapArgs)]
 pub(crate) struct Inspect {
     /// Model folder or safetensors file.
+    #[arg(default_value = EMBEDDED)]
     pub(crate) path: PathBuf,
 }
 
@@ -249,8 +277,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_prompt_alone_is_a_command() {
+        let complete = |line: &str| {
+            let arguments = line.split(' ').map(OsString::from).collect();
+            let complete: Vec<_> = with_command(arguments).into_iter().map(OsString::into_string).collect();
+            complete.into_iter().collect::<Result<Vec<_>, _>>().expect("all is text").join(" ")
+        };
+        for (line, expected) in [
+            ("aquatint penguin", "aquatint txt2img penguin"),
+            ("aquatint -s 7 penguin", "aquatint txt2img -s 7 penguin"),
+            ("aquatint inspect sd15", "aquatint inspect sd15"),
+            ("aquatint help inspect", "aquatint help inspect"),
+            ("aquatint --version", "aquatint --version"),
+            ("aquatint", "aquatint"),
+        ] {
+            assert_eq!(complete(line), expected);
+        }
+    }
+
+    #[test]
     fn flags_are_consistent() {
-        use clap::CommandFactory;
         Args::command().debug_assert();
     }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use aquatint_model::vae::save_latents;
-use aquatint_model::{Error, LoadOptions, Photo, Picture, Pipeline, ResizeMode};
+use aquatint_model::{EMBEDDED, Error, LoadOptions, Photo, Picture, Pipeline, ResizeMode};
 use clap::Args;
 
 use crate::{machine, output, warn};
@@ -25,8 +25,8 @@ pub(crate) struct Encode {
 /// What the commands that only need the VAE have in common.
 #[derive(Args)]
 pub(crate) struct Model {
-    /// Model folder, as Hugging Face publishes it and diffusers saves it.
-    #[arg(short, long)]
+    /// Model folder, as Hugging Face publishes it and diffusers saves it; the default is the small model inside this program.
+    #[arg(short, long, default_value = EMBEDDED)]
     model: PathBuf,
 
     /// Replace the output file if it exists.

@@ -12,11 +12,11 @@
 
 mod args;
 mod decode;
+mod demo;
 mod encode;
 mod img2img;
 mod inpaint;
 mod inspect;
-
 mod noise;
 mod output;
 mod progress;
@@ -33,14 +33,13 @@ use std::process::ExitCode;
 
 use aquatint_kernels::Isa;
 use aquatint_model::{Error, ErrorKind};
-use clap::Parser;
 
 use args::{Args, Command};
 
 fn main() -> ExitCode {
     system::keep_freed_memory();
     system::end_when_output_is_closed();
-    match run(Args::parse()) {
+    match run(Args::read()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -61,6 +60,7 @@ fn run(args: Args) -> Result<(), Error> {
         Command::Encode(args) => encode::run(&args),
         Command::Decode(args) => decode::run(&args),
         Command::Noise(args) => noise::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::RandomModel(args) => random_model::run(&args),

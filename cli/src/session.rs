@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use aquatint_model::parameters::Parameters;
-use aquatint_model::{Error, LoadOptions, Picture, Pipeline, Progress, TextToImage};
+use aquatint_model::{EMBEDDED, Error, LoadOptions, Picture, Pipeline, Progress, TextToImage};
 
 use crate::args::{Precision, Txt2img};
 use crate::output::Destination;
@@ -38,6 +38,11 @@ impl<'a> Session<'a> {
         let pipeline = Pipeline::load(&args.model, &LoadOptions { isa })?;
         for warning in pipeline.warnings() {
             warn(warning);
+        }
+        if args.model.as_os_str() == EMBEDDED {
+            eprintln!(
+                "drawing with the small embedded model: emoji-like things, 128×128; `-m FOLDER` names a real Stable Diffusion model"
+            );
         }
         let threads = rayon::current_num_threads();
         let seconds = start.elapsed().as_secs_f64();

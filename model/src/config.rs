@@ -11,13 +11,13 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::files;
 
 /// Range of a number of channels, features or tokens. The largest published is 49408 (CLIP's vocabulary).
 pub const SIZE: RangeInclusive<usize> = 1..=1 << 20;
@@ -37,7 +37,7 @@ impl ConfigFile {
     /// # Errors
     /// If it cannot be read, or is not a JSON object.
     pub fn open(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).map_err(Error::reading(path))?;
+        let text = files::read_to_string(path)?;
         Self::parse(path, &text)
     }
 

@@ -4,12 +4,12 @@
 //! way of a [`Schema`].
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{Checkpoint, Mismatch, PartFiles, Schema, Weights};
 use crate::clip::{ClipTextConfig, ClipTextModel};
 use crate::error::Result;
+use crate::files;
 use crate::pipeline::read_index;
 use crate::samplers::{SamplerChoice, SchedulerConfig};
 use crate::tokenizer::Tokenizer;
@@ -79,7 +79,7 @@ pub struct Count {
 /// If there is nothing at `path`, or nothing that is understood. What is wrong *inside* a model folder is no error but
 /// one of [`FolderReport::problems`].
 pub fn inspect(path: &Path) -> Result<Report> {
-    if path.is_file() {
+    if files::is_file(path) {
         return Ok(Report::File(contents(&Checkpoint::from_files(&[path.to_owned()])?)));
     }
     let (_, index) = read_index(path)?;
@@ -180,7 +180,7 @@ fn contents(checkpoint: &Checkpoint) -> Contents {
         count.tensors += 1;
         count.parameters += tensor.shape.iter().product::<usize>();
     }
-    let size = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
+    let size = |path: &Path| files::open(path).map_or(0, |bytes| bytes.len() as u64);
     let files =
         checkpoint.paths().map(|path| WeightFile { path: path.to_owned(), bytes: size(path) }).collect();
     Contents { kind: kind(checkpoint), files, dtypes }

@@ -14,6 +14,7 @@
 //! | [`parameters`] | the text inside a picture that says how it was made |
 //! | [`checkpoint`], [`config`] | reading weights and settings, and refusing what is not understood |
 //! | [`layers`] | linear, convolution, norms, attention: weights beside the kernels |
+//! | [`embedded`] | the small model inside the program |
 //! | [`inspect`], [`random_model`] | what a folder holds and lacks; a folder with random weights to test and time with |
 //!
 //! **Reading order for learners:** `pipeline/mod.rs` from top to bottom; then `unet/mod.rs` and the files that it names;
@@ -25,7 +26,9 @@
 pub mod checkpoint;
 pub mod clip;
 pub mod config;
+pub mod embedded;
 pub mod error;
+mod files;
 pub mod inspect;
 pub mod layers;
 pub mod parameters;
@@ -40,6 +43,7 @@ pub mod tokenizer;
 pub mod unet;
 pub mod vae;
 
+pub use embedded::EMBEDDED;
 pub use error::{Error, ErrorKind, Result};
 pub use photo::{Mask, Photo, ResizeMode};
 pub use picture::Picture;

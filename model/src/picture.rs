@@ -102,14 +102,28 @@ impl Picture {
     /// # Panics
     /// If there are none, or if their sizes differ.
     pub fn strip(pictures: &[Self]) -> Self {
+        Self::sheet(pictures, pictures.len())
+    }
+
+    /// Pictures of one size in rows of `columns`, from left to right and from top to bottom; what is left of the last row is white.
+    ///
+    /// # Panics
+    /// If there are none, or if their sizes differ.
+    pub fn sheet(pictures: &[Self], columns: usize) -> Self {
+        assert!(!pictures.is_empty() && columns > 0, "a sheet needs a picture and a column");
         let (width, height) = (pictures[0].width, pictures[0].height);
-        assert!(
-            pictures.iter().all(|picture| (picture.width, picture.height) == (width, height)),
-            "sizes differ"
-        );
-        let row =
-            |y: usize| pictures.iter().flat_map(move |picture| &picture.pixels[3 * width * y..][..3 * width]);
-        Self::from_rgb(width * pictures.len(), height, (0..height).flat_map(row).copied().collect())
+        let same_size = |picture: &Self| (picture.width, picture.height) == (width, height);
+        assert!(pictures.iter().all(same_size), "sizes differ");
+        let mut pixels = Vec::with_capacity(3 * width * height * pictures.len());
+        for row in pictures.chunks(columns) {
+            for y in 0..height {
+                for picture in row {
+                    pixels.extend(&picture.pixels[3 * width * y..][..3 * width]);
+                }
+                pixels.resize(pixels.len() + 3 * width * (columns - row.len()), 255);
+            }
+        }
+        Self::from_rgb(width * columns, height * pictures.len().div_ceil(columns), pixels)
     }
 }
 
@@ -165,6 +179,13 @@ mod tests {
     fn a_strip_stands_side_by_side() {
         let two = [1, 3].map(|i| Picture::from_rgb(1, 2, vec![i, i, i, i + 1, i + 1, i + 1]));
         assert_eq!(Picture::strip(&two), Picture::from_rgb(2, 2, vec![1, 1, 1, 3, 3, 3, 2, 2, 2, 4, 4, 4]));
+    }
+
+    #[test]
+    fn a_sheet_is_filled_with_white() {
+        let three = [1, 2, 3].map(|i| Picture::from_rgb(1, 1, vec![i; 3]));
+        let expected = [[1; 3], [2; 3], [3; 3], [255; 3]].concat();
+        assert_eq!(Picture::sheet(&three, 2), Picture::from_rgb(2, 2, expected));
     }
 
     #[test]

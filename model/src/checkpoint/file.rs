@@ -13,14 +13,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorInfo};
 
 use crate::error::{Error, Result};
+use crate::files::{self, Bytes};
 
 /// The element type of a stored tensor, as the file spells it: "F16".
 pub type StoredType = Dtype;
@@ -28,7 +27,7 @@ pub type StoredType = Dtype;
 /// A safetensors file whose header has been validated.
 pub struct TensorFile {
     path: PathBuf,
-    map: Mmap,
+    bytes: Bytes,
     tensors: BTreeMap<String, TensorInfo>,
     /// Where the numbers begin.
     data_start: usize,
@@ -53,23 +52,20 @@ impl TensorFile {
     /// # Errors
     /// If the file cannot be read, or if its header does not describe it.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(Error::reading(path))?;
-        let size = file.metadata().map_err(Error::reading(path))?.len();
+        let bytes = files::open(path)?;
+        let size = bytes.len();
         if size == 0 {
             return Err(corrupt(path, size, "it is empty"));
         }
-        // SAFETY: the map is read-only and private to this struct, and every `&[u8]` into it borrows the struct. That nobody
-        // changes the file's bytes meanwhile cannot be established here; see the module's doc for why it is accepted.
-        let map = unsafe { Mmap::map(&file) }.map_err(Error::reading(path))?;
         let (header, metadata) =
-            SafeTensors::read_metadata(&map).map_err(|error| corrupt(path, size, error))?;
+            SafeTensors::read_metadata(&bytes).map_err(|error| corrupt(path, size, error))?;
         let data_start = 8 + header;
-        if data_start.checked_add(metadata.data_len()) != Some(map.len()) {
+        if data_start.checked_add(metadata.data_len()) != Some(size) {
             return Err(corrupt(path, size, "the header describes more than the file holds"));
         }
-        check_header(&map[8..data_start]).map_err(|error| corrupt(path, size, error))?;
+        check_header(&bytes[8..data_start]).map_err(|error| corrupt(path, size, error))?;
         let tensors = metadata.tensors().into_iter().map(|(name, info)| (name, info.clone())).collect();
-        Ok(Self { path: path.to_owned(), map, tensors, data_start })
+        Ok(Self { path: path.to_owned(), bytes, tensors, data_start })
     }
 
     /// Where the file is.
@@ -89,7 +85,7 @@ impl TensorFile {
 
     fn stored<'a>(&'a self, name: &'a str, info: &'a TensorInfo) -> StoredTensor<'a> {
         let (start, end) = info.data_offsets;
-        let bytes = &self.map[self.data_start + start..self.data_start + end];
+        let bytes = &self.bytes[self.data_start + start..self.data_start + end];
         StoredTensor { name, dtype: info.dtype, shape: &info.shape, bytes }
     }
 
@@ -98,22 +94,19 @@ impl TensorFile {
     /// Called after a tensor was packed: without this a model of 4 GB would for a moment occupy 8.
     pub fn release(&self, tensor: &StoredTensor<'_>) {
         #[cfg(unix)]
-        if !tensor.bytes.is_empty() {
-            let offset = tensor.bytes.as_ptr() as usize - self.map.as_ptr() as usize;
+        if let Bytes::Mapped(map) = &self.bytes
+            && !tensor.bytes.is_empty()
+        {
+            let (offset, length) =
+                (tensor.bytes.as_ptr() as usize - map.as_ptr() as usize, tensor.bytes.len());
             // SAFETY: the range lies in this map (`tensor` borrows from it), which is read-only and backed by the file, so dropped
             // pages come back from the file with the same contents. It is advice: a refusal changes nothing.
-            let _ = unsafe {
-                self.map.unchecked_advise_range(
-                    memmap2::UncheckedAdvice::DontNeed,
-                    offset,
-                    tensor.bytes.len(),
-                )
-            };
+            let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, length) };
         }
     }
 }
 
-fn corrupt(path: &Path, size: u64, what: impl fmt::Display) -> Error {
+fn corrupt(path: &Path, size: usize, what: impl fmt::Display) -> Error {
     Error::in_file(
         path,
         format_args!("not a valid safetensors file ({size} bytes): {what}; is the download complete?"),

@@ -16,6 +16,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::files;
 
 /// By which names a part's weight files go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +73,7 @@ impl WeightFiles {
     /// If there are none, or none in safetensors form, or if an index cannot be understood.
     pub fn find(folder: &Path, files: PartFiles) -> Result<Self> {
         let candidates = files.candidates();
-        let Some(name) = candidates.iter().find(|name| folder.join(name).is_file()) else {
+        let Some(name) = candidates.iter().find(|name| files::is_file(&folder.join(name))) else {
             return Err(no_weights(folder, &candidates[0]));
         };
         let path = folder.join(name);
@@ -83,7 +84,7 @@ impl WeightFiles {
 
 /// The distinct files that an index names.
 fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
-    let text = fs::read_to_string(index).map_err(Error::reading(index))?;
+    let text = files::read_to_string(index)?;
     let json: serde_json::Value =
         serde_json::from_str(&text).map_err(|error| Error::in_file(index, error))?;
     let map = json["weight_map"].as_object().filter(|map| !map.is_empty()).ok_or_else(|| {

@@ -8,13 +8,14 @@
 //! split, the files are hashed one after the other, in the order of their names. A picture of the folder therefore bears
 //! another hash than one of the single-file form of the same model.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+use crate::files;
 
 /// A model's name, and its hash, which a thread of its own computes while the model loads.
 pub struct ModelId {
@@ -24,7 +25,7 @@ pub struct ModelId {
 
 enum Hash {
     /// Gigabytes take seconds, so nobody waits for them before the first picture is done.
-    Running(JoinHandle<io::Result<String>>),
+    Running(JoinHandle<Result<String>>),
     Known(Option<String>),
 }
 
@@ -47,7 +48,7 @@ impl ModelId {
     pub fn hash(&self) -> Option<String> {
         let mut hash = self.hash.lock().unwrap_or_else(PoisonError::into_inner);
         *hash = match std::mem::replace(&mut *hash, Hash::Known(None)) {
-            Hash::Running(thread) => Hash::Known(thread.join().ok().and_then(io::Result::ok)),
+            Hash::Running(thread) => Hash::Known(thread.join().ok().and_then(Result::ok)),
             known => known,
         };
         match &*hash {
@@ -58,14 +59,14 @@ impl ModelId {
 }
 
 /// The first ten hex digits of the files' SHA-256.
-fn sha256_10(files: &[PathBuf]) -> io::Result<String> {
+fn sha256_10(paths: &[PathBuf]) -> Result<String> {
     const BUFFER: usize = 1 << 20;
     let mut sha = Sha256::new();
     let mut buffer = vec![0; BUFFER];
-    for file in files {
-        let mut file = File::open(file)?;
+    for path in paths {
+        let mut file = files::reader(path)?;
         loop {
-            match file.read(&mut buffer)? {
+            match file.read(&mut buffer).map_err(Error::reading(path))? {
                 0 => break,
                 n => sha.update(&buffer[..n]),
             }

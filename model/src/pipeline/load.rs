@@ -7,21 +7,23 @@
 //! unet/               config.json, diffusion_pytorch_model.safetensors
 //! vae/                config.json, diffusion_pytorch_model.safetensors
 //! scheduler/          scheduler_config.json
+//! generation_config.json   perhaps: the steps and the guidance that suit the model, by the names of diffusers' arguments
 //! ```
 //!
 //! A safety checker and its feature extractor, where a folder has them, play no part in making a picture and are not read.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use aquatint_kernels::Isa;
 use serde_json::Value;
 
-use super::Pipeline;
+use super::{Pipeline, TextToImage};
 use crate::checkpoint::{Checkpoint, PartFiles, WeightFiles};
 use crate::clip::{ClipTextConfig, ClipTextModel};
+use crate::config::ConfigFile;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::parameters::ModelId;
 use crate::samplers::SchedulerConfig;
 use crate::tokenizer::Tokenizer;
@@ -70,6 +72,7 @@ impl Pipeline {
         let unet_config = UNetConfig::open(&folder.join("unet/config.json"))?;
         let vae = VaeConfig::open(&folder.join("vae/config.json"))?;
         check_fit(folder, &tokenizer, &text_config, &unet_config, &vae)?;
+        let defaults = defaults(folder, &unet_config, &vae)?;
 
         let unet_files = WeightFiles::find(&folder.join("unet"), PartFiles::Diffusers)?;
         let model = ModelId::new(folder, unet_files.paths);
@@ -96,6 +99,7 @@ impl Pipeline {
             vae_files: weights,
             vae,
             scheduler,
+            defaults,
             model,
             isa: options.isa,
             warnings,
@@ -103,11 +107,25 @@ impl Pipeline {
     }
 }
 
+/// What a request asks for unless it says otherwise: the size for which the model was trained, and what its folder recommends.
+fn defaults(folder: &Path, unet: &UNetConfig, vae: &VaeConfig) -> Result<TextToImage> {
+    let [height, width] = unet.sample_size.map(|side| side * vae.scale_factor());
+    let mut defaults = TextToImage { width, height, ..TextToImage::default() };
+    let path = folder.join("generation_config.json");
+    if files::is_file(&path) {
+        let file = ConfigFile::open(&path)?;
+        defaults.steps = file.count("num_inference_steps", defaults.steps, 1..=1000)?;
+        let scale = file.number("guidance_scale", defaults.guidance_scale.into(), 0.0..=1000.0)?;
+        defaults.guidance_scale = scale as f32;
+    }
+    Ok(defaults)
+}
+
 /// The path and the contents of `model_index.json`, a JSON object.
 pub(crate) fn read_index(folder: &Path) -> Result<(PathBuf, Value)> {
     const EXPECTED: &str = "expected a model folder with a `model_index.json`, as Hugging Face publishes it";
     let path = folder.join("model_index.json");
-    if !path.is_file() {
+    if !files::is_file(&path) {
         let found = match (folder.exists(), folder.is_dir()) {
             (false, _) => "there is no such folder",
             (true, false) => "this is a file",
@@ -115,7 +133,7 @@ pub(crate) fn read_index(folder: &Path) -> Result<(PathBuf, Value)> {
         };
         return Err(Error::in_file(folder, format_args!("{found}; {EXPECTED}")));
     }
-    let text = fs::read_to_string(&path).map_err(Error::reading(&path))?;
+    let text = files::read_to_string(&path)?;
     let index: Value = serde_json::from_str(&text).map_err(|error| Error::in_file(&path, error))?;
     if !index.is_object() {
         return Err(Error::in_file(&path, "expected a JSON object"));
@@ -145,7 +163,7 @@ fn check_index(folder: &Path) -> Result<()> {
                 format_args!("`{part}` is {}; expected {expected}", index[part]),
             ));
         }
-        if !folder.join(part).is_dir() {
+        if !files::is_dir(&folder.join(part)) {
             return Err(Error::in_file(
                 folder,
                 format_args!("the part `{part}` is missing; is the download complete?"),

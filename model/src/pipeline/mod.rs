@@ -67,6 +67,7 @@ pub struct Pipeline {
     vae_files: Checkpoint,
     vae: VaeConfig,
     scheduler: SchedulerConfig,
+    defaults: TextToImage,
     model: ModelId,
     isa: Isa,
     warnings: Vec<String>,
@@ -224,11 +225,10 @@ impl Pipeline {
         }
     }
 
-    /// The model's own settings: the size for which it was trained, 20 steps, guidance 7.5, seed 0, no prompt.
+    /// The model's own settings: the size for which it was trained, the steps and guidance that its folder recommends (else
+    /// 20 and 7.5), seed 0, no prompt.
     pub fn defaults(&self) -> TextToImage {
-        let factor = self.vae.scale_factor();
-        let [height, width] = self.unet.config().sample_size.map(|side| side * factor);
-        TextToImage { width, height, ..TextToImage::default() }
+        self.defaults.clone()
     }
 
     /// What is written into a picture of `request`.

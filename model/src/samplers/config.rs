@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::{SamplerChoice, SamplerKind, Schedule};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// A parsed `scheduler_config.json`.
 #[derive(Debug, Clone)]
@@ -88,7 +88,7 @@ impl SchedulerConfig {
     /// `Read` if there is no such file, `Model` if it is no JSON object or holds an unknown setting.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        Self::from_json(&std::fs::read_to_string(path).map_err(Error::reading(path))?, path)
+        Self::from_json(&files::read_to_string(path)?, path)
     }
 
     /// Reads `text`; `path` is for messages.

@@ -25,7 +25,7 @@ use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 use settings::Settings;
 
 mod settings;
@@ -66,12 +66,13 @@ impl Tokenizer {
         let settings = Settings::read(folder)?;
         let (json, vocab, merges) =
             (folder.join("tokenizer.json"), folder.join("vocab.json"), folder.join("merges.txt"));
-        let mut words = if json.exists() {
-            let mut words = tokenizers::Tokenizer::from_file(&json).map_err(|e| Error::in_file(&json, e))?;
+        let mut words = if files::is_file(&json) {
+            let mut words = tokenizers::Tokenizer::from_bytes(&*files::open(&json)?)
+                .map_err(|e| Error::in_file(&json, e))?;
             words.with_padding(None);
             words.with_truncation(None).map_err(|e| Error::in_file(&json, e))?;
             words
-        } else if vocab.exists() || merges.exists() {
+        } else if files::is_file(&vocab) || files::is_file(&merges) {
             from_vocab_and_merges(&vocab, &merges, settings.unknown())?
         } else {
             let expected = "expected `tokenizer.json`, or `vocab.json` and `merges.txt`; found neither";
@@ -161,11 +162,11 @@ impl Tokenizer {
 
 /// The tokenizer that `vocab.json` and `merges.txt` mean, with the rules of CLIP around them.
 fn from_vocab_and_merges(vocab: &Path, merges: &Path, unknown: &str) -> Result<tokenizers::Tokenizer> {
-    let text = std::fs::read_to_string(vocab).map_err(Error::reading(vocab))?;
+    let text = files::read_to_string(vocab)?;
     let tokens: HashMap<String, u32> = serde_json::from_str(&text).map_err(|e| {
         Error::in_file(vocab, format_args!("expected an object of tokens and their numbers: {e}"))
     })?;
-    let text = std::fs::read_to_string(merges).map_err(Error::reading(merges))?;
+    let text = files::read_to_string(merges)?;
     let pairs = parse_merges(merges, &text)?;
     let bpe = BPE::builder()
         .vocab_and_merges(tokens.into_iter().collect::<tokenizers::models::bpe::Vocab>(), pairs)

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// Special tokens and length.
 #[derive(Debug)]
@@ -92,10 +92,10 @@ struct JsonFile {
 
 impl JsonFile {
     fn read(path: PathBuf) -> Result<Self> {
-        if !path.exists() {
+        if !files::is_file(&path) {
             return Ok(Self { path, keys: Map::new() });
         }
-        let text = std::fs::read_to_string(&path).map_err(Error::reading(&path))?;
+        let text = files::read_to_string(&path)?;
         let keys = serde_json::from_str(&text)
             .map_err(|e| Error::in_file(&path, format_args!("not a JSON object: {e}")))?;
         Ok(Self { path, keys })

@@ -1,0 +1,59 @@
+//! `aquatint demo`: a contact sheet of a dozen prompts, to see at a glance what the program and its model do.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use aquatint_model::{Picture, TextToImage};
+use clap::Args;
+
+use crate::encode::Model;
+use crate::output;
+
+#[derive(Args)]
+pub(crate) struct Demo {
+    #[command(flatten)]
+    model: Model,
+
+    /// The number from which the noise of every picture is drawn.
+    #[arg(short, long, default_value_t = 1)]
+    seed: u64,
+
+    /// File to write; a file of that name is kept, and the next free number is taken.
+    #[arg(short, long, default_value = "demo.png")]
+    output: PathBuf,
+}
+
+/// Things that the embedded model was trained on; any model can draw them.
+const PROMPTS: [&str; 12] = [
+    "a penguin in the snow",
+    "a red car in the city",
+    "a castle at night",
+    "a blue butterfly",
+    "two green apples",
+    "a sailboat on the sea",
+    "a cactus in the desert",
+    "a fox in the forest",
+    "a slice of pizza",
+    "a rocket in space",
+    "an orange fish under water",
+    "a house in autumn",
+];
+
+/// Pictures in a row.
+const COLUMNS: usize = 4;
+
+pub(crate) fn run(args: &Demo) -> Result<(), aquatint_model::Error> {
+    let path = output::reserve(&args.output, "png", args.model.force)?;
+    let start = Instant::now();
+    let pipeline = args.model.load()?;
+    let draw = |prompt: &&str| {
+        eprintln!("{prompt}");
+        let request = TextToImage { prompt: (*prompt).to_owned(), seed: args.seed, ..pipeline.defaults() };
+        pipeline.text_to_image(&request, &mut |_| {})
+    };
+    let pictures: Vec<Picture> = PROMPTS.iter().map(draw).collect::<Result<_, _>>()?;
+    Picture::sheet(&pictures, COLUMNS).save(&path)?;
+    eprintln!("done in {:.1} s", start.elapsed().as_secs_f64());
+    println!("{}", path.display());
+    Ok(())
+}
