@@ -202,18 +202,17 @@ pub enum Mask {
 /// `q: [n, tokens, c]`, `k` and `v: [n, keys, c]` → `[n, tokens, c]`.
 pub fn multi_head_attention(
     isa: Isa,
-    [q, k, v]: [Tensor<f32, 3>; 3],
+    qkv: [View<'_, f32, 3>; 3],
     heads: usize,
     mask: Mask,
 ) -> Tensor<f32, 3> {
-    let [n, tokens, channels] = q.shape();
+    let [n, tokens, channels] = qkv[0].shape();
     let head_dim = channels / heads;
-    let split = |x: Tensor<f32, 3>| {
+    let [q, k, v] = qkv.map(|x| {
         let [n, tokens, _] = x.shape();
-        x.reshape([n, tokens, heads, head_dim])
-    };
-    let (q, k, v) = (split(q), split(k), split(v));
+        x.reshape([n, tokens, heads, head_dim]).expect("the channels of a token are contiguous")
+    });
     let scale = 1.0 / (head_dim as f32).sqrt();
     let settings = attention::Attention { scale, causal: mask == Mask::Causal };
-    attention::attention(isa, q.view(), k.view(), v.view(), settings).reshape([n, tokens, channels])
+    attention::attention(isa, q, k, v, settings).reshape([n, tokens, channels])
 }

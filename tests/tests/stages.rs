@@ -75,12 +75,8 @@ fn unet_call() {
         for isa in Isa::available() {
             for (i, &timestep) in timesteps.as_slice().iter().enumerate() {
                 let one = i..i + 1;
-                let found = unet.forward(
-                    isa,
-                    sample.view().slice(0, one.clone()),
-                    timestep,
-                    text.view().slice(0, one.clone()),
-                );
+                let told = unet.prepare(isa, text.view().slice(0, one.clone()), &[timestep]);
+                let found = unet.forward(isa, sample.view().slice(0, one.clone()), 0, &told);
                 check(
                     &format!("{pipeline} UNet at {timestep}"),
                     isa,
@@ -99,10 +95,10 @@ fn images_of_a_batch_do_not_influence_each_other() {
     let sample = golden.image("unet.sample");
     let text: Tensor<f32, 3> = golden.tensor("unet.encoder_hidden_states");
     for isa in Isa::available() {
-        let both = unet.forward(isa, sample.view(), 601.0, text.view());
+        let both = unet.forward(isa, sample.view(), 0, &unet.prepare(isa, text.view(), &[601.0]));
         for i in 0..2 {
-            let alone =
-                unet.forward(isa, sample.view().slice(0, i..i + 1), 601.0, text.view().slice(0, i..i + 1));
+            let told = unet.prepare(isa, text.view().slice(0, i..i + 1), &[601.0]);
+            let alone = unet.forward(isa, sample.view().slice(0, i..i + 1), 0, &told);
             let together = both.view().slice(0, i..i + 1).to_tensor();
             assert!(alone.as_slice() == together.as_slice(), "{}: image {i} differs", isa.name());
         }

@@ -152,7 +152,7 @@ impl SelfAttention {
     /// `residual + out_proj(attention(x))`.
     fn add_to(&self, isa: Isa, x: View<'_, f32, 3>, residual: &Tensor<f32, 3>) -> Tensor<f32, 3> {
         let qkv = [&self.q_proj, &self.k_proj, &self.v_proj].map(|proj| proj.forward(isa, x));
-        let attended = multi_head_attention(isa, qkv, self.heads, Mask::Causal);
+        let attended = multi_head_attention(isa, qkv.each_ref().map(Tensor::view), self.heads, Mask::Causal);
         let epilogue = Epilogue { residual: Some(residual.as_slice()), ..Epilogue::default() };
         self.out_proj.forward_with(isa, attended.view(), epilogue)
     }

@@ -25,7 +25,7 @@ mod request;
 use std::sync::OnceLock;
 
 use aquatint_kernels::{Isa, elementwise};
-use aquatint_tensor::{Tensor, View, concat};
+use aquatint_tensor::{Tensor, View};
 
 pub use image_to_image::ImageToImage;
 pub use inpaint::Inpaint;
@@ -42,7 +42,7 @@ use crate::prompt::Reader;
 use crate::rng::Generator;
 use crate::samplers::{self, Sampler, SchedulerConfig};
 use crate::tokenizer::Tokenizer;
-use crate::unet::UNet2DConditionModel;
+use crate::unet::{Conditioning, UNet2DConditionModel};
 use crate::vae::{Decoder, Encoder, VaeConfig};
 use inpaint::Known;
 
@@ -147,13 +147,14 @@ impl Pipeline {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Vec<f32>> {
         let timesteps = sampler.timesteps()[walk.first..].to_vec();
-        for (step, &timestep) in timesteps.iter().enumerate() {
+        let told = self.unet.prepare(self.isa, walk.text.view(), &timesteps);
+        for step in 0..timesteps.len() {
             progress(Progress::Step { done: step, total: timesteps.len() });
             let call = walk.first + step;
             let mut input = latents.clone();
             sampler.scale_model_input(&mut input, call);
             let input = walk.known.beside(channels_last(walk.shape, input));
-            let noise = self.predict(&input, timestep, &walk.text, walk.guidance_scale);
+            let noise = self.predict(&input, step, &told, walk.guidance_scale);
             self.check_finite(&noise, || format!("the UNet at step {} of {}", step + 1, timesteps.len()))?;
             sampler.step(&channels_first(noise), call, &mut latents, generator);
             walk.known.restore(&mut latents, sampler.as_ref(), call + 1);
@@ -195,21 +196,19 @@ impl Pipeline {
         }
     }
 
-    /// The UNet's prediction, guided if `text` holds two prompts. `input: [1, h, w, in_channels]` → `[1, h, w, out_channels]`.
+    /// The UNet's prediction, guided if there are two prompts. `input: [1, h, w, in_channels]` → `[1, h, w, out_channels]`.
     fn predict(
         &self,
         input: &Tensor<f32, 4>,
-        timestep: f32,
-        text: &Tensor<f32, 3>,
+        step: usize,
+        told: &Conditioning,
         guidance_scale: f32,
     ) -> Tensor<f32, 4> {
-        let [prompts, ..] = text.shape();
-        let batch = concat(&vec![input.view(); prompts], 0);
-        let predictions = self.unet.forward(self.isa, batch.view(), timestep, text.view());
+        let predictions = self.unet.forward(self.isa, input.view(), step, told);
+        let [prompts, height, width, channels] = predictions.shape();
         if prompts == 1 {
             return predictions;
         }
-        let [_, height, width, channels] = predictions.shape();
         let (uncond, text) = predictions.as_slice().split_at(predictions.len() / 2);
         Tensor::from_vec(
             [1, height, width, channels],

@@ -10,23 +10,15 @@
 //! Networks for Biomedical Image Segmentation* (2015); diffusers' classes of the same names.
 
 use aquatint_kernels::Isa;
-use aquatint_tensor::{Tensor, View, concat};
+use aquatint_tensor::{Tensor, concat};
 
+use super::conditioning::{BlockConditioning, Inputs, Told};
 use super::resnet::{ResnetBlock2D, ResnetConfig};
 use super::sample::{Downsample2D, Upsample2D};
 use super::transformer::{Transformer2DModel, TransformerConfig};
 use super::{BlockKind, UNetConfig};
 use crate::checkpoint::Weights;
 use crate::error::Result;
-
-/// What every block is told besides the image.
-#[derive(Clone, Copy)]
-pub struct Conditioning<'a> {
-    /// `silu(temb)`: `[1, time_embed_dim]`.
-    pub silu_temb: View<'a, f32, 2>,
-    /// The text embeddings: `[n, tokens, cross_attention_dim]`.
-    pub text: View<'a, f32, 3>,
-}
 
 /// `DownBlock2D` or `CrossAttnDownBlock2D`.
 pub struct DownBlock {
@@ -63,12 +55,17 @@ impl DownBlock {
         })
     }
 
+    /// What this block will be told.
+    pub fn prepare(&self, isa: Isa, inputs: Inputs<'_>) -> BlockConditioning {
+        BlockConditioning::new(isa, &self.resnets, &self.attentions, inputs)
+    }
+
     /// Continues from the last of the `skips` and appends each result to them; the block's own result is the new last one.
-    pub fn forward(&self, isa: Isa, skips: &mut Vec<Tensor<f32, 4>>, told: Conditioning<'_>) {
+    pub fn forward(&self, isa: Isa, skips: &mut Vec<Tensor<f32, 4>>, told: Told<'_>) {
         for (i, resnet) in self.resnets.iter().enumerate() {
-            let mut x = resnet.forward(isa, last(skips), Some(told.silu_temb));
+            let mut x = resnet.forward(isa, last(skips), Some(told.time(i)));
             if let Some(attention) = self.attentions.get(i) {
-                x = attention.forward(isa, &x, told.text);
+                x = attention.forward(isa, &x, told.text(i));
             }
             skips.push(x);
         }
@@ -106,11 +103,16 @@ impl MidBlock {
         })
     }
 
-    /// `x: [n, h, w, c]` → the same shape.
-    pub fn forward(&self, isa: Isa, x: &Tensor<f32, 4>, told: Conditioning<'_>) -> Tensor<f32, 4> {
-        let x = self.resnets[0].forward(isa, x, Some(told.silu_temb));
-        let x = self.attention.forward(isa, &x, told.text);
-        self.resnets[1].forward(isa, &x, Some(told.silu_temb))
+    /// What this block will be told.
+    pub fn prepare(&self, isa: Isa, inputs: Inputs<'_>) -> BlockConditioning {
+        BlockConditioning::new(isa, &self.resnets, std::slice::from_ref(&self.attention), inputs)
+    }
+
+    /// `x: [n, h, w, c]` → `[texts, h, w, c]`.
+    pub fn forward(&self, isa: Isa, x: &Tensor<f32, 4>, told: Told<'_>) -> Tensor<f32, 4> {
+        let x = self.resnets[0].forward(isa, x, Some(told.time(0)));
+        let x = self.attention.forward(isa, &x, told.text(0));
+        self.resnets[1].forward(isa, &x, Some(told.time(1)))
     }
 }
 
@@ -149,21 +151,29 @@ impl UpBlock {
         })
     }
 
+    /// What this block will be told.
+    pub fn prepare(&self, isa: Isa, inputs: Inputs<'_>) -> BlockConditioning {
+        BlockConditioning::new(isa, &self.resnets, &self.attentions, inputs)
+    }
+
     /// Joins one skip after the other to `x`, the youngest first, and ends at the size of the skip that the next block will take.
+    ///
+    /// A skip from before the first transformer may be one image for all texts.
     pub fn forward(
         &self,
         isa: Isa,
         mut x: Tensor<f32, 4>,
         skips: &mut Vec<Tensor<f32, 4>>,
-        told: Conditioning<'_>,
+        told: Told<'_>,
     ) -> Tensor<f32, 4> {
         for (i, resnet) in self.resnets.iter().enumerate() {
             let skip = skips.pop().expect("the down path left a skip for each residual block");
-            x = concat(&[x.view(), skip.view()], 3);
+            let ([texts, ..], [_, height, width, channels]) = (x.shape(), skip.shape());
+            x = concat(&[x.view(), skip.view().broadcast_to([texts, height, width, channels])], 3);
             drop(skip);
-            x = resnet.forward(isa, &x, Some(told.silu_temb));
+            x = resnet.forward(isa, &x, Some(told.time(i)));
             if let Some(attention) = self.attentions.get(i) {
-                x = attention.forward(isa, &x, told.text);
+                x = attention.forward(isa, &x, told.text(i));
             }
         }
         if let Some(upsampler) = &self.upsampler {

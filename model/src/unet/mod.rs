@@ -1,8 +1,8 @@
 //! The UNet: given a noisy latent, the noise level and the text, it predicts the noise.
 //!
 //! ```text
-//! temb = time_embedding(t)
-//! x    = conv_in(latent)
+//! temb = time_embedding(t)     for all steps at once, as keys and values of the text: `prepare`
+//! x    = conv_in(latent)       the rest is `forward`
 //! x    = down_blocks(x)      64² → 32² → 16² → 8², keeping every result as a skip
 //! x    = mid_block(x)
 //! x    = up_blocks(x)        8² → 16² → 32² → 64², each layer also takes a skip
@@ -10,12 +10,13 @@
 //! ```
 //!
 //! Reading order: `config.rs` (the table of channels), `time_embedding.rs`, `resnet.rs`, `transformer.rs`, `sample.rs`
-//! (halving and doubling), `blocks.rs`, then `forward` below.
+//! (halving and doubling), `conditioning.rs`, `blocks.rs`, then `prepare` and `forward` below.
 //!
 //! Source: Rombach et al., *High-Resolution Image Synthesis with Latent Diffusion Models* (2022); diffusers'
 //! `UNet2DConditionModel`. Field names are those of its checkpoints.
 
 pub mod blocks;
+pub mod conditioning;
 mod config;
 pub mod resnet;
 pub mod sample;
@@ -26,12 +27,14 @@ use aquatint_kernels::conv2d::Geometry;
 use aquatint_kernels::{Isa, activation};
 use aquatint_tensor::{Tensor, View};
 
+pub use conditioning::Conditioning;
 pub use config::{BlockKind, UNetConfig};
 
 use crate::checkpoint::Weights;
 use crate::error::Result;
 use crate::layers::{Conv2d, GroupNorm};
-use blocks::{Conditioning, DownBlock, MidBlock, UpBlock};
+use blocks::{DownBlock, MidBlock, UpBlock};
+use conditioning::Inputs;
 use time_embedding::TimestepEmbedding;
 
 /// The noise predictor of Stable Diffusion.
@@ -82,32 +85,49 @@ impl UNet2DConditionModel {
         &self.config
     }
 
-    /// The prediction for `n` latents at one timestep.
+    /// Computes what does not depend on the latents, for all steps of a picture.
     ///
-    /// `latents: [n, h, w, in_channels]`, `text: [n, tokens, cross_attention_dim]` → `[n, h, w, out_channels]`. Any `h` and `w` will do;
+    /// `text: [texts, tokens, cross_attention_dim]`; `timesteps` are those of the calls of `forward` to come.
+    pub fn prepare(&self, isa: Isa, text: View<'_, f32, 3>, timesteps: &[f32]) -> Conditioning {
+        let mut silu_temb = self.time_embedding.forward(isa, timesteps);
+        activation::silu(isa, silu_temb.as_mut_slice());
+        let inputs = Inputs { silu_temb: silu_temb.view(), text };
+        Conditioning {
+            texts: text.shape()[0],
+            down_blocks: self.down_blocks.iter().map(|block| block.prepare(isa, inputs)).collect(),
+            mid_block: self.mid_block.prepare(isa, inputs),
+            up_blocks: self.up_blocks.iter().map(|block| block.prepare(isa, inputs)).collect(),
+        }
+    }
+
+    /// The prediction for each text at step number `step` of the prepared ones.
+    ///
+    /// `latents: [n, h, w, in_channels]` → `[texts, h, w, out_channels]`; n is the number of texts, or 1 if all of them look at the same
+    /// latent, as with guidance: what comes before the first cross-attention is then computed once. Any `h` and `w` will do;
     /// multiples of 8 halve evenly on every level.
+    ///
+    /// # Panics
+    /// If there are neither as many latents as texts nor one, or there is no such step.
     pub fn forward(
         &self,
         isa: Isa,
         latents: View<'_, f32, 4>,
-        timestep: f32,
-        text: View<'_, f32, 3>,
+        step: usize,
+        told: &Conditioning,
     ) -> Tensor<f32, 4> {
-        let mut silu_temb = self.time_embedding.forward(isa, timestep);
-        activation::silu(isa, silu_temb.as_mut_slice());
-        let told = Conditioning { silu_temb: silu_temb.view(), text };
-
+        let ([images, ..], texts) = (latents.shape(), told.texts);
+        assert!(images == texts || images == 1, "{images} latents cannot be shared among {texts} texts");
         let x = match self.config.center_input_sample {
             true => self.conv_in.forward(isa, latents.to_tensor().map(|x| 2.0 * x - 1.0).view()),
             false => self.conv_in.forward(isa, latents),
         };
         let mut skips = vec![x];
-        for block in &self.down_blocks {
-            block.forward(isa, &mut skips, told);
+        for (block, told) in self.down_blocks.iter().zip(&told.down_blocks) {
+            block.forward(isa, &mut skips, told.at(step));
         }
-        let mut x = self.mid_block.forward(isa, &skips[skips.len() - 1], told);
-        for block in &self.up_blocks {
-            x = block.forward(isa, x, &mut skips, told);
+        let mut x = self.mid_block.forward(isa, &skips[skips.len() - 1], told.mid_block.at(step));
+        for (block, told) in self.up_blocks.iter().zip(&told.up_blocks) {
+            x = block.forward(isa, x, &mut skips, told.at(step));
         }
         x = self.conv_norm_out.forward_silu(isa, x.view());
         self.conv_out.forward(isa, x.view())

@@ -70,20 +70,25 @@ impl ResnetBlock2D {
         })
     }
 
-    /// `x: [n, h, w, in_channels]`, `silu_temb: [1, temb_channels]` → `[n, h, w, out_channels]`.
+    /// `time_emb_proj(silu_temb)`: what the block adds to each pixel. `silu_temb: [steps, temb_channels]` → `[steps, out_channels]`.
     ///
     /// The embedding comes with its SiLU applied: it is the same for all blocks, so the UNet does it once.
-    pub fn forward(
-        &self,
-        isa: Isa,
-        x: &Tensor<f32, 4>,
-        silu_temb: Option<View<'_, f32, 2>>,
-    ) -> Tensor<f32, 4> {
-        let temb = self.time_emb_proj.as_ref().map(|proj| {
-            let temb = silu_temb.expect("a residual block of the UNet needs the time embedding");
-            proj.forward(isa, temb)
-        });
-        let per_image = temb.as_ref().map(Tensor::view); // a single row: all images are at the same time
+    ///
+    /// # Panics
+    /// If this is a block of the VAE, which knows no time.
+    pub fn project_time(&self, isa: Isa, silu_temb: View<'_, f32, 2>) -> Tensor<f32, 2> {
+        self.time_emb_proj.as_ref().expect("a residual block of the UNet").forward(isa, silu_temb)
+    }
+
+    /// `x: [n, h, w, in_channels]` → `[n, h, w, out_channels]`. `time` is a row of [`project_time`](Self::project_time), `[1, out_channels]`:
+    /// all images are at the same step.
+    pub fn forward(&self, isa: Isa, x: &Tensor<f32, 4>, time: Option<View<'_, f32, 2>>) -> Tensor<f32, 4> {
+        assert_eq!(
+            time.is_some(),
+            self.time_emb_proj.is_some(),
+            "blocks of the UNet, and only they, need the time"
+        );
+        let per_image = time;
 
         // Each assignment frees what it replaces: at 512×512 one of these images takes up to 270 MB.
         let mut h = self.norm1.forward_silu(isa, x.view());

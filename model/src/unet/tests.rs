@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
+use aquatint_tensor::Tensor;
+use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
+
 use super::*;
-use crate::checkpoint::Schema;
+use crate::checkpoint::{Checkpoint, Schema};
 use crate::config::ConfigFile;
 
 fn config(text: &str) -> Result<UNetConfig> {
@@ -90,4 +93,94 @@ fn old_files_that_claim_a_small_size_mean_64() {
     assert_eq!(size(r#"{"sample_size": 32, "_diffusers_version": "0.6.0"}"#), [64, 64]);
     assert_eq!(size(r#"{"sample_size": 32, "_diffusers_version": "0.10.2"}"#), [32, 32]);
     assert_eq!(size(r#"{"sample_size": [32, 48], "_diffusers_version": "0.6.0"}"#), [32, 48]);
+}
+
+/// A UNet with weights that differ from each other, small enough to keep numbers in range.
+fn random(text: &str) -> UNet2DConditionModel {
+    let tensors = schema(text).tensors();
+    let bytes: Vec<Vec<u8>> = tensors
+        .iter()
+        .map(|spec| {
+            waves(spec.shape.iter().product(), spec.name.len()).iter().flat_map(|x| x.to_le_bytes()).collect()
+        })
+        .collect();
+    let views = tensors.iter().zip(&bytes).map(|(spec, bytes)| {
+        (spec.name.as_str(), TensorView::new(Dtype::F32, spec.shape.clone(), bytes).expect("as many bytes"))
+    });
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("unet.safetensors");
+    serialize_to_file(views, None, &path).expect("writable");
+    let weights = Checkpoint::from_files(&[path]).expect("just written");
+    UNet2DConditionModel::load(&weights.weights(), &config(text).expect("a supported config"))
+        .expect("all tensors")
+}
+
+fn waves(len: usize, seed: usize) -> Vec<f32> {
+    (0..len).map(|i| ((i * (2 * seed + 7919)) as f32).sin() * 0.2).collect()
+}
+
+/// Small networks: attention in the outer block, in the inner one only (so that skips of both lengths are shared), in none but
+/// the middle one.
+const SMALL: [(&str, &str); 3] = [
+    (
+        "outer",
+        r#""down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"], "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"]"#,
+    ),
+    (
+        "inner",
+        r#""down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"], "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"]"#,
+    ),
+    (
+        "middle",
+        r#""down_block_types": ["DownBlock2D", "DownBlock2D"], "up_block_types": ["UpBlock2D", "UpBlock2D"]"#,
+    ),
+];
+
+fn small(blocks: &str) -> UNet2DConditionModel {
+    random(&format!(
+        r#"{{"block_out_channels": [32, 64], "norm_num_groups": 8, "attention_head_dim": 4, "cross_attention_dim": 24, {blocks}}}"#
+    ))
+}
+
+#[test]
+fn one_latent_for_two_texts_is_the_same_as_two_equal_latents() {
+    let latent = Tensor::from_vec([1, 7, 6, 4], waves(7 * 6 * 4, 1));
+    let text = Tensor::from_vec([2, 5, 24], waves(2 * 5 * 24, 2));
+    for (name, blocks) in SMALL {
+        let unet = small(blocks);
+        for isa in Isa::available() {
+            let told = unet.prepare(isa, text.view(), &[500.0]);
+            let both = latent.view().broadcast_to([2, 7, 6, 4]).to_tensor();
+            let expected = unet.forward(isa, both.view(), 0, &told);
+            let found = unet.forward(isa, latent.view(), 0, &told);
+            assert!(found == expected, "attention in the {name} block, {isa}");
+            let halves = found.as_slice().split_at(found.len() / 2);
+            assert!(halves.0 != halves.1, "the text matters: attention in the {name} block, {isa}");
+        }
+    }
+}
+
+#[test]
+fn steps_prepared_together_are_those_prepared_alone() {
+    let unet = small(SMALL[0].1);
+    let latent = Tensor::from_vec([1, 4, 4, 4], waves(64, 1));
+    let text = Tensor::from_vec([1, 5, 24], waves(5 * 24, 2));
+    let timesteps = [981.0, 500.5, 1.0];
+    for isa in Isa::available() {
+        let together = unet.prepare(isa, text.view(), &timesteps);
+        let results: Vec<_> = (0..3).map(|step| unet.forward(isa, latent.view(), step, &together)).collect();
+        for (step, &timestep) in timesteps.iter().enumerate() {
+            let alone = unet.prepare(isa, text.view(), &[timestep]);
+            assert!(results[step] == unet.forward(isa, latent.view(), 0, &alone), "step {step}, {isa}");
+        }
+        assert!(results[0] != results[1] && results[1] != results[2], "the time matters, {isa}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "3 latents cannot be shared among 2 texts")]
+fn latents_must_fit_the_texts() {
+    let unet = small(SMALL[2].1);
+    let told = unet.prepare(Isa::best(), Tensor::zeros([2, 5, 24]).view(), &[1.0]);
+    unet.forward(Isa::best(), Tensor::zeros([3, 4, 4, 4]).view(), 0, &told);
 }

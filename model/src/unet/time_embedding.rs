@@ -43,10 +43,14 @@ impl TimestepEmbedding {
         })
     }
 
-    /// The embedding of one timestep → `[1, time_embed_dim]`.
-    pub fn forward(&self, isa: Isa, timestep: f32) -> Tensor<f32, 2> {
-        let waves = sinusoidal(timestep, self.channels, self.flip_sin_to_cos, self.freq_shift);
-        let mut hidden = self.linear_1.forward(isa, Tensor::from_vec([1, self.channels], waves).view());
+    /// A row for each timestep → `[timesteps, time_embed_dim]`.
+    pub fn forward(&self, isa: Isa, timesteps: &[f32]) -> Tensor<f32, 2> {
+        let waves = timesteps
+            .iter()
+            .flat_map(|&t| sinusoidal(t, self.channels, self.flip_sin_to_cos, self.freq_shift))
+            .collect();
+        let waves = Tensor::from_vec([timesteps.len(), self.channels], waves);
+        let mut hidden = self.linear_1.forward(isa, waves.view());
         activation::silu(isa, hidden.as_mut_slice());
         self.linear_2.forward(isa, hidden.view())
     }

@@ -8,11 +8,17 @@
 //! FeedForward (GEGLU)     a, g = split(proj(h));  net.2(a · gelu(g))
 //! ```
 //!
+//! Of the text only keys and values are needed, the same at each step: [`Transformer2DModel::prepare`] computes them once for a picture.
+//! With guidance two texts look at the same image; what happens before the cross-attention is then computed for a single
+//! image, and the result is repeated where the texts begin to matter.
+//!
 //! In channels-last layout an image `[n, h, w, c]` *is* the token list `[n, h·w, c]`; nothing moves when it is
 //! called so. At 64×64 there are 4096 tokens, and self-attention compares all pairs of them.
 //!
 //! Source: Rombach et al., *High-Resolution Image Synthesis with Latent Diffusion Models* (2022), section 3.3; Shazeer, *GLU
 //! Variants Improve Transformer* (2020); diffusers' classes of the same names.
+
+use std::borrow::Cow;
 
 use aquatint_kernels::{Isa, activation};
 use aquatint_tensor::{Tensor, View};
@@ -38,6 +44,11 @@ pub struct TransformerConfig {
     pub num_groups: usize,
     /// Whether the projections are stored as matrices instead of 1×1 kernels; the arithmetic is the same.
     pub use_linear_projection: bool,
+}
+
+/// What a transformer needs to know of the texts: keys and values for each of its blocks, `[texts, tokens, channels]` each.
+pub struct TextKeys {
+    blocks: Vec<[Tensor<f32, 3>; 2]>,
 }
 
 /// A transformer over the pixels of an image.
@@ -67,15 +78,22 @@ impl Transformer2DModel {
         })
     }
 
-    /// `x: [n, h, w, channels]`, `text: [n, tokens, cross_attention_dim]` → `[n, h, w, channels]`.
-    pub fn forward(&self, isa: Isa, x: &Tensor<f32, 4>, text: View<'_, f32, 3>) -> Tensor<f32, 4> {
+    /// Keys and values of `text: [texts, tokens, cross_attention_dim]`.
+    pub fn prepare(&self, isa: Isa, text: View<'_, f32, 3>) -> TextKeys {
+        let blocks = self.transformer_blocks.iter().map(|block| block.attn2.keys_and_values(isa, text));
+        TextKeys { blocks: blocks.collect() }
+    }
+
+    /// `x: [n, h, w, channels]` → `[texts, h, w, channels]`; n is the number of texts, or 1 if all of them look at the same image.
+    pub fn forward(&self, isa: Isa, x: &Tensor<f32, 4>, text: &TextKeys) -> Tensor<f32, 4> {
         let [n, height, width, channels] = x.shape();
         let mut h = self.norm.forward(isa, x.view()).reshape([n, height * width, channels]);
         h = self.proj_in.forward(isa, h.view());
-        for block in &self.transformer_blocks {
-            h = block.forward(isa, h, text);
+        for (block, keys_and_values) in self.transformer_blocks.iter().zip(&text.blocks) {
+            h = block.forward(isa, h, keys_and_values);
         }
-        add(isa, &self.proj_out, &h, x.as_slice()).reshape([n, height, width, channels])
+        let [texts, ..] = h.shape();
+        add(isa, &self.proj_out, &h, repeated(x, texts).as_slice()).reshape([texts, height, width, channels])
     }
 }
 
@@ -103,9 +121,10 @@ impl BasicTransformerBlock {
         })
     }
 
-    fn forward(&self, isa: Isa, h: Tensor<f32, 3>, text: View<'_, f32, 3>) -> Tensor<f32, 3> {
+    fn forward(&self, isa: Isa, h: Tensor<f32, 3>, text: &[Tensor<f32, 3>; 2]) -> Tensor<f32, 3> {
         let normed = self.norm1.forward(isa, h.view());
-        let h = self.attn1.forward(isa, normed.view(), normed.view(), &h);
+        let itself = self.attn1.keys_and_values(isa, normed.view());
+        let h = self.attn1.forward(isa, normed.view(), &itself, &h);
         let h = self.attn2.forward(isa, self.norm2.forward(isa, h.view()).view(), text, &h);
         self.ff.forward(isa, self.norm3.forward(isa, h.view()).view(), &h)
     }
@@ -131,18 +150,24 @@ impl Attention {
         })
     }
 
-    /// `residual + to_out(attention(to_q(x), to_k(context), to_v(context)))`.
+    /// `[to_k(context), to_v(context)]`.
+    fn keys_and_values(&self, isa: Isa, context: View<'_, f32, 3>) -> [Tensor<f32, 3>; 2] {
+        [self.to_k.forward(isa, context), self.to_v.forward(isa, context)]
+    }
+
+    /// `residual + to_out(attention(to_q(x), k, v))`. A single `x` and `residual` serve all contexts.
     fn forward(
         &self,
         isa: Isa,
         x: View<'_, f32, 3>,
-        context: View<'_, f32, 3>,
+        [k, v]: &[Tensor<f32, 3>; 2],
         residual: &Tensor<f32, 3>,
     ) -> Tensor<f32, 3> {
-        let qkv =
-            [self.to_q.forward(isa, x), self.to_k.forward(isa, context), self.to_v.forward(isa, context)];
-        let attended = multi_head_attention(isa, qkv, self.heads, Mask::None);
-        add(isa, &self.to_out, &attended, residual.as_slice())
+        let q = self.to_q.forward(isa, x);
+        let ([contexts, ..], [_, tokens, channels]) = (k.shape(), q.shape());
+        let q = q.view().broadcast_to([contexts, tokens, channels]);
+        let attended = multi_head_attention(isa, [q, k.view(), v.view()], self.heads, Mask::None);
+        add(isa, &self.to_out, &attended, repeated(residual, contexts).as_slice())
     }
 }
 
@@ -166,6 +191,16 @@ impl FeedForward {
         let gated = activation::geglu(isa, self.proj.forward(isa, x).view());
         add(isa, &self.out, &gated, residual.as_slice())
     }
+}
+
+/// `x: [n, ..]` → `[images, ..]`; n is `images`, or 1: then it is repeated.
+fn repeated<const N: usize>(x: &Tensor<f32, N>, images: usize) -> Cow<'_, Tensor<f32, N>> {
+    let mut shape = x.shape();
+    if shape[0] == images {
+        return Cow::Borrowed(x);
+    }
+    shape[0] = images;
+    Cow::Owned(x.view().broadcast_to(shape).to_tensor())
 }
 
 /// `residual + layer(x)`.

@@ -78,7 +78,7 @@ impl Attention {
         let [n, height, width, channels] = x.shape();
         let h = self.group_norm.forward(isa, x.view()).reshape([n, height * width, channels]);
         let qkv = [&self.to_q, &self.to_k, &self.to_v].map(|projection| projection.forward(isa, h.view()));
-        let attended = multi_head_attention(isa, qkv, 1, Mask::None);
+        let attended = multi_head_attention(isa, qkv.each_ref().map(Tensor::view), 1, Mask::None);
         let epilogue = Epilogue { residual: Some(x.as_slice()), ..Epilogue::default() };
         self.to_out.forward_with(isa, attended.view(), epilogue).reshape([n, height, width, channels])
     }

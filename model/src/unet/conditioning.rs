@@ -1,0 +1,78 @@
+//! What the UNet is told besides the latent, in the form in which its blocks use it.
+//!
+//! ```text
+//! of the timesteps   time_emb_proj(silu(temb))   a row for each step, in each residual block
+//! of the texts       to_k(text), to_v(text)      in each transformer
+//! ```
+//!
+//! Neither depends on the latent. Computed when a picture begins instead of at each of its steps, keys and values are computed once
+//! instead of 20 times, and the weights of the time embeddings (100 MB in f32, for a vector at a time) are read once.
+
+use aquatint_kernels::Isa;
+use aquatint_tensor::{Tensor, View};
+
+use super::resnet::ResnetBlock2D;
+use super::transformer::{TextKeys, Transformer2DModel};
+
+/// What is known before the first step.
+#[derive(Clone, Copy)]
+pub struct Inputs<'a> {
+    /// `silu(temb)` for all steps: `[steps, time_embed_dim]`.
+    pub silu_temb: View<'a, f32, 2>,
+    /// The text embeddings: `[texts, tokens, cross_attention_dim]`.
+    pub text: View<'a, f32, 3>,
+}
+
+/// Everything that a picture's steps have in common; see [`UNet2DConditionModel::prepare`](super::UNet2DConditionModel::prepare).
+pub struct Conditioning {
+    pub(super) texts: usize,
+    pub(super) down_blocks: Vec<BlockConditioning>,
+    pub(super) mid_block: BlockConditioning,
+    pub(super) up_blocks: Vec<BlockConditioning>,
+}
+
+/// The part of it that belongs to one block.
+pub struct BlockConditioning {
+    /// For each residual block, `[steps, channels]`.
+    times: Vec<Tensor<f32, 2>>,
+    /// For each transformer.
+    texts: Vec<TextKeys>,
+}
+
+impl BlockConditioning {
+    pub(super) fn new(
+        isa: Isa,
+        resnets: &[ResnetBlock2D],
+        attentions: &[Transformer2DModel],
+        Inputs { silu_temb, text }: Inputs<'_>,
+    ) -> Self {
+        Self {
+            times: resnets.iter().map(|resnet| resnet.project_time(isa, silu_temb)).collect(),
+            texts: attentions.iter().map(|attention| attention.prepare(isa, text)).collect(),
+        }
+    }
+
+    /// What the block is told at a step.
+    pub(super) fn at(&self, step: usize) -> Told<'_> {
+        Told { block: self, step }
+    }
+}
+
+/// What a block is told at a step.
+#[derive(Clone, Copy)]
+pub struct Told<'a> {
+    block: &'a BlockConditioning,
+    step: usize,
+}
+
+impl<'a> Told<'a> {
+    /// For residual block number i: `[1, channels]`.
+    pub(super) fn time(&self, i: usize) -> View<'a, f32, 2> {
+        self.block.times[i].view().slice(0, self.step..self.step + 1)
+    }
+
+    /// For transformer number i.
+    pub(super) fn text(&self, i: usize) -> &'a TextKeys {
+        &self.block.texts[i]
+    }
+}
