@@ -35,7 +35,7 @@ pub fn linear<const N: usize>(
     shape[N - 1] = w.out_features();
 
     let x = row_major(x);
-    let mut out = Tensor::zeros(shape);
+    let mut out = Tensor::recycled(shape);
     let a = Matrix::new(View::from_slice([rows, in_features], &x));
     blocked::product(isa, rows, &a, w, &epilogue, out.as_mut_slice());
     out

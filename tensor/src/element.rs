@@ -10,6 +10,8 @@
 
 use std::fmt;
 
+use crate::recycle;
+
 pub use half::{bf16, f16};
 
 /// A number that a tensor can hold. Implemented for [`f32`], [`struct@f16`] and [`bf16`] only.
@@ -20,6 +22,11 @@ pub trait Element: Copy + Default + PartialEq + fmt::Debug + fmt::Display + Send
     fn to_f32(self) -> f32;
     /// The nearest value of this type (ties to even).
     fn from_f32(x: f32) -> Self;
+    /// Takes the buffer of a tensor that is dropped; see [`Recycling`](crate::Recycling).
+    #[doc(hidden)]
+    fn give_back(buffer: Vec<Self>) {
+        drop(buffer);
+    }
 }
 
 /// The element type of stored weights.
@@ -55,6 +62,9 @@ impl fmt::Display for DType {
 
 impl Element for f32 {
     const DTYPE: DType = DType::F32;
+    fn give_back(buffer: Vec<f32>) {
+        recycle::give(buffer);
+    }
     fn to_f32(self) -> f32 {
         self
     }

@@ -15,14 +15,15 @@
 //!
 //! There is no SIMD here, no thread and no `unsafe`; arithmetic lives in `aquatint-kernels`.
 //!
-//! Reading order: [`shape`] (strides), [`element`] (what a tensor holds), `tensor.rs`, `view.rs`, then `concat.rs` and
-//! `display.rs`.
+//! Reading order: [`shape`] (strides), [`element`] (what a tensor holds), `tensor.rs`, `view.rs`, then `concat.rs`,
+//! `display.rs` and `recycle.rs` (memory that is used again).
 
 #![forbid(unsafe_code)]
 
 mod concat;
 mod display;
 pub mod element;
+mod recycle;
 pub mod shape;
 mod tensor;
 mod view;
@@ -30,6 +31,7 @@ mod view_mut;
 
 pub use concat::concat;
 pub use element::{DType, Element, bf16, f16};
+pub use recycle::Recycling;
 pub use tensor::Tensor;
 pub use view::View;
 pub use view_mut::ViewMut;

@@ -2,7 +2,7 @@
 
 use std::ops::{Index, IndexMut};
 
-use crate::{Element, View, ViewMut, shape};
+use crate::{Element, View, ViewMut, recycle, shape};
 
 /// An owned tensor of rank `N`, always row-major: the last index runs fastest.
 ///
@@ -13,7 +13,7 @@ use crate::{Element, View, ViewMut, shape};
 /// assert_eq!(x.view().transpose().to_tensor().as_slice(), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
 /// ```
 #[derive(Clone, PartialEq)]
-pub struct Tensor<T, const N: usize> {
+pub struct Tensor<T: Element, const N: usize> {
     shape: [usize; N],
     data: Vec<T>,
 }
@@ -70,8 +70,8 @@ impl<T: Element, const N: usize> Tensor<T, N> {
     }
 
     /// The elements in row-major order, without the shape.
-    pub fn into_vec(self) -> Vec<T> {
-        self.data
+    pub fn into_vec(mut self) -> Vec<T> {
+        self.take_data()
     }
 
     /// A view of the whole tensor.
@@ -88,14 +88,14 @@ impl<T: Element, const N: usize> Tensor<T, N> {
     ///
     /// # Panics
     /// If the two shapes have different numbers of elements.
-    pub fn reshape<const M: usize>(self, shape: [usize; M]) -> Tensor<T, M> {
+    pub fn reshape<const M: usize>(mut self, shape: [usize; M]) -> Tensor<T, M> {
         assert_eq!(
             self.len(),
             shape::count(shape),
             "cannot reshape {:?} to {shape:?}: the element counts differ",
             self.shape
         );
-        Tensor { shape, data: self.data }
+        Tensor { shape, data: self.take_data() }
     }
 
     /// The tensor of `f(x)` for each element x.
@@ -106,6 +106,26 @@ impl<T: Element, const N: usize> Tensor<T, N> {
     /// Each element in another type, rounded to the nearest value.
     pub fn convert<U: Element>(&self) -> Tensor<U, N> {
         self.map(|x| U::from_f32(x.to_f32()))
+    }
+}
+
+impl<T: Element, const N: usize> Tensor<T, N> {
+    /// The elements; what remains holds none and is only there to be dropped.
+    fn take_data(&mut self) -> Vec<T> {
+        std::mem::take(&mut self.data)
+    }
+}
+
+impl<const N: usize> Tensor<f32, N> {
+    /// Elements of any value, to be overwritten: the memory of an earlier tensor, if somebody holds a [`Recycling`](crate::Recycling).
+    pub fn recycled(shape: [usize; N]) -> Self {
+        Self { shape, data: recycle::take(shape::count(shape)) }
+    }
+}
+
+impl<T: Element, const N: usize> Drop for Tensor<T, N> {
+    fn drop(&mut self) {
+        T::give_back(self.take_data());
     }
 }
 

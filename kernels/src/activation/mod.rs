@@ -97,7 +97,7 @@ pub fn geglu<const N: usize>(isa: Isa, x: View<'_, f32, N>) -> Tensor<f32, N> {
     assert!(shape[N - 1].is_multiple_of(2), "GEGLU halves the last axis of {shape:?}, which is odd");
     shape[N - 1] /= 2;
     let columns = shape[N - 1];
-    let mut out = Tensor::zeros(shape);
+    let mut out = Tensor::recycled(shape);
     if out.is_empty() {
         return out;
     }

@@ -47,7 +47,7 @@ pub fn attention(
     settings: Attention,
 ) -> Tensor<f32, 4> {
     let (images, queries, _, heads, head_dim) = check(q, k, v);
-    let mut out = Tensor::zeros([images, queries, heads, head_dim]);
+    let mut out = Tensor::recycled([images, queries, heads, head_dim]);
     if out.is_empty() {
         return out;
     }
@@ -85,7 +85,7 @@ fn contiguous_rows(x: View<'_, f32, 4>) -> Option<Tensor<f32, 4>> {
 /// `[n, keys, heads, head_dim]` → `[n, heads, head_dim, keys]`
 fn transposed(v: View<'_, f32, 4>) -> Tensor<f32, 4> {
     let [images, keys, heads, head_dim] = v.shape();
-    let mut out = Tensor::zeros([images, heads, head_dim, keys]);
+    let mut out = Tensor::recycled([images, heads, head_dim, keys]);
     out.as_mut_slice().par_chunks_exact_mut(head_dim * keys).enumerate().for_each(|(i, out)| {
         let v = v.select::<3>(0, i / heads).select::<2>(1, i % heads);
         // Sixteen keys at a time, so that a cache line is filled before it is left.

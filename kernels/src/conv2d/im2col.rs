@@ -26,7 +26,7 @@ pub fn conv2d(
     let [out_h, out_w] = geometry.output_or_panic([h, width]);
     let patches = patches(x, geometry);
     let [rows, _] = patches.shape();
-    let mut out = Tensor::zeros([images, out_h, out_w, w.out_channels()]);
+    let mut out = Tensor::recycled([images, out_h, out_w, w.out_channels()]);
     blocked::product(isa, rows, &Matrix::new(patches.view()), &w.packed, &epilogue, out.as_mut_slice());
     out
 }

@@ -38,7 +38,7 @@ const PIXELS_AT_ONCE: usize = 8;
 pub fn group_norm(isa: Isa, x: View<'_, f32, 4>, norm: GroupNorm<'_>) -> Tensor<f32, 4> {
     let [_, height, width, channels] = x.shape();
     norm.check(channels);
-    let mut out = Tensor::zeros(x.shape());
+    let mut out = Tensor::recycled(x.shape());
     if out.is_empty() {
         return out;
     }

@@ -29,7 +29,7 @@ pub fn layer_norm<const N: usize>(
     eps: f32,
 ) -> Tensor<f32, N> {
     let channels = check(x.shape(), weight, bias);
-    let mut out = Tensor::zeros(x.shape());
+    let mut out = Tensor::recycled(x.shape());
     if out.is_empty() {
         return out;
     }

@@ -13,7 +13,7 @@ use crate::chunks::row_major;
 pub fn nearest(x: View<'_, f32, 4>, size: [usize; 2]) -> Tensor<f32, 4> {
     check(x.shape(), size);
     let [images, height, width, channels] = x.shape();
-    let mut out = Tensor::zeros([images, size[0], size[1], channels]);
+    let mut out = Tensor::recycled([images, size[0], size[1], channels]);
     if out.is_empty() {
         return out;
     }

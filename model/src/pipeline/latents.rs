@@ -8,7 +8,7 @@
 //! Latents are `[1, channels, h/8, w/8]` in torch's order, because noise is drawn in that order. diffusers'
 //! `_encode_vae_image` and `VaeImageProcessor`.
 
-use aquatint_tensor::{Tensor, View};
+use aquatint_tensor::{Recycling, Tensor, View};
 
 use super::{Pipeline, TextToImage, channels_first, channels_last};
 use crate::error::{Error, Result};
@@ -63,6 +63,7 @@ impl Pipeline {
         for x in &mut latents {
             *x /= self.vae.scaling_factor;
         }
+        let _recycling = Recycling::start();
         let decoded = self.vae_decoder.forward(self.isa, channels_last(shape, latents).view());
         self.check_finite(&decoded, || "the VAE decoder".into())?;
         Ok(Picture::from_signed(decoded.view().select(0, 0)))

@@ -25,7 +25,7 @@ mod request;
 use std::sync::OnceLock;
 
 use aquatint_kernels::{Isa, elementwise};
-use aquatint_tensor::{Tensor, View};
+use aquatint_tensor::{Recycling, Tensor, View};
 
 pub use image_to_image::ImageToImage;
 pub use inpaint::Inpaint;
@@ -147,6 +147,7 @@ impl Pipeline {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Vec<f32>> {
         let timesteps = sampler.timesteps()[walk.first..].to_vec();
+        let _recycling = Recycling::start(); // the buffers of one step serve the next
         let told = self.unet.prepare(self.isa, walk.text.view(), &timesteps);
         for step in 0..timesteps.len() {
             progress(Progress::Step { done: step, total: timesteps.len() });
