@@ -7,6 +7,7 @@
 //! | [`attention`] | softmax(Q·Kᵀ)·V | each transformer block, to the image and to the text |
 //! | [`group_norm`], [`layer_norm`], [`softmax`] | statistics of neighbours | between all of these |
 //! | [`activation`], [`elementwise`], [`upsample`] | number by number | the same |
+//! | [`upsample_conv`] | an upsampling and the convolution after it, in 4/9 of the work | between the levels of UNet and decoder |
 //! | [`isa`], [`simd`] | which instructions the CPU has; vector code that is written once | below all of these |
 //!
 //! Every kernel is a folder with a ladder: `reference.rs` is the definition, with sums in `f64`; each further file is one idea;
@@ -31,6 +32,7 @@ pub mod linear;
 pub mod simd;
 pub mod softmax;
 pub mod upsample;
+pub mod upsample_conv;
 
 pub use isa::{Isa, IsaError};
 #[cfg(test)]

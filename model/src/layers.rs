@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Linear      y = x·Wᵀ + b                      also a 1×1 convolution, since a pixel's channels are contiguous
-//! Conv2d      y = Σ w[o, c, i, j] · x[.., c] + b
+//! Conv2d      y = Σ w[o, c, i, j] · x[.., c] + b             UpsampleConv2d: of an image that is enlarged first
 //! GroupNorm   y = (x − mean) / √(variance + eps) · weight + bias      over a group of channels and all pixels
 //! LayerNorm   the same over the channels of one token
 //! Embedding   y = table[id]
@@ -15,7 +15,7 @@
 
 use aquatint_kernels::conv2d::{self, Geometry};
 use aquatint_kernels::group_norm::{self, Activation};
-use aquatint_kernels::{Isa, attention, gemm, layer_norm, linear};
+use aquatint_kernels::{Isa, attention, gemm, layer_norm, linear, upsample, upsample_conv};
 use aquatint_tensor::{Tensor, View};
 
 pub use aquatint_kernels::gemm::Epilogue;
@@ -101,6 +101,35 @@ impl Conv2d {
     pub fn forward_with(&self, isa: Isa, x: View<'_, f32, 4>, epilogue: Epilogue<'_>) -> Tensor<f32, 4> {
         let epilogue = Epilogue { bias: Some(&self.bias), ..epilogue };
         conv2d::conv2d(isa, x, &self.weight, self.geometry, epilogue)
+    }
+}
+
+/// A 3×3 convolution of an enlarged image.
+pub struct UpsampleConv2d {
+    weight: upsample_conv::Weights,
+    bias: Vec<f32>,
+}
+
+impl UpsampleConv2d {
+    /// As many channels in as out.
+    ///
+    /// # Errors
+    /// See [`Linear::load`].
+    pub fn load(w: &Weights<'_>, channels: usize) -> Result<Self> {
+        let weight = upsample_conv::Weights::new(w.conv("weight", [channels, channels, 3, 3])?);
+        Ok(Self { weight, bias: w.vector("bias", channels)? })
+    }
+
+    /// Each pixel repeated in a square, then convolved: `x: [n, h, w, c]` → `[n, 2h, 2w, c]`.
+    pub fn forward(&self, isa: Isa, x: View<'_, f32, 4>) -> Tensor<f32, 4> {
+        upsample_conv::upsample_conv(isa, x, &self.weight, Epilogue::bias(Some(&self.bias)))
+    }
+
+    /// Enlarged to any size, then convolved: `x: [n, h, w, c]` → `[n, size[0], size[1], c]`.
+    pub fn forward_to(&self, isa: Isa, x: View<'_, f32, 4>, size: [usize; 2]) -> Tensor<f32, 4> {
+        let enlarged = upsample::nearest(isa, x, size);
+        let epilogue = Epilogue::bias(Some(&self.bias));
+        conv2d::conv2d(isa, enlarged.view(), self.weight.plain(), Geometry::same(3), epilogue)
     }
 }
 

@@ -30,23 +30,29 @@ pub fn conv2d(
     let [images, h, width, channels] = x.shape();
     assert_eq!(channels, w.in_channels(), "the input has {channels} channels, not {}", w.in_channels());
     assert_eq!(geometry.kernel_size, w.kernel_size(), "the weights have another kernel size");
-    let output = geometry.output_or_panic([h, width]);
-    let [out_h, out_w] = output;
+    let [out_h, out_w] = geometry.output_or_panic([h, width]);
 
     let x = row_major(x);
-    let mut out = Tensor::zeros([images, out_h, out_w, w.out_channels()]);
-    let a = Pixels { x: &x, input: [h, width], channels, output, geometry };
+    let mut out = Tensor::recycled([images, out_h, out_w, w.out_channels()]);
+    let a = Pixels::new(&x, [h, width, channels], geometry);
     blocked::product(isa, images * out_h * out_w, &a, &w.packed, &epilogue, out.as_mut_slice());
     out
 }
 
 /// The patch matrix, as pointers into the image. Row m is output pixel (n, y, x); segment s is tap (i, j).
-struct Pixels<'x> {
+pub(crate) struct Pixels<'x> {
     x: &'x [f32],
     input: [usize; 2],
     channels: usize,
     output: [usize; 2],
     geometry: Geometry,
+}
+
+impl<'x> Pixels<'x> {
+    /// Of images of `[h, w, channels]`, one behind the other in `x`.
+    pub(crate) fn new(x: &'x [f32], [h, w, channels]: [usize; 3], geometry: Geometry) -> Self {
+        Self { x, input: [h, w], channels, output: geometry.output_or_panic([h, w]), geometry }
+    }
 }
 
 impl Rows for Pixels<'_> {

@@ -1,5 +1,7 @@
 //! A convolution's weights, packed as the right operand of a matrix product.
 
+use std::sync::Arc;
+
 use aquatint_tensor::View;
 
 use crate::gemm;
@@ -8,7 +10,7 @@ use crate::gemm::Packable;
 /// Weights of a convolution: one segment of depth for each tap of the window, in row-major order of the taps, each as
 /// long as the input has channels.
 pub struct Weights {
-    pub(super) packed: gemm::Weights,
+    pub(crate) packed: Arc<gemm::Weights>,
     kernel_size: [usize; 2],
 }
 
@@ -23,12 +25,18 @@ impl Weights {
                 taps.to_tensor().reshape([out_channels, height * width, in_channels]).view(),
             ),
         };
-        Self { packed, kernel_size: [height, width] }
+        Self { packed: Arc::new(packed), kernel_size: [height, width] }
     }
 
     /// Weights without an output channel: a stand-in where only shapes are asked for.
     pub fn empty() -> Self {
-        Self { packed: gemm::Weights::empty(), kernel_size: [0, 0] }
+        Self { packed: Arc::new(gemm::Weights::empty()), kernel_size: [0, 0] }
+    }
+
+    /// A window of `kernel_size` whose tap i is the sum of the taps `taps[i]` of this one; taps are counted row by row.
+    pub(crate) fn sums(&self, kernel_size: [usize; 2], taps: Vec<Vec<usize>>) -> Self {
+        assert_eq!(taps.len(), kernel_size[0] * kernel_size[1], "a sum for each tap");
+        Self { packed: Arc::new(gemm::Weights::sums(&self.packed, taps)), kernel_size }
     }
 
     /// Channels of the output.

@@ -41,8 +41,20 @@ const MIN_TASKS: usize = 16;
 pub fn product(isa: Isa, rows: usize, a: &impl Rows, w: &Weights, epilogue: &Epilogue<'_>, out: &mut [f32]) {
     let columns = w.out_features();
     assert_eq!(out.len(), rows * columns, "the output must be [{rows}, {columns}]");
+    product_into(isa, a, w, epilogue, out.chunks_exact_mut(columns.max(1)).collect());
+}
+
+/// The same, row m of the product going to `out[m]`: the rows of the output may stand anywhere.
+pub(crate) fn product_into(
+    isa: Isa,
+    a: &impl Rows,
+    w: &Weights,
+    epilogue: &Epilogue<'_>,
+    out: Vec<&mut [f32]>,
+) {
+    let (rows, columns) = (out.len(), w.out_features());
     epilogue.check(rows, columns);
-    tasks(rows, columns, out).into_par_iter().for_each(|task| {
+    tasks(columns, out).into_par_iter().for_each(|task| {
         SCRATCH.with_borrow_mut(|scratch| {
             let place = Place { column: task.panels.start * PANEL, rows, columns };
             isa.run(Run { a, w, epilogue, place, task, scratch });
@@ -58,8 +70,8 @@ struct Task<'a> {
 }
 
 /// Cuts `[rows, columns]` into tasks. They are sorted by panels, so that neighbours read the same weights.
-fn tasks(rows: usize, columns: usize, out: &mut [f32]) -> Vec<Task<'_>> {
-    let panels = columns.div_ceil(PANEL);
+fn tasks(columns: usize, out: Vec<&mut [f32]>) -> Vec<Task<'_>> {
+    let (rows, panels) = (out.len(), columns.div_ceil(PANEL));
     if rows == 0 || panels == 0 {
         return Vec::new();
     }
@@ -77,7 +89,7 @@ fn tasks(rows: usize, columns: usize, out: &mut [f32]) -> Vec<Task<'_>> {
             Task { out: Vec::with_capacity(rows.len()), rows, panels: panel..(panel + group).min(panels) }
         })
         .collect();
-    for (m, row) in out.chunks_exact_mut(columns).enumerate() {
+    for (m, row) in out.into_iter().enumerate() {
         for (i, piece) in row.chunks_mut(group * PANEL).enumerate() {
             tasks[i * chunks + m / chunk].out.push(piece);
         }

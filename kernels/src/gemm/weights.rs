@@ -11,6 +11,8 @@
 //! panel that is not full is filled with zeros. Weights stay in the type in which they were published; 16-bit ones
 //! become `f32` a block at a time, just before use.
 
+use std::sync::Arc;
+
 use aquatint_tensor::{DType, Element, View, bf16, f16};
 use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
@@ -20,6 +22,9 @@ pub const PANEL: usize = 32;
 
 /// One row of a panel: the same depth in 32 neighbouring columns.
 pub type Panel = [f32; PANEL];
+
+/// Rows of a panel that are summed at a time: 2 KB.
+const SUMMED: usize = 16;
 
 /// The weights of a linear layer or a convolution, packed for [`blocked`](super::blocked).
 pub struct Weights {
@@ -35,6 +40,11 @@ pub enum Panels {
     F32(Vec<f32>),
     F16(Vec<f16>),
     Bf16(Vec<bf16>),
+    /// See [`Weights::sums`].
+    Sums {
+        of: Arc<Weights>,
+        segments: Vec<Vec<usize>>,
+    },
 }
 
 /// An element type that weights can be packed from: `f32`, `f16` or `bf16`.
@@ -88,6 +98,25 @@ impl Weights {
         Self { panels: T::wrap(panels), out_features, segments, segment_len }
     }
 
+    /// Weights whose segment i is the sum of the segments `segments[i]` of others. Nothing is stored: the sums are made a block at
+    /// a time, just before use, in `f32`.
+    ///
+    /// # Panics
+    /// If there is no such segment, or a sum of none.
+    pub fn sums(of: &Arc<Weights>, segments: Vec<Vec<usize>>) -> Self {
+        assert!(
+            segments.iter().all(|sum| !sum.is_empty() && sum.iter().all(|&segment| segment < of.segments)),
+            "{segments:?} are not sums of {} segments",
+            of.segments
+        );
+        Self {
+            out_features: of.out_features,
+            segments: segments.len(),
+            segment_len: of.segment_len,
+            panels: Panels::Sums { of: Arc::clone(of), segments },
+        }
+    }
+
     /// Weights without a column: a stand-in where only shapes are asked for.
     pub fn empty() -> Self {
         Self { panels: Panels::F32(Vec::new()), out_features: 0, segments: 0, segment_len: 0 }
@@ -110,14 +139,17 @@ impl Weights {
 
     /// The element type that the weights are kept in.
     pub fn dtype(&self) -> DType {
-        match self.panels {
+        match &self.panels {
             Panels::F32(_) => DType::F32,
             Panels::F16(_) => DType::F16,
             Panels::Bf16(_) => DType::Bf16,
+            Panels::Sums { of, .. } => of.dtype(),
         }
     }
 
-    /// `len` rows of a panel from depth `start`, as `f32`; `scratch` (of at least `len` rows) is used if they are not.
+    /// `len` rows of a panel from depth `start`, as `f32`; `scratch` (of at least `len` rows) is used if they are not. Of sums, the
+    /// rows must lie in one segment.
+    #[inline(always)]
     pub(super) fn block<'a>(
         &'a self,
         panel: usize,
@@ -125,6 +157,19 @@ impl Weights {
         len: usize,
         scratch: &'a mut [Panel],
     ) -> &'a [Panel] {
+        let Panels::Sums { of, segments } = &self.panels else {
+            return self.stored(panel, start, len, scratch);
+        };
+        let segment_len = self.segment_len.max(1);
+        let (segment, position) = (start / segment_len, start % segment_len);
+        assert!(position + len <= self.segment_len, "a block of sums crosses the border of a segment");
+        of.sum(panel, &segments[segment], position, &mut scratch[..len]);
+        &scratch[..len]
+    }
+
+    /// The same of weights that are stored.
+    #[inline(always)]
+    fn stored<'a>(&'a self, panel: usize, start: usize, len: usize, scratch: &'a mut [Panel]) -> &'a [Panel] {
         let from = (panel * self.segments * self.segment_len + start) * PANEL;
         let range = from..from + len * PANEL;
         let scratch = &mut scratch[..len];
@@ -132,8 +177,28 @@ impl Weights {
             Panels::F32(panels) => return panels[range].as_chunks().0,
             Panels::F16(panels) => panels[range].convert_to_f32_slice(scratch.as_flattened_mut()),
             Panels::Bf16(panels) => panels[range].convert_to_f32_slice(scratch.as_flattened_mut()),
+            Panels::Sums { .. } => panic!("sums of sums are not supported"),
         }
         scratch
+    }
+
+    /// `sums[k] = Σ` over `segments` of the panel's row at `position + k` of the segment.
+    #[inline(always)]
+    fn sum(&self, panel: usize, segments: &[usize], position: usize, sums: &mut [Panel]) {
+        let mut room = [[0.0; PANEL]; SUMMED];
+        for (i, sums) in sums.chunks_mut(SUMMED).enumerate() {
+            for (term, segment) in segments.iter().enumerate() {
+                let start = segment * self.segment_len + position + i * SUMMED;
+                let rows = self.stored(panel, start, sums.len(), &mut room);
+                if term == 0 {
+                    sums.copy_from_slice(rows);
+                } else {
+                    for (sum, x) in sums.as_flattened_mut().iter_mut().zip(rows.as_flattened()) {
+                        *sum += x;
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use aquatint_tensor::{Tensor, concat};
 use super::conditioning::{BlockConditioning, Inputs, Told};
 use super::resnet::{ResnetBlock2D, ResnetConfig};
 use super::sample::{Downsample2D, Upsample2D};
-use super::transformer::{Transformer2DModel, TransformerConfig};
+use super::transformer::{Transformer2DModel, TransformerConfig, repeated};
 use super::{BlockKind, UNetConfig};
 use crate::checkpoint::Weights;
 use crate::error::Result;
@@ -158,7 +158,7 @@ impl UpBlock {
 
     /// Joins one skip after the other to `x`, the youngest first, and ends at the size of the skip that the next block will take.
     ///
-    /// A skip from before the first transformer may be one image for all texts.
+    /// A skip from before the first transformer may be there once for several texts.
     pub fn forward(
         &self,
         isa: Isa,
@@ -168,8 +168,7 @@ impl UpBlock {
     ) -> Tensor<f32, 4> {
         for (i, resnet) in self.resnets.iter().enumerate() {
             let skip = skips.pop().expect("the down path left a skip for each residual block");
-            let ([texts, ..], [_, height, width, channels]) = (x.shape(), skip.shape());
-            x = concat(&[x.view(), skip.view().broadcast_to([texts, height, width, channels])], 3);
+            x = concat(&[x.view(), repeated(&skip, x.shape()[0]).view()], 3);
             drop(skip);
             x = resnet.forward(isa, &x, Some(told.time(i)));
             if let Some(attention) = self.attentions.get(i) {

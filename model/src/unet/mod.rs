@@ -102,12 +102,12 @@ impl UNet2DConditionModel {
 
     /// The prediction for each text at step number `step` of the prepared ones.
     ///
-    /// `latents: [n, h, w, in_channels]` → `[texts, h, w, out_channels]`; n is the number of texts, or 1 if all of them look at the same
-    /// latent, as with guidance: what comes before the first cross-attention is then computed once. Any `h` and `w` will do;
+    /// `latents: [n, h, w, in_channels]` → `[texts, h, w, out_channels]`; text i looks at latent i mod n. With guidance two texts look at
+    /// each latent, and what comes before the first cross-attention is computed once for both. Any `h` and `w` will do;
     /// multiples of 8 halve evenly on every level.
     ///
     /// # Panics
-    /// If there are neither as many latents as texts nor one, or there is no such step.
+    /// If the latents cannot be shared evenly, or there is no such step.
     pub fn forward(
         &self,
         isa: Isa,
@@ -116,7 +116,10 @@ impl UNet2DConditionModel {
         told: &Conditioning,
     ) -> Tensor<f32, 4> {
         let ([images, ..], texts) = (latents.shape(), told.texts);
-        assert!(images == texts || images == 1, "{images} latents cannot be shared among {texts} texts");
+        assert!(
+            images > 0 && texts.is_multiple_of(images),
+            "{images} latents cannot be shared among {texts} texts"
+        );
         let x = match self.config.center_input_sample {
             true => self.conv_in.forward(isa, latents.to_tensor().map(|x| 2.0 * x - 1.0).view()),
             false => self.conv_in.forward(isa, latents),

@@ -2,16 +2,16 @@
 //!
 //! ```text
 //! Downsample2D   3×3 convolution that takes every second pixel
-//! Upsample2D     each pixel repeated in a square, then a 3×3 convolution
+//! Upsample2D     each pixel repeated in a square, then a 3×3 convolution: together four 2×2 convolutions
 //! ```
 
+use aquatint_kernels::Isa;
 use aquatint_kernels::conv2d::{Geometry, Padding};
-use aquatint_kernels::{Isa, upsample};
 use aquatint_tensor::{Tensor, View};
 
 use crate::checkpoint::Weights;
 use crate::error::Result;
-use crate::layers::Conv2d;
+use crate::layers::{Conv2d, UpsampleConv2d};
 
 /// Halves height and width.
 pub struct Downsample2D {
@@ -38,7 +38,7 @@ impl Downsample2D {
 
 /// Doubles height and width.
 pub struct Upsample2D {
-    conv: Conv2d,
+    conv: UpsampleConv2d,
 }
 
 impl Upsample2D {
@@ -47,12 +47,12 @@ impl Upsample2D {
     /// # Errors
     /// If a tensor is missing or has another shape.
     pub fn load(w: &Weights<'_>, channels: usize) -> Result<Self> {
-        Ok(Self { conv: Conv2d::load(&w.at("conv"), [channels; 2], Geometry::same(3))? })
+        Ok(Self { conv: UpsampleConv2d::load(&w.at("conv"), channels)? })
     }
 
     /// `x: [n, h, w, c]` → `[n, 2h, 2w, c]`.
     pub fn forward(&self, isa: Isa, x: View<'_, f32, 4>) -> Tensor<f32, 4> {
-        self.conv.forward(isa, upsample::nearest_2x(isa, x).view())
+        self.conv.forward(isa, x)
     }
 
     /// `x: [n, h, w, c]` → `[n, size[0], size[1], c]`.
@@ -63,6 +63,6 @@ impl Upsample2D {
         if size == [2 * height, 2 * width] {
             return self.forward(isa, x);
         }
-        self.conv.forward(isa, upsample::nearest(isa, x, size).view())
+        self.conv.forward_to(isa, x, size)
     }
 }

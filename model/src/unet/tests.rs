@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use aquatint_tensor::Tensor;
+use aquatint_tensor::{Tensor, concat};
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 
 use super::*;
@@ -154,6 +154,12 @@ fn one_latent_for_two_texts_is_the_same_as_two_equal_latents() {
             let expected = unet.forward(isa, both.view(), 0, &told);
             let found = unet.forward(isa, latent.view(), 0, &told);
             assert!(found == expected, "attention in the {name} block, {isa}");
+            let pair = concat(&[latent.view(), latent.map(|x| -x).view()], 0);
+            let four = concat(&[text.view(), text.view()], 0);
+            let told = unet.prepare(isa, four.view(), &[500.0]);
+            let batch = unet.forward(isa, pair.view(), 0, &told);
+            let alone = unet.forward(isa, concat(&[pair.view(), pair.view()], 0).view(), 0, &told);
+            assert!(batch == alone, "two latents for four texts: attention in the {name} block, {isa}");
             let halves = found.as_slice().split_at(found.len() / 2);
             assert!(halves.0 != halves.1, "the text matters: attention in the {name} block, {isa}");
         }

@@ -21,7 +21,7 @@
 use std::borrow::Cow;
 
 use aquatint_kernels::{Isa, activation};
-use aquatint_tensor::{Tensor, View};
+use aquatint_tensor::{Tensor, View, concat};
 
 use crate::checkpoint::Weights;
 use crate::error::Result;
@@ -84,7 +84,7 @@ impl Transformer2DModel {
         TextKeys { blocks: blocks.collect() }
     }
 
-    /// `x: [n, h, w, channels]` → `[texts, h, w, channels]`; n is the number of texts, or 1 if all of them look at the same image.
+    /// `x: [n, h, w, channels]` → `[texts, h, w, channels]`; text i looks at image i mod n.
     pub fn forward(&self, isa: Isa, x: &Tensor<f32, 4>, text: &TextKeys) -> Tensor<f32, 4> {
         let [n, height, width, channels] = x.shape();
         let mut h = self.norm.forward(isa, x.view()).reshape([n, height * width, channels]);
@@ -155,7 +155,7 @@ impl Attention {
         [self.to_k.forward(isa, context), self.to_v.forward(isa, context)]
     }
 
-    /// `residual + to_out(attention(to_q(x), k, v))`. A single `x` and `residual` serve all contexts.
+    /// `residual + to_out(attention(to_q(x), k, v))`; context i meets `x` and `residual` number i mod n.
     fn forward(
         &self,
         isa: Isa,
@@ -164,9 +164,10 @@ impl Attention {
         residual: &Tensor<f32, 3>,
     ) -> Tensor<f32, 3> {
         let q = self.to_q.forward(isa, x);
-        let ([contexts, ..], [_, tokens, channels]) = (k.shape(), q.shape());
-        let q = q.view().broadcast_to([contexts, tokens, channels]);
-        let attended = multi_head_attention(isa, [q, k.view(), v.view()], self.heads, Mask::None);
+        let [contexts, ..] = k.shape();
+        let q = repeated(&q, contexts);
+        let qkv = [q.view(), k.view(), v.view()];
+        let attended = multi_head_attention(isa, qkv, self.heads, Mask::None);
         add(isa, &self.to_out, &attended, repeated(residual, contexts).as_slice())
     }
 }
@@ -193,14 +194,12 @@ impl FeedForward {
     }
 }
 
-/// `x: [n, ..]` → `[images, ..]`; n is `images`, or 1: then it is repeated.
-fn repeated<const N: usize>(x: &Tensor<f32, N>, images: usize) -> Cow<'_, Tensor<f32, N>> {
-    let mut shape = x.shape();
-    if shape[0] == images {
-        return Cow::Borrowed(x);
+/// `x: [n, ..]` → `[images, ..]`: all n images again and again, until there are so many.
+pub(super) fn repeated<const N: usize>(x: &Tensor<f32, N>, images: usize) -> Cow<'_, Tensor<f32, N>> {
+    match images / x.shape()[0] {
+        1 => Cow::Borrowed(x),
+        times => Cow::Owned(concat(&vec![x.view(); times], 0)),
     }
-    shape[0] = images;
-    Cow::Owned(x.view().broadcast_to(shape).to_tensor())
 }
 
 /// `residual + layer(x)`.

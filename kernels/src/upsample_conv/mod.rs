@@ -1,0 +1,80 @@
+//! An image doubled, then convolved 3×3, as every upsampling in the UNet and the VAE: in 4/9 of the multiplications.
+//!
+//! In a doubled image all four pixels of a square are equal, so a 3×3 window never sees more than 2×2 different pixels. Which
+//! weights fall on the same pixel depends on where in its square the output pixel stands. One row of the picture, of which
+//! pixel y becomes 2y and 2y + 1:
+//!
+//! ```text
+//! the doubled row                  … y−1  y−1 │ y   y │ y+1  y+1 …
+//! output 2y      taps 0, 1, 2 on        y−1     y   y                    w₀·x[y−1] + (w₁ + w₂)·x[y]
+//! output 2y + 1  taps 0, 1, 2 on                y   y   y+1              (w₀ + w₁)·x[y] + w₂·x[y+1]
+//! ```
+//!
+//! The same for columns: four *phases*, each a 2×2 convolution of the small image with sums of the weights.
+//!
+//! | step | idea | AVX-512 | AVX2 | portable |
+//! |---|---|---|---|---|
+//! | [`mod@reference`] | the two definitions, one after the other | | | |
+//! | [`two_steps`] | the fast forms of both, one after the other | | | |
+//! | [`phases`] | four 2×2 convolutions of the small image; the doubled one never exists | | | |
+
+pub mod phases;
+pub mod reference;
+pub mod two_steps;
+
+use aquatint_tensor::{Tensor, View};
+
+use crate::Isa;
+use crate::conv2d;
+use crate::gemm::Epilogue;
+
+/// The weights of a 3×3 convolution that follows a doubling.
+pub struct Weights {
+    plain: conv2d::Weights,
+    phases: [conv2d::Weights; 4],
+}
+
+impl Weights {
+    /// From the weights as they are published. The sums take no memory.
+    pub fn new(plain: conv2d::Weights) -> Self {
+        let phases = match plain.kernel_size() {
+            [3, 3] => phases::PHASES.map(|phase| phases::weights(&plain, phase)),
+            _ => phases::PHASES.map(|_| conv2d::Weights::empty()),
+        };
+        Self { plain, phases }
+    }
+
+    /// For an image that is enlarged to another size than the double.
+    pub fn plain(&self) -> &conv2d::Weights {
+        &self.plain
+    }
+}
+
+/// `out = epilogue(conv2d(nearest_2x(x)))` with a 3×3 window and one pixel of padding.
+///
+/// `x: [n, h, w, in_channels]` → `[n, 2h, 2w, out_channels]`. The epilogue has no residual.
+///
+/// ```
+/// # use aquatint_kernels::{Isa, conv2d, gemm::Epilogue, upsample_conv::{Weights, upsample_conv}};
+/// # use aquatint_tensor::Tensor;
+/// let x = Tensor::from_vec([1, 1, 2, 1], vec![1.0, 10.0]); // doubled: 1 1 10 10, twice
+/// let ones = conv2d::Weights::pack(Tensor::full([1, 1, 3, 3], 1.0f32).view()); // sums its neighbourhood
+/// let y = upsample_conv(Isa::best(), x.view(), &Weights::new(ones), Epilogue::default());
+/// assert_eq!(y.as_slice(), [4.0, 24.0, 42.0, 40.0, 4.0, 24.0, 42.0, 40.0]);
+/// ```
+///
+/// # Panics
+/// If the window is not 3×3, the channels of input and weights differ, or a term of the epilogue does not fit.
+pub fn upsample_conv(isa: Isa, x: View<'_, f32, 4>, w: &Weights, epilogue: Epilogue<'_>) -> Tensor<f32, 4> {
+    phases::upsample_conv(isa, x, w, epilogue)
+}
+
+fn check(x: View<'_, f32, 4>, w: &Weights, epilogue: &Epilogue<'_>) {
+    let ([.., channels], expected) = (x.shape(), w.plain.in_channels());
+    assert_eq!(w.plain.kernel_size(), [3, 3], "the weights have another kernel size");
+    assert_eq!(channels, expected, "the input has {channels} channels, not {expected}");
+    assert!(epilogue.residual.is_none(), "nothing of the output's size is added to an upsampled image");
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+use aquatint_tensor::{Tensor, View, bf16, f16};
+
+use super::{Weights, phases, reference, two_steps};
+use crate::Isa;
+use crate::conv2d;
+use crate::gemm::{Epilogue, Packable};
+use crate::testing::{assert_close, random};
+
+fn packed<T: Packable>(w: View<'_, T, 4>) -> Weights {
+    Weights::new(conv2d::Weights::pack(w))
+}
+
+/// Name, input, output channels.
+const CASES: [(&str, [usize; 4], usize); 7] = [
+    ("one pixel", [1, 1, 1, 1], 1),
+    ("a row", [1, 1, 5, 3], 2),
+    ("two images, odd sizes", [2, 3, 5, 7], 33),
+    ("a column", [2, 6, 1, 4], 40),
+    ("depth above a block", [1, 4, 3, 300], 70),
+    ("rows above a task", [1, 17, 16, 8], 6),
+    ("no image", [0, 3, 3, 4], 5),
+];
+
+#[test]
+fn every_rung_agrees_with_the_reference() {
+    for (name, shape, out_channels) in CASES {
+        let (x, w) = (random(shape, 1), random([out_channels, shape[3], 3, 3], 2));
+        let expected = reference::upsample_conv(x.view(), w.view());
+        let w = packed(w.view());
+        for isa in Isa::available() {
+            let found = two_steps::upsample_conv(isa, x.view(), &w, Epilogue::default());
+            assert_close(&format!("two_steps, {name}, {isa}"), &found, &expected, 1e-5);
+            let found = phases::upsample_conv(isa, x.view(), &w, Epilogue::default());
+            assert_close(&format!("phases, {name}, {isa}"), &found, &expected, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn sums_of_16_bit_weights_are_not_rounded_to_16_bits() {
+    let (x, w) = (random([1, 5, 4, 40], 1), random([40, 40, 3, 3], 2));
+    let (half, brain) = (w.convert::<f16>(), w.convert::<bf16>());
+    for isa in Isa::available() {
+        for (name, w, expected) in [
+            ("f16", packed(half.view()), reference::upsample_conv(x.view(), half.view())),
+            ("bf16", packed(brain.view()), reference::upsample_conv(x.view(), brain.view())),
+        ] {
+            let found = phases::upsample_conv(isa, x.view(), &w, Epilogue::default());
+            assert_close(&format!("{name} weights, {isa}"), &found, &expected, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn bias_image_and_scale_reach_every_pixel() {
+    let (x, w) = (random([2, 3, 4, 8], 1), random([35, 8, 3, 3], 2));
+    let (bias, per_image) = (random([35], 3), random([2, 35], 4));
+    let plain = reference::upsample_conv(x.view(), w.view());
+    let expected = Tensor::from_fn(plain.shape(), |[n, y, x, c]| {
+        0.5 * (plain[[n, y, x, c]] + bias[[c]] + per_image[[n, c]])
+    });
+    for isa in Isa::available() {
+        let epilogue = Epilogue {
+            bias: Some(bias.as_slice()),
+            per_image: Some(per_image.view()),
+            scale: 0.5,
+            ..Epilogue::default()
+        };
+        let found = phases::upsample_conv(isa, x.view(), &packed(w.view()), epilogue);
+        assert_close(&format!("epilogue, {isa}"), &found, &expected, 1e-5);
+    }
+}
+
+#[test]
+fn views_of_any_strides_are_taken_and_threads_do_not_matter() {
+    let x = random([2, 6, 9, 20], 1);
+    let view = x.view().permute([0, 2, 1, 3]).slice(3, 4..20);
+    let w = random([64, 16, 3, 3], 2);
+    let (expected, w) = (reference::upsample_conv(view, w.view()), packed(w.view()));
+    for isa in Isa::available() {
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
+            pool.install(|| phases::upsample_conv(isa, view, &w, Epilogue::default()))
+        };
+        let one = run(1);
+        assert_close(&format!("strides, {isa}"), &one, &expected, 1e-5);
+        assert!(run(3) == one, "{isa}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "the weights have another kernel size")]
+fn only_a_window_of_three_by_three_will_do() {
+    let w = packed(random([4, 4, 1, 1], 1).view());
+    phases::upsample_conv(Isa::best(), random([1, 2, 2, 4], 2).view(), &w, Epilogue::default());
+}
+
+#[test]
+fn the_border_is_padded_before_the_window_not_before_the_doubling() {
+    // A window of ones over a single doubled pixel sees 2×2 of it from every corner.
+    let (x, w) = (Tensor::full([1, 1, 1, 1], 3.0), Tensor::full([1, 1, 3, 3], 1.0f32));
+    let expected = [12.0; 4];
+    assert_eq!(reference::upsample_conv(x.view(), w.view()).as_slice(), expected);
+    let doubled = Tensor::full([1, 2, 2, 1], 3.0);
+    assert_eq!(
+        conv2d::reference::conv2d(doubled.view(), w.view(), conv2d::Geometry::same(3), 1).as_slice(),
+        expected
+    );
+}
