@@ -1,8 +1,8 @@
 //! Activations, softmax and upsampling on the sizes of Stable Diffusion 1.5:
 //! `cargo bench -p aquatint-benches --bench activations`.
 
-use aquatint_benches::{IMAGES, NORMS};
 use aquatint_kernels::{Isa, activation, softmax, upsample};
+use aquatint_model::shapes::SD_IMAGES;
 use aquatint_tensor::Tensor;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
@@ -11,8 +11,8 @@ type InPlace = fn(Isa, &mut [f32]);
 fn bench(c: &mut Criterion) {
     let mut group = c.benchmark_group("activations");
     group.sample_size(10);
-    for [size, channels] in NORMS {
-        let shape = [IMAGES, size, size, channels];
+    for image in SD_IMAGES {
+        let shape = image.shape();
         let mut x = Tensor::from_fn(shape, |[_, y, x, c]| ((x + 3 * y + 7 * c) % 11) as f32 - 5.0);
         group.throughput(Throughput::Bytes(8 * x.len() as u64)); // each number read once and written once
         for isa in Isa::available() {

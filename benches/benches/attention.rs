@@ -1,19 +1,18 @@
 //! Attention layers of Stable Diffusion 1.5 on each instruction set: `cargo bench -p aquatint-benches --bench attention`.
 
-use aquatint_benches::{Attention, IMAGES, UNET_ATTENTIONS, VAE_ATTENTION};
 use aquatint_kernels::{Isa, attention};
+use aquatint_model::shapes::{Attention, UNET_ATTENTIONS, VAE_ATTENTION};
 use aquatint_tensor::Tensor;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 fn bench(c: &mut Criterion) {
     let mut group = c.benchmark_group("attention");
     group.sample_size(10);
-    let layers = UNET_ATTENTIONS.map(|layer| (layer, IMAGES)).into_iter().chain([(VAE_ATTENTION, 1)]);
-    for (layer, images) in layers {
-        let Attention { queries, keys, heads, head_dim, .. } = layer;
+    for layer in UNET_ATTENTIONS.into_iter().chain([VAE_ATTENTION]) {
+        let Attention { images, queries, keys, heads, head_dim, .. } = layer;
         let q = Tensor::full([images, queries, heads, head_dim], 0.5);
         let k = Tensor::full([images, keys, heads, head_dim], 0.25);
-        group.throughput(Throughput::Elements(layer.flops(images) as u64)); // FLOP, shown as elements
+        group.throughput(Throughput::Elements(layer.flops() as u64)); // FLOP, shown as elements
         for isa in Isa::available() {
             let id =
                 BenchmarkId::new(format!("blocked/{isa}"), format!("{queries}x{keys} {heads}x{head_dim}"));

@@ -1,23 +1,23 @@
 //! Convolutions of Stable Diffusion 1.5, each rung on each instruction set: `cargo bench -p aquatint-benches --bench conv2d`.
 
-use aquatint_benches::{Conv, IMAGES, UNET_CONVS, VAE_CONVS};
 use aquatint_kernels::Isa;
 use aquatint_kernels::conv2d::{Geometry, Weights, im2col, indirect};
 use aquatint_kernels::gemm::Epilogue;
+use aquatint_model::shapes::{Conv, UNET_CONVS, VAE_CONVS};
 use aquatint_tensor::Tensor;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 fn bench(c: &mut Criterion) {
-    for (name, convs, images) in [("unet", &UNET_CONVS[..], IMAGES), ("vae", &VAE_CONVS[..], 1)] {
+    for (name, convs) in [("unet", &UNET_CONVS[..]), ("vae", &VAE_CONVS[..])] {
         let mut group = c.benchmark_group(format!("conv2d/{name}"));
         group.sample_size(10);
         for conv in convs {
-            let &Conv { size, in_channels, out_channels, kernel_size, stride, .. } = conv;
+            let &Conv { images, size, in_channels, out_channels, kernel_size, stride, .. } = conv;
             let geometry = Geometry { stride: [stride; 2], ..Geometry::same(kernel_size) };
             let x = Tensor::full([images, size, size, in_channels], 0.5);
             let w = Tensor::full([out_channels, in_channels, kernel_size, kernel_size], 0.25f32);
             let w = Weights::pack(w.view());
-            group.throughput(Throughput::Elements(conv.flops(images) as u64)); // FLOP, shown as elements
+            group.throughput(Throughput::Elements(conv.flops() as u64)); // FLOP, shown as elements
             for isa in Isa::available() {
                 let shape =
                     format!("{kernel_size}x{kernel_size} {in_channels}-{out_channels} @{size} s{stride}");

@@ -1,9 +1,9 @@
 //! Linear layers of Stable Diffusion 1.5, each rung on each instruction set: `cargo bench -p aquatint-benches --bench gemm`.
 
-use aquatint_benches::{Linear, UNET_LINEARS};
 use aquatint_kernels::Isa;
 use aquatint_kernels::gemm::{Epilogue, Weights, row_at_a_time};
 use aquatint_kernels::linear::linear;
+use aquatint_model::shapes::{Linear, UNET_LINEARS};
 use aquatint_tensor::{Tensor, f16};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 

@@ -1,17 +1,16 @@
 //! Normalisations on the image sizes of Stable Diffusion 1.5: `cargo bench -p aquatint-benches --bench norms`.
 
-use aquatint_benches::{IMAGES, NORMS};
 use aquatint_kernels::Isa;
 use aquatint_kernels::group_norm::{Activation, GroupNorm, group_norm};
 use aquatint_kernels::layer_norm::layer_norm;
+use aquatint_model::shapes::{Image, SD_IMAGES};
 use aquatint_tensor::Tensor;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 fn bench(c: &mut Criterion) {
     let mut group = c.benchmark_group("norms");
     group.sample_size(10);
-    for (i, [size, channels]) in NORMS.into_iter().enumerate() {
-        let images = if i < 4 { IMAGES } else { 1 };
+    for Image { images, size, channels } in SD_IMAGES {
         let x =
             Tensor::from_fn([images, size, size, channels], |[_, y, x, c]| ((x + 3 * y + 7 * c) % 11) as f32);
         let tokens = x.clone().reshape([images, size * size, channels]);

@@ -12,16 +12,11 @@ use std::path::{Path, PathBuf};
 use aquatint_kernels::Isa;
 use aquatint_model::checkpoint::{Checkpoint, PartFiles};
 use aquatint_model::clip::{ClipTextConfig, ClipTextModel};
+use aquatint_model::shapes;
 use aquatint_model::unet::{UNet2DConditionModel, UNetConfig};
 use aquatint_model::vae::{Decoder, Encoder, VaeConfig};
 use aquatint_tensor::Tensor;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-
-/// GFLOP of each stage, counted over the modules of diffusers' classes.
-const UNET: f64 = 1606.6;
-const DECODE: f64 = 2514.5;
-const ENCODE: f64 = 1116.7;
-const TEXT: f64 = 13.3;
 
 fn bench(c: &mut Criterion) {
     let Some(folder) = std::env::var_os("AQUATINT_MODEL").map(PathBuf::from) else {
@@ -43,7 +38,7 @@ fn stages(c: &mut Criterion, folder: &Path) -> Result<(), Box<dyn Error>> {
     let config = ClipTextConfig::open(&folder.join("text_encoder/config.json"))?;
     let text_encoder = ClipTextModel::load(&weights.weights(), &config)?;
     let ids: Vec<u32> = (0..77).map(|i| i * 613 % 49_000).collect();
-    group.throughput(flop(TEXT));
+    group.throughput(flop(shapes::TEXT_GFLOP));
     group.bench_function("text encoder", |b| b.iter(|| text_encoder.forward(isa, &[&ids])));
 
     let weights = Checkpoint::open(&folder.join("vae"), PartFiles::Diffusers)?;
@@ -51,9 +46,9 @@ fn stages(c: &mut Criterion, folder: &Path) -> Result<(), Box<dyn Error>> {
     let (encoder, decoder) =
         (Encoder::load(&weights.weights(), &config)?, Decoder::load(&weights.weights(), &config)?);
     let (picture, latents) = (waves([1, 512, 512, 3]), waves([1, 64, 64, 4]));
-    group.throughput(flop(DECODE));
+    group.throughput(flop(shapes::DECODE_GFLOP));
     group.bench_function("VAE decode", |b| b.iter(|| decoder.forward(isa, latents.view())));
-    group.throughput(flop(ENCODE));
+    group.throughput(flop(shapes::ENCODE_GFLOP));
     group.bench_function("VAE encode", |b| b.iter(|| encoder.forward(isa, picture.view())));
 
     let weights = Checkpoint::open(&folder.join("unet"), PartFiles::Diffusers)?;
@@ -61,7 +56,7 @@ fn stages(c: &mut Criterion, folder: &Path) -> Result<(), Box<dyn Error>> {
     let unet = UNet2DConditionModel::load(&weights.weights(), &config)?;
     let (latents, text) = (waves([1, 64, 64, 4]), waves([2, 77, 768, 1]).reshape([2, 77, 768]));
     let told = unet.prepare(isa, text.view(), &[500.0]);
-    group.throughput(flop(UNET));
+    group.throughput(flop(shapes::UNET_GFLOP));
     group.bench_function("UNet step", |b| b.iter(|| unet.forward(isa, latents.view(), 0, &told)));
     Ok(())
 }

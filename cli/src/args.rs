@@ -7,6 +7,7 @@ use aquatint_model::random_model::Architecture;
 use aquatint_model::{EMBEDDED, PromptSyntax, RandomSource};
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::bench::Bench;
 use crate::decode::Decode;
 use crate::demo::Demo;
 use crate::encode::Encode;
@@ -67,6 +68,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Write a model folder with random weights and a published architecture, to test and to time without a download.
     RandomModel(RandomModel),
+    /// Measure this machine and every kernel on it, as a table, JSON or a roofline; compare with an earlier run.
+    Bench(Box<Bench>),
     /// List the samplers and schedules: what each is, when to choose it, where it was published.
     Samplers,
 }

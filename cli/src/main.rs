@@ -11,6 +11,7 @@
 //! | 3 | the model cannot be loaded |
 
 mod args;
+mod bench;
 mod decode;
 mod demo;
 mod encode;
@@ -25,6 +26,7 @@ mod samplers;
 mod session;
 mod settings;
 mod system;
+mod topology;
 mod txt2img;
 mod verify;
 
@@ -63,6 +65,7 @@ fn run(args: Args) -> Result<(), Error> {
         Command::Demo(args) => demo::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::RandomModel(args) => random_model::run(&args),
         Command::Samplers => {
             samplers::run();
@@ -74,7 +77,10 @@ fn run(args: Args) -> Result<(), Error> {
 /// The instruction set to compute with, and the threads to do it on.
 fn machine(threads: Option<usize>) -> Result<Isa, Error> {
     let isa = Isa::from_env().map_err(Error::request)?;
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0));
+    // See `topology.rs` for why cores and not what the operating system schedules on. 0 is rayon's own rule.
+    let chosen_by_rayon = std::env::var_os("RAYON_NUM_THREADS").map(|_| 0);
+    let threads = threads.or(chosen_by_rayon).unwrap_or_else(topology::physical_cores);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
     pool.build_global().map_err(Error::run)?;
     Ok(isa)
 }

@@ -1,4 +1,4 @@
-//! Two requests to the operating system and its C library, made before anything else happens.
+//! What is asked of the operating system and its C library: two requests before anything else happens, and a clock.
 
 /// Keeps freed memory for the next layer.
 ///
@@ -25,4 +25,18 @@ pub(crate) fn end_when_output_is_closed() {
     unsafe {
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
     }
+}
+
+/// CPU time that all threads of this program have used so far. Elsewhere than on Unix: none.
+pub(crate) fn cpu_seconds() -> f64 {
+    #[cfg(unix)]
+    {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the call writes one `timespec`, to which the pointer leads, and nothing else.
+        let done = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+        if done == 0 {
+            return time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9;
+        }
+    }
+    0.0
 }

@@ -16,6 +16,7 @@
 //! | [`layers`] | linear, convolution, norms, attention: weights beside the kernels |
 //! | [`embedded`] | the small model inside the program |
 //! | [`inspect`], [`random_model`] | what a folder holds and lacks; a folder with random weights to test and time with |
+//! | [`shapes`] | the layers of SD 1.5 as a table, for benches |
 //!
 //! **Reading order for learners:** `pipeline/mod.rs` from top to bottom; then `unet/mod.rs` and the files that it names;
 //! `samplers/mod.rs`; `clip/mod.rs`; `vae/mod.rs`. Each network's `forward` is its formula, line by line. The arithmetic
@@ -39,6 +40,7 @@ pub mod prompt;
 pub mod random_model;
 pub mod rng;
 pub mod samplers;
+pub mod shapes;
 pub mod tokenizer;
 pub mod unet;
 pub mod vae;

@@ -1,0 +1,346 @@
+//! The kernels that can be measured, rung by rung.
+
+use aquatint_kernels::conv2d::{self, Geometry, im2col, indirect};
+use aquatint_kernels::gemm::{self, Epilogue, row_at_a_time};
+use aquatint_kernels::group_norm::{Activation, GroupNorm};
+use aquatint_kernels::upsample_conv::{self, phases, two_steps};
+use aquatint_kernels::{Isa, activation, attention, group_norm, layer_norm, linear, softmax, upsample};
+use aquatint_model::shapes::{self, Attention, Conv, Image, Linear, Upsample};
+use aquatint_tensor::{Tensor, f16};
+
+use super::cases::{Case, Family, Layer, Run, Rung, rung};
+use super::roofline::Work;
+
+/// Every case on these instruction sets, the last of which is the one that pictures are made with.
+pub(super) fn cases(isas: &[Isa]) -> Vec<Case> {
+    let images = || shapes::SD_IMAGES.to_vec();
+    let example = shapes::SD_IMAGES[0];
+    let passes: [(&'static str, &'static [Rung<Image>]); 8] = [
+        ("group_norm", &GROUP_NORM),
+        ("layer_norm", &LAYER_NORM),
+        ("softmax", &SOFTMAX),
+        ("silu", &SILU),
+        ("gelu", &GELU),
+        ("quick_gelu", &QUICK_GELU),
+        ("geglu", &GEGLU),
+        ("upsample", &UPSAMPLE),
+    ];
+    let convs = shapes::UNET_CONVS.into_iter().chain(shapes::VAE_CONVS).collect();
+    let attentions = shapes::UNET_ATTENTIONS.into_iter().chain([shapes::VAE_ATTENTION]).collect();
+    let mut cases = [
+        Family {
+            kernel: "gemm",
+            layers: shapes::UNET_LINEARS.to_vec(),
+            example: shapes::UNET_LINEARS[8],
+            rungs: &GEMM,
+        }
+        .cases(isas),
+        Family { kernel: "conv2d", layers: convs, example: shapes::UNET_CONVS[8], rungs: &CONV2D }
+            .cases(isas),
+        Family {
+            kernel: "upsample_conv",
+            layers: shapes::UPSAMPLES.to_vec(),
+            example: shapes::UPSAMPLES[2],
+            rungs: &UPSAMPLE_CONV,
+        }
+        .cases(isas),
+        Family {
+            kernel: "attention",
+            layers: attentions,
+            example: shapes::UNET_ATTENTIONS[0],
+            rungs: &ATTENTION,
+        }
+        .cases(isas),
+    ]
+    .into_iter()
+    .flatten()
+    .collect::<Vec<_>>();
+    for (kernel, rungs) in passes {
+        cases.extend(Family { kernel, layers: images(), example, rungs }.cases(isas));
+    }
+    cases
+}
+
+static GEMM: [Rung<Linear>; 3] = [
+    Rung {
+        single_thread: true,
+        too_large: |layer| layer.rows > 512,
+        ..rung(
+            "row_at_a_time",
+            "weights in panels of 32 columns; one row of A meets one panel in vector registers",
+            |layer, isa| {
+                let (x, w) = linear_operands(layer);
+                let w = gemm::Weights::pack(w.view());
+                Box::new(move || drop(row_at_a_time::product(isa, x.view(), &w)))
+            },
+        )
+    },
+    rung("blocked, f16", "the same, of weights that become f32 a block at a time", |layer, isa| {
+        let (x, w) = linear_operands(layer);
+        let w = gemm::Weights::pack(w.convert::<f16>().view());
+        Box::new(move || drop(linear::linear(isa, x.view(), &w, Epilogue::default())))
+    }),
+    rung(
+        "blocked",
+        "twelve rows share each panel (384 sums live in registers), blocks fit the caches, all cores work",
+        |layer, isa| {
+            let (x, w) = linear_operands(layer);
+            let w = gemm::Weights::pack(w.view());
+            Box::new(move || drop(linear::linear(isa, x.view(), &w, Epilogue::default())))
+        },
+    ),
+];
+
+fn linear_operands(layer: Linear) -> (Tensor<f32, 2>, Tensor<f32, 2>) {
+    (
+        Tensor::full([layer.rows, layer.in_features], 0.5),
+        Tensor::full([layer.out_features, layer.in_features], 0.25),
+    )
+}
+
+static CONV2D: [Rung<Conv>; 2] = [
+    Rung {
+        // The matrix of all patches would be larger than a gigabyte.
+        too_large: |layer| {
+            4 * layer.images * (layer.kernel_size * layer.size).pow(2) * layer.in_channels > 1 << 30
+        },
+        ..rung(
+            "im2col",
+            "write each patch as a row of a matrix; then one matrix product does it all",
+            |layer, isa| {
+                let (x, w, geometry) = conv_operands(layer);
+                Box::new(move || drop(im2col::conv2d(isa, x.view(), &w, geometry, Epilogue::default())))
+            },
+        )
+    },
+    rung(
+        "indirect",
+        "the same product, but the rows stay where they are in the image: nothing is written",
+        |layer, isa| {
+            let (x, w, geometry) = conv_operands(layer);
+            Box::new(move || drop(indirect::conv2d(isa, x.view(), &w, geometry, Epilogue::default())))
+        },
+    ),
+];
+
+fn conv_operands(layer: Conv) -> (Tensor<f32, 4>, conv2d::Weights, Geometry) {
+    let Conv { images, size, in_channels, out_channels, kernel_size, stride, .. } = layer;
+    let w = Tensor::full([out_channels, in_channels, kernel_size, kernel_size], 0.25f32);
+    let geometry = Geometry { stride: [stride; 2], ..Geometry::same(kernel_size) };
+    (Tensor::full([images, size, size, in_channels], 0.5), conv2d::Weights::pack(w.view()), geometry)
+}
+
+static UPSAMPLE_CONV: [Rung<Upsample>; 2] = [
+    rung("two_steps", "the fast forms of both, one after the other", |layer, isa| {
+        let (x, w) = upsample_operands(layer);
+        Box::new(move || drop(two_steps::upsample_conv(isa, x.view(), &w, Epilogue::default())))
+    }),
+    rung(
+        "phases",
+        "four 2×2 convolutions of the small image; the doubled one never exists",
+        |layer, isa| {
+            let (x, w) = upsample_operands(layer);
+            Box::new(move || drop(phases::upsample_conv(isa, x.view(), &w, Epilogue::default())))
+        },
+    ),
+];
+
+fn upsample_operands(layer: Upsample) -> (Tensor<f32, 4>, upsample_conv::Weights) {
+    let Upsample { images, size, channels, .. } = layer;
+    let w = conv2d::Weights::pack(Tensor::full([channels, channels, 3, 3], 0.25f32).view());
+    (Tensor::full([images, size, size, channels], 0.5), upsample_conv::Weights::new(w))
+}
+
+static ATTENTION: [Rung<Attention>; 1] = [rung(
+    "blocked",
+    "scores live for 192 keys × 32 queries only; the softmax is corrected as larger scores turn up",
+    |layer, isa| {
+        let Attention { images, queries, keys, heads, head_dim, .. } = layer;
+        let q = Tensor::full([images, queries, heads, head_dim], 0.5);
+        let k = Tensor::full([images, keys, heads, head_dim], 0.25);
+        let settings = attention::Attention::new(head_dim);
+        Box::new(move || drop(attention::attention(isa, q.view(), k.view(), k.view(), settings)))
+    },
+)];
+
+static GROUP_NORM: [Rung<Image>; 1] = [rung(
+    "streaming",
+    "statistics in one reading pass, merged exactly; scale, shift and SiLU in one writing pass",
+    |layer, isa| {
+        let x = varied(layer);
+        let (weight, bias) = (vec![1.0; layer.channels], vec![0.5; layer.channels]);
+        Box::new(move || {
+            let activation = Activation::Silu;
+            let norm = GroupNorm { num_groups: 32, eps: 1e-5, weight: &weight, bias: &bias, activation };
+            drop(group_norm::group_norm(isa, x.view(), norm));
+        })
+    },
+)];
+
+static LAYER_NORM: [Rung<Image>; 1] = [rung(
+    "two_pass",
+    "the same in f32 on vectors, with the mean's rounding error taken out again",
+    |layer, isa| {
+        let x = varied(layer);
+        let (weight, bias) = (vec![1.0; layer.channels], vec![0.5; layer.channels]);
+        Box::new(move || drop(layer_norm::layer_norm(isa, x.view(), &weight, &bias, 1e-5)))
+    },
+)];
+
+static SOFTMAX: [Rung<Image>; 1] =
+    [rung("three_pass", "the same in f32 on vectors, in place", |layer, isa| {
+        let mut x = varied(layer);
+        Box::new(move || softmax::softmax(isa, &mut x))
+    })];
+
+static SILU: [Rung<Image>; 1] =
+    [rung("pointwise", POINTWISE, |layer, isa| in_place(layer, isa, activation::silu))];
+static GELU: [Rung<Image>; 1] =
+    [rung("pointwise", POINTWISE, |layer, isa| in_place(layer, isa, activation::gelu))];
+static QUICK_GELU: [Rung<Image>; 1] =
+    [rung("pointwise", POINTWISE, |layer, isa| in_place(layer, isa, activation::quick_gelu))];
+static GEGLU: [Rung<Image>; 1] = [rung("pointwise", POINTWISE, |layer, isa| {
+    let x = varied(Image { channels: 2 * layer.channels, ..layer });
+    Box::new(move || drop(activation::geglu(isa, x.view())))
+})];
+const POINTWISE: &str =
+    "a vector at a time, from the polynomials of [`simd::math`](crate::simd::math), on all cores";
+
+static UPSAMPLE: [Rung<Image>; 1] =
+    [rung("row_copy", "whole pixels copied, output rows on all cores", |layer, isa| {
+        let x = varied(Image { size: layer.size / 2, ..layer });
+        Box::new(move || drop(upsample::nearest_2x(isa, x.view())))
+    })];
+
+fn in_place(layer: Image, isa: Isa, f: fn(Isa, &mut [f32])) -> Run {
+    let mut x = varied(layer);
+    Box::new(move || f(isa, x.as_mut_slice()))
+}
+
+/// Numbers around zero that are not all the same.
+fn varied(layer: Image) -> Tensor<f32, 4> {
+    Tensor::from_fn(layer.shape(), |[_, y, x, c]| ((x + 3 * y + 7 * c) % 11) as f32 * 0.2 - 1.0)
+}
+
+const F32: f64 = 4.0;
+
+impl Layer for Linear {
+    fn shape(&self) -> String {
+        format!("{}×{}→{}", self.rows, self.in_features, self.out_features)
+    }
+    fn count(&self) -> usize {
+        self.count
+    }
+    fn work(&self) -> Work {
+        let Linear { rows, in_features, out_features, .. } = *self;
+        let numbers = rows * in_features + in_features * out_features + rows * out_features;
+        Work { flops: self.flops() as f64, bytes: F32 * numbers as f64 }
+    }
+}
+
+impl Layer for Conv {
+    fn shape(&self) -> String {
+        let Conv { images, size, in_channels, out_channels, kernel_size, stride, .. } = self;
+        let stride = if *stride == 1 { String::new() } else { format!(" /{stride}") };
+        format!("{kernel_size}×{kernel_size} {in_channels}→{out_channels} @{size}{stride} ×{images}")
+    }
+    fn count(&self) -> usize {
+        self.count
+    }
+    fn work(&self) -> Work {
+        let Conv { images, size, in_channels, out_channels, kernel_size, stride, .. } = *self;
+        let pixels = images * size * size;
+        let numbers = pixels * in_channels
+            + kernel_size * kernel_size * in_channels * out_channels
+            + pixels / (stride * stride) * out_channels;
+        Work { flops: self.flops() as f64, bytes: F32 * numbers as f64 }
+    }
+}
+
+impl Layer for Upsample {
+    fn shape(&self) -> String {
+        format!("{0}→{0} @{1} ×{2}", self.channels, self.size, self.images)
+    }
+    fn count(&self) -> usize {
+        self.count
+    }
+    fn work(&self) -> Work {
+        let Upsample { images, size, channels, .. } = *self;
+        let numbers = 5 * images * size * size * channels + 9 * channels * channels;
+        Work { flops: self.flops() as f64, bytes: F32 * numbers as f64 }
+    }
+}
+
+impl Layer for Attention {
+    fn shape(&self) -> String {
+        let Attention { images, queries, keys, heads, head_dim, .. } = self;
+        format!("{queries}×{keys} {heads}×{head_dim} ×{images}")
+    }
+    fn count(&self) -> usize {
+        self.count
+    }
+    fn work(&self) -> Work {
+        let Attention { images, queries, keys, heads, head_dim, .. } = *self;
+        let numbers = images * heads * head_dim * (2 * queries + 2 * keys);
+        Work { flops: self.flops() as f64, bytes: F32 * numbers as f64 }
+    }
+}
+
+/// Each number is read once and written once; the arithmetic does not count.
+impl Layer for Image {
+    fn shape(&self) -> String {
+        format!("{}×{}×{}×{}", self.images, self.size, self.size, self.channels)
+    }
+    fn count(&self) -> usize {
+        1
+    }
+    fn work(&self) -> Work {
+        Work { flops: 0.0, bytes: 2.0 * F32 * self.len() as f64 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_every_kernel_has_one_example_and_one_form_in_use() {
+        let cases = cases(&Isa::available());
+        let mut names: Vec<String> = cases.iter().map(Case::name).collect();
+        names.sort();
+        let all = names.len();
+        names.dedup();
+        assert_eq!(names.len(), all, "two cases have one name");
+        let kernels =
+            ["gemm", "conv2d", "upsample_conv", "attention", "group_norm", "layer_norm", "softmax", "geglu"];
+        for kernel in kernels {
+            let of = || cases.iter().filter(|case| case.kernel == kernel);
+            assert_eq!(of().filter(|case| case.used && case.example).count(), 1, "{kernel}");
+        }
+    }
+
+    #[test]
+    fn the_ideas_are_those_of_the_kernels_own_pages() {
+        let pages = [
+            include_str!("../../../kernels/src/gemm/mod.rs"),
+            include_str!("../../../kernels/src/conv2d/mod.rs"),
+            include_str!("../../../kernels/src/upsample_conv/mod.rs"),
+            include_str!("../../../kernels/src/attention/mod.rs"),
+            include_str!("../../../kernels/src/group_norm/mod.rs"),
+            include_str!("../../../kernels/src/layer_norm/mod.rs"),
+            include_str!("../../../kernels/src/softmax/mod.rs"),
+            include_str!("../../../kernels/src/activation/mod.rs"),
+            include_str!("../../../kernels/src/upsample/mod.rs"),
+        ];
+        for case in cases(&[Isa::portable()]).iter().filter(|case| case.rung != "blocked, f16") {
+            assert!(pages.iter().any(|page| page.contains(case.idea)), "{}: {}", case.name(), case.idea);
+        }
+    }
+
+    #[test]
+    fn every_case_of_a_small_layer_runs() {
+        for case in cases(&Isa::available()).iter().filter(|case| case.work.bytes < 2e6) {
+            (case.prepare)()();
+        }
+    }
+}

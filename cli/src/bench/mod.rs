@@ -1,0 +1,166 @@
+//! `aquatint bench`: what this machine can do, and how near each kernel comes to it.
+//!
+//! ```text
+//! machine    peak of each instruction set, bandwidth of each memory, on 1, 2, … threads        machine.rs
+//! kernels    each case: layer × rung × instruction set                                         cases.rs, kernels.rs
+//! stages     whole networks, of a model folder                                                 stages.rs
+//! output     a table (report.rs), JSON, a drawing (svg.rs), a comparison (compare.rs), the tables of the docs (ladder.rs)
+//! ```
+//!
+//! All layers take minutes on slow rungs. Without `--all`, every layer is measured in the form that makes pictures, and every rung on every
+//! instruction set on one layer of its kernel.
+//!
+//! Read next: `timing.rs` (why a median), `roofline.rs` (what is possible at all).
+
+mod cases;
+mod compare;
+mod kernels;
+mod ladder;
+mod machine;
+mod report;
+mod roofline;
+mod stages;
+mod svg;
+mod timing;
+
+use std::fs;
+use std::path::PathBuf;
+
+use aquatint_kernels::Isa;
+use aquatint_model::Error;
+use clap::Args;
+
+use crate::warn;
+use cases::{Case, matches};
+use machine::Machine;
+use report::{Report, Row};
+use stages::Stages;
+
+/// The whole machine is measured in the time of so many kernels.
+const MACHINE_SHARE: f64 = 40.0;
+
+#[derive(Args)]
+pub(crate) struct Bench {
+    /// Measure only what has all these words in its name, such as "conv2d indirect @64" or "stage".
+    #[arg(value_name = "WORD")]
+    filter: Vec<String>,
+
+    /// Model folder: measure its networks as well.
+    #[arg(short, long, value_name = "DIR")]
+    model: Option<PathBuf>,
+
+    /// Steps of the picture that is made with the model.
+    #[arg(long, default_value_t = 1)]
+    steps: usize,
+
+    /// Every layer on every rung and instruction set; else the slower ones on one layer only.
+    #[arg(long)]
+    all: bool,
+
+    /// Print the tables of the kernels' docs: rungs and instruction sets on one layer each.
+    #[arg(long)]
+    ladder: bool,
+
+    /// Write everything that was measured.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// Write a roofline.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+
+    /// Say what became faster or slower since an earlier run's --json.
+    #[arg(long, value_name = "FILE")]
+    compare: Option<PathBuf>,
+
+    /// Seconds for each measurement; at least three runs are made all the same.
+    #[arg(long, default_value_t = 0.25, value_parser = seconds)]
+    seconds: f64,
+
+    /// Threads to compute with [default: one for each core].
+    #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|seconds| (1e-6..=1e4).contains(seconds));
+    seconds.ok_or_else(|| "expected seconds, from 0.000001 to 10000".into())
+}
+
+pub(crate) fn run(args: &Bench) -> Result<(), Error> {
+    // What can be refused is refused before minutes are spent.
+    let old = args.compare.as_deref().map(Report::open).transpose()?;
+    let best = crate::machine(args.threads.map(usize::from))?;
+    let threads = rayon::current_num_threads();
+    let mut isas = Isa::available();
+    isas.retain(|&isa| isa != best);
+    isas.push(best);
+
+    let machine = Machine::measure(MACHINE_SHARE * args.seconds, threads, &isas);
+    machine.print();
+    let cases = kernels::cases(&isas);
+    let mut report = Report { version: env!("CARGO_PKG_VERSION").into(), machine, rows: Vec::new() };
+
+    println!("\n{}", report::head());
+    let wanted = |case: &&Case| match (args.all, args.ladder) {
+        (_, true) => case.example,
+        (true, false) => true,
+        (false, false) => case.example || case.used,
+    };
+    for case in cases.iter().filter(wanted).filter(|case| matches(&case.name(), &args.filter)) {
+        let row = measure(case, args.seconds, threads);
+        println!("{}", row.line(&report.machine));
+        report.rows.push(row);
+    }
+    if let Some(folder) = &args.model {
+        let (budget, filter, steps) = (4.0 * args.seconds, &args.filter[..], args.steps);
+        let mut rows = Vec::new();
+        Stages { folder, isa: best, threads, budget, filter, steps }.run(&mut |row| {
+            println!("{}", row.line(&report.machine));
+            rows.push(row);
+        })?;
+        report.rows.append(&mut rows);
+    }
+    if report.rows.is_empty() {
+        return Err(Error::request(format_args!(
+            "nothing is called \"{}\"; the names are those of the table that `aquatint bench` prints",
+            args.filter.join(" ")
+        )));
+    }
+
+    if args.ladder {
+        ladder::print(&cases, &report.rows, &report.machine);
+    }
+    if let Some(old) = &old {
+        if let Some(obstacle) = compare::obstacle(old, &report) {
+            warn(obstacle);
+        }
+        println!();
+        compare::print(&compare::compare(old, &report));
+    }
+    if let Some(path) = &args.json {
+        report.save(path)?;
+    }
+    if let Some(path) = &args.svg {
+        match svg::roofline(&report) {
+            Some(svg) => fs::write(path, svg).map_err(Error::writing(path))?,
+            None => warn("no kernel was measured whose operations are known; there is no roofline"),
+        }
+    }
+    Ok(())
+}
+
+fn measure(case: &Case, budget: f64, threads: usize) -> Row {
+    let timing = timing::measure(budget, (case.prepare)());
+    Row {
+        kernel: case.kernel.into(),
+        rung: case.rung.into(),
+        isa: case.isa.name().into(),
+        shape: case.shape.clone(),
+        threads: if case.single_thread { 1 } else { threads },
+        count: case.count,
+        flops: case.work.flops,
+        bytes: case.work.bytes,
+        timing,
+    }
+}
