@@ -4,16 +4,18 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use aquatint_model::random_model::Architecture;
-use aquatint_model::{EMBEDDED, PromptSyntax, RandomSource};
+use aquatint_model::{EMBEDDED, Format, PromptSyntax, RandomSource};
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::bench::Bench;
+use crate::control::Control;
 use crate::decode::Decode;
 use crate::demo::Demo;
 use crate::encode::Encode;
 use crate::img2img::Img2img;
 use crate::inpaint::Inpaint;
 use crate::noise::Noise;
+use crate::wish::Wish;
 
 /// Stable Diffusion on a CPU, from scratch.
 ///
@@ -81,7 +83,7 @@ pub(crate) struct Txt2img {
     pub(crate) model: PathBuf,
 
     /// What the picture should show.
-    #[arg(value_name = "PROMPT", required_unless_present_any = ["prompt", "from_image"])]
+    #[arg(value_name = "PROMPT", required_unless_present_any = ["prompt", "from_image", "resume", "batch"])]
     pub(crate) positional_prompt: Option<String>,
 
     /// What the picture should show; the same as the positional argument.
@@ -108,7 +110,7 @@ pub(crate) struct Txt2img {
     #[arg(long, value_name = "N")]
     pub(crate) clip_skip: Option<usize>,
 
-    /// Take all settings from this PNG, made by aquatint or A1111; what other flags say counts more.
+    /// Take all settings from this PNG, JPEG or WebP, made by aquatint or A1111; what other flags say counts more.
     #[arg(long, value_name = "PICTURE")]
     pub(crate) from_image: Option<PathBuf>,
 
@@ -146,14 +148,34 @@ pub(crate) struct Txt2img {
     #[arg(long, alias = "scheduler")]
     pub(crate) schedule: Option<String>,
 
-    /// File to write; a file of that name is kept, and the next free number is taken. {seed} becomes the seed, %03d the first free
-    /// number of three digits; - is stdout [default: aquatint-{seed}.png].
+    /// How much fresh noise DDIM and TCD add, from 0 to 1 [default: DDIM 0, TCD 0.3].
+    #[arg(long)]
+    pub(crate) eta: Option<f32>,
+
+    /// Noise levels of your own instead of a schedule: falling numbers, one for each step, as in 14.6,6.5,3.9,1.4,0.4. For samplers that
+    /// have schedules.
+    #[arg(long, value_name = "LEVELS", value_delimiter = ',', conflicts_with_all = ["schedule", "steps"])]
+    pub(crate) sigmas: Option<Vec<f64>>,
+
+    /// File to write, PNG, JPEG or WebP (lossless) by its ending; a file of that name is kept, and the next free number is taken. {seed}
+    /// becomes the seed, {job} the line of --batch, %03d the first free number of three digits; - is stdout [default:
+    /// aquatint-{seed}.png].
     #[arg(short, long)]
     pub(crate) output: Option<PathBuf>,
 
     /// Replace the output file if it exists.
     #[arg(long)]
     pub(crate) force: bool,
+
+    /// Quality of a JPEG, from 1 to 100.
+    #[arg(long, value_name = "N", default_value_t = Format::QUALITY, value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub(crate) quality: u8,
+
+    #[command(flatten)]
+    pub(crate) several: Several,
+
+    #[command(flatten)]
+    pub(crate) control: Control,
 
     /// Threads to compute with; the picture does not depend on it [default: one for each core].
     #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -164,14 +186,75 @@ pub(crate) struct Txt2img {
     pub(crate) precision: Precision,
 }
 
-/// A seed, or the wish for a random one.
+/// More than one picture.
+#[derive(ClapArgs)]
+pub(crate) struct Several {
+    /// Pictures to make; picture i, counted from 0, has the seed plus i.
+    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) batch_count: u32,
+
+    /// How many of them are made together: more memory, less time, the same bits.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) batch_size: u32,
+
+    /// Make the pictures of a manifest, one JSON object a line, with the field names of A1111's API: prompt, negative_prompt, seed, steps,
+    /// cfg_scale, width, height, sampler_name, scheduler, init_images, denoising_strength, mask, n_iter, batch_size and others; pictures
+    /// are paths. Flags hold where a line is silent. Says the result of each picture as a line of JSON. What exists with the same settings is
+    /// skipped, so an interrupted batch can be run again; for that, a line without a seed has one that follows from its text. One that fails
+    /// does not stop the rest.
+    #[arg(long, value_name = "JSONL", conflicts_with_all = ["from_image", "checkpoint"])]
+    pub(crate) batch: Option<PathBuf>,
+
+    /// Of the manifest's lines, take the ith of every n, as in 2/4: for several machines.
+    #[arg(long, value_name = "I/N", value_parser = shard, requires = "batch")]
+    pub(crate) shard: Option<Shard>,
+}
+
+/// Every `of`th line, beginning with line `index`, from 1.
 #[derive(Clone, Copy)]
+pub(crate) struct Shard {
+    pub(crate) index: usize,
+    pub(crate) of: usize,
+}
+
+fn shard(text: &str) -> Result<Shard, String> {
+    let numbers = text.split_once('/').and_then(|(index, of)| Some((index.parse().ok()?, of.parse().ok()?)));
+    match numbers {
+        Some((index, of)) if (1..=of).contains(&index) => Ok(Shard { index, of }),
+        _ => Err("expected i/n with i from 1 to n, as in 2/4".into()),
+    }
+}
+
+impl From<&Txt2img> for Wish {
+    fn from(args: &Txt2img) -> Self {
+        Self {
+            prompt: args.prompt.clone().or_else(|| args.positional_prompt.clone()),
+            negative_prompt: args.negative_prompt.clone(),
+            prompt_syntax: args.prompt_syntax.map(Into::into),
+            clip_skip: args.clip_skip,
+            width: args.width,
+            height: args.height,
+            steps: args.steps,
+            cfg_scale: args.cfg_scale,
+            seed: args.seed,
+            rng: args.rng.map(Into::into),
+            sampler: args.sampler.clone(),
+            schedule: args.schedule.clone(),
+            eta: args.eta,
+            sigmas: args.sigmas.clone(),
+            ..Self::default()
+        }
+    }
+}
+
+/// A seed, or the wish for a random one.
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Seed {
     Given(u64),
     Random,
 }
 
-fn seed(text: &str) -> Result<Seed, String> {
+pub(crate) fn seed(text: &str) -> Result<Seed, String> {
     match text {
         "-1" => Ok(Seed::Random),
         _ => text
@@ -226,12 +309,20 @@ pub(crate) enum Precision {
 
 #[derive(ClapArgs)]
 pub(crate) struct Verify {
-    /// A PNG that `aquatint txt2img` made.
+    /// A PNG, JPEG or WebP that aquatint made.
     pub(crate) picture: PathBuf,
 
     /// The model that made it.
     #[arg(short, long, default_value = EMBEDDED)]
     pub(crate) model: PathBuf,
+
+    /// The picture from which it was made, if it was.
+    #[arg(short, long, alias = "init-img", value_name = "PICTURE")]
+    pub(crate) image: Option<PathBuf>,
+
+    /// The mask with which it was made, if it was; otherwise what is transparent in -i.
+    #[arg(long, value_name = "PICTURE", requires = "image")]
+    pub(crate) mask: Option<PathBuf>,
 
     /// Threads to compute with [default: one for each core].
     #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..=1024))]

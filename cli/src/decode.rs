@@ -24,7 +24,7 @@ pub(crate) struct Decode {
 
 pub(crate) fn run(args: &Decode) -> Result<(), Error> {
     let latents = open_latents(&args.latents)?;
-    let path = output::reserve(&args.output, "png", args.model.force)?;
+    let path = output::reserve(&args.output, output::PICTURES, args.model.force)?;
     args.model.load()?.decode_latents(latents.view())?.save(&path)?;
     println!("{}", path.display());
     Ok(())

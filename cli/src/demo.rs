@@ -43,7 +43,7 @@ const PROMPTS: [&str; 12] = [
 const COLUMNS: usize = 4;
 
 pub(crate) fn run(args: &Demo) -> Result<(), aquatint_model::Error> {
-    let path = output::reserve(&args.output, "png", args.model.force)?;
+    let path = output::reserve(&args.output, output::PICTURES, args.model.force)?;
     let start = Instant::now();
     let pipeline = args.model.load()?;
     let draw = |prompt: &&str| {

@@ -67,7 +67,7 @@ const LARGEST_SIDE: usize = 4096;
 
 pub(crate) fn run(args: &Encode) -> Result<(), Error> {
     let picture = open(&args.image)?;
-    let path = output::reserve(&args.output, "safetensors", args.model.force)?;
+    let path = output::reserve(&args.output, &["safetensors"], args.model.force)?;
     let latents = args.model.load()?.encode(&picture)?;
     eprintln!("{}×{} pixels → latents {:?}", picture.width(), picture.height(), latents.shape());
     save_latents(&path, latents.view())?;

@@ -9,15 +9,22 @@
 //! | 1 | failed while running |
 //! | 2 | the request cannot be met: a flag, a size, a name |
 //! | 3 | the model cannot be loaded |
+//! | 4 | part of a batch failed; the rest is there |
+//! | 130 | interrupted; what was finished is kept |
 
 mod args;
+mod batch;
 mod bench;
+mod control;
 mod decode;
 mod demo;
 mod encode;
 mod img2img;
 mod inpaint;
 mod inspect;
+mod interrupt;
+mod job;
+mod make;
 mod noise;
 mod output;
 mod progress;
@@ -25,10 +32,12 @@ mod random_model;
 mod samplers;
 mod session;
 mod settings;
+mod strip;
 mod system;
 mod topology;
 mod txt2img;
 mod verify;
+mod wish;
 
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -42,23 +51,27 @@ fn main() -> ExitCode {
     system::keep_freed_memory();
     system::end_when_output_is_closed();
     match run(Args::read()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error}");
+            match error.kind() {
+                ErrorKind::Interrupted => eprintln!("{error}"),
+                _ => eprintln!("error: {error}"),
+            }
             ExitCode::from(match error.kind() {
                 ErrorKind::Run => 1,
                 ErrorKind::Request => 2,
                 ErrorKind::Model => 3,
+                ErrorKind::Interrupted => interrupt::EXIT_CODE,
             })
         }
     }
 }
 
-fn run(args: Args) -> Result<(), Error> {
+fn run(args: Args) -> Result<ExitCode, Error> {
     match args.command {
-        Command::Txt2img(args) => txt2img::run(&args),
-        Command::Img2img(args) => img2img::run(&args),
-        Command::Inpaint(args) => inpaint::run(&args),
+        Command::Txt2img(args) => return txt2img::run(&args),
+        Command::Img2img(args) => return img2img::run(&args),
+        Command::Inpaint(args) => return inpaint::run(&args),
         Command::Encode(args) => encode::run(&args),
         Command::Decode(args) => decode::run(&args),
         Command::Noise(args) => noise::run(&args),
@@ -72,6 +85,7 @@ fn run(args: Args) -> Result<(), Error> {
             Ok(())
         }
     }
+    .map(|()| ExitCode::SUCCESS)
 }
 
 /// The instruction set to compute with, and the threads to do it on.

@@ -33,7 +33,7 @@ pub(crate) struct Noise {
 
 pub(crate) fn run(args: &Noise) -> Result<(), Error> {
     let picture = encode::open(&args.image)?;
-    let path = output::reserve(&args.output, "png", args.model.force)?;
+    let path = output::reserve(&args.output, output::PICTURES, args.model.force)?;
     let pictures = args.model.load()?.noised(&picture, &args.timesteps, args.seed)?;
     Picture::strip(&pictures).save(&path)?;
     println!("{}", path.display());

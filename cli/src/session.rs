@@ -1,39 +1,102 @@
-//! Making one picture: what `txt2img`, `img2img` and `inpaint` share before and after their own request.
+//! A loaded model, and the pictures that it is asked for, one walk after the other.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use aquatint_model::parameters::Parameters;
-use aquatint_model::{EMBEDDED, Error, LoadOptions, Picture, Pipeline, Progress, TextToImage};
+use aquatint_model::{EMBEDDED, Error, LoadOptions, Picture, Pipeline, Snapshot, Task, TextToImage};
 
 use crate::args::{Precision, Txt2img};
-use crate::output::Destination;
-use crate::progress::Display;
-use crate::{machine, settings, warn};
+use crate::control::Watcher;
+use crate::output::Output;
+use crate::wish::Wish;
+use crate::{interrupt, machine, warn};
 
-/// A loaded model, a reserved name, and the flags.
+/// A loaded model and the flags.
 pub(crate) struct Session<'a> {
     args: &'a Txt2img,
-    stored: Option<Parameters>,
-    seed: u64,
-    destination: Destination,
     pub(crate) pipeline: Pipeline,
 }
 
+/// Pictures of one task that differ in their seeds.
+pub(crate) struct Order<'a> {
+    /// With the seed of picture 0.
+    pub(crate) task: Task,
+    pub(crate) wish: &'a Wish,
+    /// Which pictures; the seed of picture i is that of picture 0 plus i.
+    pub(crate) wanted: Vec<usize>,
+    /// How many are made in one walk, at most.
+    pub(crate) together: usize,
+    /// The line of the manifest.
+    pub(crate) job: Option<usize>,
+    /// The walk to go on with.
+    pub(crate) resumed: Option<Snapshot>,
+}
+
+/// A picture that is done.
+pub(crate) struct Made {
+    /// Where it is; `None` for stdout.
+    pub(crate) path: Option<PathBuf>,
+    pub(crate) seed: u64,
+    pub(crate) parameters: String,
+    /// Of the whole walk.
+    pub(crate) seconds: f64,
+}
+
+impl Order<'_> {
+    fn seed(&self, picture: usize) -> u64 {
+        self.task.text().seed.wrapping_add(picture as u64)
+    }
+
+    /// The task of the pictures from `picture` on.
+    fn task_of(&self, picture: usize) -> Task {
+        let mut task = self.task.clone();
+        task.text_mut().seed = self.seed(picture);
+        task
+    }
+
+    /// The text of picture `picture`, but for what only the walk can tell.
+    pub(crate) fn parameters(&self, picture: usize, pipeline: &Pipeline) -> Result<Parameters, Error> {
+        let mut parameters = pipeline.task_parameters(&self.task_of(picture))?;
+        self.wish.describe(&mut parameters);
+        Ok(parameters)
+    }
+
+    /// Leaves out the pictures that were done before the walk that is resumed.
+    pub(crate) fn skip_what_came_before(&mut self) -> Result<(), Error> {
+        let Some(snapshot) = &self.resumed else { return Ok(()) };
+        let seed = snapshot.parameters().get("Seed").and_then(|seed| seed.parse().ok()).unwrap_or(0);
+        let first = self.wanted.iter().position(|&picture| self.seed(picture) == seed);
+        self.wanted.drain(..first.unwrap_or(0));
+        self.together = snapshot.pictures().min(self.wanted.len());
+        if snapshot.pictures() != self.together {
+            return Err(Error::request(format_args!(
+                "the checkpoint is of {} pictures made together; expected --batch-count of as many or more",
+                snapshot.pictures()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Takes the next walk's pictures: neighbours, as many as are made together.
+    fn next_walk(&mut self) -> Option<(usize, usize)> {
+        let first = *self.wanted.first()?;
+        let neighbours = self.wanted.iter().enumerate().take_while(|&(i, &picture)| picture == first + i);
+        let count = neighbours.count().min(self.together);
+        self.wanted.drain(..count);
+        Some((first, count))
+    }
+}
+
 impl<'a> Session<'a> {
-    /// Refuses what can be refused at once, then loads the model.
+    /// Loads the model.
     pub(crate) fn start(args: &'a Txt2img) -> Result<Self, Error> {
         let isa = machine(args.threads.map(usize::from))?;
-        let stored = args.from_image.as_deref().map(settings::stored).transpose()?;
-        let unseeded = TextToImage { seed: random_seed(), ..TextToImage::default() };
-        let seed = settings::request(args, stored.as_ref(), unseeded)?.seed;
-        let output = args.output.as_deref().unwrap_or(Path::new("aquatint-{seed}.png"));
-        let destination = Destination::reserve(output, seed, args.force)?;
+        interrupt::listen(args.control.save_partial || args.control.checkpoint.is_some())?;
         let precision = match args.precision {
             Precision::Auto | Precision::F32 => "f32",
         };
-
         let start = Instant::now();
         let pipeline = Pipeline::load(&args.model, &LoadOptions { isa })?;
         for warning in pipeline.warnings() {
@@ -47,40 +110,104 @@ impl<'a> Session<'a> {
         let threads = rayon::current_num_threads();
         let seconds = start.elapsed().as_secs_f64();
         eprintln!("model loaded in {seconds:.1} s; computing with {precision}, {isa}, {threads} threads");
-        Ok(Self { args, stored, seed, destination, pipeline })
+        Ok(Self { args, pipeline })
     }
 
-    /// The request, checked, of the given size unless the flags or the stored settings name another.
-    pub(crate) fn request(&self, size: Option<[usize; 2]>) -> Result<TextToImage, Error> {
-        let mut defaults = self.pipeline.defaults();
-        if let Some([width, height]) = size {
-            (defaults.width, defaults.height) = (width, height);
-        }
-        let request = settings::request(self.args, self.stored.as_ref(), defaults)?;
-        self.pipeline.check(&request)?;
-        Ok(TextToImage { seed: self.seed, ..request })
-    }
-
-    /// Makes the picture, shows progress, saves it and says where.
-    pub(crate) fn make(
-        self,
-        request: &TextToImage,
-        make: impl FnOnce(&Pipeline, &mut dyn FnMut(Progress)) -> Result<Picture, Error>,
+    /// Makes the pictures of an order, shows progress, saves each, and tells of it.
+    ///
+    /// # Errors
+    /// Those of the first that fails; what was finished before is kept.
+    pub(crate) fn fill(
+        &self,
+        mut order: Order<'_>,
+        output: &mut Output,
+        made: &mut dyn FnMut(Made),
     ) -> Result<(), Error> {
-        let TextToImage { seed, width, height, steps, .. } = request;
-        eprintln!("seed {seed}, {width}×{height}, {steps} steps");
-        let start = Instant::now();
-        let mut display = Display::new();
-        let picture = make(&self.pipeline, &mut |event| display.update(event));
-        display.finish();
-        self.destination.save(&picture?)?;
-        eprintln!("done in {:.1} s", start.elapsed().as_secs_f64());
+        let all = order.wanted.len();
+        let mut done = 0;
+        while let Some((first, count)) = order.next_walk() {
+            if interrupt::requested() {
+                return Err(Error::Interrupted);
+            }
+            let task = order.task_of(first);
+            let TextToImage { seed, width, height, steps, .. } = task.text();
+            let number = if all > 1 { format!("picture {}/{all}, ", done + 1) } else { String::new() };
+            eprintln!("{number}seed {seed}, {width}×{height}, {steps} steps");
+            let start = Instant::now();
+            let mut watcher = Watcher::new(&self.args.control, self.snapshot(&mut order, first)?);
+            let pictures = self.pipeline.make(&task, count, &mut watcher);
+            watcher.display.finish();
+            let seconds = start.elapsed().as_secs_f64();
+            for (i, picture) in pictures?.into_iter().enumerate() {
+                let picture = described(picture, order.wish);
+                let seed = order.seed(first + i);
+                let path = self.save(&picture, seed, order.job, i, &watcher, output)?;
+                let parameters = picture.parameters().unwrap_or_default().to_owned();
+                made(Made { path, seed, parameters, seconds });
+            }
+            if watcher.stopped {
+                return Err(Error::Interrupted);
+            }
+            eprintln!("done in {seconds:.1} s");
+            done += count;
+        }
         Ok(())
     }
+
+    /// What keeps the walk, if it is to be kept: that of a checkpoint, if it fits.
+    fn snapshot(&self, order: &mut Order<'_>, first: usize) -> Result<Option<Snapshot>, Error> {
+        if order.resumed.is_none() && self.args.control.checkpoint.is_none() {
+            return Ok(None);
+        }
+        let parameters = order.parameters(first, &self.pipeline)?;
+        match order.resumed.take() {
+            None => Ok(Some(Snapshot::new(&parameters))),
+            Some(snapshot) => {
+                snapshot.check(&parameters)?;
+                order.together = self.args.several.batch_size as usize;
+                let (done, total) = snapshot.steps();
+                eprintln!("resuming after step {done}/{total}");
+                Ok(Some(snapshot))
+            }
+        }
+    }
+
+    /// Saves a picture, and its strip if there is to be one.
+    fn save(
+        &self,
+        picture: &Picture,
+        seed: u64,
+        job: Option<usize>,
+        index: usize,
+        watcher: &Watcher<'_>,
+        output: &mut Output,
+    ) -> Result<Option<PathBuf>, Error> {
+        let strip = match &watcher.strip {
+            Some(strip) => strip.picture(index, self.args.control.preview, &self.pipeline)?,
+            None => None,
+        };
+        interrupt::whole(|| {
+            let path = match watcher.stopped {
+                true => output.save_beside(picture, None, seed, "partial")?,
+                false => output.save(picture, seed, job)?,
+            };
+            if let Some(strip) = strip {
+                output.save_beside(&strip, path.as_deref(), seed, "steps")?;
+            }
+            Ok(path)
+        })
+    }
+}
+
+/// The picture with a text that says what was done with its inputs as well.
+fn described(picture: Picture, wish: &Wish) -> Picture {
+    let mut parameters = Parameters::parse(picture.parameters().unwrap_or_default());
+    wish.describe(&mut parameters);
+    picture.with_parameters(parameters.to_string())
 }
 
 /// A seed that nobody chose: 32 bits, so that it is easy to type again. The standard library seeds its hash tables
 /// from the operating system's random numbers.
-fn random_seed() -> u64 {
+pub(crate) fn random_seed() -> u64 {
     RandomState::new().build_hasher().finish() >> 32
 }

@@ -1,12 +1,13 @@
 //! `aquatint txt2img`: a picture from a text.
 
+use std::process::ExitCode;
+
 use aquatint_model::Error;
 
 use crate::args::Txt2img;
-use crate::session::Session;
+use crate::make;
+use crate::wish::Wish;
 
-pub(crate) fn run(args: &Txt2img) -> Result<(), Error> {
-    let session = Session::start(args)?;
-    let request = session.request(None)?;
-    session.make(&request, |pipeline, progress| pipeline.text_to_image(&request, progress))
+pub(crate) fn run(args: &Txt2img) -> Result<ExitCode, Error> {
+    make::run(Wish::from(args), args)
 }

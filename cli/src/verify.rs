@@ -1,24 +1,32 @@
 //! `aquatint verify`: is a picture what its own text says?
 
-use std::path::Path;
+use std::ops::ControlFlow;
 
-use aquatint_model::{Error, LoadOptions, Picture, Pipeline, TextToImage};
+use aquatint_model::parameters::Parameters;
+use aquatint_model::{
+    Error, Format, LoadOptions, Moment, Observer, Photo, Picture, Pipeline, Progress, Stop, Task, TextToImage,
+};
 
 use crate::args::Verify;
 use crate::progress::Display;
+use crate::wish::{Kind, Wish};
 use crate::{machine, settings, warn};
 
 /// Makes the picture again; an error if the two are not equal, after the figures went to stdout.
 pub(crate) fn run(args: &Verify) -> Result<(), Error> {
     let isa = machine(args.threads.map(usize::from))?;
     let stored = settings::stored(&args.picture)?;
-    let expected = read(&args.picture)?;
+    let expected = Photo::open(&args.picture)?.picture;
     stored.apply(&mut TextToImage::default())?; // refused before the model is loaded, if at all
-    if stored.get("Denoising strength").is_some() {
+    let kind = Wish::stored_kind(&stored);
+    if kind != Kind::TextToImage && args.image.is_none() {
         return Err(Error::request(
-            "the picture was made from another picture, which it does not contain; expected one made by `txt2img`",
+            "the picture was made from another picture, which it does not contain; expected that one with -i, and the mask, if \
+             there was one, with --mask",
         ));
     }
+    let wish = Wish { kind, image: args.image.clone(), mask: args.mask.clone(), ..Wish::stored(&stored)? };
+    let inputs = wish.inputs()?;
     if !stored.is_ours() {
         warn("the picture was made by another program; an equal one is not to be expected");
     }
@@ -33,23 +41,62 @@ pub(crate) fn run(args: &Verify) -> Result<(), Error> {
             args.model.display()
         ));
     }
-    let mut request = pipeline.defaults();
-    stored.apply(&mut request)?;
-    let mut display = Display::new();
-    let found = pipeline.text_to_image(&request, &mut |event| display.update(event));
-    display.finish();
-    report(&found?, &expected)
+    let task = wish.task(inputs, Some(&stored), &pipeline)?;
+    for (what, key, found) in inputs_of(&task) {
+        if let Some(expected) = stored.get(key)
+            && expected != found
+        {
+            warn(format_args!(
+                "the picture was made from a {what} with the hash {expected}, this one has {found}"
+            ));
+        }
+    }
+    let stopped = stored.parsed("Stopped after", "a number of steps")?;
+    let mut follower = Follower { display: Display::new(), stopped };
+    let found = pipeline.make(&task, 1, &mut follower);
+    follower.display.finish();
+    let found = as_stored(found?.remove(0), &stored)?;
+    report(&found, &expected, &stored)
 }
 
-/// The pixels of the picture.
-fn read(path: &Path) -> Result<Picture, Error> {
-    let image = image::open(path)
-        .map_err(|e| Error::request(format_args!("cannot read `{}`: {e}", path.display())))?
-        .into_rgb8();
-    Ok(Picture::from_rgb(image.width() as usize, image.height() as usize, image.into_raw()))
+/// The pictures of a task: what they are, the key of their hash, and the hash.
+fn inputs_of(task: &Task) -> Vec<(&'static str, &'static str, String)> {
+    let image = |picture: &Picture| ("picture", "Image hash", picture.hash());
+    match task {
+        Task::TextToImage(_) => Vec::new(),
+        Task::ImageToImage(task) => vec![image(&task.image)],
+        Task::Inpaint(task) => vec![image(&task.image), ("mask", "Mask hash", task.mask.hash())],
+    }
 }
 
-fn report(found: &Picture, expected: &Picture) -> Result<(), Error> {
+/// Ends the walk where that of the picture ended.
+struct Follower {
+    display: Display,
+    stopped: Option<usize>,
+}
+
+impl Observer for Follower {
+    fn progress(&mut self, event: Progress) {
+        self.display.update(event);
+    }
+
+    fn step(&mut self, moment: &Moment<'_>) -> Result<ControlFlow<Stop>, Error> {
+        Ok(match self.stopped {
+            Some(steps) if moment.done == steps => ControlFlow::Break(Stop::Decode),
+            _ => ControlFlow::Continue(()),
+        })
+    }
+}
+
+/// The picture as its file would show it: a JPEG has lost something, and loses the same again.
+fn as_stored(picture: Picture, stored: &Parameters) -> Result<Picture, Error> {
+    let Some(quality) = stored.parsed("JPEG quality", "a number from 1 to 100")? else { return Ok(picture) };
+    let bytes = picture.to_bytes(Format::Jpeg(quality))?;
+    let text = picture.parameters().unwrap_or_default().to_owned();
+    Ok(Photo::from_bytes(&bytes)?.picture.with_parameters(text))
+}
+
+fn report(found: &Picture, expected: &Picture, stored: &Parameters) -> Result<(), Error> {
     let [found_size, expected_size] = [found, expected].map(|picture| (picture.width(), picture.height()));
     if found_size != expected_size {
         let ((w, h), (w2, h2)) = (found_size, expected_size);
@@ -64,7 +111,27 @@ fn report(found: &Picture, expected: &Picture) -> Result<(), Error> {
         "different: PSNR {psnr:.2} dB, largest difference {largest} of 255, {:.3} % of values equal",
         100.0 * equal
     );
+    let ours = Parameters::parse(found.parameters().unwrap_or_default());
+    if let (Some(found), Some(expected)) = (ours.get("Steps digest"), stored.get("Steps digest")) {
+        println!("{}", first_difference(found, expected));
+    }
     Err(Error::run("the picture is not what its text says, or was made on another version or machine"))
+}
+
+/// Where two walks part, as the four digits of each step tell.
+fn first_difference(found: &str, expected: &str) -> String {
+    const DIGITS: usize = aquatint_model::pipeline::DIGITS_PER_STEP;
+    let steps = |digest: &str| digest.len().div_ceil(DIGITS);
+    let parted =
+        found.as_bytes().chunks(DIGITS).zip(expected.as_bytes().chunks(DIGITS)).position(|(a, b)| a != b);
+    let total = steps(expected);
+    match parted {
+        Some(step) => format!("the first step that differs is {} of {total}", step + 1),
+        None if steps(found) != total => format!("{} steps were made, the picture has {total}", steps(found)),
+        None => format!(
+            "all {total} steps are equal: the pictures part after them, in the decoder or in the file"
+        ),
+    }
 }
 
 /// How far two pictures are apart.
@@ -93,6 +160,14 @@ impl Difference {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_step_that_differs_is_named() {
+        assert_eq!(first_difference("0123456789ab", "012345670000"), "the first step that differs is 3 of 3");
+        assert_eq!(first_difference("1123", "0123"), "the first step that differs is 1 of 1");
+        assert!(first_difference("0123", "0123").starts_with("all 1 steps are equal"));
+        assert_eq!(first_difference("0123", "01230000"), "1 steps were made, the picture has 2");
+    }
 
     #[test]
     fn a_difference_of_one_level_everywhere_is_48_db() {

@@ -1,9 +1,10 @@
-//! What can go wrong, in three kinds that a caller tells apart.
+//! What can go wrong, in kinds that a caller tells apart.
 //!
 //! | kind | meaning | whose move it is |
 //! |---|---|---|
 //! | [`Error::Request`] | asked for something that cannot be done | change the request: a name, a size, a number of steps |
 //! | [`Error::Model`] | the model cannot be loaded | repair the folder or choose another |
+//! | [`Error::Interrupted`] | the caller ended it | nobody's: it was the wish |
 //! | the rest | it failed while running | free the disk, pick another precision |
 //!
 //! Every message is one sentence that says what was found, what was expected and what to do.
@@ -57,9 +58,13 @@ pub enum Error {
     /// Any other failure while running.
     #[error("{0}")]
     Run(String),
+
+    /// The caller ended the walk.
+    #[error("interrupted")]
+    Interrupted,
 }
 
-/// The three kinds of [`Error`], for callers that map them to exit codes.
+/// The kinds of [`Error`], for callers that map them to exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
     /// Asked for something that cannot be done.
@@ -68,6 +73,8 @@ pub enum ErrorKind {
     Model,
     /// Failed while running.
     Run,
+    /// Ended by the caller.
+    Interrupted,
 }
 
 impl Error {
@@ -108,12 +115,13 @@ impl Error {
         Self::NotFinite { stage: stage.to_string() }
     }
 
-    /// Which of the three kinds this is.
+    /// Which of the kinds this is.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Request(_) => ErrorKind::Request,
             Self::Model(_) | Self::Read { .. } => ErrorKind::Model,
             Self::Write { .. } | Self::NotFinite { .. } | Self::Run(_) => ErrorKind::Run,
+            Self::Interrupted => ErrorKind::Interrupted,
         }
     }
 }

@@ -48,8 +48,11 @@ pub mod vae;
 pub use embedded::EMBEDDED;
 pub use error::{Error, ErrorKind, Result};
 pub use photo::{Mask, Photo, ResizeMode};
-pub use picture::Picture;
-pub use pipeline::{ImageToImage, Inpaint, LoadOptions, Pipeline, Progress, TextToImage};
+pub use picture::{Format, Picture};
+pub use pipeline::{
+    ImageToImage, Inpaint, LoadOptions, Moment, Observer, Pipeline, Progress, Snapshot, Stop, Task,
+    TextToImage,
+};
 pub use prompt::PromptSyntax;
 pub use rng::{Generator, RandomSource};
 pub use samplers::{SamplerChoice, SamplerKind, Schedule};

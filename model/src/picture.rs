@@ -1,12 +1,46 @@
-//! A finished picture: 8 bits for each of red, green and blue, and how it becomes a PNG file.
+//! A finished picture: 8 bits for each of red, green and blue, and how it becomes a file.
+//!
+//! PNG and WebP keep every value; JPEG does not. All of them hold the text that says how the picture was made.
 
 use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
 use aquatint_tensor::{Tensor, View};
+use sha2::{Digest, Sha256};
+
+use image::codecs::jpeg::JpegEncoder;
+use image::codecs::webp::WebPEncoder;
+use image::{ExtendedColorType, ImageEncoder};
 
 use crate::error::{Error, Result};
-use crate::parameters::png;
+use crate::parameters::{exif, png};
+
+/// A kind of file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Lossless; the text is in a chunk `parameters`.
+    Png,
+    /// Lossy, with a quality from 1 to 100; the text is in EXIF.
+    Jpeg(u8),
+    /// Lossless; the text is in EXIF.
+    WebP,
+}
+
+impl Format {
+    /// What [`Picture::save`] takes for JPEG: few people see the loss.
+    pub const QUALITY: u8 = 92;
+
+    /// The format that a file name's extension means; `quality` is for JPEG.
+    pub fn of(path: &Path, quality: u8) -> Option<Self> {
+        let extension = path.extension()?.to_str()?.to_ascii_lowercase();
+        match extension.as_str() {
+            "png" => Some(Self::Png),
+            "jpg" | "jpeg" => Some(Self::Jpeg(quality)),
+            "webp" => Some(Self::WebP),
+            _ => None,
+        }
+    }
+}
 
 /// An 8-bit RGB picture.
 #[derive(Clone, PartialEq, Eq)]
@@ -81,6 +115,11 @@ impl Picture {
         Self { parameters: Some(parameters.into()), ..self }
     }
 
+    /// Ten hex digits by which the picture can be recognised: SHA-256 of width and height (64 bits each, little endian) and pixels.
+    pub fn hash(&self) -> String {
+        content_hash(self.width, self.height, &self.pixels)
+    }
+
     /// The picture as the bytes of a PNG file.
     ///
     /// # Errors
@@ -89,12 +128,45 @@ impl Picture {
         png::encode([self.width, self.height], &self.pixels, self.parameters())
     }
 
-    /// Writes a PNG file. It appears under its name only when it is complete; a file of that name is replaced.
+    /// The picture as the bytes of a file.
+    ///
+    /// # Errors
+    /// If it has no pixels, or more than the format can hold.
+    pub fn to_bytes(&self, format: Format) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        match format {
+            Format::Png => return self.to_png(),
+            Format::Jpeg(quality) => self.encode(JpegEncoder::new_with_quality(&mut bytes, quality))?,
+            Format::WebP => self.encode(WebPEncoder::new_lossless(&mut bytes))?,
+        }
+        Ok(bytes)
+    }
+
+    fn encode(&self, mut encoder: impl ImageEncoder) -> Result<()> {
+        if let Some(text) = self.parameters() {
+            encoder.set_exif_metadata(exif::encode(text)?).map_err(Error::run)?;
+        }
+        let side = |length| u32::try_from(length).map_err(Error::run);
+        let (width, height) = (side(self.width)?, side(self.height)?);
+        encoder.write_image(&self.pixels, width, height, ExtendedColorType::Rgb8).map_err(Error::run)
+    }
+
+    /// Writes a file of the kind that its name says, PNG if it says none. It appears under its name only when it is
+    /// complete; a file of that name is replaced.
     ///
     /// # Errors
     /// If the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        write_whole(path.as_ref(), &self.to_png()?)
+        let path = path.as_ref();
+        self.save_as(path, Format::of(path, Format::QUALITY).unwrap_or(Format::Png))
+    }
+
+    /// Writes a file of a kind.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save_as(&self, path: impl AsRef<Path>, format: Format) -> Result<()> {
+        write_whole(path.as_ref(), &self.to_bytes(format)?)
     }
 
     /// Pictures of one size, from left to right.
@@ -125,6 +197,16 @@ impl Picture {
         }
         Self::from_rgb(width * columns, height * pictures.len().div_ceil(columns), pixels)
     }
+}
+
+/// The first ten hex digits of SHA-256, as A1111 shortens the hashes of models.
+pub(crate) fn content_hash(width: usize, height: usize, bytes: &[u8]) -> String {
+    let mut sha = Sha256::new();
+    for side in [width, height] {
+        sha.update((side as u64).to_le_bytes());
+    }
+    sha.update(bytes);
+    sha.finalize().iter().take(5).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Writes a file that appears under its name only when it is complete; a file of that name is replaced.
@@ -173,6 +255,26 @@ mod tests {
         assert_eq!((read.dimensions(), read.as_raw().as_slice()), ((2, 1), picture.pixels()));
         let names: Vec<_> = fs::read_dir(folder.path()).expect("readable").collect();
         assert_eq!(names.len(), 1, "the temporary file is gone: {names:?}");
+    }
+
+    #[test]
+    fn every_format_keeps_the_text_and_the_lossless_ones_the_pixels() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let pixels = (0..3 * 16 * 16).map(|i| (i * 7 % 256) as u8).collect();
+        let picture =
+            Picture::from_rgb(16, 16, pixels).with_parameters("a fox, 熊\nSteps: 2, Seed: 7, Size: 16x16");
+        for (name, lossless) in [("p.png", true), ("p.webp", true), ("p.jpg", false), ("p.JPEG", false)] {
+            let path = folder.path().join(name);
+            picture.save(&path).expect("the folder is writable");
+            let text = crate::parameters::read(&path).expect("a valid picture");
+            assert_eq!(text.as_deref(), picture.parameters(), "{name}");
+            let read = crate::Photo::open(&path).expect("a valid picture").picture;
+            assert_eq!(read.pixels() == picture.pixels(), lossless, "{name}");
+            assert_eq!((read.width(), read.height()), (16, 16));
+        }
+        let [small, large] =
+            [30, 95].map(|quality| picture.to_bytes(Format::Jpeg(quality)).expect("a picture").len());
+        assert!(small < large, "the quality counts: {small}, {large}");
     }
 
     #[test]

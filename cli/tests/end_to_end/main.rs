@@ -1,6 +1,8 @@
 //! The program as a user runs it.
 
+mod batch;
 mod bench;
+mod control;
 mod parameters;
 mod pictures;
 mod tasks;

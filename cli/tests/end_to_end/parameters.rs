@@ -71,7 +71,8 @@ fn a_picture_gives_its_settings_to_another_and_flags_count_more() {
         .replace("Seed: 7", "Seed: 8")
         .replace("Automatic", "Normal")
         .replace("\nNegative prompt: dark", "");
-    assert_eq!(text(&folder, "other.png"), expected);
+    let settings = |text: &str| text.split(", Steps digest: ").next().map(str::to_owned);
+    assert_eq!(settings(&text(&folder, "other.png")), settings(&expected));
 }
 
 #[test]
@@ -90,7 +91,35 @@ fn verify_finds_an_equal_picture_and_a_changed_one() {
     let run = aquatint(folder.path(), &["verify", "forged.png", "-m", "tiny"]);
     assert_eq!(run.code, 1, "{}", run.stderr);
     assert!(run.stdout.starts_with("different: PSNR "), "{}", run.stdout);
+    assert!(run.stdout.ends_with("the first step that differs is 1 of 2\n"), "{}", run.stdout);
     assert!(run.stderr.contains("the picture's model has the hash 0"), "{}", run.stderr);
+
+    // Another decoder: the steps are equal, the pixels are not.
+    let config = folder.path().join("tiny/vae/config.json");
+    let settings = fs::read_to_string(&config).expect("it was written");
+    let changed = settings.replacen("\"scaling_factor\": 0.18215", "\"scaling_factor\": 0.2", 1);
+    assert_ne!(settings, changed, "the config says the factor");
+    fs::write(&config, changed).expect("writable");
+    let run = aquatint(folder.path(), &["verify", "fox.png", "-m", "tiny"]);
+    assert!(run.code == 1 && run.stdout.contains("all 2 steps are equal"), "{}{}", run.stdout, run.stderr);
+}
+
+/// A JPEG loses something, but the same each time.
+#[test]
+fn jpeg_and_webp_hold_the_settings_and_are_verified() {
+    let folder = with_picture();
+    for name in ["fox.jpg", "fox.webp"] {
+        made(&folder, &["--from-image", "fox.png", "--quality", "80", "-o", name]);
+        let text = aquatint_model::parameters::read(&folder.path().join(name)).expect("a valid picture");
+        assert!(
+            text.is_some_and(|text| text.starts_with("a fox: red, in 東京\nNegative prompt: dark\nSteps: 2"))
+        );
+        let run = aquatint(folder.path(), &["verify", name, "-m", "tiny"]);
+        assert_eq!((run.code, run.stdout.as_str()), (0, "equal\n"), "{name}: {}", run.stderr);
+        made(&folder, &["--from-image", name, "-o", "back.png", "--force"]);
+        let pixels = |name: &str| image::open(folder.path().join(name)).expect("a valid PNG").into_rgb8();
+        assert_eq!(pixels("back.png"), pixels("fox.png"), "{name}");
+    }
 }
 
 #[test]
@@ -139,7 +168,7 @@ fn pictures_without_settings_are_refused() {
     for (picture, message) in [
         ("bare.png", "`bare.png` does not say how it was made"),
         ("none.png", "cannot read `none.png`"),
-        ("tiny/model_index.json", "as a PNG picture"),
+        ("tiny/model_index.json", "as a PNG, JPEG or WebP picture"),
     ] {
         for arguments in
             [vec!["verify", picture, "-m", "tiny"], vec!["txt2img", "-m", "tiny", "--from-image", picture]]

@@ -172,3 +172,62 @@ fn pictures_that_cannot_be_used_exit_with_2_and_leave_nothing_behind() {
     refused(&wide("100000000000000"), 2, "expected 8 to 4096 pixels");
     assert_eq!(fs::read(at("out.png")).expect("it is still there"), b"mine");
 }
+
+#[test]
+fn pictures_from_pictures_are_verified_with_the_same_pictures() {
+    let folder = prepared();
+    for (task_name, flags, inputs) in [
+        (
+            "img2img",
+            &["-i", "photo.png", "-W", "64", "-H", "96", "--resize", "fit", "--strength", "0.5"][..],
+            &["-i", "photo.png"][..],
+        ),
+        (
+            "inpaint",
+            &[
+                "-i",
+                "photo.png",
+                "--mask",
+                "mask.png",
+                "--mask-blur",
+                "2",
+                "--invert-mask",
+                "--strength",
+                "0.75",
+            ],
+            &["-i", "photo.png", "--mask", "mask.png"],
+        ),
+        (
+            "inpaint",
+            &["-i", "photo.png", "--mask", "mask.png", "--only-masked=4", "-W", "64", "-H", "64"],
+            &["-i", "photo.png", "--mask", "mask.png"],
+        ),
+        (
+            "inpaint",
+            &["-i", "photo.png", "--mask", "mask.png", "--no-composite"],
+            &["-i", "photo.png", "--mask", "mask.png"],
+        ),
+        ("inpaint", &["-i", "hole.png", "--expand", "8,0,0,16"], &["-i", "hole.png"]),
+    ] {
+        made(&folder, task_name, flags);
+        let verify = [&["verify", "out.png", "-m", "tiny"][..], inputs].concat();
+        let run = aquatint(folder.path(), &verify);
+        assert_eq!((run.code, run.stdout.as_str()), (0, "equal\n"), "{flags:?}: {}", run.stderr);
+        assert!(!run.stderr.contains("warning"), "{}", run.stderr);
+        // The settings are taken over, too, and the inputs are given again.
+        fs::rename(folder.path().join("out.png"), folder.path().join("first.png")).expect("writable");
+        let again =
+            [&[task_name, "-m", "tiny", "--from-image", "first.png", "-o", "out.png"][..], inputs].concat();
+        let run = aquatint(folder.path(), &again);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        let bytes = |name: &str| fs::read(folder.path().join(name)).expect("it was written");
+        assert_eq!(bytes("out.png"), bytes("first.png"), "{flags:?}");
+    }
+    refused(&aquatint(folder.path(), &["verify", "out.png", "-m", "tiny"]), 2, "expected that one with -i");
+    let run = aquatint(
+        folder.path(),
+        &["verify", "out.png", "-m", "tiny", "-i", "photo.png", "--mask", "mask.png"],
+    );
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    assert!(run.stderr.contains("was made from a picture with the hash"), "{}", run.stderr);
+}

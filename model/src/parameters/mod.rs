@@ -10,6 +10,7 @@
 //! |---|---|
 //! | this one | the text ↔ prompts and a list of keys and values, with A1111's quoting and its reader's rules |
 //! | [`png`] | the text ↔ a chunk of a PNG file |
+//! | [`exif`] | the text ↔ the user comment of a JPEG or WebP file |
 //! | [`request`] | the list ↔ a [`TextToImage`](crate::TextToImage) |
 //! | [`model_id`] | the name and hash by which the model goes |
 //!
@@ -17,15 +18,37 @@
 //! with `Negative prompt:` ends it. Source: the behaviour of A1111's `create_infotext` and `parse_generation_parameters`.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 use std::sync::LazyLock;
 
 use regex::Regex;
 
+pub mod exif;
 pub mod model_id;
 pub mod png;
 pub mod request;
 
 pub use model_id::ModelId;
+
+#[cfg(doc)]
+use crate::error::Error;
+use crate::error::Result;
+
+/// The text of a PNG, JPEG or WebP file, if it has one; the content decides which of them it is.
+///
+/// # Errors
+/// [`Error::Request`] if the file cannot be read or is no such picture.
+pub fn read(path: &Path) -> Result<Option<String>> {
+    const PNG: &[u8] = b"\x89PNG";
+    let mut start = [0; PNG.len()];
+    let opened = File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    if opened.is_ok() && start == PNG {
+        return png::read(path);
+    }
+    exif::read(path)
+}
 
 /// Prompts, and settings by their A1111 names, in the order in which they are written.
 ///
@@ -52,6 +75,40 @@ impl Parameters {
     /// Adds a setting at the end.
     pub fn push(&mut self, key: &str, value: impl fmt::Display) {
         self.settings.push((key.to_owned(), value.to_string()));
+    }
+
+    /// Adds a setting behind another one, or at the end if there is none of that name.
+    pub fn insert_after(&mut self, other: &str, key: &str, value: impl fmt::Display) {
+        let position = self.settings.iter().position(|(name, _)| name == other);
+        let position = position.map_or(self.settings.len(), |index| index + 1);
+        self.settings.insert(position, (key.to_owned(), value.to_string()));
+    }
+
+    /// Adds what only the walk can tell: its digest, and the step after which it was ended if it was.
+    pub(crate) fn with_walk(mut self, digest: &str, stopped: Option<usize>) -> Self {
+        self.insert_after("Version", "Steps digest", digest);
+        if let Some(steps) = stopped {
+            self.insert_after("Version", "Stopped after", steps);
+        }
+        self
+    }
+
+    /// What differs from `other`, a phrase each: "Seed: 7 instead of 8".
+    pub fn differences<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = String> + 'a {
+        let texts = [
+            ("prompt", &self.prompt, &other.prompt),
+            ("negative prompt", &self.negative_prompt, &other.negative_prompt),
+        ];
+        let texts = texts.into_iter().filter(|(_, ours, theirs)| ours != theirs);
+        let texts = texts.map(|(key, ours, theirs)| format!("the {key} \"{ours}\" instead of \"{theirs}\""));
+        let keys = self.settings.iter().map(|(key, _)| key.as_str());
+        let missing =
+            other.settings.iter().map(|(key, _)| key.as_str()).filter(move |key| self.get(key).is_none());
+        let different = keys.chain(missing).filter(move |key| self.get(key) != other.get(key));
+        texts.chain(different.map(move |key| {
+            let value = |parameters: &'a Self| parameters.get(key).unwrap_or("nothing");
+            format!("{key}: {} instead of {}", value(self), value(other))
+        }))
     }
 
     /// The value of a setting; of several with one key the last counts, as for A1111.

@@ -8,6 +8,9 @@
 //! | Clip skip | `clip_skip`; left out if 1 |
 //! | Emphasis | `prompt_syntax`: `None` is plain; left out for A1111's own |
 //! | RNG | `rng`: `CPU` or `NV`; A1111 leaves it out for a GPU |
+//! | Eta, Sigmas | `eta`, `sigmas`; left out unless they were chosen |
+//!
+//! Pictures from pictures have more keys, which [`FROM_PICTURES`] lists; the caller who has the pictures reads them.
 //!
 //! Settings of a picture by A1111 are taken as far as we have them, but the pictures are not equal: A1111 has its own
 //! samplers and spacings. Ours carry `Version: aquatint …` and can be made again to the byte.
@@ -36,11 +39,39 @@ const SCHEDULE_LABELS: [(&str, &str); 4] = [
 const AUTOMATIC: &str = "Automatic";
 
 /// Settings that change nothing in a picture.
-const WITHOUT_EFFECT: [&str; 4] = ["Model hash", "Model", "Version", "User"];
+const WITHOUT_EFFECT: [&str; 5] = ["Model hash", "Model", "Version", "User", "Steps digest"];
 
 /// Settings that [`Parameters::apply`] takes over.
-const APPLIED: [&str; 9] =
-    ["Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Clip skip", "RNG", "Emphasis"];
+const APPLIED: [&str; 12] = [
+    "Steps",
+    "Sampler",
+    "Schedule type",
+    "CFG scale",
+    "Seed",
+    "Size",
+    "Clip skip",
+    "RNG",
+    "Emphasis",
+    "Eta",
+    "Eta DDIM", // A1111's name
+    "Sigmas",
+];
+
+/// Settings of pictures that were made from pictures, of files, and of walks that were ended early.
+pub const FROM_PICTURES: [&str; 12] = [
+    "Denoising strength",
+    "Image hash",
+    "Mask hash",
+    "Mask blur",
+    "Mask mode",
+    "Inpaint area",
+    "Masked area padding",
+    "Resize mode",
+    "Expand",
+    "Composite",
+    "JPEG quality",
+    "Stopped after",
+];
 
 impl Parameters {
     /// What is written into a picture that `model` made of `request` with the sampler `kind`.
@@ -66,6 +97,13 @@ impl Parameters {
         parameters.push("RNG", rng_label(request.rng));
         if request.prompt_syntax == PromptSyntax::Plain {
             parameters.push("Emphasis", "None");
+        }
+        if let Some(eta) = request.eta {
+            parameters.push("Eta", eta);
+        }
+        if !request.sigmas.is_empty() {
+            let sigmas: Vec<_> = request.sigmas.iter().map(f64::to_string).collect();
+            parameters.push("Sigmas", sigmas.join(", "));
         }
         parameters.push("Version", VERSION);
         parameters
@@ -106,13 +144,34 @@ impl Parameters {
             Some("NV" | "GPU") | None => RandomSource::Cuda,
             Some(other) => return Err(meaningless("RNG", other, "CPU, NV or GPU")),
         };
+        request.eta = None;
+        if let Some(eta) = self.get("Eta").or(self.get("Eta DDIM")) {
+            request.eta = Some(eta.parse().map_err(|_| meaningless("Eta", eta, "a number"))?);
+        }
+        let sigmas = self.get("Sigmas").unwrap_or_default();
+        let numbers = sigmas.split(',').map(str::trim).filter(|text| !text.is_empty()).map(str::parse);
+        request.sigmas = numbers
+            .collect::<std::result::Result<_, _>>()
+            .map_err(|_| meaningless("Sigmas", sigmas, "falling numbers"))?;
         Ok(())
     }
 
     /// The keys of settings that [`Parameters::apply`] does not know, and that may change the picture.
     pub fn ignored(&self) -> impl Iterator<Item = &str> {
         let keys = self.settings.iter().map(|(key, _)| key.as_str());
-        keys.filter(|key| !APPLIED.contains(key) && !WITHOUT_EFFECT.contains(key))
+        let known = |key: &&str| {
+            [&APPLIED[..], &WITHOUT_EFFECT, &FROM_PICTURES].iter().any(|keys| keys.contains(key))
+        };
+        keys.filter(move |key| !known(key))
+    }
+
+    /// A setting of [`FROM_PICTURES`], if it is there.
+    ///
+    /// # Errors
+    /// `Request` if its value has no meaning.
+    pub fn parsed<T: FromStr>(&self, key: &str, expected: &str) -> Result<Option<T>> {
+        let parse = |text: &str| text.parse().map_err(|_| meaningless(key, text, expected));
+        self.get(key).map(parse).transpose()
     }
 
     fn number<T: FromStr>(&self, key: &str, into: &mut T) -> Result<()> {
@@ -125,6 +184,7 @@ impl Parameters {
     /// The name of the schedule to ask for.
     fn schedule(&self, sampler: &str) -> Option<&str> {
         match self.get("Schedule type")? {
+            "Given" => None, // `Sigmas` has them
             AUTOMATIC if self.is_ours() => None,
             // A1111 has a recommendation for each of its samplers.
             AUTOMATIC if sampler == "DPM++ 3M SDE" => Some("exponential"),
@@ -196,7 +256,7 @@ mod tests {
     #[test]
     fn a_request_survives_the_way_there_and_back() {
         for kind in SamplerKind::all() {
-            // A list of noise levels has no name under which it could be stored.
+            // A list of noise levels is stored by itself.
             let named = kind.schedules().iter().copied().filter(|&schedule| schedule != Schedule::Given);
             for schedule in std::iter::once(None).chain(named.map(Some)) {
                 let request = TextToImage {
@@ -211,6 +271,8 @@ mod tests {
                     prompt_syntax: PromptSyntax::A1111,
                     clip_skip: 2,
                     sampler: SamplerChoice { kind: Some(kind), schedule },
+                    eta: kind.has_eta().then_some(0.25),
+                    sigmas: if schedule.is_none() { vec![14.6, 3.25, 0.1] } else { Vec::new() },
                 };
                 let text = Parameters::of(&request, kind, &model()).to_string();
                 let parameters = Parameters::parse(&text);

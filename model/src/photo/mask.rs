@@ -11,7 +11,7 @@
 //! inside, where everything is new anyway. The first two lines are those of diffusers' mask processor.
 
 use crate::error::{Error, Result};
-use crate::picture::Picture;
+use crate::picture::{Picture, content_hash};
 
 /// Which pixels of a picture are made anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +88,11 @@ impl Mask {
     /// Rows from top to bottom, a byte for each pixel.
     pub fn grey(&self) -> &[u8] {
         &self.grey
+    }
+
+    /// Ten hex digits by which the mask can be recognised; see [`Picture::hash`].
+    pub fn hash(&self) -> String {
+        content_hash(self.width, self.height, &self.grey)
     }
 
     /// White becomes black and black white.

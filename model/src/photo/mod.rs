@@ -59,6 +59,14 @@ impl Photo {
             .map_err(refused)
     }
 
+    /// Decodes what would be a file's content.
+    ///
+    /// # Errors
+    /// [`Error::Request`] if it is no picture, is damaged or too large.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        Self::decode(bytes).map_err(Error::request)
+    }
+
     /// Decodes a file's content; the error is a sentence.
     fn decode(bytes: &[u8]) -> std::result::Result<Self, String> {
         let damaged = |error: image::ImageError| format!("the picture is damaged or not supported: {error}");

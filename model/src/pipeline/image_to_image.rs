@@ -11,11 +11,12 @@
 //! *SDEdit: Guided Image Synthesis and Editing with Stochastic Differential Equations* (2021).
 
 use super::inpaint::Known;
-use super::{Pipeline, Progress, TextToImage, Walk};
+use super::{Canvas, Observer, Pipeline, Task, TextToImage, Walk, seed_of};
 use crate::error::{Error, Result};
+use crate::parameters::Parameters;
 use crate::picture::Picture;
 use crate::rng::Generator;
-use crate::samplers::{self, Sampler};
+use crate::samplers::Sampler;
 
 /// A picture to be made from a text and another picture.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,44 +29,44 @@ pub struct ImageToImage {
     pub strength: f64,
 }
 
+impl ImageToImage {
+    /// Adds what this task has besides the text's settings.
+    pub(super) fn describe(&self, parameters: &mut Parameters) {
+        parameters.insert_after("Model", "Denoising strength", self.strength);
+        parameters.insert_after("Denoising strength", "Image hash", self.image.hash());
+    }
+}
+
 impl Pipeline {
-    /// Makes a picture from a picture. `progress` is called between the steps, on this thread.
+    /// Makes a picture from a picture.
     ///
     /// # Errors
     /// See [`Pipeline::text_to_image`]; also if the picture does not have the request's size, or if the strength leaves no step.
-    pub fn image_to_image(
-        &self,
-        request: &ImageToImage,
-        progress: &mut dyn FnMut(Progress),
-    ) -> Result<Picture> {
-        let ImageToImage { text: ref asked, ref image, strength } = *request;
-        asked.check(self)?;
-        asked.check_size("picture", image.width(), image.height())?;
-        self.refuse_inpainting_model()?;
-        let sampler = samplers::build(&self.scheduler, asked.sampler, asked.steps)?;
-        let first = first_call(sampler.as_ref(), asked.steps, strength)?;
-        self.vae_encoder()?;
-        let text = self.encode_text(asked, progress)?;
-
-        let mut generator = Generator::of(asked.rng, asked.seed);
-        let mut latents = self.sample_latents(image.to_signed(), &mut generator)?;
-        let noise = generator.randn(latents.len());
-        sampler.add_noise(&mut latents, &noise, first);
-
-        let shape = self.latent_shape(asked);
-        let walk = Walk { shape, text, guidance_scale: asked.guidance_scale, first, known: Known::Nothing };
-        latents = self.denoise(&walk, sampler, latents, &mut generator, progress)?;
-        progress(Progress::Decoding);
-        Ok(self.decode(shape, latents)?.with_parameters(self.parameters_with_strength(asked, strength)?))
+    pub fn image_to_image(&self, request: &ImageToImage, observer: &mut dyn Observer) -> Result<Picture> {
+        self.one(Task::ImageToImage(request.clone()), observer)
     }
 
-    /// What is written into a picture that was made from another one.
-    pub(super) fn parameters_with_strength(&self, asked: &TextToImage, strength: f64) -> Result<String> {
-        let mut parameters = self.parameters(asked)?;
-        let model = parameters.settings.iter().position(|(key, _)| key == "Model");
-        let after_model = model.map_or(parameters.settings.len(), |index| index + 1);
-        parameters.settings.insert(after_model, ("Denoising strength".into(), strength.to_string()));
-        Ok(parameters.to_string())
+    /// The walk: from a picture with noise on it.
+    pub(super) fn walk_from_picture(
+        &self,
+        request: &ImageToImage,
+        count: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<Walk> {
+        let ImageToImage { text: ref asked, ref image, strength } = *request;
+        let sampler = || self.sampler(asked);
+        let first = first_call(sampler()?.as_ref(), asked.steps, strength)?;
+        self.vae_encoder()?;
+        let text = self.encode_text(asked, observer)?;
+        let moments = self.moments(image.to_signed())?;
+        let canvas = |i| {
+            let (sampler, mut generator) = (sampler()?, Generator::of(asked.rng, seed_of(asked, i)));
+            let mut latents = self.sample(&moments, &mut generator);
+            let noise = generator.randn(latents.len());
+            sampler.add_noise(&mut latents, &noise, first);
+            Ok(Canvas { sampler, generator, latents, known: Known::Nothing, digest: String::new() })
+        };
+        self.walk(asked, text, first, (0..count).map(canvas).collect::<Result<_>>()?)
     }
 }
 

@@ -16,12 +16,14 @@
 use aquatint_tensor::{Tensor, concat};
 
 use super::image_to_image::first_call;
-use super::{Pipeline, Progress, TextToImage, Walk, channels_last};
+use super::{Canvas, Observer, Pipeline, Task, TextToImage, Walk, channels_last, seed_of};
 use crate::error::{Error, Result};
+use crate::parameters::Parameters;
+use crate::photo::mask::Region;
 use crate::photo::{Mask, ResizeMode};
 use crate::picture::Picture;
 use crate::rng::Generator;
-use crate::samplers::{self, Sampler};
+use crate::samplers::Sampler;
 
 /// A picture of which a part is to be made anew.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,13 +43,9 @@ pub struct Inpaint {
     pub keep_outside: Option<usize>,
 }
 
-impl Pipeline {
-    /// Makes a part of a picture anew. `progress` is called between the steps, on this thread.
-    ///
-    /// # Errors
-    /// See [`Pipeline::image_to_image`]; also if the mask does not have the picture's size, or nothing in it is white.
-    pub fn inpaint(&self, request: &Inpaint, progress: &mut dyn FnMut(Progress)) -> Result<Picture> {
-        let Inpaint { text: ref asked, ref image, ref mask, .. } = *request;
+impl Inpaint {
+    pub(super) fn check(&self) -> Result<()> {
+        let Self { image, mask, .. } = self;
         let sizes = [(mask.width(), mask.height()), (image.width(), image.height())];
         if sizes[0] != sizes[1] {
             let [mask, image] = sizes.map(|(width, height)| format!("{width}×{height}"));
@@ -58,74 +56,126 @@ impl Pipeline {
         if mask.grey().iter().all(|&grey| grey < 128) {
             return Err(Error::request("no pixel of the mask is white: there is nothing to repaint"));
         }
-        asked.check(self)?;
-        let painted = match request.only_masked {
-            None => {
-                asked.check_size("picture", image.width(), image.height())?;
-                self.repaint(request, image, mask, progress)?
-            }
-            Some(padding) => {
-                let (width, height) = (asked.width, asked.height);
-                let region = mask.region(padding, width, height)?;
-                let part = image.cropped(region).resized(width, height, ResizeMode::Fit);
-                let hole = mask.cropped(region).resized(width, height, ResizeMode::Fit);
-                let painted = self.repaint(request, &part, &hole, progress)?;
+        match self.only_masked {
+            None => self.text.check_size("picture", image.width(), image.height()),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// The part of the picture that is worked on; `None` for all of it.
+    fn region(&self) -> Option<Region> {
+        let TextToImage { width, height, .. } = self.text;
+        // A mask with something white in it has a region.
+        self.only_masked.and_then(|padding| self.mask.region(padding, width, height).ok())
+    }
+
+    /// Picture and mask at the request's size.
+    fn worked_on(&self) -> (Picture, Mask) {
+        let TextToImage { width, height, .. } = self.text;
+        match self.region() {
+            None => (self.image.clone(), self.mask.clone()),
+            Some(region) => (
+                self.image.cropped(region).resized(width, height, ResizeMode::Fit),
+                self.mask.cropped(region).resized(width, height, ResizeMode::Fit),
+            ),
+        }
+    }
+
+    /// The decoder's picture, laid into the given one as far as was asked for.
+    pub(super) fn laid_in(&self, painted: Picture) -> Picture {
+        let Self { image, mask, .. } = self;
+        let painted = match self.region() {
+            None => painted,
+            Some(region) => {
                 let painted = painted.resized(region.width, region.height, ResizeMode::Crop);
                 image.with_part(&painted, region)
             }
         };
-        let picture = match (request.keep_outside, request.only_masked) {
+        match (self.keep_outside, self.only_masked) {
             (Some(blur), _) => mask.composite(image, &painted, blur),
             (None, Some(_)) => mask.composite(image, &painted, 0), // the region's edge would show
             (None, None) => painted,
+        }
+    }
+
+    /// Adds what this task has besides the text's settings.
+    pub(super) fn describe(&self, parameters: &mut Parameters) {
+        let mut last = "Model";
+        let mut add = |key: &'static str, value: String| {
+            parameters.insert_after(last, key, value);
+            last = key;
         };
-        Ok(picture.with_parameters(self.parameters_with_strength(asked, request.strength)?))
+        add("Denoising strength", self.strength.to_string());
+        add("Image hash", self.image.hash());
+        add("Mask hash", self.mask.hash());
+        if let Some(blur) = self.keep_outside {
+            add("Mask blur", blur.to_string());
+        }
+        if let Some(padding) = self.only_masked {
+            add("Inpaint area", "Only masked".into());
+            add("Masked area padding", padding.to_string());
+        }
+    }
+}
+
+impl Pipeline {
+    /// Makes a part of a picture anew.
+    ///
+    /// # Errors
+    /// See [`Pipeline::image_to_image`]; also if the mask does not have the picture's size, or nothing in it is white.
+    pub fn inpaint(&self, request: &Inpaint, observer: &mut dyn Observer) -> Result<Picture> {
+        self.one(Task::Inpaint(request.clone()), observer)
     }
 
     /// The walk itself, on a picture of the request's size.
-    fn repaint(
+    pub(super) fn walk_around_hole(
         &self,
         request: &Inpaint,
-        image: &Picture,
-        mask: &Mask,
-        progress: &mut dyn FnMut(Progress),
-    ) -> Result<Picture> {
+        count: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<Walk> {
         let (asked, strength) = (&request.text, request.strength);
-        let sampler = samplers::build(&self.scheduler, asked.sampler, asked.steps)?;
-        let first = first_call(sampler.as_ref(), asked.steps, strength)?;
+        let sampler = || self.sampler(asked);
+        let first = first_call(sampler()?.as_ref(), asked.steps, strength)?;
         self.vae_encoder()?;
-        let text = self.encode_text(asked, progress)?;
+        let text = self.encode_text(asked, observer)?;
 
-        let mut generator = Generator::of(asked.rng, asked.seed);
         let shape = self.latent_shape(asked);
-        let count = shape.iter().product();
         let inpainting_model = self.is_inpainting_model();
-        let image_latents = match inpainting_model && strength == 1.0 {
-            true => Vec::new(), // not needed, and not drawn
-            false => self.sample_latents(image.to_signed(), &mut generator)?,
+        let (image, mask) = request.worked_on();
+        let latent_mask = self.latent_mask(&mask, shape);
+        let whole = match inpainting_model && strength == 1.0 {
+            true => None, // not needed, and not drawn
+            false => Some(self.moments(image.to_signed())?),
         };
-        let noise = generator.randn(count);
-        let mut latents;
-        if strength == 1.0 {
-            latents = noise.iter().map(|x| x * sampler.init_noise_sigma()).collect();
-        } else {
-            latents = image_latents.clone();
-            sampler.add_noise(&mut latents, &noise, first);
-        }
-        let latent_mask = self.latent_mask(mask, shape);
-        let known = if inpainting_model {
-            let masked = self.sample_latents(without_masked(image, mask), &mut generator)?;
-            let latent_mask = channels_last([1, 1, shape[2], shape[3]], latent_mask);
-            Known::Beside(concat(&[latent_mask.view(), channels_last(shape, masked).view()], 3))
-        } else {
-            generator.randn(count); // diffusers encodes the masked picture here, too; only the draw is felt
-            Known::Around { mask: latent_mask, latents: image_latents, noise }
+        let masked = match inpainting_model {
+            true => Some(self.moments(without_masked(&image, &mask))?),
+            false => None,
         };
-
-        let walk = Walk { shape, text, guidance_scale: asked.guidance_scale, first, known };
-        latents = self.denoise(&walk, sampler, latents, &mut generator, progress)?;
-        progress(Progress::Decoding);
-        self.decode(shape, latents)
+        let canvas = |i| {
+            let (sampler, mut generator) = (sampler()?, Generator::of(asked.rng, seed_of(asked, i)));
+            let image_latents = whole.as_ref().map(|whole| self.sample(whole, &mut generator));
+            let image_latents = image_latents.unwrap_or_default();
+            let noise = generator.randn(shape.iter().product());
+            let mut latents;
+            if strength == 1.0 {
+                latents = noise.iter().map(|x| x * sampler.init_noise_sigma()).collect();
+            } else {
+                latents = image_latents.clone();
+                sampler.add_noise(&mut latents, &noise, first);
+            }
+            let mask = latent_mask.clone();
+            let known = if let Some(masked) = &masked {
+                let masked = self.sample(masked, &mut generator);
+                let mask = channels_last([1, 1, shape[2], shape[3]], mask);
+                Known::Beside(concat(&[mask.view(), channels_last(shape, masked).view()], 3))
+            } else {
+                generator.randn(noise.len()); // diffusers encodes the masked picture here, too; only the draw is felt
+                Known::Around { mask, latents: image_latents, noise }
+            };
+            Ok(Canvas { sampler, generator, latents, known, digest: String::new() })
+        };
+        self.walk(asked, text, first, (0..count).map(canvas).collect::<Result<_>>()?)
     }
 
     /// 1 or 0 for each pixel of the latents: what the mask says at the upper left pixel of those that it stands for.

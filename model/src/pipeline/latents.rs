@@ -69,22 +69,19 @@ impl Pipeline {
         Ok(Picture::from_signed(decoded.view().select(0, 0)))
     }
 
-    /// Latents drawn from the distribution that the encoder gives for `picture: [1, h, w, 3]` in −1..1.
-    pub(super) fn sample_latents(
-        &self,
-        picture: Tensor<f32, 4>,
-        generator: &mut Generator,
-    ) -> Result<Vec<f32>> {
-        let Moments { mean, logvar } = self.moments(picture)?;
-        let (mean, logvar) = (channels_first(mean), channels_first(logvar));
+    /// Latents drawn from the distribution that the encoder gives for a picture.
+    pub(super) fn sample(&self, moments: &Moments, generator: &mut Generator) -> Vec<f32> {
+        let Moments { mean, logvar } = moments;
+        let (mean, logvar) = (channels_first(mean.clone()), channels_first(logvar.clone()));
         let noise = generator.randn(mean.len());
         let sample = |((mean, logvar), noise): ((f32, f32), f32)| {
             self.vae.scaling_factor * (mean + (0.5 * logvar).exp() * noise)
         };
-        Ok(mean.into_iter().zip(logvar).zip(noise).map(sample).collect())
+        mean.into_iter().zip(logvar).zip(noise).map(sample).collect()
     }
 
-    fn moments(&self, picture: Tensor<f32, 4>) -> Result<Moments> {
+    /// That distribution, for `picture: [1, h, w, 3]` in −1..1.
+    pub(super) fn moments(&self, picture: Tensor<f32, 4>) -> Result<Moments> {
         let moments = self.vae_encoder()?.forward(self.isa, picture.view());
         self.check_finite(&moments.mean, || "the VAE encoder".into())?;
         Ok(moments)

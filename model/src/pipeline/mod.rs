@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Two more tasks begin otherwise and share the loop: `image_to_image.rs` starts from a picture, `inpaint.rs` also holds a part
-//! of it fast. Steps and random draws are in the order of diffusers' `StableDiffusionPipeline`, `...Img2ImgPipeline` and
+//! of it fast. `observer.rs` says who may look on, `snapshot.rs` how a walk is put into a file. Steps and random draws are in the order of diffusers' `StableDiffusionPipeline`, `...Img2ImgPipeline` and
 //! `...InpaintPipeline`: the same folder, seed and request give the same picture. Source for the guidance: Ho and Salimans,
 //! *Classifier-Free Diffusion Guidance* (2022). Read next: [`crate::clip`], [`crate::unet`], [`crate::samplers`], [`crate::vae`].
 
@@ -20,8 +20,13 @@ mod inpaint;
 mod latents;
 mod load;
 mod noise;
+mod observer;
 mod request;
+mod snapshot;
+mod task;
+mod walk;
 
+use std::ops::ControlFlow;
 use std::sync::OnceLock;
 
 use aquatint_kernels::{Isa, elementwise};
@@ -31,7 +36,11 @@ pub use image_to_image::ImageToImage;
 pub use inpaint::Inpaint;
 pub use load::LoadOptions;
 pub(crate) use load::read_index;
+pub use observer::{Moment, Observer, Progress, Start, Stop};
 pub use request::TextToImage;
+pub use snapshot::Snapshot;
+pub use task::Task;
+pub use walk::DIGITS_PER_STEP;
 
 use crate::checkpoint::Checkpoint;
 use crate::clip::ClipTextModel;
@@ -40,7 +49,7 @@ use crate::parameters::{ModelId, Parameters};
 use crate::picture::Picture;
 use crate::prompt::Reader;
 use crate::rng::Generator;
-use crate::samplers::{self, Sampler, SchedulerConfig};
+use crate::samplers::{Prediction, Sampler, SchedulerConfig};
 use crate::tokenizer::Tokenizer;
 use crate::unet::{Conditioning, UNet2DConditionModel};
 use crate::vae::{Decoder, Encoder, VaeConfig};
@@ -73,104 +82,144 @@ pub struct Pipeline {
     warnings: Vec<String>,
 }
 
-/// What stays the same from step to step.
+/// A walk: what stays the same from step to step, and the pictures that are on it.
 struct Walk {
-    /// Of the latents, as torch has them: `[1, channels, height, width]`.
+    /// Of the latents of one picture, as torch has them: `[1, channels, height, width]`.
     shape: [usize; 4],
     /// See `Pipeline::encode_text`.
     text: Tensor<f32, 3>,
     guidance_scale: f32,
+    /// What the UNet's output means.
+    prediction: Prediction,
     /// The call of the sampler to begin with; those before are skipped if the walk starts from a picture.
     first: usize,
-    /// What inpainting knows about the picture.
-    known: Known,
+    /// Steps that were taken, if the walk was ended early.
+    stopped: Option<usize>,
+    canvases: Vec<Canvas>,
 }
 
-/// What a running request tells its caller.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Progress {
-    /// A text is longer than the model can read; the end of it is ignored.
-    Truncated {
-        /// "prompt" or "negative prompt".
-        text: &'static str,
-        /// What was cut off.
-        cut: String,
-    },
-    /// So many calls of the UNet are done; the first report is 0.
-    Step {
-        /// Calls done.
-        done: usize,
-        /// Calls in all. PNDM needs one more than the steps that were asked for.
-        total: usize,
-    },
-    /// The latents are finished and become a picture.
-    Decoding,
+/// A picture that is being made.
+struct Canvas {
+    sampler: Box<dyn Sampler>,
+    generator: Generator,
+    latents: Vec<f32>,
+    /// What inpainting knows about the picture.
+    known: Known,
+    /// Four hex digits for each step; see `walk.rs`.
+    digest: String,
 }
 
 impl Pipeline {
-    /// Makes a picture. `progress` is called between the steps, on this thread.
+    /// Makes a picture. A closure that takes a [`Progress`] is told of it between the steps, on this thread; another
+    /// [`Observer`] can do more.
     ///
     /// # Errors
     /// [`Error::Request`] if the request cannot be met (nothing has been computed then), [`Error::NotFinite`] if a stage produced NaN.
-    pub fn text_to_image(
+    pub fn text_to_image(&self, request: &TextToImage, observer: &mut dyn Observer) -> Result<Picture> {
+        self.one(Task::TextToImage(request.clone()), observer)
+    }
+
+    /// Makes `count` pictures of one task, in one walk; picture i has the seed of the request plus i.
+    ///
+    /// # Errors
+    /// As for a single picture.
+    pub fn make(&self, task: &Task, count: usize, observer: &mut dyn Observer) -> Result<Vec<Picture>> {
+        task.check(self)?;
+        let mut walk = match task {
+            Task::TextToImage(request) => self.walk_from_noise(request, count, observer)?,
+            Task::ImageToImage(request) => self.walk_from_picture(request, count, observer)?,
+            Task::Inpaint(request) => self.walk_around_hole(request, count, observer)?,
+        };
+        self.denoise(&mut walk, observer)?;
+        observer.progress(Progress::Decoding);
+        let mut pictures = Vec::with_capacity(count);
+        for (i, canvas) in walk.canvases.into_iter().enumerate() {
+            let mut task = task.clone();
+            task.text_mut().seed = seed_of(task.text(), i);
+            let picture = self.decode(walk.shape, canvas.latents.clone())?;
+            observer.finished(i, &canvas.latents, &picture);
+            let parameters = self.task_parameters(&task)?.with_walk(&canvas.digest, walk.stopped);
+            pictures.push(task.finish(picture).with_parameters(parameters.to_string()));
+        }
+        Ok(pictures)
+    }
+
+    fn one(&self, task: Task, observer: &mut dyn Observer) -> Result<Picture> {
+        self.make(&task, 1, observer).map(|mut pictures| pictures.remove(0))
+    }
+
+    /// The walk of text to image: from noise alone.
+    fn walk_from_noise(
         &self,
         request: &TextToImage,
-        progress: &mut dyn FnMut(Progress),
-    ) -> Result<Picture> {
-        request.check(self)?;
-        self.refuse_inpainting_model()?;
-        let sampler = samplers::build(&self.scheduler, request.sampler, request.steps)?;
-        let text = self.encode_text(request, progress)?;
+        count: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<Walk> {
+        let sampler = || self.sampler(request);
+        sampler()?;
+        let text = self.encode_text(request, observer)?;
+        let canvas = |i| {
+            let (sampler, mut generator) = (sampler()?, Generator::of(request.rng, seed_of(request, i)));
+            let mut latents = generator.randn(self.latent_shape(request).iter().product());
+            for x in &mut latents {
+                *x *= sampler.init_noise_sigma();
+            }
+            Ok(Canvas { sampler, generator, latents, known: Known::Nothing, digest: String::new() })
+        };
+        self.walk(request, text, 0, (0..count).map(canvas).collect::<Result<_>>()?)
+    }
 
-        let mut generator = Generator::of(request.rng, request.seed);
-        let shape = self.latent_shape(request);
-        let mut latents = generator.randn(shape.iter().product());
-        for x in &mut latents {
-            *x *= sampler.init_noise_sigma();
-        }
-
-        let walk =
-            Walk { shape, text, guidance_scale: request.guidance_scale, first: 0, known: Known::Nothing };
-        latents = self.denoise(&walk, sampler, latents, &mut generator, progress)?;
-        progress(Progress::Decoding);
-        Ok(self.decode(shape, latents)?.with_parameters(self.parameters(request)?.to_string()))
+    fn walk(
+        &self,
+        request: &TextToImage,
+        text: Tensor<f32, 3>,
+        first: usize,
+        canvases: Vec<Canvas>,
+    ) -> Result<Walk> {
+        let (shape, guidance_scale) = (self.latent_shape(request), request.guidance_scale);
+        let prediction = self.scheduler.prediction()?;
+        Ok(Walk { shape, text, guidance_scale, prediction, first, stopped: None, canvases })
     }
 
     /// The loop: from noisy latents at call `walk.first` to clean ones.
-    fn denoise(
-        &self,
-        walk: &Walk,
-        mut sampler: Box<dyn Sampler>,
-        mut latents: Vec<f32>,
-        generator: &mut Generator,
-        progress: &mut dyn FnMut(Progress),
-    ) -> Result<Vec<f32>> {
-        let timesteps = sampler.timesteps()[walk.first..].to_vec();
+    fn denoise(&self, walk: &mut Walk, observer: &mut dyn Observer) -> Result<()> {
+        let timesteps = walk.timesteps().to_vec();
+        let total = timesteps.len();
+        observer.begin(&walk.start())?;
         let _recycling = Recycling::start(); // the buffers of one step serve the next
-        let told = self.unet.prepare(self.isa, walk.text.view(), &timesteps);
-        for step in 0..timesteps.len() {
-            progress(Progress::Step { done: step, total: timesteps.len() });
+        let told = self.unet.prepare(self.isa, walk.text_for_all().view(), &timesteps);
+        for step in 0..total {
+            observer.progress(Progress::Step { done: step, total });
             let call = walk.first + step;
-            let mut input = latents.clone();
-            sampler.scale_model_input(&mut input, call);
-            let input = walk.known.beside(channels_last(walk.shape, input));
-            let noise = self.predict(&input, step, &told, walk.guidance_scale);
-            self.check_finite(&noise, || format!("the UNet at step {} of {}", step + 1, timesteps.len()))?;
-            sampler.step(&channels_first(noise), call, &mut latents, generator);
-            walk.known.restore(&mut latents, sampler.as_ref(), call + 1);
+            let outputs = match observer.output(step) {
+                Some(known) => known,
+                None => {
+                    let noise = self.predict(&walk.input(call), step, &told, walk.guidance_scale);
+                    self.check_finite(&noise, || format!("the UNet at step {} of {total}", step + 1))?;
+                    channels_first(noise)
+                }
+            };
+            let before = walk.step(&outputs, call);
+            let moment =
+                Moment { walk: &*walk, before: &before, outputs: &outputs, call, done: step + 1, total };
+            match observer.step(&moment)? {
+                ControlFlow::Continue(()) => {}
+                ControlFlow::Break(Stop::Discard) => return Err(Error::Interrupted),
+                ControlFlow::Break(Stop::Decode) if step + 1 < total => {
+                    let guesses: Vec<_> = (0..walk.canvases.len()).map(|i| moment.guess(i)).collect();
+                    walk.stop(step + 1, guesses);
+                    return Ok(());
+                }
+                ControlFlow::Break(Stop::Decode) => {}
+            }
         }
-        progress(Progress::Step { done: timesteps.len(), total: timesteps.len() });
-        Ok(latents)
+        observer.progress(Progress::Step { done: total, total });
+        Ok(())
     }
 
     /// The embeddings that the UNet attends to: `[2, tokens, c]`, the negative prompt first; without guidance `[1, tokens, c]`.
     /// There are 77 tokens; of long prompts in A1111's syntax a multiple of 77.
-    fn encode_text(
-        &self,
-        request: &TextToImage,
-        progress: &mut dyn FnMut(Progress),
-    ) -> Result<Tensor<f32, 3>> {
+    fn encode_text(&self, request: &TextToImage, observer: &mut dyn Observer) -> Result<Tensor<f32, 3>> {
         let texts = [("negative prompt", &request.negative_prompt), ("prompt", &request.prompt)];
         let needed = if request.guided() { &texts[..] } else { &texts[1..] };
         let reader = self.reader(request);
@@ -178,7 +227,7 @@ impl Pipeline {
         for &(name, text) in needed {
             let (chunks, cut) = reader.chunks(text)?;
             if let Some(cut) = cut {
-                progress(Progress::Truncated { text: name, cut });
+                observer.progress(Progress::Truncated { text: name, cut });
             }
             prompts.push(chunks);
         }
@@ -197,7 +246,8 @@ impl Pipeline {
         }
     }
 
-    /// The UNet's prediction, guided if there are two prompts. `input: [1, h, w, in_channels]` → `[1, h, w, out_channels]`.
+    /// The UNet's prediction for n pictures, guided if there are two prompts for each of them. `input: [n, h, w, in_channels]` →
+    /// `[n, h, w, out_channels]`.
     fn predict(
         &self,
         input: &Tensor<f32, 4>,
@@ -206,13 +256,14 @@ impl Pipeline {
         guidance_scale: f32,
     ) -> Tensor<f32, 4> {
         let predictions = self.unet.forward(self.isa, input.view(), step, told);
-        let [prompts, height, width, channels] = predictions.shape();
+        let ([pictures, ..], [texts, height, width, channels]) = (input.shape(), predictions.shape());
+        let prompts = texts / pictures;
         if prompts == 1 {
             return predictions;
         }
         let (uncond, text) = predictions.as_slice().split_at(predictions.len() / 2);
         Tensor::from_vec(
-            [1, height, width, channels],
+            [pictures, height, width, channels],
             elementwise::guide(self.isa, uncond, text, guidance_scale),
         )
     }
@@ -259,6 +310,11 @@ impl Pipeline {
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
+}
+
+/// The seed of picture `i` of a request: A1111's rule.
+fn seed_of(request: &TextToImage, i: usize) -> u64 {
+    request.seed.wrapping_add(i as u64)
 }
 
 /// From torch's order `[n, c, h, w]`, in which noise is drawn, to `[n, h, w, c]`, in which we compute.

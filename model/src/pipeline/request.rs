@@ -4,7 +4,7 @@ use super::Pipeline;
 use crate::error::{Error, Result};
 use crate::prompt::PromptSyntax;
 use crate::rng::RandomSource;
-use crate::samplers::SamplerChoice;
+use crate::samplers::{self, Sampler, SamplerChoice, SamplerKind, Schedule};
 
 /// A picture to be made from a text.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +31,10 @@ pub struct TextToImage {
     pub rng: RandomSource,
     /// The sampler and the spacing of its noise levels; what is not chosen is as the folder says.
     pub sampler: SamplerChoice,
+    /// How much fresh noise DDIM and TCD add, 0 to 1; `None` is the sampler's own.
+    pub eta: Option<f32>,
+    /// Noise levels of one's own, falling, instead of a schedule; as many as there are steps. Empty for none.
+    pub sigmas: Vec<f64>,
 }
 
 impl Default for TextToImage {
@@ -48,6 +52,8 @@ impl Default for TextToImage {
             seed: 0,
             rng: RandomSource::Cpu,
             sampler: SamplerChoice::default(),
+            eta: None,
+            sigmas: Vec::new(),
         }
     }
 }
@@ -110,6 +116,29 @@ impl TextToImage {
 }
 
 impl Pipeline {
+    /// The sampler that a request asks for, set up for its steps.
+    pub(super) fn sampler(&self, request: &TextToImage) -> Result<Box<dyn Sampler>> {
+        let (kind, _) = self.scheduler.resolve(request.sampler)?;
+        let mut config = self.scheduler.clone();
+        if let Some(eta) = request.eta {
+            if !kind.has_eta() {
+                let able = SamplerKind::all().filter(|kind| kind.has_eta()).map(SamplerKind::label);
+                let able = able.collect::<Vec<_>>().join(", ");
+                return Err(Error::request(format_args!(
+                    "the sampler `{}` has no eta; the samplers that have: {able}",
+                    kind.label()
+                )));
+            }
+            config = config.with("eta", eta);
+        }
+        let mut choice = request.sampler;
+        if !request.sigmas.is_empty() {
+            choice.schedule = Some(Schedule::Given);
+            config = config.with("sigmas", request.sigmas.clone());
+        }
+        samplers::build(&config, choice, request.steps)
+    }
+
     /// Whether a request fits the model: sizes and guidance. Every task checks this itself; it is for callers that do something
     /// with the size before, as resizing a picture to it.
     ///

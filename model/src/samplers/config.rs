@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::training::{Prediction, Training};
 use super::{SamplerChoice, SamplerKind, Schedule};
 use crate::{Error, Result, files};
 
@@ -137,6 +138,11 @@ impl SchedulerConfig {
         Err(Error::request(format!(
             "the sampler `{sampler}` has no schedule `{wanted}`; the samplers that have: {able}"
         )))
+    }
+
+    /// What the model's output means.
+    pub(crate) fn prediction(&self) -> Result<Prediction> {
+        Training::read_prediction(self)
     }
 
     /// The folder's own sampler.

@@ -15,7 +15,7 @@
 use super::sigmas::{self, SigmaSchedule};
 use super::training::{Betas, Prediction, Training};
 use super::visits::{Spacing, Visits};
-use super::{Sampler, Schedule, SchedulerConfig};
+use super::{NoiseLevel, Sampler, Schedule, SchedulerConfig};
 use crate::{Generator, Result};
 
 /// The midpoint method in σ.
@@ -89,6 +89,11 @@ impl MidpointWalk {
         if call.is_multiple_of(2) { self.sigmas[call / 2] } else { self.middles[call / 2] }
     }
 
+    /// The same for [`Sampler::noise_level`].
+    pub(super) fn noise_level(&self, call: usize) -> NoiseLevel {
+        NoiseLevel { signal: 1.0, noise: self.seen(call) }
+    }
+
     /// dx/dσ at every value of a sample.
     pub(super) fn slope(
         &self,
@@ -148,5 +153,9 @@ impl Sampler for Dpm2 {
 
     fn add_noise(&self, sample: &mut [f32], noise: &[f32], call: usize) {
         self.walk.add_noise(sample, noise, call);
+    }
+
+    fn noise_level(&self, call: usize) -> NoiseLevel {
+        self.walk.noise_level(call)
     }
 }

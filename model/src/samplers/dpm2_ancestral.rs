@@ -13,7 +13,7 @@
 use super::dpm2::MidpointWalk;
 use super::sigmas::ancestral;
 use super::training::{Betas, Prediction, Training};
-use super::{Sampler, Schedule, SchedulerConfig};
+use super::{NoiseLevel, Sampler, Schedule, SchedulerConfig};
 use crate::{Generator, Result};
 
 /// The midpoint method with fresh noise at each step.
@@ -69,5 +69,9 @@ impl Sampler for Dpm2Ancestral {
 
     fn add_noise(&self, sample: &mut [f32], noise: &[f32], call: usize) {
         self.walk.add_noise(sample, noise, call);
+    }
+
+    fn noise_level(&self, call: usize) -> NoiseLevel {
+        self.walk.noise_level(call)
     }
 }

@@ -17,7 +17,7 @@
 use super::dpm2::MidpointWalk;
 use super::sigmas::ancestral;
 use super::training::{Betas, Prediction, Training};
-use super::{Sampler, Schedule, SchedulerConfig};
+use super::{NoiseLevel, Sampler, Schedule, SchedulerConfig};
 use crate::{Generator, Result};
 
 /// DPM-Solver++ for the reverse SDE, single step.
@@ -90,5 +90,9 @@ impl Sampler for DpmPpSde {
 
     fn add_noise(&self, sample: &mut [f32], noise: &[f32], call: usize) {
         self.walk.add_noise(sample, noise, call);
+    }
+
+    fn noise_level(&self, call: usize) -> NoiseLevel {
+        self.walk.noise_level(call)
     }
 }

@@ -55,6 +55,7 @@ mod tests;
 
 pub use config::SchedulerConfig;
 pub use names::{About, SamplerChoice, SamplerKind, Schedule};
+pub(crate) use training::Prediction;
 
 use crate::{Generator, Result};
 
@@ -92,6 +93,40 @@ pub trait Sampler: Send {
 
     /// Turns a clean sample into one as noisy as `call` expects it.
     fn add_noise(&self, sample: &mut [f32], noise: &[f32], call: usize);
+
+    /// How much picture and how much noise is in the sample before `call`.
+    fn noise_level(&self, call: usize) -> NoiseLevel {
+        let (mut signal, mut noise) = ([1.0], [0.0]);
+        self.add_noise(&mut signal, &[0.0], call);
+        self.add_noise(&mut noise, &[1.0], call);
+        NoiseLevel { signal: signal[0], noise: noise[0] }
+    }
+}
+
+/// A sample is signal·x_0 + noise·ε.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NoiseLevel {
+    /// The share of the clean picture: √ᾱ, or 1 for the samplers that speak of σ.
+    pub signal: f32,
+    /// The share of the noise: √(1 − ᾱ), or σ.
+    pub noise: f32,
+}
+
+/// x_0 as the model's output has it, for a sample of that noise level; no sampler's clipping or history is in it.
+pub(crate) fn guess(
+    prediction: Prediction,
+    NoiseLevel { signal, noise }: NoiseLevel,
+    sample: &[f32],
+    model_output: &[f32],
+) -> Vec<f32> {
+    let deviation = signal.hypot(noise);
+    let x_0 = |(&x, &output): (&f32, &f32)| match prediction {
+        Prediction::Epsilon => (x - noise * output) / signal,
+        Prediction::Sample => output,
+        // √ᾱ·x_t − √(1 − ᾱ)·v, where x_t has variance 1
+        Prediction::Velocity => (signal * (x / deviation) - noise * output) / deviation,
+    };
+    sample.iter().zip(model_output).map(x_0).collect()
 }
 
 /// The sampler that `choice` and the folder's configuration ask for, set up for `steps` steps.

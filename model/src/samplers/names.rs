@@ -438,6 +438,11 @@ impl SamplerKind {
         self.names().schedules
     }
 
+    /// Whether it leaves open how much fresh noise is added.
+    pub fn has_eta(self) -> bool {
+        matches!(self, Self::Ddim | Self::Tcd)
+    }
+
     fn names(self) -> &'static Names {
         let row = SAMPLERS.iter().find(|names| names.kind == self);
         row.expect("every sampler has a row in the table of names")

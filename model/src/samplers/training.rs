@@ -26,7 +26,7 @@ pub(super) struct Training {
 
 /// What the model's output means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Prediction {
+pub(crate) enum Prediction {
     /// The noise ε.
     Epsilon,
     /// The clean sample x_0.
@@ -70,6 +70,19 @@ impl Training {
         Self::read_with(config, Betas::DDPM)
     }
 
+    /// Reads what the model's output means.
+    pub(super) fn read_prediction(config: &SchedulerConfig) -> Result<Prediction> {
+        config.word(
+            "prediction_type",
+            Prediction::Epsilon,
+            &[
+                ("epsilon", Prediction::Epsilon),
+                ("v_prediction", Prediction::Velocity),
+                ("sample", Prediction::Sample),
+            ],
+        )
+    }
+
     /// Reads the keys that all classes share.
     pub(super) fn read_with(config: &SchedulerConfig, default: Betas) -> Result<Self> {
         let n = config.count("num_train_timesteps", 1000, 2..=100_000)?;
@@ -93,15 +106,7 @@ impl Training {
             }
             (None, BetaSchedule::SquaredCosine) => squared_cosine(n),
         };
-        let prediction = config.word(
-            "prediction_type",
-            Prediction::Epsilon,
-            &[
-                ("epsilon", Prediction::Epsilon),
-                ("v_prediction", Prediction::Velocity),
-                ("sample", Prediction::Sample),
-            ],
-        )?;
+        let prediction = Self::read_prediction(config)?;
         Ok(Self { alphas_cumprod: alphas_cumprod(&betas), prediction })
     }
 

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Encoder and decoder stand on their own, because making a picture from text needs the decoder only; a program that also reads
-//! pictures loads both. Reading order: `config.rs`, `mid.rs` (with the one attention layer), `decoder.rs`, `encoder.rs`.
+//! pictures loads both. Reading order: `config.rs`, `mid.rs` (with the one attention layer), `decoder.rs`, `encoder.rs`; `projection.rs` is the cheap look
+//! at latents.
 //!
 //! Source: Kingma and Welling, *Auto-Encoding Variational Bayes* (2013); Esser et al., *Taming Transformers for High-Resolution
 //! Image Synthesis* (2021); diffusers' `AutoencoderKL`. Field names are those of its checkpoints.
@@ -16,11 +17,13 @@ mod decoder;
 mod encoder;
 mod latents_file;
 mod mid;
+mod projection;
 
 pub use config::VaeConfig;
 pub use decoder::Decoder;
 pub use encoder::{Encoder, Moments};
 pub use latents_file::{open_latents, save_latents};
+pub use projection::Projection;
 
 use crate::unet::resnet::ResnetConfig;
 

@@ -1,0 +1,173 @@
+//! `--batch`: the pictures of a manifest, one JSON object a line, with the field names of A1111's API.
+//!
+//! ```text
+//! {"prompt": "a fox", "seed": 7, "steps": 20, "sampler_name": "Euler a", "n_iter": 4}
+//! {"prompt": "the same in winter", "init_images": ["fox.png"], "denoising_strength": 0.6}
+//! ```
+//!
+//! A line that cannot be read or made is told, by number, and the rest goes on; in the end the exit code is 4. What is already
+//! there with the same settings is not made again, so that an interrupted batch is finished by running it again.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use aquatint_model::parameters::{self, Parameters};
+use aquatint_model::{Error, ErrorKind};
+use serde_json::json;
+
+use crate::args::{Seed, Several, Shard, Txt2img};
+use crate::job::Job;
+use crate::output::Output;
+use crate::session::{Made, Order, Session, random_seed};
+use crate::wish::Wish;
+
+/// Some pictures were not made.
+const PART_FAILED: u8 = 4;
+
+/// Where pictures go unless it is said.
+const OUTPUT: &str = "{job}-{seed}.png";
+
+/// Makes the pictures of all lines.
+pub(crate) fn run(manifest: &Path, flags: &Wish, args: &Txt2img) -> Result<ExitCode, Error> {
+    let text = std::fs::read(manifest)
+        .map_err(|error| Error::request(format_args!("cannot read `{}`: {error}", manifest.display())))?;
+    let mut output =
+        Output::new(args.output.as_deref().unwrap_or(Path::new(OUTPUT)), args.force, args.quality);
+    output.tell = false; // the results are told as JSON
+    if output.is_stdout() {
+        return Err(Error::request("stdout is taken by the results of --batch; give -o a file name"));
+    }
+    let name = output_name(args);
+    if !["{job}", "{seed}", "%"].iter().any(|part| name.contains(part)) {
+        return Err(Error::request(format_args!(
+            "`{name}` is one name for all pictures; expected {{job}}, {{seed}} or a %03d in it"
+        )));
+    }
+    output.check(0)?;
+    let session = Session::start(args)?;
+    let (mut failed, mut lines) = (0, 0);
+    for (line, bytes) in lines_of(&text, args.several.shard) {
+        lines += 1;
+        let made = made(bytes, flags, args, &session, line, &mut output);
+        match made {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
+            Err(error) => {
+                failed += 1;
+                eprintln!("error: {}:{line}: {error}", manifest.display());
+                println!("{}", json!({ "job": line, "status": "failed", "error": error.to_string() }));
+            }
+        }
+    }
+    if failed == 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("error: {failed} of {lines} lines failed");
+    Ok(ExitCode::from(PART_FAILED))
+}
+
+fn output_name(args: &Txt2img) -> String {
+    args.output.as_deref().unwrap_or(Path::new(OUTPUT)).to_string_lossy().into_owned()
+}
+
+/// The lines with something in them that are ours to make, with their numbers from 1.
+fn lines_of(text: &[u8], shard: Option<Shard>) -> impl Iterator<Item = (usize, &[u8])> {
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    let Shard { index, of } = shard.unwrap_or(Shard { index: 1, of: 1 });
+    let lines = text.split(|&byte| byte == b'\n').zip(1..).map(|(line, number)| (number, line.trim_ascii()));
+    let written = lines.filter(|(_, line)| !line.is_empty());
+    written.enumerate().filter(move |(i, _)| i % of == index - 1).map(|(_, line)| line)
+}
+
+/// Makes the pictures of one line, and tells each of them.
+fn made(
+    bytes: &[u8],
+    flags: &Wish,
+    args: &Txt2img,
+    session: &Session<'_>,
+    line: usize,
+    output: &mut Output,
+) -> Result<(), Error> {
+    let job = Job::parse(bytes)?;
+    let Several { batch_count, batch_size, .. } = args.several;
+    let (count, together) = match (job.n_iter, job.batch_size) {
+        (None, None) => (batch_count as usize, batch_size as usize),
+        // In A1111's API the count is that of the batches.
+        (batches, size) => (batches.unwrap_or(1) * size.unwrap_or(1), size.unwrap_or(1)),
+    };
+    let wish = job.wish.or(flags.clone());
+    let seed = match wish.seed {
+        Some(Seed::Given(seed)) => seed,
+        Some(Seed::Random) => random_seed(),
+        None => seed_of(bytes),
+    };
+    let mut task = wish.task(wish.inputs()?, None, &session.pipeline)?;
+    task.text_mut().seed = seed;
+    let mut order = Order { task, wish: &wish, wanted: Vec::new(), together, job: Some(line), resumed: None };
+    for picture in 0..count {
+        let parameters = order.parameters(picture, &session.pipeline)?;
+        let seed = seed.wrapping_add(picture as u64);
+        let there = output.find(seed, line, |path| !args.force && contains(path, &parameters));
+        match there {
+            None => order.wanted.push(picture),
+            Some(path) => {
+                let text = parameters.to_string();
+                tell(line, "skipped", &Made { path: Some(path), seed, parameters: text, seconds: 0.0 });
+            }
+        }
+    }
+    session.fill(order, output, &mut |made| tell(line, "made", &made))
+}
+
+/// The result of a picture, a line of JSON on stdout.
+fn tell(line: usize, status: &str, made: &Made) {
+    let Made { path, seed, parameters, seconds } = made;
+    let path = path.as_deref().unwrap_or(Path::new("-")).to_string_lossy();
+    let seconds = (seconds * 100.0).round() / 100.0;
+    println!(
+        "{}",
+        json!({ "job": line, "status": status, "path": path, "seed": seed, "seconds": seconds, "infotext": parameters })
+    );
+}
+
+/// Whether a file is a finished picture with these settings.
+fn contains(path: &Path, wanted: &Parameters) -> bool {
+    let Ok(Some(text)) = parameters::read(path) else { return false };
+    let mut found = Parameters::parse(&text);
+    // What only a finished picture knows.
+    found.settings.retain(|(key, _)| key != "Steps digest" && key != "JPEG quality");
+    let wanted = Parameters::parse(&wanted.to_string());
+    found.differences(&wanted).next().is_none()
+}
+
+/// The seed of a line that has none: 32 bits of its hash, so that the same line makes the same pictures again.
+fn seed_of(line: &[u8]) -> u64 {
+    let hash = |offset: u32| {
+        line.iter().fold(offset, |hash, &byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+    };
+    hash(0x811c_9dc5).into() // FNV-1a
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_numbered_as_an_editor_numbers_them_and_shards_share_them() {
+        let text = b"\xef\xbb\xbf{1}\n\n  {3}\r\n{4}\n{5}";
+        let lines = |shard| lines_of(text, shard).map(|(line, _)| line).collect::<Vec<_>>();
+        assert_eq!(lines(None), [1, 3, 4, 5]);
+        assert_eq!(lines(Some(Shard { index: 1, of: 2 })), [1, 4]);
+        assert_eq!(lines(Some(Shard { index: 2, of: 2 })), [3, 5]);
+        assert!(lines(Some(Shard { index: 5, of: 5 })).is_empty());
+        assert_eq!(lines_of(text, None).nth(1), Some((3, &b"{3}"[..])));
+    }
+
+    /// The published values of FNV-1a, 32 bits.
+    #[test]
+    fn a_line_without_a_seed_always_has_the_same_one() {
+        assert_eq!(seed_of(b""), 0x811c_9dc5);
+        assert_eq!(seed_of(b"a"), 0xe40c_292c);
+        assert_eq!(seed_of(b"foobar"), 0xbf9c_f968);
+    }
+}

@@ -1,0 +1,67 @@
+//! `--save-steps`: a walk as a strip. Above, what the UNet at each step takes for the finished picture; below, what it saw.
+
+use aquatint_model::vae::Projection;
+use aquatint_model::{Error, Moment, Picture, Pipeline, ResizeMode};
+use aquatint_tensor::View;
+
+use crate::control::Preview;
+
+/// The latents of a walk's steps.
+pub(crate) struct Strip {
+    every: usize,
+    /// `[channels, height, width]`
+    shape: [usize; 3],
+    /// For each picture, for each step: guess and input.
+    steps: Vec<Vec<[Vec<f32>; 2]>>,
+    /// For each picture, its last latents, and what the VAE made of them.
+    finished: Vec<(Vec<f32>, Picture)>,
+}
+
+impl Strip {
+    pub(crate) fn new(every: usize) -> Self {
+        Self { every, shape: [0; 3], steps: Vec::new(), finished: Vec::new() }
+    }
+
+    /// Takes note of every Nth step, and of the last.
+    pub(crate) fn record(&mut self, moment: &Moment<'_>) {
+        self.shape = moment.shape();
+        self.steps.resize_with(moment.pictures(), Vec::new);
+        if moment.done.is_multiple_of(self.every) || moment.done == moment.total {
+            for (i, steps) in self.steps.iter_mut().enumerate() {
+                steps.push([moment.guess(i), moment.seen(i)]);
+            }
+        }
+    }
+
+    pub(crate) fn finished(&mut self, latents: &[f32], picture: &Picture) {
+        self.finished.push((latents.to_vec(), picture.clone()));
+    }
+
+    /// The strip of one picture; `None` if it was ended before the first step that counts.
+    pub(crate) fn picture(
+        &self,
+        index: usize,
+        preview: Preview,
+        pipeline: &Pipeline,
+    ) -> Result<Option<Picture>, Error> {
+        let steps = &self.steps[index];
+        if steps.is_empty() {
+            return Ok(None);
+        }
+        let (latents, picture) = &self.finished[index];
+        let [channels, height, width] = self.shape;
+        let projection = Projection::fit(self.shape, latents, picture);
+        let show = |latents: &Vec<f32>| match preview {
+            Preview::Vae => pipeline.decode_latents(View::from_slice([1, channels, height, width], latents)),
+            Preview::Linear => {
+                let larger = |side: usize, full: usize| side.max(full / 4);
+                let size = [larger(width, picture.width()), larger(height, picture.height())];
+                Ok(projection.picture(latents).resized(size[0], size[1], ResizeMode::Stretch))
+            }
+        };
+        // First all guesses, then all inputs.
+        let latents = (0..2).flat_map(|which| steps.iter().map(move |step| &step[which]));
+        let pictures: Vec<_> = latents.map(show).collect::<Result<_, _>>()?;
+        Ok(Some(Picture::sheet(&pictures, steps.len())))
+    }
+}

@@ -1,0 +1,162 @@
+//! Checkpoints, interruptions, strips, several pictures: what happens around a walk.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::{Run, aquatint, refused, with_model};
+
+/// A small picture of 6 steps.
+fn picture(folder: &TempDir, more: &[&str]) -> Run {
+    let quick = ["txt2img", "-m", "tiny", "-p", "a fox", "-s", "7", "-W", "64", "-H", "32", "--steps", "6"];
+    aquatint(folder.path(), &[&quick[..], more].concat())
+}
+
+#[track_caller]
+fn made(run: Run) -> String {
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    run.stdout
+}
+
+fn bytes(folder: &TempDir, name: &str) -> Vec<u8> {
+    fs::read(folder.path().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// Starts a long walk, and sends it SIGINT when its checkpoint says that it has begun.
+#[cfg(unix)]
+fn interrupted(folder: &TempDir, more: &[&str]) -> (i32, String, String) {
+    let checkpoint = folder.path().join("walk.safetensors");
+    let long = ["txt2img", "-m", "tiny", "-p", "a fox", "-s", "7", "--steps", "900", "--sampler", "ddpm"];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_aquatint"));
+    let command = command.current_dir(folder.path()).args(long).args(more);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    let patience = Instant::now() + Duration::from_secs(60);
+    while !checkpoint.exists() && Instant::now() < patience {
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(checkpoint.exists(), "no checkpoint came");
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill exists");
+    assert!(kill.success());
+    let output = child.wait_with_output().expect("it ends");
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    (output.status.code().expect("it ended by itself"), text(output.stdout), text(output.stderr))
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_keeps_a_checkpoint_and_the_partial_picture() {
+    let folder = with_model();
+    let more =
+        ["-W", "64", "-H", "64", "--checkpoint", "walk.safetensors", "--save-partial", "-o", "fox.png"];
+    let (code, stdout, stderr) = interrupted(&folder, &more);
+    assert_eq!((code, stdout.as_str()), (130, "fox-partial.png\n"), "{stderr}");
+    assert!(!folder.path().join("fox.png").exists(), "only a whole picture has the name");
+    let text = aquatint_model::parameters::read(&folder.path().join("fox-partial.png")).expect("a picture");
+    assert!(text.expect("it has a text").contains("Stopped after: "));
+    let verified = aquatint(folder.path(), &["verify", "fox-partial.png", "-m", "tiny"]);
+    assert_eq!((verified.code, verified.stdout.as_str()), (0, "equal\n"), "{}", verified.stderr);
+    let names: Vec<_> =
+        fs::read_dir(folder.path()).expect("readable").flatten().map(|e| e.file_name()).collect();
+    assert!(!names.iter().any(|name| name.to_string_lossy().contains("part.")), "{names:?}");
+    let resumed =
+        aquatint_model::Snapshot::open(folder.path().join("walk.safetensors")).expect("a whole file");
+    assert!((1..900).contains(&resumed.steps().0));
+}
+
+#[test]
+fn a_walk_goes_on_to_the_same_file() {
+    let folder = with_model();
+    made(picture(&folder, &["-o", "whole.png", "--sampler", "plms", "--checkpoint", "walk.safetensors"]));
+    // The settings come with the checkpoint; the finished walk needs no step of the UNet.
+    let line = ["txt2img", "-m", "tiny", "--resume", "walk.safetensors", "-o", "again.png"];
+    let run = aquatint(folder.path(), &line);
+    assert!(run.stderr.contains("resuming after step 7/7"), "{}", run.stderr);
+    assert_eq!(made(run), "again.png\n");
+    assert_eq!(bytes(&folder, "again.png"), bytes(&folder, "whole.png"));
+
+    let other = [&line[..], &["-s", "8"]].concat();
+    refused(&aquatint(folder.path(), &other), 2, "Seed: 7 instead of 8");
+    fs::write(folder.path().join("walk.safetensors"), b"nonsense").expect("writable");
+    refused(&aquatint(folder.path(), &line), 2, "`walk.safetensors` is no checkpoint that can be used");
+    refused(
+        &picture(&folder, &["--checkpoint", "none/walk.safetensors"]),
+        1,
+        "cannot write `none/walk.safetensors`",
+    );
+}
+
+#[test]
+fn pictures_of_a_batch_have_seeds_in_a_row_and_are_the_same_together() {
+    let folder = with_model();
+    let paths = made(picture(&folder, &["-b", "3", "-o", "alone-{seed}.png"]));
+    assert_eq!(paths, "alone-7.png\nalone-8.png\nalone-9.png\n");
+    made(picture(&folder, &["-b", "3", "--batch-size", "2", "-o", "together-{seed}.png"]));
+    made(picture(&folder, &["-s", "9", "-o", "third.png"]));
+    for seed in [7, 8, 9] {
+        assert_eq!(
+            bytes(&folder, &format!("together-{seed}.png")),
+            bytes(&folder, &format!("alone-{seed}.png"))
+        );
+    }
+    assert_eq!(bytes(&folder, "third.png"), bytes(&folder, "alone-9.png"));
+    let paths = made(picture(&folder, &["-b", "2", "-o", "fox.png", "--force"]));
+    assert_eq!(paths, "fox.png\nfox-1.png\n", "they do not replace each other");
+    refused(&picture(&folder, &["-b", "2", "-o", "-"]), 2, "stdout takes one picture");
+    refused(&picture(&folder, &["-b", "0"]), 2, "--batch-count");
+}
+
+#[test]
+fn steps_are_shown_in_a_strip() {
+    let folder = with_model();
+    for (preview, size) in [("linear", (16, 8)), ("vae", (64, 32))] {
+        let paths =
+            made(picture(&folder, &["--save-steps", "2", "--preview", preview, "-o", "fox.png", "--force"]));
+        assert_eq!(paths, "fox.png\nfox-steps.png\n");
+        let strip = image::open(folder.path().join("fox-steps.png")).expect("a picture").into_rgb8();
+        assert_eq!(strip.dimensions(), (3 * size.0, 2 * size.1), "three steps, guess and input: {preview}");
+    }
+    refused(&picture(&folder, &["--preview", "vae"]), 2, "--save-steps");
+}
+
+#[test]
+fn eta_and_sigmas_change_the_picture_and_are_stored() {
+    let folder = with_model();
+    made(picture(&folder, &["--sampler", "ddim", "-o", "ddim.png"]));
+    made(picture(&folder, &["--sampler", "ddim", "--eta", "0.5", "-o", "eta.png"]));
+    assert_ne!(bytes(&folder, "ddim.png"), bytes(&folder, "eta.png"));
+    let levels =
+        ["txt2img", "-m", "tiny", "-p", "a fox", "-s", "7", "-W", "64", "-H", "32", "--sampler", "euler"];
+    made(aquatint(folder.path(), &[&levels[..], &["--sigmas", "14.6,3.5,0.5,0", "-o", "own.png"]].concat()));
+    for (name, part) in
+        [("eta.png", "Eta: 0.5"), ("own.png", "Steps: 3, "), ("own.png", "Sigmas: \"14.6, 3.5, 0.5, 0\"")]
+    {
+        let text = aquatint_model::parameters::read(&folder.path().join(name)).expect("a picture");
+        assert!(text.as_ref().is_some_and(|text| text.contains(part)), "{part} in {text:?}");
+        let run = aquatint(folder.path(), &["verify", name, "-m", "tiny"]);
+        assert_eq!((run.code, run.stdout.as_str()), (0, "equal\n"), "{}", run.stderr);
+    }
+    refused(&picture(&folder, &["--sampler", "euler", "--eta", "0.5"]), 2, "the sampler `Euler` has no eta");
+    refused(&picture(&folder, &["--sampler", "ddim", "--eta", "2"]), 2, "expected 0 to 1");
+    let sigmas = |sampler, list| {
+        aquatint(folder.path(), &["txt2img", "-m", "tiny", "-p", "x", "--sampler", sampler, "--sigmas", list])
+    };
+    refused(&sigmas("euler", "1,2,3"), 2, "expected falling numbers");
+    refused(&sigmas("ddim", "3,2,1"), 2, "has no schedule `given`");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_told_and_leaves_nothing() {
+    let folder = with_model();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_aquatint"));
+    let full = fs::File::create("/dev/full").expect("Linux has it");
+    let arguments =
+        ["txt2img", "-m", "tiny", "-p", "a fox", "-W", "64", "-H", "32", "--steps", "1", "-o", "-"];
+    let output = command.current_dir(folder.path()).args(arguments).stdout(full).output().expect("it starts");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("cannot write `-`") && !stderr.contains("panicked"), "{stderr}");
+}

@@ -1,0 +1,151 @@
+//! Who follows a walk: told of progress, shown every step, free to end it.
+//!
+//! ```text
+//! begin(start)          once, when it is known what is walked from; here an earlier walk can be compared
+//! output(step)          what the UNet said at this step of an earlier walk, if that is known: then it is not asked
+//! step(moment) → stop?  after each call of the UNet
+//! finished(…)           once for each picture, when its latents are decoded
+//! ```
+//!
+//! A closure that takes a [`Progress`] is an observer that listens and no more. [`super::Snapshot`] is the memory of one
+//! that writes checkpoints.
+
+use std::ops::ControlFlow;
+
+use super::{Canvas, Picture, Walk};
+use crate::error::Result;
+use crate::samplers;
+
+/// What a running request tells its caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Progress {
+    /// A text is longer than the model can read; the end of it is ignored.
+    Truncated {
+        /// "prompt" or "negative prompt".
+        text: &'static str,
+        /// What was cut off.
+        cut: String,
+    },
+    /// So many calls of the UNet are done; the first report is 0.
+    Step {
+        /// Calls done.
+        done: usize,
+        /// Calls in all. PNDM needs one more than the steps that were asked for.
+        total: usize,
+    },
+    /// The latents are finished and become a picture.
+    Decoding,
+}
+
+/// How a walk ends before its last step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// With [`Error::Interrupted`](crate::Error::Interrupted).
+    Discard,
+    /// With a picture all the same: that of the guess at which the walk has arrived.
+    Decode,
+}
+
+/// Who follows a walk. All methods but the first do nothing unless they are written.
+pub trait Observer {
+    /// Something happened.
+    fn progress(&mut self, event: Progress);
+
+    /// The walk is about to begin.
+    ///
+    /// # Errors
+    /// What is returned here and below ends the walk.
+    fn begin(&mut self, _start: &Start) -> Result<()> {
+        Ok(())
+    }
+
+    /// The outputs of the UNet at this step, `[n, channels, height, width]` for `n` pictures, if an earlier walk knows them.
+    fn output(&mut self, _step: usize) -> Option<Vec<f32>> {
+        None
+    }
+
+    /// A step was taken. `Break` ends the walk.
+    ///
+    /// # Errors
+    /// See [`Observer::begin`].
+    fn step(&mut self, _moment: &Moment<'_>) -> Result<ControlFlow<Stop>> {
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Picture `index` of the walk is decoded from `latents`, `[channels, height, width]`, and not yet laid into another one.
+    fn finished(&mut self, _index: usize, _latents: &[f32], _picture: &Picture) {}
+}
+
+impl<F: FnMut(Progress)> Observer for F {
+    fn progress(&mut self, event: Progress) {
+        self(event);
+    }
+}
+
+/// From where a walk begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// SHA-256, in hex, of everything that the steps depend on but the UNet: embeddings, first latents, timesteps, known parts.
+    pub digest: String,
+    /// `[n, channels, height, width]` of the latents of all pictures of the walk.
+    pub shape: [usize; 4],
+    /// Calls of the UNet.
+    pub total: usize,
+}
+
+/// A walk between two steps.
+pub struct Moment<'a> {
+    pub(super) walk: &'a Walk,
+    /// The samples before the step.
+    pub(super) before: &'a [Vec<f32>],
+    /// What the UNet said, of all pictures.
+    pub(super) outputs: &'a [f32],
+    /// The call of the sampler that was made.
+    pub(super) call: usize,
+    /// Steps done.
+    pub done: usize,
+    /// Steps in all.
+    pub total: usize,
+}
+
+impl Moment<'_> {
+    /// How many pictures are made together.
+    pub fn pictures(&self) -> usize {
+        self.walk.canvases.len()
+    }
+
+    /// `[channels, height, width]` of the latents of one picture.
+    pub fn shape(&self) -> [usize; 3] {
+        let [_, channels, height, width] = self.walk.shape;
+        [channels, height, width]
+    }
+
+    /// What the UNet said at this step, guidance included: `[n, channels, height, width]`.
+    pub fn outputs(&self) -> &[f32] {
+        self.outputs
+    }
+
+    /// The latents of picture `index` after the step, on the sampler's own scale.
+    pub fn latents(&self, index: usize) -> &[f32] {
+        &self.walk.canvases[index].latents
+    }
+
+    /// x_t before the step, with variance 1: what the UNet saw of picture `index`.
+    pub fn seen(&self, index: usize) -> Vec<f32> {
+        let mut seen = self.before[index].clone();
+        self.walk.canvases[index].sampler.scale_model_input(&mut seen, self.call);
+        seen
+    }
+
+    /// x_0 as the UNet's output at this step has it, for picture `index`.
+    pub fn guess(&self, index: usize) -> Vec<f32> {
+        let Canvas { sampler, known, .. } = &self.walk.canvases[index];
+        let count = self.before[index].len();
+        let output = &self.outputs[index * count..][..count];
+        let level = sampler.noise_level(self.call);
+        let mut guess = samplers::guess(self.walk.prediction, level, &self.before[index], output);
+        known.restore(&mut guess, sampler.as_ref(), sampler.timesteps().len());
+        guess
+    }
+}

@@ -1,0 +1,241 @@
+//! Walks that are broken off and gone on with, and walks of several pictures: the same bits as one at a time and without a break.
+
+use std::ops::ControlFlow;
+
+use aquatint_kernels::Isa;
+use aquatint_model::pipeline::Start;
+use aquatint_model::{
+    Error, ErrorKind, ImageToImage, Inpaint, LoadOptions, Mask, Moment, Observer, Photo, Picture, Pipeline,
+    Progress, RandomSource, SamplerChoice, SamplerKind, Snapshot, Stop, Task, TextToImage,
+};
+use aquatint_tests::path;
+use tempfile::TempDir;
+
+fn load() -> Pipeline {
+    Pipeline::load(path("pipelines/sd1"), &LoadOptions { isa: Isa::best() }).expect("a golden folder")
+}
+
+fn input(name: &str) -> Picture {
+    Photo::open(path(&format!("tasks/inputs/{name}.png"))).expect("a golden picture").picture
+}
+
+/// The three tasks with a sampler, small and quick.
+fn tasks(kind: SamplerKind) -> [Task; 3] {
+    let text = TextToImage {
+        prompt: "a red house".into(),
+        width: 64,
+        height: 64,
+        steps: 6,
+        seed: 40,
+        sampler: SamplerChoice { kind: Some(kind), schedule: None },
+        ..TextToImage::default()
+    };
+    let image = input("scene_64x64");
+    let mask = Mask::from_picture(&input("disc_64x64"));
+    let picture = ImageToImage { text: text.clone(), image: image.clone(), strength: 0.7 };
+    let hole =
+        Inpaint { text: text.clone(), image, mask, strength: 0.8, only_masked: None, keep_outside: Some(2) };
+    [Task::TextToImage(text), Task::ImageToImage(picture), Task::Inpaint(hole)]
+}
+
+/// Keeps a walk, and breaks it off after a step.
+struct Keeper {
+    snapshot: Snapshot,
+    stop: Option<(usize, Stop)>,
+    /// Calls for which the UNet was really asked.
+    asked: usize,
+}
+
+impl Keeper {
+    fn new(snapshot: Snapshot, stop: Option<(usize, Stop)>) -> Self {
+        Self { snapshot, stop, asked: 0 }
+    }
+}
+
+impl Observer for Keeper {
+    fn progress(&mut self, _event: Progress) {}
+
+    fn begin(&mut self, start: &Start) -> Result<(), Error> {
+        self.snapshot.begin(start)
+    }
+
+    fn output(&mut self, step: usize) -> Option<Vec<f32>> {
+        let known = self.snapshot.output(step);
+        self.asked += usize::from(known.is_none());
+        known
+    }
+
+    fn step(&mut self, moment: &Moment<'_>) -> Result<ControlFlow<Stop>, Error> {
+        self.snapshot.record(moment)?;
+        Ok(match self.stop {
+            Some((step, stop)) if moment.done == step => ControlFlow::Break(stop),
+            _ => ControlFlow::Continue(()),
+        })
+    }
+}
+
+/// Makes the first `steps` steps of a task, and returns the walk as it comes back from a file.
+fn broken_off(pipeline: &Pipeline, task: &Task, count: usize, steps: usize, folder: &TempDir) -> Snapshot {
+    let parameters = pipeline.task_parameters(task).expect("a valid task");
+    let mut keeper = Keeper::new(Snapshot::new(&parameters), Some((steps, Stop::Discard)));
+    let error = pipeline.make(task, count, &mut keeper).expect_err("it was broken off");
+    assert_eq!(error.kind(), ErrorKind::Interrupted);
+    let file = folder.path().join("walk.safetensors");
+    keeper.snapshot.save(&file).expect("the folder is writable");
+    let read = Snapshot::open(&file).expect("a checkpoint");
+    read.check(&parameters).expect("it is of this task");
+    assert_eq!(read.steps().0, steps);
+    read
+}
+
+#[test]
+fn every_sampler_goes_on_to_the_same_bits_in_every_task() {
+    let pipeline = load();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for kind in SamplerKind::all() {
+        for task in tasks(kind) {
+            let whole = pipeline.make(&task, 1, &mut |_| {}).expect("a picture");
+            let snapshot = broken_off(&pipeline, &task, 1, 3, &folder);
+            let total = snapshot.steps().1;
+            let mut keeper = Keeper::new(snapshot, None);
+            let resumed = pipeline.make(&task, 1, &mut keeper).expect("a picture");
+            assert_eq!(keeper.asked, total - 3, "the known outputs are not asked for again");
+            assert!(resumed == whole, "{}: {:?}", kind.label(), task.text());
+        }
+    }
+}
+
+#[test]
+fn a_walk_that_is_another_is_refused() {
+    let pipeline = load();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let [task, from_picture, _] = tasks(SamplerKind::Euler);
+    let snapshot = broken_off(&pipeline, &task, 1, 2, &folder);
+    let changed = |change: &dyn Fn(&mut TextToImage)| {
+        let mut task = task.clone();
+        change(task.text_mut());
+        task
+    };
+    for (task, name) in [
+        (changed(&|text| text.seed = 41), "Seed: 40 instead of 41"),
+        (changed(&|text| text.prompt = "a house".into()), "the prompt"),
+        (changed(&|text| text.steps = 7), "Steps: 6 instead of 7"),
+        (from_picture, "Denoising strength: nothing instead of 0.7"),
+    ] {
+        let parameters = pipeline.task_parameters(&task).expect("a valid task");
+        let error = snapshot.check(&parameters).expect_err("another walk").to_string();
+        assert!(error.contains(name), "{name}: {error}");
+        // Whoever does not compare the settings is stopped by the digest of the start, before the first step.
+        let mut keeper = Keeper::new(snapshot.clone(), None);
+        let error = pipeline.make(&task, 1, &mut keeper).expect_err("another walk");
+        assert_eq!(error.kind(), ErrorKind::Request);
+        assert!(error.to_string().contains("is not of this request"), "{error}");
+        assert_eq!(keeper.asked, 0);
+    }
+    let mut keeper = Keeper::new(snapshot, None);
+    assert!(pipeline.make(&task, 2, &mut keeper).is_err(), "two pictures instead of one");
+}
+
+#[test]
+fn damaged_checkpoints_are_refused() {
+    let pipeline = load();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let [task, ..] = tasks(SamplerKind::Ddim);
+    broken_off(&pipeline, &task, 1, 2, &folder);
+    let file = folder.path().join("walk.safetensors");
+    let bytes = std::fs::read(&file).expect("it was written");
+    let refused = |bytes: &[u8]| {
+        std::fs::write(&file, bytes).expect("writable");
+        let error = Snapshot::open(&file).expect_err("it is damaged");
+        assert_eq!(error.kind(), ErrorKind::Request);
+        assert!(error.to_string().contains("walk.safetensors"), "{error}");
+    };
+    refused(&bytes[..bytes.len() - 8]);
+    refused(&bytes[..4]);
+    refused(b"");
+    // Latents that the outputs do not lead to.
+    let mut forged = bytes.clone();
+    let last = forged.len() - 1;
+    forged[last] ^= 1;
+    std::fs::write(&file, &forged).expect("writable");
+    let other = Snapshot::open(&file).expect("whole");
+    let error = pipeline.make(&task, 1, &mut Keeper::new(other, None)).expect_err("it leads elsewhere");
+    assert!(error.to_string().contains("do not lead to its latents"), "{error}");
+}
+
+#[test]
+fn pictures_made_together_are_those_made_alone() {
+    let pipeline = load();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for kind in [SamplerKind::Pndm, SamplerKind::EulerAncestral, SamplerKind::Dpm2, SamplerKind::UniPc] {
+        for mut task in tasks(kind) {
+            let text = task.text_mut();
+            (text.steps, text.rng, text.negative_prompt) = (3, RandomSource::Cuda, "dark".into());
+            let together = pipeline.make(&task, 3, &mut |_| {}).expect("pictures");
+            let resumed = broken_off(&pipeline, &task, 3, 1, &folder);
+            let resumed = pipeline.make(&task, 3, &mut Keeper::new(resumed, None)).expect("pictures");
+            for (i, picture) in together.iter().enumerate() {
+                let mut alone = task.clone();
+                alone.text_mut().seed += i as u64;
+                let alone = pipeline.make(&alone, 1, &mut |_| {}).expect("a picture");
+                assert!(alone[0] == *picture, "{}, picture {i}", kind.label());
+                assert!(resumed[i] == *picture, "{}, picture {i}, resumed", kind.label());
+            }
+            assert_ne!(together[0], together[1]);
+        }
+    }
+}
+
+/// The guess of a walk that was ended early becomes a picture, which says so; the guess of the last step is the picture itself.
+#[test]
+fn an_ended_walk_leaves_its_guess() {
+    let pipeline = load();
+    for task in tasks(SamplerKind::Euler) {
+        let parameters = pipeline.task_parameters(&task).expect("a valid task");
+        let ended = |steps| {
+            let mut keeper = Keeper::new(Snapshot::new(&parameters), Some((steps, Stop::Decode)));
+            pipeline.make(&task, 1, &mut keeper).expect("a picture").remove(0)
+        };
+        let early = ended(2);
+        assert!(early.parameters().is_some_and(|text| text.contains("Stopped after: 2")));
+        let whole = pipeline.make(&task, 1, &mut |_| {}).expect("a picture").remove(0);
+        let total = whole.parameters().map_or(0, |text| {
+            let digest = text.split("Steps digest: ").nth(1).expect("it has a digest");
+            digest.len() / aquatint_model::pipeline::DIGITS_PER_STEP
+        });
+        assert_eq!(ended(total), whole, "after the last step nothing is left to end");
+        assert_ne!(early.pixels(), whole.pixels());
+    }
+}
+
+/// Euler's last step goes to σ = 0, which is the guess.
+#[test]
+fn guesses_and_inputs_are_those_of_the_formulas() {
+    struct Last {
+        guess: Vec<f32>,
+        latents: Vec<f32>,
+        deviations: Vec<f64>,
+    }
+    impl Observer for Last {
+        fn progress(&mut self, _event: Progress) {}
+        fn step(&mut self, moment: &Moment<'_>) -> Result<ControlFlow<Stop>, Error> {
+            (self.guess, self.latents) = (moment.guess(0), moment.latents(0).to_vec());
+            let seen = moment.seen(0);
+            let square: f64 = seen.iter().map(|&x| f64::from(x).powi(2)).sum();
+            self.deviations.push((square / seen.len() as f64).sqrt());
+            Ok(ControlFlow::Continue(()))
+        }
+    }
+    let pipeline = load();
+    for kind in SamplerKind::all() {
+        let mut last = Last { guess: Vec::new(), latents: Vec::new(), deviations: Vec::new() };
+        let [task, ..] = tasks(kind);
+        pipeline.make(&task, 1, &mut last).expect("a picture");
+        let first = last.deviations[0];
+        assert!((first - 1.0).abs() < 0.1, "{}: the UNet first sees unit noise, not {first}", kind.label());
+        if matches!(kind, SamplerKind::Euler | SamplerKind::Heun | SamplerKind::Dpm2 | SamplerKind::DpmPp2M) {
+            let worst = last.guess.iter().zip(&last.latents).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst < 1e-3, "{}: the last guess is {worst} away", kind.label());
+        }
+    }
+}
