@@ -43,9 +43,13 @@ use std::fmt::Display;
 use std::process::ExitCode;
 
 use aquatint_kernels::Isa;
+use aquatint_kernels::memory::HugePages;
 use aquatint_model::{Error, ErrorKind};
 
 use args::{Args, Command};
+
+#[global_allocator]
+static ALLOCATOR: HugePages = HugePages;
 
 fn main() -> ExitCode {
     system::keep_freed_memory();

@@ -5,6 +5,9 @@
 //! [`Recycling`], freed buffers of `f32` are kept instead, and [`Tensor::recycled`](crate::Tensor::recycled) takes the smallest that will
 //! do. Sizes repeat from step to step, so from the second step on nothing is asked of the operating system any more.
 //!
+//! Where sizes grow from layer to layer, as in the VAE's decoder, nothing that is kept would fit any more. So a buffer that has to be allocated
+//! takes the place of smaller ones, which are freed until as much is gained as it needs.
+//!
 //! No plan of lifetimes is needed: Rust frees each tensor at its last use, which is what such a plan would compute.
 
 use std::sync::{Mutex, PoisonError};
@@ -55,11 +58,18 @@ impl Drop for Recycling {
 }
 
 impl Pool {
-    /// The smallest buffer for `len` numbers, unless it would waste more than half of itself.
+    /// The smallest buffer for `len` numbers, unless it would waste more than half of itself. If there is none, room is made for one.
     fn take(&mut self, len: usize) -> Option<Vec<f32>> {
-        let i = self.buffers.partition_point(|buffer| buffer.capacity() < len);
-        let fits = self.buffers.get(i).is_some_and(|buffer| buffer.capacity() / 2 <= len);
-        fits.then(|| self.buffers.remove(i))
+        let mut i = self.buffers.partition_point(|buffer| buffer.capacity() < len);
+        if self.buffers.get(i).is_some_and(|buffer| buffer.capacity() / 2 <= len) {
+            return Some(self.buffers.remove(i));
+        }
+        let mut freed = 0;
+        while i > 0 && freed < len {
+            i -= 1;
+            freed += self.buffers.remove(i).capacity();
+        }
+        None
     }
 
     fn give(&mut self, buffer: Vec<f32>) {
@@ -111,11 +121,21 @@ mod tests {
     fn the_smallest_buffer_that_is_large_enough_is_taken() {
         let mut pool = pool(&[400, 100, 200]);
         assert_eq!(pool.take(150).map(|buffer| buffer.capacity()), Some(200));
-        assert_eq!(pool.take(150), None); // 400 would waste more than half
+        assert_eq!(pool.take(99), Some(vec![])); // no more than half of 100 is wasted
+        pool.give(Vec::with_capacity(100));
         assert_eq!(pool.take(200).map(|buffer| buffer.capacity()), Some(400));
-        assert_eq!(pool.take(101), None);
         assert_eq!(pool.take(100).map(|buffer| buffer.capacity()), Some(100));
         assert!(pool.buffers.is_empty());
+    }
+
+    #[test]
+    fn a_new_buffer_takes_the_place_of_smaller_ones() {
+        let mut pool = pool(&[50, 100, 200, 1000]);
+        assert_eq!(pool.take(250), None); // 1000 would waste more than half
+        let left: Vec<usize> = pool.buffers.iter().map(Vec::capacity).collect();
+        assert_eq!(left, [50, 1000], "200 and 100 were freed, which is enough");
+        assert_eq!(pool.take(60), None);
+        assert_eq!(pool.buffers.len(), 1);
     }
 
     #[test]
