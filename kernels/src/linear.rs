@@ -4,7 +4,7 @@ use aquatint_tensor::{Tensor, View};
 
 use crate::Isa;
 use crate::chunks::row_major;
-use crate::gemm::{Epilogue, Matrix, Weights, blocked};
+use crate::gemm::{Epilogue, Joined, Matrix, Weights, blocked};
 
 /// `out[.., n] = epilogue(Σₖ x[.., k]·w[n, k])`
 ///
@@ -39,4 +39,76 @@ pub fn linear<const N: usize>(
     let a = Matrix::new(View::from_slice([rows, in_features], &x));
     blocked::product(isa, rows, &a, w, &epilogue, out.as_mut_slice());
     out
+}
+
+/// The same of inputs that are joined feature by feature, without joining them: `[.., a]`, `[.., b]`, … are the input `[.., a + b + …]`.
+///
+/// The weights must be packed in segments of which each input holds whole ones. An input with fewer rows begins again at its end.
+///
+/// ```
+/// # use aquatint_kernels::{Isa, gemm::{Epilogue, Weights}, linear::linear_joined};
+/// # use aquatint_tensor::Tensor;
+/// let (x, y) = (Tensor::from_vec([1, 1], vec![1.0]), Tensor::from_vec([1, 2], vec![2.0, 3.0]));
+/// let w = Weights::pack_segments(Tensor::from_vec([1, 3, 1], vec![1.0f32, 10.0, 100.0]).view());
+/// let z = linear_joined(Isa::best(), &[x.view(), y.view()], &w, Epilogue::default());
+/// assert_eq!(z.as_slice(), [321.0]);
+/// ```
+///
+/// # Panics
+/// If the inputs do not fit each other or the weights, or a term of the epilogue does not fit.
+pub fn linear_joined<const N: usize>(
+    isa: Isa,
+    pieces: &[View<'_, f32, N>],
+    w: &Weights,
+    epilogue: Epilogue<'_>,
+) -> Tensor<f32, N> {
+    let rows_of = |piece: &View<'_, f32, N>| piece.shape()[..N - 1].iter().product::<usize>();
+    let largest = pieces.iter().max_by_key(|piece| rows_of(piece)).expect("at least one input");
+    let (mut shape, rows) = (largest.shape(), rows_of(largest));
+    let in_features: usize = pieces.iter().map(|piece| piece.shape()[N - 1]).sum();
+    let expected = w.segments() * w.segment_len();
+    assert_eq!(in_features, expected, "the inputs have {in_features} features, not {expected}");
+    assert!(
+        pieces.iter().all(|piece| rows == 0 || rows_of(piece) > 0 && rows.is_multiple_of(rows_of(piece))),
+        "the inputs have different numbers of rows"
+    );
+    shape[N - 1] = w.out_features();
+
+    let matrices: Vec<_> = pieces.iter().map(|&piece| (piece.shape()[N - 1], row_major(piece))).collect();
+    let a = Joined::new(matrices.iter().map(|(columns, data)| (*columns, &data[..])), w.segment_len());
+    let mut out = Tensor::recycled(shape);
+    blocked::product(isa, rows, &a, w, &epilogue, out.as_mut_slice());
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gemm::reference;
+    use crate::testing::{assert_close, random};
+
+    #[test]
+    fn joined_inputs_are_multiplied_as_if_they_were_one() {
+        let w = random([70, 120], 3);
+        let packed = Weights::pack_segments(w.view().reshape([70, 3, 40]).expect("row-major"));
+        let (a, b) = (random([26, 80], 1), random([13, 40], 2));
+        let twice = aquatint_tensor::concat(&[b.view(), b.view()], 0);
+        let joined = aquatint_tensor::concat(&[a.view(), twice.view()], 1);
+        let residual = random([26, 70], 4);
+        let plain = reference::product(joined.view(), w.view());
+        let expected = Tensor::from_fn([26, 70], |index| plain[index] + residual[index]);
+        for isa in Isa::available() {
+            let epilogue = Epilogue { residual: Some(residual.as_slice()), ..Epilogue::default() };
+            let found = linear_joined(isa, &[a.view(), b.view()], &packed, epilogue);
+            assert_close(&format!("joined, {isa}"), &found, &expected, 1e-5);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "a segment of 40 numbers would cross the border after 60 columns")]
+    fn a_border_inside_of_a_segment_is_refused() {
+        let packed = Weights::pack_segments(random([5, 3, 40], 1).view());
+        let (a, b) = (random([2, 60], 2), random([2, 60], 3));
+        linear_joined(Isa::best(), &[a.view(), b.view()], &packed, Epilogue::default());
+    }
 }

@@ -54,6 +54,20 @@ impl Linear {
         Ok(Self { weight: w.pointwise("weight", shape)?, bias: Some(w.vector("bias", shape[0])?) })
     }
 
+    /// A 1×1 convolution of images that are joined channel by channel; `segment_len` divides the channels of each.
+    ///
+    /// # Errors
+    /// See [`Linear::load`].
+    pub fn load_pointwise_joined(w: &Weights<'_>, shape: [usize; 2], segment_len: usize) -> Result<Self> {
+        let weight = w.pointwise_segments("weight", shape, segment_len)?;
+        Ok(Self { weight, bias: Some(w.vector("bias", shape[0])?) })
+    }
+
+    /// Of images that are joined channel by channel: `[n, h, w, c₀]`, `[n, h, w, c₁]`, … → `[n, h, w, out_channels]`.
+    pub fn forward_joined(&self, isa: Isa, pieces: &[View<'_, f32, 4>]) -> Tensor<f32, 4> {
+        linear::linear_joined(isa, pieces, &self.weight, Epilogue::bias(self.bias.as_deref()))
+    }
+
     /// `x: [.., in_features]` → `[.., out_features]`.
     pub fn forward<const N: usize>(&self, isa: Isa, x: View<'_, f32, N>) -> Tensor<f32, N> {
         self.forward_with(isa, x, Epilogue::default())
@@ -152,15 +166,20 @@ impl GroupNorm {
 
     /// `x: [n, h, w, c]` → the same shape.
     pub fn forward(&self, isa: Isa, x: View<'_, f32, 4>) -> Tensor<f32, 4> {
-        self.normalise(isa, x, Activation::None)
+        self.normalise(isa, &[x], Activation::None)
     }
 
     /// `silu(norm(x))`: in one pass, since a SiLU follows nearly every such norm.
     pub fn forward_silu(&self, isa: Isa, x: View<'_, f32, 4>) -> Tensor<f32, 4> {
-        self.normalise(isa, x, Activation::Silu)
+        self.normalise(isa, &[x], Activation::Silu)
     }
 
-    fn normalise(&self, isa: Isa, x: View<'_, f32, 4>, activation: Activation) -> Tensor<f32, 4> {
+    /// The same of images that are joined channel by channel.
+    pub fn forward_silu_joined(&self, isa: Isa, pieces: &[View<'_, f32, 4>]) -> Tensor<f32, 4> {
+        self.normalise(isa, pieces, Activation::Silu)
+    }
+
+    fn normalise(&self, isa: Isa, pieces: &[View<'_, f32, 4>], activation: Activation) -> Tensor<f32, 4> {
         let norm = group_norm::GroupNorm {
             num_groups: self.num_groups,
             eps: self.eps,
@@ -168,7 +187,7 @@ impl GroupNorm {
             bias: &self.bias,
             activation,
         };
-        group_norm::group_norm(isa, x, norm)
+        group_norm::group_norm_joined(isa, pieces, norm)
     }
 }
 

@@ -25,7 +25,7 @@ mod weights;
 
 pub use epilogue::Epilogue;
 pub(crate) use rows::ZEROS;
-pub use rows::{Matrix, Part, Rows};
+pub use rows::{Joined, Matrix, Part, Rows};
 pub use weights::{PANEL, Packable, Panel, Weights};
 
 #[cfg(test)]

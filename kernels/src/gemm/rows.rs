@@ -53,3 +53,39 @@ impl Rows for Matrix<'_> {
         out.extend(rows.map(|m| &self.data[m * self.columns + part.start..][..part.range.len()]));
     }
 }
+
+/// Matrices side by side as left operand: row m is row m of the first, then of the second, and so on. A matrix with fewer rows begins
+/// again at its end. No segment of the weights may cross a border.
+pub struct Joined<'a> {
+    /// Each matrix: its first column in the whole, its columns, its numbers.
+    pieces: Vec<(usize, usize, &'a [f32])>,
+}
+
+impl<'a> Joined<'a> {
+    /// Of matrices, each given by its columns and its numbers, for weights with segments of `segment_len`.
+    ///
+    /// # Panics
+    /// If the columns of a matrix are no multiple of `segment_len`.
+    pub fn new(matrices: impl IntoIterator<Item = (usize, &'a [f32])>, segment_len: usize) -> Self {
+        let mut first = 0;
+        let place = |(columns, data): (usize, &'a [f32])| {
+            assert!(
+                columns.is_multiple_of(segment_len),
+                "a segment of {segment_len} numbers would cross the border after {columns} columns"
+            );
+            let piece = (first, columns, data);
+            first += columns;
+            piece
+        };
+        Self { pieces: matrices.into_iter().map(place).collect() }
+    }
+}
+
+impl Rows for Joined<'_> {
+    fn gather<'a>(&'a self, rows: Range<usize>, part: Part, out: &mut Vec<&'a [f32]>) {
+        let after = self.pieces.partition_point(|&(first, ..)| first <= part.start);
+        let (first, columns, data) = self.pieces[after - 1];
+        let (column, matrix_rows) = (part.start - first, data.len() / columns.max(1));
+        out.extend(rows.map(|m| &data[m % matrix_rows * columns + column..][..part.range.len()]));
+    }
+}

@@ -77,7 +77,39 @@ impl GroupNorm<'_> {
 /// # Panics
 /// If the channels cannot be cut into equal groups, or weight or bias are of another length.
 pub fn group_norm(isa: Isa, x: View<'_, f32, 4>, norm: GroupNorm<'_>) -> Tensor<f32, 4> {
-    streaming::group_norm(isa, x, norm)
+    streaming::group_norm(isa, &[x], norm)
+}
+
+/// The same of images that are joined channel by channel, without joining them: `[n, h, w, c₀]`, `[n, h, w, c₁]`, … →
+/// `[n, h, w, c₀ + c₁ + …]`. A group may span the border between two. Of images that come in smaller batches, image i is number i mod n.
+///
+/// ```
+/// # use aquatint_kernels::{Isa, group_norm::{Activation, GroupNorm, group_norm_joined}};
+/// # use aquatint_tensor::Tensor;
+/// let (a, b) = (Tensor::from_vec([1, 1, 1, 1], vec![1.0]), Tensor::from_vec([1, 1, 1, 1], vec![3.0]));
+/// let norm = GroupNorm { num_groups: 1, eps: 0.0, weight: &[1.0; 2], bias: &[0.0; 2], activation: Activation::None };
+/// assert_eq!(group_norm_joined(Isa::best(), &[a.view(), b.view()], norm).as_slice(), [-1.0, 1.0]);
+/// ```
+///
+/// # Panics
+/// If there is no image, or they differ in size, or as [`group_norm`].
+pub fn group_norm_joined(isa: Isa, pieces: &[View<'_, f32, 4>], norm: GroupNorm<'_>) -> Tensor<f32, 4> {
+    streaming::group_norm(isa, pieces, norm)
+}
+
+/// The shape of all pieces joined.
+fn joined_shape(pieces: &[View<'_, f32, 4>]) -> [usize; 4] {
+    let [_, height, width, _] = pieces.first().expect("at least one image to normalise").shape();
+    let images = pieces.iter().map(|piece| piece.shape()[0]).max().unwrap_or(0);
+    for piece in pieces {
+        let [n, h, w, _] = piece.shape();
+        assert!(
+            [h, w] == [height, width] && (images == 0 || n > 0 && images.is_multiple_of(n)),
+            "{:?} cannot be joined to {images} images of {height} × {width}",
+            piece.shape()
+        );
+    }
+    [images, height, width, pieces.iter().map(|piece| piece.shape()[3]).sum()]
 }
 
 #[cfg(test)]

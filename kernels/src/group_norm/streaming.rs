@@ -14,10 +14,13 @@
 //!
 //! The chunks depend on the shape alone and are merged in order: the sums are the same for any number of threads.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
 use aquatint_tensor::{Tensor, View};
 use rayon::prelude::*;
 
-use super::{Activation, GroupNorm};
+use super::{Activation, GroupNorm, joined_shape};
 use crate::Isa;
 use crate::activation::pointwise::Silu;
 use crate::chunks::{row_major, rows_per_task};
@@ -31,35 +34,68 @@ const MAX_PIXELS: usize = 128;
 /// outlier there would be subtracted from all, and 128 times its square would drown the rest.
 const PIXELS_AT_ONCE: usize = 8;
 
-/// See [`group_norm`](super::group_norm()).
+/// See [`group_norm_joined`](super::group_norm_joined()).
 ///
 /// # Panics
-/// As [`group_norm`](super::group_norm()).
-pub fn group_norm(isa: Isa, x: View<'_, f32, 4>, norm: GroupNorm<'_>) -> Tensor<f32, 4> {
-    let [_, height, width, channels] = x.shape();
+/// As [`group_norm_joined`](super::group_norm_joined()).
+pub fn group_norm(isa: Isa, pieces: &[View<'_, f32, 4>], norm: GroupNorm<'_>) -> Tensor<f32, 4> {
+    let shape = joined_shape(pieces);
+    let [_, height, width, channels] = shape;
     norm.check(channels);
-    let mut out = Tensor::recycled(x.shape());
+    let mut out = Tensor::recycled(shape);
     if out.is_empty() {
         return out;
     }
-    let image = height * width * channels;
-    let chunk = rows_per_task(channels).min(MAX_PIXELS) * channels;
-    out.as_mut_slice().par_chunks_mut(image).zip(row_major(x).par_chunks(image)).for_each(|(out, x)| {
-        let chunks: Vec<_> = x.par_chunks(chunk).map(|x| chunk_moments(isa, x, norm, channels)).collect();
+    let chunk = rows_per_task(channels).min(MAX_PIXELS);
+    out.as_mut_slice().par_chunks_mut(height * width * channels).enumerate().for_each(|(n, out)| {
+        let pieces: Vec<Cow<'_, [f32]>> =
+            pieces.iter().map(|piece| row_major(piece.select::<3>(0, n % piece.shape()[0]))).collect();
+        // Pixels of a chunk, piece by piece.
+        let pixels = |i: usize| {
+            let range = i * chunk..(height * width).min((i + 1) * chunk);
+            pieces.iter().map(move |piece| {
+                let channels = piece.len() / (height * width);
+                &piece[range.start * channels..range.end * channels]
+            })
+        };
+        let chunks: Vec<_> = (0..(height * width).div_ceil(chunk))
+            .into_par_iter()
+            .map(|i| chunk_moments(isa, pixels(i), (height * width - i * chunk).min(chunk), norm))
+            .collect();
         let (scale, shift) = scale_and_shift(&chunks, norm);
-        let (scale, shift) = (&scale, &shift);
-        out.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(out, x)| {
-            isa.run(ScaleShift { x, out, scale, shift, activation: norm.activation });
+        out.par_chunks_mut(chunk * channels).enumerate().for_each(|(i, out)| {
+            let (mut first, count) = (0, out.len() / channels);
+            for x in pixels(i) {
+                let piece = first..first + x.len() / count;
+                first = piece.end;
+                let (scale, shift) = (&scale[piece.clone()], &shift[piece.clone()]);
+                isa.run(ScaleShift { x, out, channels, piece, scale, shift, activation: norm.activation });
+            }
         });
     });
     out
 }
 
-/// The statistics of each group over a few pixels.
-fn chunk_moments(isa: Isa, pixels: &[f32], norm: GroupNorm<'_>, channels: usize) -> Vec<Moments> {
-    let [mut x0, mut sums, mut squares] = [(); 3].map(|()| vec![0.0; channels]);
-    isa.run(ShiftedSums { pixels, x0: &mut x0, sums: &mut sums, squares: &mut squares });
-    let count = (pixels.len() / channels) as f64;
+/// The statistics of each group over a few pixels, whose channels come in pieces.
+fn chunk_moments<'a>(
+    isa: Isa,
+    pieces: impl Iterator<Item = &'a [f32]>,
+    pixels: usize,
+    norm: GroupNorm<'_>,
+) -> Vec<Moments> {
+    let [mut x0, mut sums, mut squares] = [(); 3].map(|()| vec![0.0; norm.weight.len()]);
+    let mut first = 0;
+    for piece in pieces {
+        let range = first..first + piece.len() / pixels;
+        first = range.end;
+        isa.run(ShiftedSums {
+            pixels: piece,
+            x0: &mut x0[range.clone()],
+            sums: &mut sums[range.clone()],
+            squares: &mut squares[range],
+        });
+    }
+    let (channels, count) = (norm.weight.len(), pixels as f64);
     let group_size = channels / norm.num_groups;
     let of_channel = |c: usize| Moments::from_shifted(count, x0[c], sums[c], squares[c]);
     (0..norm.num_groups)
@@ -138,6 +174,9 @@ impl Op for ShiftedSums<'_> {
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         let channels = self.sums.len();
+        if channels == 0 {
+            return;
+        }
         let count = (self.pixels.len() / channels).min(PIXELS_AT_ONCE) as f32;
         for pixel in self.pixels.chunks_exact(channels).take(PIXELS_AT_ONCE) {
             for c in 0..channels {
@@ -169,10 +208,14 @@ impl Op for ShiftedSums<'_> {
     }
 }
 
-/// `out = activation(x·scale[c] + shift[c])`
+/// `out[piece] = activation(x·scale[c] + shift[c])`
 struct ScaleShift<'a> {
     x: &'a [f32],
     out: &'a mut [f32],
+    /// Of the output.
+    channels: usize,
+    /// Those of them that x has.
+    piece: Range<usize>,
     scale: &'a [f32],
     shift: &'a [f32],
     activation: Activation,
@@ -183,8 +226,12 @@ impl Op for ScaleShift<'_> {
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         let channels = self.scale.len();
+        if channels == 0 {
+            return;
+        }
         let whole = channels / S::LANES * S::LANES;
-        for (x, out) in self.x.chunks_exact(channels).zip(self.out.chunks_exact_mut(channels)) {
+        for (x, out) in self.x.chunks_exact(channels).zip(self.out.chunks_exact_mut(self.channels)) {
+            let out = &mut out[self.piece.clone()];
             for c in (0..whole).step_by(S::LANES) {
                 let y = s.mul_add(s.load(&x[c..]), s.load(&self.scale[c..]), s.load(&self.shift[c..]));
                 s.store(y, &mut out[c..]);

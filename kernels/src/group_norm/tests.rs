@@ -51,7 +51,7 @@ fn every_rung_agrees_with_the_reference() {
             };
             let expected = reference::group_norm(x.view(), norm);
             for isa in Isa::available() {
-                let found = streaming::group_norm(isa, x.view(), norm);
+                let found = streaming::group_norm(isa, &[x.view()], norm);
                 assert_close(
                     &format!("streaming, {name}, {activation:?}, {isa}"),
                     &found,
@@ -75,7 +75,7 @@ fn any_number_of_threads_gives_the_same_bits() {
     for isa in Isa::available() {
         let [one, others @ ..] = [1, 2, 5].map(|threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
-            pool.install(|| streaming::group_norm(isa, x.view(), norm))
+            pool.install(|| streaming::group_norm(isa, &[x.view()], norm))
         });
         assert!(others.iter().all(|other| *other == one), "{isa}");
     }
@@ -90,7 +90,7 @@ fn an_outlier_costs_no_digits() {
     let norm = plain(32, &weight, &bias);
     let expected = reference::group_norm(x.view(), norm);
     for isa in Isa::available() {
-        let found = streaming::group_norm(isa, x.view(), norm);
+        let found = streaming::group_norm(isa, &[x.view()], norm);
         assert_close(&format!("streaming, outlier, {isa}"), &found, &expected, 1e-6);
     }
 }
@@ -100,7 +100,7 @@ fn a_constant_image_becomes_the_bias() {
     let x = Tensor::full([1, 20, 20, 32], 0.1f32);
     let (weight, bias) = (vec![3.0; 32], vec![0.25; 32]);
     for isa in Isa::available() {
-        let found = streaming::group_norm(isa, x.view(), plain(4, &weight, &bias));
+        let found = streaming::group_norm(isa, &[x.view()], plain(4, &weight, &bias));
         assert_close(&format!("{isa}"), &found, &Tensor::full([1, 20, 20, 32], 0.25), 1e-4);
     }
 }
@@ -132,4 +132,61 @@ fn each_image_is_normalised_alone_and_nan_is_not_hidden() {
 fn groups_must_be_equal() {
     let ones = [1.0; 10];
     group_norm(Isa::best(), Tensor::zeros([1, 2, 2, 10]).view(), plain(4, &ones, &ones));
+}
+
+#[test]
+fn joined_images_are_normalised_as_if_they_were_one() {
+    // Channels of the pieces, groups: with a border inside of a group, and pieces narrower than a vector.
+    for (pieces, num_groups) in [(&[5, 7][..], 4), (&[40, 24], 32), (&[3, 1, 12], 2), (&[8], 2), (&[0, 6], 3)]
+    {
+        let images: Vec<Tensor<f32, 4>> =
+            pieces.iter().enumerate().map(|(i, &c)| random([2, 13, 11, c], i as u64)).collect();
+        let views: Vec<_> = images.iter().map(Tensor::view).collect();
+        let joined = aquatint_tensor::concat(&views, 3);
+        let channels = joined.shape()[3];
+        let (weight, bias) = (random([channels], 8), random([channels], 9));
+        let norm = GroupNorm {
+            num_groups,
+            eps: 1e-5,
+            weight: weight.as_slice(),
+            bias: bias.as_slice(),
+            activation: Activation::Silu,
+        };
+        for isa in Isa::available() {
+            let found = group_norm_joined(isa, &views, norm);
+            let name = format!("{pieces:?} in {num_groups} groups, {isa}");
+            assert_close(&name, &found, &group_norm(isa, joined.view(), norm), 1e-6);
+        }
+    }
+}
+
+#[test]
+fn an_image_of_a_smaller_batch_serves_several() {
+    let (pair, single) = (random([2, 3, 4, 6], 1), random([1, 3, 4, 2], 2));
+    let both = single.view().broadcast_to([2, 3, 4, 2]);
+    let norm = GroupNorm {
+        num_groups: 2,
+        eps: 1e-5,
+        weight: &[1.0; 8],
+        bias: &[0.5; 8],
+        activation: Activation::None,
+    };
+    for isa in Isa::available() {
+        let found = group_norm_joined(isa, &[pair.view(), single.view()], norm);
+        assert!(found == group_norm_joined(isa, &[pair.view(), both], norm), "{isa}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "[1, 3, 4, 2] cannot be joined to 1 images of 4 × 4")]
+fn only_images_of_one_size_are_joined() {
+    let (a, b) = (random([1, 4, 4, 2], 1), random([1, 3, 4, 2], 2));
+    let norm = GroupNorm {
+        num_groups: 2,
+        eps: 0.0,
+        weight: &[1.0; 4],
+        bias: &[0.0; 4],
+        activation: Activation::None,
+    };
+    group_norm_joined(Isa::best(), &[a.view(), b.view()], norm);
 }

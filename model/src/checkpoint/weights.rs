@@ -85,6 +85,25 @@ impl<'a> Weights<'a> {
         self.matrix(name, &[out_channels, in_channels, 1, 1], [out_channels, in_channels])
     }
 
+    /// The same, packed in segments of `segment_len` inputs each, for an input that is joined of several.
+    ///
+    /// # Errors
+    /// See [`Weights::vector`].
+    pub fn pointwise_segments(
+        &self,
+        name: &str,
+        [out_channels, in_channels]: [usize; 2],
+        segment_len: usize,
+    ) -> Result<gemm::Weights> {
+        let shape = [out_channels, in_channels / segment_len, segment_len];
+        self.read(name, &[out_channels, in_channels, 1, 1], |elements| match elements {
+            Elements::F32(x) => gemm::Weights::pack_segments(View::from_slice(shape, &x)),
+            Elements::F16(x) => gemm::Weights::pack_segments(View::from_slice(shape, &x)),
+            Elements::Bf16(x) => gemm::Weights::pack_segments(View::from_slice(shape, &x)),
+        })
+        .map(|weights| weights.unwrap_or_else(gemm::Weights::empty))
+    }
+
     fn matrix(&self, name: &str, stored: &[usize], shape: [usize; 2]) -> Result<gemm::Weights> {
         self.read(name, stored, |elements| match elements {
             Elements::F32(x) => gemm::Weights::pack(View::from_slice(shape, &x)),

@@ -10,12 +10,12 @@
 //! Networks for Biomedical Image Segmentation* (2015); diffusers' classes of the same names.
 
 use aquatint_kernels::Isa;
-use aquatint_tensor::{Tensor, concat};
+use aquatint_tensor::Tensor;
 
 use super::conditioning::{BlockConditioning, Inputs, Told};
 use super::resnet::{ResnetBlock2D, ResnetConfig};
 use super::sample::{Downsample2D, Upsample2D};
-use super::transformer::{Transformer2DModel, TransformerConfig, repeated};
+use super::transformer::{Transformer2DModel, TransformerConfig};
 use super::{BlockKind, UNetConfig};
 use crate::checkpoint::Weights;
 use crate::error::Result;
@@ -141,7 +141,9 @@ impl UpBlock {
                     let from = if i == 0 { channels[(level + 1).min(innermost)] } else { channels[level] };
                     let skip =
                         if i + 1 == layers { channels[level.saturating_sub(1)] } else { channels[level] };
-                    ResnetBlock2D::load(&w.at("resnets").at(i), resnet(config, from + skip, channels[level]))
+                    let joined = resnet(config, from + skip, channels[level]);
+                    let joined = ResnetConfig { segment_len: gcd(from, skip), ..joined };
+                    ResnetBlock2D::load(&w.at("resnets").at(i), joined)
                 })
                 .collect::<Result<_>>()?,
             attentions: attentions(w, config, config.up_blocks[index], level, layers)?,
@@ -168,9 +170,8 @@ impl UpBlock {
     ) -> Tensor<f32, 4> {
         for (i, resnet) in self.resnets.iter().enumerate() {
             let skip = skips.pop().expect("the down path left a skip for each residual block");
-            x = concat(&[x.view(), repeated(&skip, x.shape()[0]).view()], 3);
+            x = resnet.forward_joined(isa, &[x.view(), skip.view()], Some(told.time(i)));
             drop(skip);
-            x = resnet.forward(isa, &x, Some(told.time(i)));
             if let Some(attention) = self.attentions.get(i) {
                 x = attention.forward(isa, &x, told.text(i));
             }
@@ -187,9 +188,15 @@ fn last(skips: &[Tensor<f32, 4>]) -> &Tensor<f32, 4> {
     skips.last().expect("the result of conv_in is the first skip")
 }
 
+/// The greatest common divisor.
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
 fn resnet(config: &UNetConfig, in_channels: usize, out_channels: usize) -> ResnetConfig {
     ResnetConfig {
         in_channels,
+        segment_len: in_channels,
         out_channels,
         temb_channels: Some(config.time_embed_dim()),
         num_groups: config.norm_num_groups,

@@ -23,6 +23,8 @@ use crate::layers::{Conv2d, Epilogue, GroupNorm, Linear};
 pub struct ResnetConfig {
     /// Channels of the input.
     pub in_channels: usize,
+    /// A divisor of the channels of each image that the input is joined of; usually all of them, since there is only one.
+    pub segment_len: usize,
     /// Channels of the result.
     pub out_channels: usize,
     /// Channels of the time embedding; `None` in the VAE.
@@ -64,7 +66,10 @@ impl ResnetBlock2D {
             norm2: GroupNorm::load(&w.at("norm2"), out_channels, num_groups, eps)?,
             conv2: conv("conv2", [out_channels, out_channels])?,
             conv_shortcut: (in_channels != out_channels)
-                .then(|| Linear::load_pointwise(&w.at("conv_shortcut"), [out_channels, in_channels]))
+                .then(|| {
+                    let shape = [out_channels, in_channels];
+                    Linear::load_pointwise_joined(&w.at("conv_shortcut"), shape, config.segment_len)
+                })
                 .transpose()?,
             output_scale_factor: config.output_scale_factor,
         })
@@ -83,6 +88,19 @@ impl ResnetBlock2D {
     /// `x: [n, h, w, in_channels]` → `[n, h, w, out_channels]`. `time` is a row of [`project_time`](Self::project_time), `[1, out_channels]`:
     /// all images are at the same step.
     pub fn forward(&self, isa: Isa, x: &Tensor<f32, 4>, time: Option<View<'_, f32, 2>>) -> Tensor<f32, 4> {
+        self.forward_joined(isa, &[x.view()], time)
+    }
+
+    /// The same of images that are joined channel by channel, without joining them: norm and shortcut read each where it stands.
+    ///
+    /// # Panics
+    /// If there are several and the channels do not change.
+    pub fn forward_joined(
+        &self,
+        isa: Isa,
+        x: &[View<'_, f32, 4>],
+        time: Option<View<'_, f32, 2>>,
+    ) -> Tensor<f32, 4> {
         assert_eq!(
             time.is_some(),
             self.time_emb_proj.is_some(),
@@ -91,12 +109,17 @@ impl ResnetBlock2D {
         let per_image = time;
 
         // Each assignment frees what it replaces: at 512×512 one of these images takes up to 270 MB.
-        let mut h = self.norm1.forward_silu(isa, x.view());
+        let mut h = self.norm1.forward_silu_joined(isa, x);
         h = self.conv1.forward_with(isa, h.view(), Epilogue { per_image, ..Epilogue::default() });
         h = self.norm2.forward_silu(isa, h.view());
 
-        let shortcut = self.conv_shortcut.as_ref().map(|conv| conv.forward(isa, x.view()));
-        let residual = Some(shortcut.as_ref().unwrap_or(x).as_slice());
+        let shortcut = self.conv_shortcut.as_ref().map(|conv| conv.forward_joined(isa, x));
+        let x = match (&shortcut, x) {
+            (Some(shortcut), _) => shortcut.view(),
+            (None, &[x]) => x,
+            (None, _) => panic!("joined images need a shortcut"),
+        };
+        let residual = Some(x.as_slice().expect("a whole image"));
         let scale = 1.0 / self.output_scale_factor;
         self.conv2.forward_with(isa, h.view(), Epilogue { residual, scale, ..Epilogue::default() })
     }

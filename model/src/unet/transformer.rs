@@ -195,7 +195,7 @@ impl FeedForward {
 }
 
 /// `x: [n, ..]` → `[images, ..]`: all n images again and again, until there are so many.
-pub(super) fn repeated<const N: usize>(x: &Tensor<f32, N>, images: usize) -> Cow<'_, Tensor<f32, N>> {
+fn repeated<const N: usize>(x: &Tensor<f32, N>, images: usize) -> Cow<'_, Tensor<f32, N>> {
     match images / x.shape()[0] {
         1 => Cow::Borrowed(x),
         times => Cow::Owned(concat(&vec![x.view(); times], 0)),

@@ -34,6 +34,7 @@ const NORM_EPS: f32 = 1e-6;
 fn resnet(config: &VaeConfig, in_channels: usize, out_channels: usize) -> ResnetConfig {
     ResnetConfig {
         in_channels,
+        segment_len: in_channels,
         out_channels,
         temb_channels: None,
         num_groups: config.norm_num_groups,
