@@ -12,11 +12,14 @@
 //!
 //! The same for columns: four *phases*, each a 2×2 convolution of the small image with sums of the weights.
 //!
-//! | step | idea | AVX-512 | AVX2 | portable |
-//! |---|---|---|---|---|
-//! | [`mod@reference`] | the two definitions, one after the other | | | |
-//! | [`two_steps`] | the fast forms of both, one after the other | | | |
-//! | [`phases`] | four 2×2 convolutions of the small image; the doubled one never exists | | | |
+//! | step | idea | time |
+//! |---|---|---|
+//! | [`mod@reference`] | the two definitions, one after the other | |
+//! | [`two_steps`] | the fast forms of both, one after the other | 1 |
+//! | [`phases`] | four 2×2 convolutions of the small image; the doubled one never exists | 0.48 to 0.56 |
+//!
+//! Time on the six layers of Stable Diffusion, AVX-512, AMD EPYC (Zen 4): `aquatint bench --all upsample_conv avx512`. 4/9 would be 0.44; summing the
+//! weights is the rest.
 
 pub mod phases;
 pub mod reference;
