@@ -28,17 +28,30 @@ pub fn linear<const N: usize>(
     epilogue: Epilogue<'_>,
 ) -> Tensor<f32, N> {
     let mut shape = x.shape();
-    let in_features = shape[N - 1];
+    shape[N - 1] = w.out_features();
+    let mut out = Tensor::recycled(shape);
+    linear_into(isa, x, w, epilogue, out.as_mut_slice());
+    out
+}
+
+/// The same, written to `out`, which is row-major: a part of a larger result.
+///
+/// # Panics
+/// As [`linear`], or if `out` has another size.
+pub fn linear_into<const N: usize>(
+    isa: Isa,
+    x: View<'_, f32, N>,
+    w: &Weights,
+    epilogue: Epilogue<'_>,
+    out: &mut [f32],
+) {
+    let [.., in_features] = x.shape()[..] else { panic!("a linear layer needs a last axis") };
     assert_eq!(w.segments(), 1, "these weights belong to a convolution");
     assert_eq!(in_features, w.segment_len(), "the input has {in_features} features, not {}", w.segment_len());
-    let rows = shape[..N - 1].iter().product();
-    shape[N - 1] = w.out_features();
-
+    let rows = x.shape()[..N - 1].iter().product();
     let x = row_major(x);
-    let mut out = Tensor::recycled(shape);
     let a = Matrix::new(View::from_slice([rows, in_features], &x));
-    blocked::product(isa, rows, &a, w, &epilogue, out.as_mut_slice());
-    out
+    blocked::product(isa, rows, &a, w, &epilogue, out);
 }
 
 /// The same of inputs that are joined feature by feature, without joining them: `[.., a]`, `[.., b]`, … are the input `[.., a + b + …]`.

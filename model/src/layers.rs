@@ -73,6 +73,18 @@ impl Linear {
         self.forward_with(isa, x, Epilogue::default())
     }
 
+    /// The same, written to a part of a larger result, with more to be done to each number before it is stored; the bias is filled in here.
+    pub fn forward_into<const N: usize>(
+        &self,
+        isa: Isa,
+        x: View<'_, f32, N>,
+        epilogue: Epilogue<'_>,
+        out: &mut [f32],
+    ) {
+        let epilogue = Epilogue { bias: self.bias.as_deref(), ..epilogue };
+        linear::linear_into(isa, x, &self.weight, epilogue, out);
+    }
+
     /// The same, with more to be done to each result before it is stored; the bias is filled in here.
     pub fn forward_with<const N: usize>(
         &self,

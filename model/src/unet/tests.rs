@@ -190,3 +190,19 @@ fn latents_must_fit_the_texts() {
     let told = unet.prepare(Isa::best(), Tensor::zeros([2, 5, 24]).view(), &[1.0]);
     unet.forward(Isa::best(), Tensor::zeros([3, 4, 4, 4]).view(), 0, &told);
 }
+
+/// 1800 tokens are more than go through the feed-forward network at once, 900 are not; the border lies inside of the second image.
+#[test]
+fn images_are_the_same_alone_and_where_their_tokens_are_cut_into_chunks() {
+    let unet = small(SMALL[0].1);
+    let pair = Tensor::from_vec([2, 30, 30, 4], waves(2 * 30 * 30 * 4, 1));
+    let text = Tensor::from_vec([2, 5, 24], waves(2 * 5 * 24, 2));
+    for isa in Isa::available() {
+        let both = unet.forward(isa, pair.view(), 0, &unet.prepare(isa, text.view(), &[500.0]));
+        for i in 0..2 {
+            let told = unet.prepare(isa, text.view().slice(0, i..i + 1), &[500.0]);
+            let alone = unet.forward(isa, pair.view().slice(0, i..i + 1), 0, &told);
+            assert!(both.view().slice(0, i..i + 1).to_tensor() == alone, "image {i}, {isa}");
+        }
+    }
+}
