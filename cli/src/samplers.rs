@@ -11,11 +11,11 @@ fn listing() -> String {
     let samplers = SamplerKind::all().map(|kind| {
         let (label, about, schedules) = (kind.label(), kind.about(), schedules(kind));
         format!(
-            "{label}\n  what       {}\n  when       {}\n  source     {}; in diffusers {}\n  schedules  {schedules}\n",
+            "{label}\n  what       {}\n  when       {}\n  source     {}; {}\n  schedules  {schedules}\n",
             about.what,
             about.when,
             about.paper,
-            kind.class()
+            kind.class().map_or("not in diffusers".into(), |class| format!("in diffusers {class}"))
         )
     });
     let schedules =

@@ -5,6 +5,7 @@ model(x, t) = x t / (t + 1); result_sum = sum of |sample|, result_mean = its mea
 
   pipeline  x = scale_model_input(sample); sample = step(model(x, t), t, sample). What a picture is made with.
   test      sample = scale_model_input(sample) first, and the step starts from the scaled sample: diffusers' tests.
+  from      the pipeline's, from step `noise_from` on, with the sample as it is.
   prk       PNDM with its Runge-Kutta steps (skip_prk_steps false), as its tests run it.
 
 With `noise_from` = i, sample = add_noise(sample, noise, timesteps[i]) and the loop starts there. `published` is what
@@ -19,6 +20,7 @@ import diffusers
 import numpy
 import torch
 from diffusers.schedulers import scheduling_dpmsolver_sde
+from diffusers.schedulers.scheduling_k_dpm_2_ancestral_discrete import KDPM2AncestralDiscreteSchedulerOutput
 from safetensors.torch import save_file
 
 from common import HERE, write_json
@@ -30,7 +32,7 @@ CLASSES = {
     "dpm2_a": "KDPM2AncestralDiscreteScheduler", "ddpm": "DDPMScheduler", "unipc": "UniPCMultistepScheduler",
     "deis": "DEISMultistepScheduler", "lcm": "LCMScheduler", "tcd": "TCDScheduler",
     "dpm++2m_sde": "DPMSolverMultistepScheduler", "dpm++3m_sde": "DPMSolverMultistepScheduler",
-    "dpm++sde": "DPMSolverSDEScheduler",
+    "dpm++sde": "DPMSolverSDEScheduler", "dpm++2s": "DPMSolverSinglestepScheduler", "dpm++2s_a": "KDPM2AncestralDiscreteScheduler",
 }
 LINEAR = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear"}
 TESTS = {  # what each test file starts from
@@ -46,10 +48,12 @@ TESTS = {  # what each test file starts from
     "ddpm": {"num_train_timesteps": 1000, **LINEAR, "variance_type": "fixed_small", "clip_sample": True, "steps": 1000},
     "unipc": {"num_train_timesteps": 1000, **LINEAR, "solver_order": 2, "solver_type": "bh2", "final_sigmas_type": "sigma_min"},
     "deis": {"num_train_timesteps": 1000, **LINEAR, "solver_order": 2},
+    "dpm++2s": {"num_train_timesteps": 1000, **LINEAR, "final_sigmas_type": "sigma_min"},
     "lcm": {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.0120, "beta_schedule": "scaled_linear"},
     "tcd": {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.0120, "beta_schedule": "scaled_linear", "eta": 0.0},
 }
-STABLE = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
+BETAS = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+STABLE = {**BETAS, "steps_offset": 1}
 FIRST_FIVE = ("ddim", "pndm", "euler", "euler_a", "dpm++2m")
 
 # (name, sampler, settings on top of the test's, kind of loop, noise_from, published)
@@ -94,6 +98,10 @@ PUBLISHED = [
     ("unipc_karras_v", "unipc", {"use_karras_sigmas": True, "prediction_type": "v_prediction"}, "pipeline", None, {"mean": 0.1966}),
     ("deis", "deis", {}, "pipeline", None, {"mean": 0.23916}),
     ("deis_v", "deis", {"prediction_type": "v_prediction"}, "pipeline", None, {"mean": 0.091}),
+    ("dpm++2s", "dpm++2s", {}, "pipeline", None, {"mean": 0.2791}),
+    ("dpm++2s_v", "dpm++2s", {"prediction_type": "v_prediction"}, "pipeline", None, {"mean": 0.1453}),
+    ("dpm++2s_karras", "dpm++2s", {"use_karras_sigmas": True}, "pipeline", None, {"mean": 0.2248}),
+    ("dpm++2s_uneven", "dpm++2s", {"steps": 50}, "from", 3, {"mean": 0.2574}),
     ("lcm_one_step", "lcm", {"steps": 1}, "pipeline", None, {"sum": 18.7097}),
     ("lcm", "lcm", {}, "pipeline", None, {"sum": 197.7616}),
     ("tcd_one_step", "tcd", {"steps": 1}, "pipeline", None, {"sum": 29.8715}),
@@ -142,15 +150,16 @@ def later_cases():
     for sampler in CLASSES:
         if sampler in FIRST_FIVE:
             continue
+        signature = inspect.signature(getattr(diffusers, CLASSES[sampler]).__init__).parameters
         base = {**STABLE, "timestep_spacing": "leading", **BASE.get(sampler, {})}
+        base = {key: value for key, value in base.items() if key in signature}
         for spacing in SPACINGS.get(sampler, ("linspace", "trailing")):
             yield f"sd_{sampler}_{spacing}", sampler, {**base, "timestep_spacing": spacing}, 7
         yield f"sd_{sampler}_v", sampler, {**base, "prediction_type": "v_prediction"}, 10
         yield f"sd_{sampler}_1", sampler, base, 1
         yield f"sd_{sampler}_20", sampler, base, 20
-        if sampler not in ("dpm2", "dpm2_a", "dpm++sde"):
+        if sampler not in ("dpm2", "dpm2_a", "dpm++sde", "dpm++2s_a"):
             yield f"sd_{sampler}_sample", sampler, {**base, "prediction_type": "sample"}, 10
-        signature = inspect.signature(getattr(diffusers, CLASSES[sampler]).__init__).parameters
         for schedule in ("karras", "exponential", "beta"):
             if f"use_{schedule}_sigmas" in signature:
                 yield f"sd_{sampler}_{schedule}", sampler, {**base, f"use_{schedule}_sigmas": True}, 8
@@ -159,9 +168,10 @@ def later_cases():
     for sampler in ("euler", "dpm++2m"):
         for schedule in ("exponential", "beta"):
             yield f"sd_{sampler}_{schedule}", sampler, {**STABLE, f"use_{schedule}_sigmas": True}, 9
-    for sampler in ("euler", "dpm++2m", "heun"):
+    for sampler in ("euler", "dpm++2m", "heun", "dpm++2m_sde", "dpm++3m_sde", "dpm++2s"):
         for schedule in ("sgm_uniform", "simple"):
-            yield f"sd_{sampler}_{schedule}", sampler, {**STABLE, "schedule": schedule}, 7
+            offset = {"steps_offset": 1} if sampler in FIRST_FIVE or sampler in ("heun", *BASE) else {}
+            yield f"sd_{sampler}_{schedule}", sampler, {**BETAS, **offset, **BASE.get(sampler, {}), "schedule": schedule}, 7
     for schedule, steps in (("ays", 10), ("ays", 14), ("given", 5)):
         yield f"sd_euler_{schedule}_{steps}", "euler", {**STABLE, "schedule": schedule}, steps
     yield "sd_dpm++2m_lu_9", "dpm++2m", {**STABLE, "use_lu_lambdas": True}, 9
@@ -177,7 +187,7 @@ BASE = {
     "dpm++2m_sde": {"algorithm_type": "sde-dpmsolver++"},
     "dpm++3m_sde": {"algorithm_type": "sde-dpmsolver++", "solver_order": 3},
 }
-SPACINGS = {"lcm": (), "tcd": ()}  # their visits are those of the distillation
+SPACINGS = {"lcm": (), "tcd": (), "dpm++2s": ()}  # their visits are those of the distillation; the last one's are even
 THIRD_ORDER = [
     ("order_3", {"solver_order": 3}, 10), ("order_3_20", {"solver_order": 3}, 20), ("order_1", {"solver_order": 1}, 6),
     ("karras_20", {"use_karras_sigmas": True, "solver_order": 3}, 20),
@@ -191,6 +201,7 @@ EXTRA = {
         ("zero_snr_v", {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction", "timestep_spacing": "trailing"}, 8),
     ],
     "deis": THIRD_ORDER,
+    "dpm++2s": [*SIGMA_MIN, ("order_1", {"solver_order": 1}, 6), ("odd", {}, 7), ("zero_lowered", {"lower_order_final": True}, 8)],
     "dpm++2m_sde": [*SIGMA_MIN, ("lu", {"use_lu_lambdas": True}, 10)],
     "dpm++3m_sde": [*SIGMA_MIN, ("10", {}, 10)],
     "lcm": [("4", {}, 4), ("clip", {"clip_sample": True}, 4), ("original_20", {"original_inference_steps": 20}, 7)],
@@ -230,6 +241,49 @@ class BrownianPath:
         return ((sigma - middle).sqrt() * noise + (middle - to).sqrt() * fresh) / (sigma - to).sqrt()
 
 
+class TwoSAncestral(diffusers.KDPM2AncestralDiscreteScheduler):
+    """DPM++ 2S a, which diffusers lacks: the formula of k-diffusion's sample_dpmpp_2s_ancestral in f64, on the walk of DPM2 a, which has the
+    same noise levels: each step's, the one half way (in ln sigma) to the lower level of the ancestral step, and that lower level."""
+
+    def step(self, output, t, sample, generator=None):
+        index, self.calls = self.calls, self.calls + 1
+        walk = self.walk
+        i = index // 2
+        sigma, to = walk[i], walk[i + 1]
+        up = (to**2 * (sigma**2 - to**2) / sigma**2).sqrt()
+        down = (to**2 - up**2).sqrt()
+        middle = (sigma * down).sqrt()
+        seen = sigma if index % 2 == 0 else middle
+        x = sample.double()
+        variance = seen**2 + 1
+        v = self.config.prediction_type == "v_prediction"
+        clean = x / variance - output.double() * seen / variance.sqrt() if v else x - seen * output.double()
+        if index % 2 == 0:
+            self.start = x
+            target = middle if to > 0 else to
+            x = target / sigma * x + (1 - target / sigma) * clean
+        else:
+            fresh = torch.randn(sample.shape, generator=generator).double()
+            x = down / sigma * self.start + (1 - down / sigma) * clean + up * fresh
+        return KDPM2AncestralDiscreteSchedulerOutput(prev_sample=x.float())
+
+    def set_timesteps(self, num_inference_steps, *rest):
+        super().set_timesteps(num_inference_steps, *rest)
+        self.calls, self.walk = 0, self.sigmas[::2].double()
+        if self.config.use_karras_sigmas:  # the class rounds them, k-diffusion does not
+            whole = [self._sigma_to_t(sigma, self.log_sigmas.numpy()) for sigma in self.walk[:-1].float().numpy()]
+            self.timesteps[::2] = torch.tensor(numpy.array(whole), dtype=self.timesteps.dtype)
+
+    def scale_model_input(self, sample, t):
+        i = self.calls // 2
+        sigma = self.walk[i]
+        if self.calls % 2:
+            to = self.walk[i + 1]
+            down = (to**2 - to**2 * (sigma**2 - to**2) / sigma**2).sqrt()
+            sigma = (sigma * down).sqrt()
+        return (sample.double() / (sigma**2 + 1).sqrt()).float()
+
+
 def ramp():
     return (torch.arange(768).reshape(3, 8, 8, 4) / 768).permute(3, 0, 1, 2)
 
@@ -256,6 +310,7 @@ def loop(scheduler, kind, arguments, noise_from, eta=None):
     timesteps = scheduler.timesteps
     if noise_from is not None:
         timesteps = timesteps[noise_from:]
+    if noise_from is not None and kind != "from":
         # In the order of the permuted sample's memory, from the last value to the first.
         noise = (torch.arange(768).flip(-1).reshape(3, 8, 8, 4) / 768).permute(3, 0, 1, 2)
         sample = scheduler.add_noise(sample, noise, timesteps[:1])
@@ -275,7 +330,7 @@ def main():
             scheduling_dpmsolver_sde.BrownianTreeNoiseSampler = BrownianPath
         settings = dict(settings)
         schedule, eta, steps = settings.pop("schedule", None), settings.pop("eta", None), settings.pop("steps", steps)
-        scheduler = getattr(diffusers, CLASSES[sampler])(**settings)
+        scheduler = (TwoSAncestral if sampler == "dpm++2s_a" else getattr(diffusers, CLASSES[sampler]))(**settings)
         sample = loop(scheduler, kind, visits(schedule, steps), noise_from, eta)
         ours = {k: v for k, v in {"eta": eta, "sigmas": GIVEN if schedule == "given" else None}.items() if v is not None}
         result = {"sum": sample.abs().sum().item(), "mean": sample.abs().mean().item()}

@@ -149,12 +149,12 @@ impl SchedulerConfig {
     fn sampler(&self) -> Result<SamplerKind> {
         let class = self.get("_class_name").and_then(Value::as_str).unwrap_or_default();
         let text = |key| self.get(key).and_then(Value::as_str);
-        if class == SamplerKind::DpmPp2M.class() && text("algorithm_type") == Some("sde-dpmsolver++") {
+        if Some(class) == SamplerKind::DpmPp2M.class() && text("algorithm_type") == Some("sde-dpmsolver++") {
             let third_order = self.count("solver_order", 2, 2..=3)? == 3;
             return Ok(if third_order { SamplerKind::DpmPp3MSde } else { SamplerKind::DpmPp2MSde });
         }
-        SamplerKind::all().find(|kind| kind.class() == class).ok_or_else(|| {
-            let known = SamplerKind::all().map(SamplerKind::class).collect::<Vec<_>>().join(", ");
+        SamplerKind::all().find(|kind| kind.class() == Some(class)).ok_or_else(|| {
+            let known = SamplerKind::all().filter_map(SamplerKind::class).collect::<Vec<_>>().join(", ");
             self.error(format!(
                 "`_class_name` is \"{class}\", which is not supported (supported are {known}); choose one with `--sampler`"
             ))

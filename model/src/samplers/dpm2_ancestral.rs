@@ -10,16 +10,14 @@
 //! The last step, to σ = 0, is Euler's and draws no noise. k-diffusion's `sample_dpm_2_ancestral`, diffusers'
 //! `KDPM2AncestralDiscreteScheduler`; see [`super::dpm2`] and [`super::euler_ancestral`].
 
-use super::dpm2::MidpointWalk;
+use super::midpoint::{Midpoint, MidpointWalk};
 use super::sigmas::ancestral;
-use super::training::{Betas, Prediction, Training};
-use super::{NoiseLevel, Sampler, Schedule, SchedulerConfig};
+use super::{Schedule, SchedulerConfig};
 use crate::{Generator, Result};
 
 /// The midpoint method with fresh noise at each step.
 #[derive(Debug, Clone)]
 pub(super) struct Dpm2Ancestral {
-    prediction: Prediction,
     walk: MidpointWalk,
     /// Where the step began.
     start: Vec<f32>,
@@ -27,33 +25,19 @@ pub(super) struct Dpm2Ancestral {
 
 impl Dpm2Ancestral {
     pub(super) fn new(config: &SchedulerConfig, schedule: Schedule, steps: usize) -> Result<Self> {
-        let training = Training::read_with(config, Betas::LATENT_LINEAR)?;
-        training.refuse_sample_prediction("DPM2 a")?;
         let down = |sigma, sigma_next| ancestral(sigma, sigma_next).down;
-        let walk = MidpointWalk::new(config, &training, schedule, steps, down)?.whole_if_karras(schedule);
-        Ok(Self { prediction: training.prediction, walk, start: Vec::new() })
+        let walk = MidpointWalk::new(config, schedule, steps, "DPM2 a", down)?;
+        Ok(Self { walk: walk.whole_if_karras(schedule), start: Vec::new() })
     }
 }
 
-impl Sampler for Dpm2Ancestral {
-    fn timesteps(&self) -> &[f32] {
-        &self.walk.timesteps
+impl Midpoint for Dpm2Ancestral {
+    fn walk(&self) -> &MidpointWalk {
+        &self.walk
     }
 
-    fn calls_per_step(&self) -> usize {
-        2
-    }
-
-    fn init_noise_sigma(&self) -> f32 {
-        self.walk.init_noise_sigma
-    }
-
-    fn scale_model_input(&self, sample: &mut [f32], call: usize) {
-        self.walk.scale_model_input(sample, call);
-    }
-
-    fn step(&mut self, model_output: &[f32], call: usize, sample: &mut [f32], rng: &mut Generator) {
-        let slope = self.walk.slope(self.prediction, model_output, sample, call);
+    fn advance(&mut self, model_output: &[f32], call: usize, sample: &mut [f32], rng: &mut Generator) {
+        let slope = self.walk.slope(model_output, sample, call);
         let (sigma, middle) = (self.walk.sigmas[call / 2], self.walk.middles[call / 2]);
         if call.is_multiple_of(2) {
             self.start = sample.to_vec();
@@ -65,13 +49,5 @@ impl Sampler for Dpm2Ancestral {
                 *x = self.start[i] + slope[i] * (split.down - sigma) + fresh[i] * split.up;
             }
         }
-    }
-
-    fn add_noise(&self, sample: &mut [f32], noise: &[f32], call: usize) {
-        self.walk.add_noise(sample, noise, call);
-    }
-
-    fn noise_level(&self, call: usize) -> NoiseLevel {
-        self.walk.noise_level(call)
     }
 }

@@ -14,16 +14,14 @@
 //! Lu et al. 2022 (arXiv:2211.01095), DPM-Solver++(2S) for the SDE; diffusers' `DPMSolverSDEScheduler`, k-diffusion's
 //! `sample_dpmpp_sde`. The last step, to σ = 0, is Euler's and draws no noise.
 
-use super::dpm2::MidpointWalk;
+use super::midpoint::{Midpoint, MidpointWalk};
 use super::sigmas::ancestral;
-use super::training::{Betas, Prediction, Training};
-use super::{NoiseLevel, Sampler, Schedule, SchedulerConfig};
+use super::{Schedule, SchedulerConfig};
 use crate::{Generator, Result};
 
 /// DPM-Solver++ for the reverse SDE, single step.
 #[derive(Debug, Clone)]
 pub(super) struct DpmPpSde {
-    prediction: Prediction,
     walk: MidpointWalk,
     /// Where the step began, and the noise of its first part.
     start: Vec<f32>,
@@ -32,36 +30,20 @@ pub(super) struct DpmPpSde {
 
 impl DpmPpSde {
     pub(super) fn new(config: &SchedulerConfig, schedule: Schedule, steps: usize) -> Result<Self> {
-        let training = Training::read_with(config, Betas::LATENT_LINEAR)?;
-        training.refuse_sample_prediction("DPM++ SDE")?;
-        let walk = MidpointWalk::new(config, &training, schedule, steps, |_, sigma_next| sigma_next)?;
-        Ok(Self { prediction: training.prediction, walk, start: Vec::new(), noise: Vec::new() })
+        let walk = MidpointWalk::new(config, schedule, steps, "DPM++ SDE", |_, sigma_next| sigma_next)?;
+        Ok(Self { walk, start: Vec::new(), noise: Vec::new() })
     }
 }
 
-impl Sampler for DpmPpSde {
-    fn timesteps(&self) -> &[f32] {
-        &self.walk.timesteps
+impl Midpoint for DpmPpSde {
+    fn walk(&self) -> &MidpointWalk {
+        &self.walk
     }
 
-    fn calls_per_step(&self) -> usize {
-        2
-    }
-
-    fn init_noise_sigma(&self) -> f32 {
-        self.walk.init_noise_sigma
-    }
-
-    fn scale_model_input(&self, sample: &mut [f32], call: usize) {
-        self.walk.scale_model_input(sample, call);
-    }
-
-    fn step(&mut self, model_output: &[f32], call: usize, sample: &mut [f32], rng: &mut Generator) {
+    fn advance(&mut self, model_output: &[f32], call: usize, sample: &mut [f32], rng: &mut Generator) {
         let (from, middle, next) =
             (self.walk.sigmas[call / 2], self.walk.middles[call / 2], self.walk.sigmas[call / 2 + 1]);
-        let seen = self.walk.seen(call);
-        let pairs = sample.iter().zip(model_output);
-        let guess: Vec<f32> = pairs.map(|(&x, &output)| self.prediction.denoised(output, x, seen)).collect();
+        let guess = self.walk.denoised(model_output, sample, call);
         if next == 0.0 {
             for (x, x_0) in sample.iter_mut().zip(&guess) {
                 *x += (*x - x_0) / from * (next - from);
@@ -86,13 +68,5 @@ impl Sampler for DpmPpSde {
         for (i, x) in sample.iter_mut().enumerate() {
             *x = stay * self.start[i] - towards_guess * guess[i] + self.noise[i] * split.up;
         }
-    }
-
-    fn add_noise(&self, sample: &mut [f32], noise: &[f32], call: usize) {
-        self.walk.add_noise(sample, noise, call);
-    }
-
-    fn noise_level(&self, call: usize) -> NoiseLevel {
-        self.walk.noise_level(call)
     }
 }

@@ -11,6 +11,8 @@
 //! | [`heun`] | Karras et al. 2022 | `HeunDiscreteScheduler` | all |
 //! | [`dpm2`] | Lu et al. 2022, arXiv:2206.00927 | `KDPM2DiscreteScheduler` | all |
 //! | [`dpm2_ancestral`] | the same, with fresh noise at each step | `KDPM2AncestralDiscreteScheduler` | all |
+//! | [`dpmpp_2s`] | Lu et al. 2022, arXiv:2211.01095 | `DPMSolverSinglestepScheduler` | all |
+//! | [`dpmpp_2s_ancestral`] | the same, with fresh noise at each step | none; k-diffusion's | all |
 //! | [`dpmpp_sde`] | Lu et al. 2022, arXiv:2211.01095 | `DPMSolverSDEScheduler`, with other noise | all |
 //! | [`dpmpp_2m`] | Lu et al. 2022, arXiv:2211.01095 | `DPMSolverMultistepScheduler` | all and Lu's |
 //! | [`dpmpp_sde_multistep`] | the same, with fresh noise | the same, `sde-dpmsolver++`, order 2 or 3 | all and Lu's |
@@ -22,10 +24,11 @@
 //! The model was trained to find the noise in x_t = √ᾱ_t·x_0 + √(1 − ᾱ_t)·noise, at 1000 values of t ([`training`]). A
 //! sampler visits a few of them ([`visits`]) and integrates. Some speak of ᾱ and t, others of x/√ᾱ and its noise level
 //! σ = √((1 − ᾱ)/ᾱ) ([`sigmas`], spread as [`schedules`] says) or of λ = −ln σ ([`levels`]). The folder's `scheduler_config.json` says how ([`config`]); [`names`] knows what people
-//! call all this. Numbers are f32 and are combined in diffusers' order, so that whole pictures agree.
+//! call all this, [`about`] what to tell them. Numbers are f32 and are combined in diffusers' order, so that whole pictures agree.
 //!
 //! Read [`ddim`] first, then [`euler`].
 
+pub mod about;
 pub mod config;
 pub mod ddim;
 pub mod ddpm;
@@ -33,6 +36,8 @@ pub mod deis;
 pub mod dpm2;
 pub mod dpm2_ancestral;
 pub mod dpmpp_2m;
+pub mod dpmpp_2s;
+pub mod dpmpp_2s_ancestral;
 pub mod dpmpp_sde;
 pub mod dpmpp_sde_multistep;
 pub mod euler;
@@ -41,6 +46,7 @@ pub mod heun;
 pub mod lcm;
 pub mod levels;
 pub mod lms;
+pub mod midpoint;
 pub mod names;
 pub mod pndm;
 pub mod schedules;
@@ -53,8 +59,9 @@ pub mod visits;
 #[cfg(test)]
 mod tests;
 
+pub use about::About;
 pub use config::SchedulerConfig;
-pub use names::{About, SamplerChoice, SamplerKind, Schedule};
+pub use names::{SamplerChoice, SamplerKind, Schedule};
 pub(crate) use training::Prediction;
 
 use crate::{Generator, Result};
@@ -148,6 +155,10 @@ pub fn build(config: &SchedulerConfig, choice: SamplerChoice, steps: usize) -> R
         SamplerKind::Heun => Box::new(heun::Heun::new(config, schedule, steps)?),
         SamplerKind::Dpm2 => Box::new(dpm2::Dpm2::new(config, schedule, steps)?),
         SamplerKind::Dpm2Ancestral => Box::new(dpm2_ancestral::Dpm2Ancestral::new(config, schedule, steps)?),
+        SamplerKind::DpmPp2S => Box::new(dpmpp_2s::DpmPp2S::new(config, schedule, steps)?),
+        SamplerKind::DpmPp2SAncestral => {
+            Box::new(dpmpp_2s_ancestral::DpmPp2SAncestral::new(config, schedule, steps)?)
+        }
         SamplerKind::DpmPpSde => Box::new(dpmpp_sde::DpmPpSde::new(config, schedule, steps)?),
         SamplerKind::DpmPp2M => Box::new(dpmpp_2m::DpmPp2M::new(config, schedule, steps)?),
         SamplerKind::DpmPp2MSde => {

@@ -1,4 +1,4 @@
-//! What people call samplers and schedules: the one table of names.
+//! What people call samplers and schedules: the one table of names. [`super::about`] has what to tell a user of each.
 //!
 //! A name is compared without case, spaces, `_` and `-`, and with `++` read as `pp`, so "DPM++ 2M" (A1111), "dpm++2m"
 //! (stable-diffusion.cpp) and "dpmpp_2m" (ComfyUI) are one. A1111 used to append the schedule, "DPM++ 2M Karras"; that is
@@ -27,6 +27,10 @@ pub enum SamplerKind {
     Dpm2,
     /// The midpoint method with fresh noise at each step.
     Dpm2Ancestral,
+    /// DPM-Solver++, second order, single step.
+    DpmPp2S,
+    /// The same with fresh noise at each step.
+    DpmPp2SAncestral,
     /// DPM-Solver++ for the reverse SDE, single step.
     DpmPpSde,
     /// DPM-Solver++, second order, multistep.
@@ -77,26 +81,14 @@ pub struct SamplerChoice {
     pub schedule: Option<Schedule>,
 }
 
-/// One sampler: its label in pictures and messages (A1111's), its class in diffusers, its other names once normalised,
-/// the schedules that it can follow, and what to tell a user.
+/// One sampler: its label in pictures and messages (A1111's), its class in diffusers, its other names once normalised, and
+/// the schedules that it can follow.
 struct Names {
     kind: SamplerKind,
     label: &'static str,
-    class: &'static str,
+    class: Option<&'static str>,
     aliases: &'static [&'static str],
     schedules: &'static [Schedule],
-    about: About,
-}
-
-/// What a user should know of a sampler, a phrase each.
-#[derive(Debug, Clone, Copy)]
-pub struct About {
-    /// What it is.
-    pub what: &'static str,
-    /// When to choose it.
-    pub when: &'static str,
-    /// Where it was published.
-    pub paper: &'static str,
 }
 
 /// Samplers that speak of timesteps.
@@ -131,215 +123,143 @@ const SAMPLERS: &[Names] = &[
     Names {
         kind: SamplerKind::Ddim,
         label: "DDIM",
-        class: "DDIMScheduler",
+        class: Some("DDIMScheduler"),
         aliases: &[],
         schedules: TIMESTEPS,
-        about: About {
-            what: "guess the picture, go back to less of the same noise; with eta above 0, of fresh noise",
-            when: "for reproducible pictures and to invert them; 20 to 50 steps",
-            paper: "Song et al. 2020, arXiv:2010.02502",
-        },
     },
     Names {
         kind: SamplerKind::Ddpm,
         label: "DDPM",
-        class: "DDPMScheduler",
+        class: Some("DDPMScheduler"),
         aliases: &[],
         schedules: TIMESTEPS,
-        about: About {
-            what: "a mean and fresh noise, the diffusion in reverse",
-            when: "to study the beginnings; hundreds of steps",
-            paper: "Ho et al. 2020, arXiv:2006.11239",
-        },
     },
     Names {
         kind: SamplerKind::Pndm,
         label: "PNDM",
-        class: "PNDMScheduler",
+        class: Some("PNDMScheduler"),
         aliases: &["plms"],
         schedules: TIMESTEPS,
-        about: About {
-            what: "DDIM's step along a blend of the last four outputs (A1111's PLMS)",
-            when: "what Stable Diffusion 1.x folders ask for; 20 to 50 steps",
-            paper: "Liu et al. 2022, arXiv:2202.09778",
-        },
     },
     Names {
         kind: SamplerKind::Lms,
         label: "LMS",
-        class: "LMSDiscreteScheduler",
+        class: Some("LMSDiscreteScheduler"),
         aliases: &["klms"],
         schedules: SIGMAS,
-        about: About {
-            what: "a cubic through the last four slopes",
-            when: "one call a step, better than Euler from about 20 steps on",
-            paper: "k-diffusion (Adams-Bashforth for uneven steps)",
-        },
     },
     Names {
         kind: SamplerKind::Euler,
         label: "Euler",
-        class: "EulerDiscreteScheduler",
+        class: Some("EulerDiscreteScheduler"),
         aliases: &["keuler"],
         schedules: SIGMAS,
-        about: About {
-            what: "straight along the slope to the next noise level",
-            when: "the plainest; a good first choice with 20 to 30 steps",
-            paper: "Karras et al. 2022, arXiv:2206.00364",
-        },
     },
     Names {
         kind: SamplerKind::EulerAncestral,
         label: "Euler a",
-        class: "EulerAncestralDiscreteScheduler",
+        class: Some("EulerAncestralDiscreteScheduler"),
         aliases: &["eulerancestral", "keulera", "keulerancestral"],
         schedules: SIGMAS,
-        about: About {
-            what: "Euler with fresh noise at each step",
-            when: "for variety: more steps give another picture, not the same one refined",
-            paper: "k-diffusion; Karras et al. 2022, arXiv:2206.00364",
-        },
     },
     Names {
         kind: SamplerKind::Heun,
         label: "Heun",
-        class: "HeunDiscreteScheduler",
+        class: Some("HeunDiscreteScheduler"),
         aliases: &["kheun"],
         schedules: SIGMAS,
-        about: About {
-            what: "Euler there, then again with the mean of both slopes; two calls a step",
-            when: "for accuracy, at twice the time of a step",
-            paper: "Karras et al. 2022, arXiv:2206.00364",
-        },
     },
     Names {
         kind: SamplerKind::Dpm2,
         label: "DPM2",
-        class: "KDPM2DiscreteScheduler",
+        class: Some("KDPM2DiscreteScheduler"),
         aliases: &["kdpm2", "dpm2discrete"],
         schedules: SIGMAS,
-        about: About {
-            what: "half a step, then the whole along the slope found there; two calls a step",
-            when: "as Heun",
-            paper: "k-diffusion; Lu et al. 2022, arXiv:2206.00927",
-        },
     },
     Names {
         kind: SamplerKind::Dpm2Ancestral,
         label: "DPM2 a",
-        class: "KDPM2AncestralDiscreteScheduler",
+        class: Some("KDPM2AncestralDiscreteScheduler"),
         aliases: &["dpm2ancestral", "kdpm2a", "kdpm2ancestral"],
         schedules: SIGMAS,
-        about: About {
-            what: "DPM2 with fresh noise at each step; two calls a step",
-            when: "as Euler a, with more detail at twice the time of a step",
-            paper: "k-diffusion; Karras et al. 2022, arXiv:2206.00364",
-        },
+    },
+    Names {
+        kind: SamplerKind::DpmPp2S,
+        label: "DPM++ 2S",
+        class: Some("DPMSolverSinglestepScheduler"),
+        aliases: &["kdpmpp2s"],
+        schedules: SIGMAS,
+    },
+    Names {
+        kind: SamplerKind::DpmPp2SAncestral,
+        label: "DPM++ 2S a",
+        class: None,
+        aliases: &["dpmpp2sancestral", "kdpmpp2sa", "kdpmpp2sancestral"],
+        schedules: SIGMAS,
     },
     Names {
         kind: SamplerKind::DpmPpSde,
         label: "DPM++ SDE",
-        class: "DPMSolverSDEScheduler",
+        class: Some("DPMSolverSDEScheduler"),
         aliases: &["kdpmppsde", "dpmppsdegpu"],
         schedules: SIGMAS,
-        about: About {
-            what: "half a step, then the whole, with the noise of one Brownian path; two calls a step",
-            when: "with karras, 8 to 15 steps; much detail, at twice the time of a step",
-            paper: "Lu et al. 2022, arXiv:2211.01095",
-        },
     },
     Names {
         kind: SamplerKind::DpmPp2M,
         label: "DPM++ 2M",
-        class: "DPMSolverMultistepScheduler",
+        class: Some("DPMSolverMultistepScheduler"),
         aliases: &["kdpmpp2m"],
         schedules: SIGMAS_AND_LU,
-        about: About {
-            what: "most of the ODE solved exactly, the rest by a line through the last two guesses",
-            when: "the usual choice, with karras: 15 to 25 steps",
-            paper: "Lu et al. 2022, arXiv:2211.01095",
-        },
     },
     Names {
         kind: SamplerKind::DpmPp2MSde,
         label: "DPM++ 2M SDE",
-        class: "DPMSolverMultistepScheduler",
+        class: Some("DPMSolverMultistepScheduler"),
         aliases: &["kdpmpp2msde", "dpmpp2msdegpu"],
         schedules: SIGMAS_AND_LU,
-        about: About {
-            what: "DPM++ 2M with fresh noise at each step",
-            when: "with karras or exponential, 20 to 40 steps; as Euler a, with more detail",
-            paper: "Lu et al. 2022, arXiv:2211.01095",
-        },
     },
     Names {
         kind: SamplerKind::DpmPp3MSde,
         label: "DPM++ 3M SDE",
-        class: "DPMSolverMultistepScheduler",
+        class: Some("DPMSolverMultistepScheduler"),
         aliases: &["kdpmpp3msde", "dpmpp3msdegpu"],
         schedules: SIGMAS_AND_LU,
-        about: About {
-            what: "the same through three guesses",
-            when: "with exponential, 30 steps and more",
-            paper: "Lu et al. 2022, arXiv:2211.01095",
-        },
     },
     Names {
         kind: SamplerKind::UniPc,
         label: "UniPC",
-        class: "UniPCMultistepScheduler",
+        class: Some("UniPCMultistepScheduler"),
         aliases: &["unipcbh2"],
         schedules: SIGMAS,
-        about: About {
-            what: "a predictor, and a corrector that costs no call",
-            when: "good pictures in few steps: 10 to 20",
-            paper: "Zhao et al. 2023, arXiv:2302.04867",
-        },
     },
     Names {
         kind: SamplerKind::Deis,
         label: "DEIS",
-        class: "DEISMultistepScheduler",
+        class: Some("DEISMultistepScheduler"),
         aliases: &["deismultistep"],
         schedules: SIGMAS,
-        about: About {
-            what: "a polynomial in ln(sigma) through the last noises",
-            when: "as DPM++ 2M: 15 to 25 steps",
-            paper: "Zhang and Chen 2022, arXiv:2204.13902",
-        },
     },
     Names {
         kind: SamplerKind::Lcm,
         label: "LCM",
-        class: "LCMScheduler",
+        class: Some("LCMScheduler"),
         aliases: &[],
         schedules: TIMESTEPS,
-        about: About {
-            what: "asks a distilled model for the end of the walk, again and again",
-            when: "only with LCM models: 1 to 8 steps, guidance 1 to 2",
-            paper: "Luo et al. 2023, arXiv:2310.04378",
-        },
     },
     Names {
         kind: SamplerKind::Tcd,
         label: "TCD",
-        class: "TCDScheduler",
+        class: Some("TCDScheduler"),
         aliases: &[],
         schedules: TIMESTEPS,
-        about: About {
-            what: "jumps below the next timestep, and back up with fresh noise (eta)",
-            when: "only with TCD models: 1 to 8 steps, guidance 0 to 1",
-            paper: "Zheng et al. 2024, arXiv:2402.19159",
-        },
     },
 ];
 
-/// One schedule: its label, its other names once normalised, and what to tell a user.
+/// One schedule: its label, and its other names once normalised.
 struct ScheduleNames {
     schedule: Schedule,
     label: &'static str,
     aliases: &'static [&'static str],
-    about: &'static str,
 }
 
 const SCHEDULES: &[ScheduleNames] = &[
@@ -347,50 +267,18 @@ const SCHEDULES: &[ScheduleNames] = &[
         schedule: Schedule::Normal,
         label: "normal",
         aliases: &["default", "discrete", "automatic", "uniform"],
-        about: "even timesteps, as the model's `timestep_spacing` has them",
     },
-    ScheduleNames {
-        schedule: Schedule::Karras,
-        label: "karras",
-        aliases: &[],
-        about: "small steps where there is little noise; the usual choice with DPM++ (arXiv:2206.00364)",
-    },
-    ScheduleNames {
-        schedule: Schedule::Exponential,
-        label: "exponential",
-        aliases: &[],
-        about: "even in the logarithm of the noise; smooth backgrounds",
-    },
-    ScheduleNames {
-        schedule: Schedule::Beta,
-        label: "beta",
-        aliases: &[],
-        about: "dense at both ends (arXiv:2407.12173)",
-    },
-    ScheduleNames {
-        schedule: Schedule::SgmUniform,
-        label: "sgm_uniform",
-        aliases: &[],
-        about: "even timesteps, the cleanest not visited; for distilled models",
-    },
-    ScheduleNames {
-        schedule: Schedule::Simple,
-        label: "simple",
-        aliases: &[],
-        about: "every so many timesteps, from the noisiest down",
-    },
+    ScheduleNames { schedule: Schedule::Karras, label: "karras", aliases: &[] },
+    ScheduleNames { schedule: Schedule::Exponential, label: "exponential", aliases: &[] },
+    ScheduleNames { schedule: Schedule::Beta, label: "beta", aliases: &[] },
+    ScheduleNames { schedule: Schedule::SgmUniform, label: "sgm_uniform", aliases: &[] },
+    ScheduleNames { schedule: Schedule::Simple, label: "simple", aliases: &[] },
     ScheduleNames {
         schedule: Schedule::AlignYourSteps,
         label: "ays",
         aliases: &["alignyoursteps", "alignyourstepssd15"],
-        about: "measured for Stable Diffusion 1.5; good with 10 steps (arXiv:2404.14507)",
     },
-    ScheduleNames {
-        schedule: Schedule::Lu,
-        label: "lu",
-        aliases: &[],
-        about: "even in DPM-Solver's lambda (arXiv:2206.00927)",
-    },
+    ScheduleNames { schedule: Schedule::Lu, label: "lu", aliases: &[] },
 ];
 
 impl SamplerKind {
@@ -402,7 +290,7 @@ impl SamplerKind {
         let plain = normalised(name);
         let known = |names: &&Names| {
             plain == normalised(names.label)
-                || plain == normalised(names.class)
+                || names.class.is_some_and(|class| plain == normalised(class))
                 || names.aliases.contains(&plain.as_str())
         };
         SAMPLERS.iter().find(known).map(|names| names.kind).ok_or_else(|| {
@@ -423,14 +311,9 @@ impl SamplerKind {
         self.names().label
     }
 
-    /// The class in diffusers, as `scheduler_config.json` names it.
-    pub fn class(self) -> &'static str {
+    /// The class in diffusers, as `scheduler_config.json` names it, if there is one.
+    pub fn class(self) -> Option<&'static str> {
         self.names().class
-    }
-
-    /// What a user should know of it.
-    pub fn about(self) -> About {
-        self.names().about
     }
 
     /// The schedules that this sampler can follow.
@@ -473,11 +356,6 @@ impl Schedule {
     /// The name for people: "karras".
     pub fn label(self) -> &'static str {
         self.names().map_or("given", |row| row.label)
-    }
-
-    /// What a user should know of it, a phrase.
-    pub fn about(self) -> &'static str {
-        self.names().map_or("the noise levels of the setting `sigmas`", |row| row.about)
     }
 
     fn names(self) -> Option<&'static ScheduleNames> {
@@ -567,6 +445,11 @@ mod tests {
             ("dpm++2m", SamplerKind::DpmPp2M),
             ("dpmpp_2m", SamplerKind::DpmPp2M),
             ("dpmsolvermultistepscheduler", SamplerKind::DpmPp2M),
+            ("DPM++ 2S", SamplerKind::DpmPp2S),
+            ("DPMSolverSinglestepScheduler", SamplerKind::DpmPp2S),
+            ("DPM++ 2S a", SamplerKind::DpmPp2SAncestral),
+            ("dpm++2s_a", SamplerKind::DpmPp2SAncestral),
+            ("dpmpp_2s_ancestral", SamplerKind::DpmPp2SAncestral),
             ("DPM++ SDE", SamplerKind::DpmPpSde),
             ("dpmpp_sde", SamplerKind::DpmPpSde),
             ("DPM++ 2M SDE", SamplerKind::DpmPp2MSde),
