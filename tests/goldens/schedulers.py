@@ -203,7 +203,7 @@ EXTRA = {
     "deis": THIRD_ORDER,
     "dpm++2s": [*SIGMA_MIN, ("order_1", {"solver_order": 1}, 6), ("odd", {}, 7), ("zero_lowered", {"lower_order_final": True}, 8)],
     "dpm++2m_sde": [*SIGMA_MIN, ("lu", {"use_lu_lambdas": True}, 10)],
-    "dpm++3m_sde": [*SIGMA_MIN, ("10", {}, 10)],
+    "dpm++3m_sde": [*SIGMA_MIN, ("10", {}, 10), ("lu", {"use_lu_lambdas": True}, 10)],
     "lcm": [("4", {}, 4), ("clip", {"clip_sample": True}, 4), ("original_20", {"original_inference_steps": 20}, 7)],
     "tcd": [("4", {}, 4), ("eta_1", {"eta": 1.0}, 4), ("eta_0", {"eta": 0.0}, 5)],
 }
@@ -292,8 +292,11 @@ def model(sample, t):
     return sample * t / (t + 1)
 
 
+WHOLE = (diffusers.DPMSolverMultistepScheduler, diffusers.DPMSolverSinglestepScheduler)
+
+
 def loop(scheduler, kind, arguments, noise_from, eta=None):
-    if "timesteps" in arguments and isinstance(scheduler, diffusers.DPMSolverMultistepScheduler):
+    if "timesteps" in arguments and isinstance(scheduler, WHOLE):
         arguments = {"timesteps": numpy.round(arguments["timesteps"]).tolist()}  # it would truncate them
     scheduler.set_timesteps(**arguments)
     generator = torch.manual_seed(0)
