@@ -56,9 +56,9 @@ pub(crate) struct Watcher<'a> {
 }
 
 impl<'a> Watcher<'a> {
-    pub(crate) fn new(control: &'a Control, snapshot: Option<Snapshot>) -> Self {
+    pub(crate) fn new(control: &'a Control, snapshot: Option<Snapshot>, pictures: usize) -> Self {
         let strip = control.save_steps.map(|every| Strip::new(every.into()));
-        Self { control, display: Display::new(), snapshot, strip, stopped: false }
+        Self { control, display: Display::new(pictures), snapshot, strip, stopped: false }
     }
 }
 

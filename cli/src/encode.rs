@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use aquatint_model::pipeline::LARGEST_SIDE;
 use aquatint_model::vae::save_latents;
 use aquatint_model::{EMBEDDED, Error, LoadOptions, Photo, Picture, Pipeline, ResizeMode};
 use clap::Args;
@@ -61,9 +62,6 @@ pub(crate) fn open(path: &PathBuf) -> Result<Picture, Error> {
     }
     Ok(picture.resized(width, height, ResizeMode::Crop))
 }
-
-/// The same as for making pictures.
-const LARGEST_SIDE: usize = 4096;
 
 pub(crate) fn run(args: &Encode) -> Result<(), Error> {
     let picture = open(&args.image)?;

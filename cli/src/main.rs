@@ -25,6 +25,7 @@ mod inspect;
 mod interrupt;
 mod job;
 mod make;
+mod memory;
 mod noise;
 mod output;
 mod progress;

@@ -42,7 +42,8 @@ pub(crate) fn run(wish: Wish, args: &Txt2img) -> Result<ExitCode, Error> {
         return Err(Error::request("stdout takes one picture; give -o a name, or make one"));
     }
 
-    let session = Session::start(args)?;
+    let first = |defaults: &TextToImage| wish.request(stored.as_ref(), wish.sized(&inputs, defaults.clone()));
+    let session = Session::start(args, first)?;
     let mut task = wish.task(inputs, stored.as_ref(), &session.pipeline)?;
     task.text_mut().seed = seed;
     let mut order = Order { task, wish: &wish, wanted: (0..count).collect(), together, job: None, resumed };

@@ -10,16 +10,25 @@ use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 pub(crate) struct Display {
     bar: Option<ProgressBar>,
     start: Instant,
+    /// About how long a step will take, and how many pictures take it together.
+    expected: Option<Duration>,
+    pictures: usize,
+}
+
+/// "2 minutes".
+fn rounded(time: Duration) -> HumanDuration {
+    HumanDuration(Duration::from_secs(time.as_secs_f64().ceil() as u64))
 }
 
 impl Display {
-    pub(crate) fn new() -> Self {
+    /// For a walk of so many pictures.
+    pub(crate) fn new(pictures: usize) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{bar:30} step {pos}/{len}, {elapsed} so far, {msg}")
                 .expect("the template is valid");
             ProgressBar::no_length().with_style(style)
         });
-        Self { bar, start: Instant::now() }
+        Self { bar, start: Instant::now(), expected: None, pictures }
     }
 
     /// Takes note of an event and shows it.
@@ -30,6 +39,7 @@ impl Display {
                     "the {text} is too long for the model; ignored is its end: \"{cut}\""
                 ));
             }
+            Progress::Expected { step } => self.expected = Some(step),
             Progress::Step { done, total } => self.step(done, total),
             Progress::Decoding => match &self.bar {
                 Some(bar) => bar.set_message("decoding"),
@@ -43,11 +53,20 @@ impl Display {
         let left = match done {
             0 => {
                 self.start = Instant::now();
-                "estimating the time left".to_owned()
+                match self.expected {
+                    Some(step) => {
+                        let whole = u32::try_from(total * self.pictures).unwrap_or(u32::MAX);
+                        format!(
+                            "perhaps {} left, judged by the text encoder's speed",
+                            rounded(step.saturating_mul(whole))
+                        )
+                    }
+                    None => "estimating the time left".to_owned(),
+                }
             }
             _ => {
                 let left = self.start.elapsed().mul_f64((total - done) as f64 / done as f64);
-                format!("{} left", HumanDuration(Duration::from_secs(left.as_secs_f64().ceil() as u64)))
+                format!("{} left", rounded(left))
             }
         };
         match &self.bar {

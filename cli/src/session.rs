@@ -5,17 +5,20 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use aquatint_model::parameters::Parameters;
-use aquatint_model::{EMBEDDED, Error, LoadOptions, Picture, Pipeline, Snapshot, Task, TextToImage};
+use aquatint_model::{
+    EMBEDDED, Error, Footprint, LoadOptions, Picture, Pipeline, Snapshot, Task, TextToImage,
+};
 
 use crate::args::{Precision, Txt2img};
 use crate::control::Watcher;
 use crate::output::Output;
 use crate::wish::Wish;
-use crate::{interrupt, machine, warn};
+use crate::{interrupt, machine, memory, warn};
 
 /// A loaded model and the flags.
 pub(crate) struct Session<'a> {
     args: &'a Txt2img,
+    footprint: Footprint,
     pub(crate) pipeline: Pipeline,
 }
 
@@ -90,10 +93,17 @@ impl Order<'_> {
 }
 
 impl<'a> Session<'a> {
-    /// Loads the model.
-    pub(crate) fn start(args: &'a Txt2img) -> Result<Self, Error> {
+    /// Loads the model, if `first`, what is to be made first, will fit into memory; that is judged for [`Footprint::defaults`].
+    pub(crate) fn start(
+        args: &'a Txt2img,
+        first: impl FnOnce(&TextToImage) -> Result<TextToImage, Error>,
+    ) -> Result<Self, Error> {
         let isa = machine(args.threads.map(usize::from))?;
         interrupt::listen(args.control.save_partial || args.control.checkpoint.is_some())?;
+        let footprint = Footprint::of(&args.model)?;
+        let needed =
+            memory::check(&footprint, &first(&footprint.defaults)?, args.several.batch_size as usize)?;
+        eprintln!("about {} of memory will be needed at most", memory::gigabytes(needed));
         let precision = match args.precision {
             Precision::Auto | Precision::F32 => "f32",
         };
@@ -110,7 +120,7 @@ impl<'a> Session<'a> {
         let threads = rayon::current_num_threads();
         let seconds = start.elapsed().as_secs_f64();
         eprintln!("model loaded in {seconds:.1} s; computing with {precision}, {isa}, {threads} threads");
-        Ok(Self { args, pipeline })
+        Ok(Self { args, footprint, pipeline })
     }
 
     /// Makes the pictures of an order, shows progress, saves each, and tells of it.
@@ -130,11 +140,12 @@ impl<'a> Session<'a> {
                 return Err(Error::Interrupted);
             }
             let task = order.task_of(first);
+            memory::check(&self.footprint, task.text(), count)?;
             let TextToImage { seed, width, height, steps, .. } = task.text();
             let number = if all > 1 { format!("picture {}/{all}, ", done + 1) } else { String::new() };
             eprintln!("{number}seed {seed}, {width}×{height}, {steps} steps");
             let start = Instant::now();
-            let mut watcher = Watcher::new(&self.args.control, self.snapshot(&mut order, first)?);
+            let mut watcher = Watcher::new(&self.args.control, self.snapshot(&mut order, first)?, count);
             let pictures = self.pipeline.make(&task, count, &mut watcher);
             watcher.display.finish();
             let seconds = start.elapsed().as_secs_f64();

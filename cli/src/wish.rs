@@ -219,14 +219,8 @@ impl Wish {
         stored: Option<&Parameters>,
         pipeline: &Pipeline,
     ) -> Result<Task, Error> {
-        let mut defaults = pipeline.defaults();
         let only_masked = self.only_masked.flatten();
-        if let Inputs::Picture(picture) | Inputs::Hole(picture, _) = &inputs
-            && only_masked.is_none()
-        {
-            [defaults.width, defaults.height] = self.size(picture);
-        }
-        let text = self.request(stored, defaults)?;
+        let text = self.request(stored, self.sized(&inputs, pipeline.defaults()))?;
         pipeline.check(&text)?;
         let (width, height, mode) = (text.width, text.height, self.resize.unwrap_or_default());
         Ok(match inputs {
@@ -251,6 +245,16 @@ impl Wish {
                 })
             }
         })
+    }
+
+    /// The defaults with the size that the inputs suggest.
+    pub(crate) fn sized(&self, inputs: &Inputs, mut defaults: TextToImage) -> TextToImage {
+        if let Inputs::Picture(picture) | Inputs::Hole(picture, _) = inputs
+            && self.only_masked.flatten().is_none()
+        {
+            [defaults.width, defaults.height] = self.size(picture);
+        }
+        defaults
     }
 
     /// The size at which to work on a picture, `[width, height]`: its own, or that of its proportions with the given side.

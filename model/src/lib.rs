@@ -50,8 +50,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use photo::{Mask, Photo, ResizeMode};
 pub use picture::{Format, Picture};
 pub use pipeline::{
-    ImageToImage, Inpaint, LoadOptions, Moment, Observer, Pipeline, Progress, Snapshot, Stop, Task,
-    TextToImage,
+    Footprint, ImageToImage, Inpaint, LoadOptions, Moment, Observer, Pipeline, Progress, Snapshot, Stop,
+    Task, TextToImage,
 };
 pub use prompt::PromptSyntax;
 pub use rng::{Generator, RandomSource};

@@ -179,7 +179,10 @@ fn what_a_long_prompt_loses_is_reported() {
     let request = TextToImage { steps: 2, ..case.request.clone() };
     let mut reports = Vec::new();
     load(&case.folder, Isa::best())
-        .text_to_image(&request, &mut |progress| reports.push(progress))
+        .text_to_image(&request, &mut |progress| match progress {
+            Progress::Expected { step } => assert!(step.as_secs() < 60, "a small step will take {step:?}"),
+            other => reports.push(other),
+        })
         .expect("a picture");
     let Some(Progress::Truncated { text: "prompt", cut }) = reports.first() else {
         panic!("expected a report of the cut, found {reports:?}");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::{Run, aquatint, refused, with_model};
+use crate::{Run, aquatint, aquatint_with, refused, with_model};
 
 /// A small picture of 6 steps.
 fn picture(folder: &TempDir, more: &[&str]) -> Run {
@@ -159,4 +159,35 @@ fn a_full_disk_is_told_and_leaves_nothing() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.contains("cannot write `-`") && !stderr.contains("panicked"), "{stderr}");
+}
+
+#[test]
+fn what_does_not_fit_into_memory_is_refused_before_the_model_is_loaded() {
+    let folder = with_model();
+    let with = |memory: &str, more: &[&str]| {
+        let arguments = [&["txt2img", "-m", "tiny", "-p", "a fox", "--steps", "1"][..], more].concat();
+        aquatint_with(folder.path(), &arguments, &[("AQUATINT_MEMORY", memory)])
+    };
+    let run = with("2000000000", &["-W", "4096", "-H", "4096"]);
+    refused(&run, 2, "a picture of 4096×4096: about");
+    assert!(run.stderr.contains("2.0 GB are free; choose a smaller size, "), "{}", run.stderr);
+    assert!(!run.stderr.contains("model loaded"), "{}", run.stderr);
+    // The size that was advised is taken.
+    let advised = run.stderr.split("smaller size, ").nth(1).and_then(|rest| rest.split(' ').next());
+    let (width, height) = advised.and_then(|size| size.split_once('×')).expect("a size");
+    let memory = aquatint_model::Footprint::of(folder.path().join("tiny")).expect("a model");
+    let request = aquatint_model::TextToImage {
+        width: width.parse().expect("a number"),
+        height: height.parse().expect("a number"),
+        ..memory.defaults.clone()
+    };
+    assert!(memory.bytes(&request, 1) <= 2_000_000_000);
+    refused(&with("1000", &[]), 2, "the weights alone are");
+    refused(
+        &with("50000000", &["-W", "64", "-H", "64", "--batch-size", "64", "-b", "64"]),
+        2,
+        "smaller --batch-size",
+    );
+    refused(&with("much", &[]), 2, "expected a number of bytes");
+    assert_eq!(with("2000000000", &["-W", "64", "-H", "64"]).code, 0);
 }

@@ -18,6 +18,7 @@ use std::sync::OnceLock;
 use aquatint_kernels::Isa;
 use serde_json::Value;
 
+use super::cost::Arithmetic;
 use super::{Pipeline, TextToImage};
 use crate::checkpoint::{Checkpoint, PartFiles, WeightFiles};
 use crate::clip::{ClipTextConfig, ClipTextModel};
@@ -100,6 +101,7 @@ impl Pipeline {
             vae,
             scheduler,
             defaults,
+            arithmetic: Arithmetic::of(&text_config, &unet_config)?,
             model,
             isa: options.isa,
             warnings,
@@ -108,7 +110,7 @@ impl Pipeline {
 }
 
 /// What a request asks for unless it says otherwise: the size for which the model was trained, and what its folder recommends.
-fn defaults(folder: &Path, unet: &UNetConfig, vae: &VaeConfig) -> Result<TextToImage> {
+pub(super) fn defaults(folder: &Path, unet: &UNetConfig, vae: &VaeConfig) -> Result<TextToImage> {
     let [height, width] = unet.sample_size.map(|side| side * vae.scale_factor());
     let mut defaults = TextToImage { width, height, ..TextToImage::default() };
     let path = folder.join("generation_config.json");
@@ -142,7 +144,7 @@ pub(crate) fn read_index(folder: &Path) -> Result<(PathBuf, Value)> {
 }
 
 /// Is this a Stable Diffusion folder, and are all parts there?
-fn check_index(folder: &Path) -> Result<()> {
+pub(super) fn check_index(folder: &Path) -> Result<()> {
     const PIPELINES: [&str; 3] =
         ["StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"];
     let (path, index) = read_index(folder)?;

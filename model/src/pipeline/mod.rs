@@ -15,6 +15,7 @@
 //! `...InpaintPipeline`: the same folder, seed and request give the same picture. Source for the guidance: Ho and Salimans,
 //! *Classifier-Free Diffusion Guidance* (2022). Read next: [`crate::clip`], [`crate::unet`], [`crate::samplers`], [`crate::vae`].
 
+mod cost;
 mod image_to_image;
 mod inpaint;
 mod latents;
@@ -28,16 +29,18 @@ mod walk;
 
 use std::ops::ControlFlow;
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use aquatint_kernels::{Isa, elementwise};
 use aquatint_tensor::{Recycling, Tensor, View};
 
+pub use cost::Footprint;
 pub use image_to_image::ImageToImage;
 pub use inpaint::Inpaint;
 pub use load::LoadOptions;
 pub(crate) use load::read_index;
 pub use observer::{Moment, Observer, Progress, Start, Stop};
-pub use request::TextToImage;
+pub use request::{LARGEST_SIDE, TextToImage};
 pub use snapshot::Snapshot;
 pub use task::Task;
 pub use walk::DIGITS_PER_STEP;
@@ -53,6 +56,7 @@ use crate::samplers::{Prediction, Sampler, SchedulerConfig};
 use crate::tokenizer::Tokenizer;
 use crate::unet::{Conditioning, UNet2DConditionModel};
 use crate::vae::{Decoder, Encoder, VaeConfig};
+use cost::Arithmetic;
 use inpaint::Known;
 
 /// A loaded model, ready to make pictures.
@@ -77,6 +81,7 @@ pub struct Pipeline {
     vae: VaeConfig,
     scheduler: SchedulerConfig,
     defaults: TextToImage,
+    arithmetic: Arithmetic,
     model: ModelId,
     isa: Isa,
     warnings: Vec<String>,
@@ -231,7 +236,13 @@ impl Pipeline {
             }
             prompts.push(chunks);
         }
+        let start = Instant::now();
         let embeddings = reader.embed(self.isa, &prompts);
+        let [texts, tokens, _] = embeddings.shape();
+        let [.., height, width] = self.latent_shape(request);
+        let step = self.arithmetic.step(height * width, texts, tokens);
+        let expected = self.arithmetic.expected(step, texts * tokens, start.elapsed());
+        observer.progress(Progress::Expected { step: expected });
         self.check_finite(&embeddings, || "the text encoder".into())?;
         Ok(embeddings)
     }

@@ -11,6 +11,7 @@
 //! that writes checkpoints.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use super::{Canvas, Picture, Walk};
 use crate::error::Result;
@@ -26,6 +27,11 @@ pub enum Progress {
         text: &'static str,
         /// What was cut off.
         cut: String,
+    },
+    /// About how long a call of the UNet will take for one picture, judged by its arithmetic and the speed of the text encoder.
+    Expected {
+        /// Within a factor of two, mostly.
+        step: Duration,
     },
     /// So many calls of the UNet are done; the first report is 0.
     Step {

@@ -59,7 +59,7 @@ impl Default for TextToImage {
 }
 
 /// Beyond this a typing error is likelier than a wish: self-attention over 4096×4096 pixels compares 7·10¹⁰ pairs.
-pub(super) const LARGEST_SIDE: usize = 4096;
+pub const LARGEST_SIDE: usize = 4096;
 
 impl TextToImage {
     /// Whether the UNet is asked twice, with and without the text.
