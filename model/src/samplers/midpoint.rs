@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The middle is one in ln σ. `target` is σ_{i+1}, or for the ancestral samplers the lower level from which fresh noise leads
-//! back up to it. A sampler of this kind is a [`Midpoint`]: it says how a step is taken, and all else follows here.
+//! back up to it. A sampler of this kind is a `Midpoint`: it says how a step is taken, and all else follows here.
 
 use super::sigmas::{self, SigmaSchedule};
 use super::training::{Betas, Prediction, Training};
