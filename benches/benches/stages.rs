@@ -15,10 +15,11 @@ use aquatint_model::clip::{ClipTextConfig, ClipTextModel};
 use aquatint_model::shapes;
 use aquatint_model::unet::{UNet2DConditionModel, UNetConfig};
 use aquatint_model::vae::{Decoder, Encoder, VaeConfig};
-use aquatint_tensor::Tensor;
+use aquatint_tensor::{Recycling, Tensor};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 fn bench(c: &mut Criterion) {
+    let _recycling = Recycling::start(); // as the pipeline does
     let Some(folder) = std::env::var_os("AQUATINT_MODEL").map(PathBuf::from) else {
         eprintln!("AQUATINT_MODEL names no model folder; nothing is measured");
         return;

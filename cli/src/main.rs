@@ -44,16 +44,11 @@ use std::fmt::Display;
 use std::process::ExitCode;
 
 use aquatint_kernels::Isa;
-use aquatint_kernels::memory::HugePages;
 use aquatint_model::{Error, ErrorKind};
 
 use args::{Args, Command};
 
-#[global_allocator]
-static ALLOCATOR: HugePages = HugePages;
-
 fn main() -> ExitCode {
-    system::keep_freed_memory();
     system::end_when_output_is_closed();
     match run(Args::read()) {
         Ok(code) => code,

@@ -1,20 +1,4 @@
-//! What is asked of the operating system and its C library: two requests before anything else happens, and a clock.
-
-/// Keeps freed memory for the next layer.
-///
-/// A picture of 512×512 needs hundreds of buffers of up to 270 MB, one after the other. The GNU C library by default takes
-/// each of them from the kernel and gives it back at once, and the kernel clears every page anew: 3.3 million page faults
-/// for four steps and a decode, a tenth of the time. Two settings make it keep what was freed. Elsewhere this does nothing.
-pub(crate) fn keep_freed_memory() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    {
-        // SAFETY: `mallopt` takes two integers and only changes how later allocations are served; it is called at the very start
-        // of `main`, before there is a second thread. A refused setting (return value 0) leaves the default, which is merely slower.
-        let _ = unsafe { libc::mallopt(libc::M_MMAP_MAX, 0) };
-        // SAFETY: as above.
-        let _ = unsafe { libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX) };
-    }
-}
+//! What is asked of the operating system: a request before anything else happens, and a clock.
 
 /// Ends the program quietly when nobody reads its output any more, as in `aquatint inspect sd15 | head -1`.
 ///

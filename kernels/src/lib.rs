@@ -8,7 +8,6 @@
 //! | [`group_norm`], [`layer_norm`], [`softmax`] | statistics of neighbours | between all of these |
 //! | [`activation`], [`elementwise`], [`upsample`] | number by number | the same |
 //! | [`upsample_conv`] | an upsampling and the convolution after it, in 4/9 of the work | between the levels of UNet and decoder |
-//! | [`memory`] | large buffers on huge pages | weights and images |
 //! | [`isa`], [`simd`] | which instructions the CPU has; vector code that is written once | below all of these |
 //!
 //! Every kernel is a folder with a ladder: `reference.rs` is the definition, with sums in `f64`; each further file is one idea;
@@ -30,7 +29,6 @@ pub mod group_norm;
 pub mod isa;
 pub mod layer_norm;
 pub mod linear;
-pub mod memory;
 pub mod simd;
 pub mod softmax;
 pub mod upsample;
