@@ -17,11 +17,15 @@ use crate::inpaint::Inpaint;
 use crate::noise::Noise;
 use crate::wish::Wish;
 
+/// What a script wants to know; the table is in `main.rs`.
+const EXIT_CODES: &str = "Results go to stdout, all else to stderr. Exit codes: 0 done; 1 failed while running; 2 the request cannot be met; \
+                          3 the model cannot be loaded; 4 part of a batch failed; 130 interrupted.";
+
 /// Stable Diffusion on a CPU, from scratch.
 ///
 /// `aquatint "a penguin in the snow"` is short for `aquatint txt2img "a penguin in the snow"`.
 #[derive(Parser)]
-#[command(name = "aquatint", version, max_term_width = 110, args_override_self = true)]
+#[command(name = "aquatint", version, max_term_width = 110, args_override_self = true, after_help = EXIT_CODES)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -188,6 +192,7 @@ pub(crate) struct Txt2img {
 
 /// More than one picture.
 #[derive(ClapArgs)]
+#[command(next_help_heading = "Several pictures")]
 pub(crate) struct Several {
     /// Pictures to make; picture i, counted from 0, has the seed plus i.
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]

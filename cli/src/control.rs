@@ -12,13 +12,14 @@ use crate::progress::Display;
 use crate::strip::Strip;
 
 #[derive(Args, Clone, Default)]
+#[command(next_help_heading = "While it is made")]
 pub(crate) struct Control {
     /// Save the walk to this file after every step (latents, outputs, settings), so that --resume can go on from there.
     #[arg(long, value_name = "FILE")]
     pub(crate) checkpoint: Option<PathBuf>,
 
     /// Go on from a --checkpoint, to the same bits as without a break. Settings are taken from it; what else the command needs
-    /// (-m, -i, --mask) is given again.
+    /// (-m, -i, --mask) is given again; of several pictures also -s and -b, and those after it are made as well.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["from_image", "batch"])]
     pub(crate) resume: Option<PathBuf>,
 

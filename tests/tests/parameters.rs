@@ -1,7 +1,7 @@
 //! The text in a picture as others read and write it: files that Pillow wrote the way A1111 does, and what sd-parsers read in
-//! them (`goldens/prompts.py`).
+//! them (`goldens/prompts.py`); JPEG and WebP files as piexif writes and reads them (`goldens/exif.py`).
 
-use aquatint_model::parameters::{Parameters, png};
+use aquatint_model::parameters::{self, Parameters, exif, png};
 use aquatint_model::{Picture, TextToImage};
 use aquatint_tests::{json, path};
 
@@ -55,5 +55,30 @@ fn our_file_is_read_like_pillows() {
             ["tEXt", "iTXt", "zTXt"].map(|chunk| bytes.windows(4).any(|window| window == chunk.as_bytes()))
         };
         assert_eq!(kind(&ours), kind(&theirs), "{name}");
+    }
+}
+
+/// piexif writes and reads for A1111; `ours.jpg` and `ours.webp` are this program's.
+#[test]
+fn exif_is_read_and_written_like_piexifs() {
+    let cases = json("parameters/exif.json");
+    let cases = cases.as_array().expect("a list of cases");
+    assert_eq!(cases.len(), 4);
+    for case in cases {
+        let name = case["file"].as_str().expect("a file name");
+        let file = path("parameters").join(name);
+        let text = parameters::read(&file).expect("a valid picture").expect("it has a text");
+        assert_eq!(text, case["piexif"], "{name}");
+        let parameters = Parameters::parse(&text);
+        assert_eq!(parameters.prompt, case["prompt"], "{name}");
+        assert_eq!(parameters.negative_prompt, case["negative_prompt"], "{name}");
+        assert_eq!(parameters.get("Sampler"), case["sampler"].as_str(), "{name}");
+        assert_eq!(parameters.get("Seed"), case["sampler_parameters"]["seed"].as_str(), "{name}");
+        // What piexif and sd-parsers read there is what is written today.
+        if name.starts_with("ours") {
+            let (block, bytes) =
+                (exif::encode(&text).expect("a short text"), std::fs::read(&file).expect("readable"));
+            assert!(bytes.windows(block.len()).any(|window| window == block), "{name}");
+        }
     }
 }

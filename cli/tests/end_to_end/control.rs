@@ -66,6 +66,52 @@ fn ctrl_c_keeps_a_checkpoint_and_the_partial_picture() {
     assert!((1..900).contains(&resumed.steps().0));
 }
 
+/// Without anything to save of a walk the end comes at once; what was finished is kept, and nothing is left half.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_keeps_finished_pictures() {
+    let folder = with_model();
+    let line = [
+        "txt2img", "-m", "tiny", "-p", "a fox", "-s", "7", "-W", "64", "-H", "64", "--steps", "2", "-b",
+        "5000",
+    ];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_aquatint"));
+    let command = command.current_dir(folder.path()).args(line).args(["-o", "{seed}.png"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    let patience = Instant::now() + Duration::from_secs(60);
+    while !folder.path().join("8.png").exists() && Instant::now() < patience {
+        thread::sleep(Duration::from_millis(5));
+    }
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill exists");
+    assert!(kill.success());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(stdout.lines().count() >= 2 && stdout.lines().count() < 5000, "{stdout}");
+    for name in stdout.lines() {
+        image::open(folder.path().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+    let files = fs::read_dir(folder.path()).expect("readable").count();
+    assert_eq!(files, stdout.lines().count() + 1, "the model, and the pictures that were told");
+}
+
+/// Of three pictures the second is broken off: the first is there already, the third follows.
+#[test]
+fn a_batch_goes_on_with_the_picture_that_was_broken_off() {
+    let folder = with_model();
+    let several = ["-b", "3", "--sampler", "ddim"];
+    made(picture(&folder, &[&several[..], &["-o", "{seed}.png"]].concat()));
+    made(picture(
+        &folder,
+        &["-s", "8", "--sampler", "ddim", "--checkpoint", "walk.safetensors", "-o", "x.png"],
+    ));
+    let more = [&several[..], &["--resume", "walk.safetensors", "-o", "again-{seed}.png"]].concat();
+    assert_eq!(made(picture(&folder, &more)), "again-8.png\nagain-9.png\n");
+    for seed in [8, 9] {
+        assert_eq!(bytes(&folder, &format!("again-{seed}.png")), bytes(&folder, &format!("{seed}.png")));
+    }
+}
+
 #[test]
 fn a_walk_goes_on_to_the_same_file() {
     let folder = with_model();
