@@ -57,7 +57,11 @@ pub fn read(path: &Path) -> Result<Option<String>> {
         Error::request(format_args!("cannot read `{}` as a PNG, JPEG or WebP picture: {e}", path.display()))
     };
     let bytes = fs::read(path).map_err(|e| refused(&e))?;
-    match Reader::new().read_from_container(&mut Cursor::new(bytes)) {
+    let mut reader = Reader::new();
+    // piexif leaves out the four bytes that say "no further directory", and the text is read in their place.
+    reader.continue_on_error(true);
+    let block = reader.read_from_container(&mut Cursor::new(bytes));
+    match block.or_else(|error| error.distill_partial_result(|_| {})) {
         Ok(block) => {
             Ok(block.get_field(Tag::UserComment, In::PRIMARY).and_then(|field| match &field.value {
                 Value::Undefined(comment, _) => text(comment),
