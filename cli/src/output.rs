@@ -126,19 +126,38 @@ impl Output {
 
     fn write(&mut self, picture: &Picture, path: PathBuf) -> Result<PathBuf, Error> {
         let format = Format::of(&path, self.quality).unwrap_or(Format::Png);
-        match (format, picture.parameters()) {
-            (Format::Jpeg(quality), Some(text)) => {
-                let mut parameters = Parameters::parse(text);
-                parameters.insert_after("Version", "JPEG quality", quality);
-                picture.clone().with_parameters(parameters.to_string()).save_as(&path, format)?;
-            }
-            _ => picture.save_as(&path, format)?,
+        let saved = Self::save_as(picture, &path, format);
+        if let Err(error) = saved {
+            return Err(rescued(picture, &path, error));
         }
         if self.tell {
             println!("{}", path.display());
         }
         self.written.push(path.clone());
         Ok(path)
+    }
+
+    fn save_as(picture: &Picture, path: &Path, format: Format) -> Result<(), Error> {
+        match (format, picture.parameters()) {
+            (Format::Jpeg(quality), Some(text)) => {
+                let mut parameters = Parameters::parse(text);
+                parameters.insert_after("Version", "JPEG quality", quality);
+                picture.clone().with_parameters(parameters.to_string()).save_as(path, format)
+            }
+            _ => picture.save_as(path, format),
+        }
+    }
+}
+
+/// A picture may be hours of work: where the disk is full, or the folder gone, it is put into the system's folder for temporary files,
+/// and the error says so.
+fn rescued(picture: &Picture, path: &Path, error: Error) -> Error {
+    let name = path.with_extension("png");
+    let wanted = std::env::temp_dir().join(name.file_name().unwrap_or_default());
+    let rescue = reserve(&wanted, PICTURES, false).and_then(|rescue| picture.save(&rescue).map(|()| rescue));
+    match rescue {
+        Ok(rescue) => Error::run(format_args!("{error}; the picture is at `{}`", rescue.display())),
+        Err(_) => error,
     }
 }
 
@@ -237,6 +256,22 @@ mod tests {
             let path = output.save(&picture, 7, None).expect("the folder is writable");
             assert_eq!(path, Some(folder.path().join(expected)));
         }
+    }
+
+    #[test]
+    fn a_picture_that_cannot_be_saved_is_not_lost() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let name = format!("aquatint-rescued-{}.jpg", std::process::id());
+        let mut output = Output::new(&folder.path().join(&name), false, 90);
+        output.tell = false;
+        let picture = Picture::from_rgb(1, 1, vec![7; 3]);
+        let error =
+            output.write(&picture, folder.path().join("gone").join(&name)).expect_err("no such folder");
+        let message = error.to_string();
+        let rescue = message.split('`').nth(3).unwrap_or_else(|| panic!("no place is named: {message}"));
+        let read = image::open(rescue).expect("it is there").into_rgb8();
+        fs::remove_file(rescue).expect("it is there");
+        assert_eq!(read.as_raw(), picture.pixels());
     }
 
     #[test]

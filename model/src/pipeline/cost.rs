@@ -139,9 +139,15 @@ impl Arithmetic {
     }
 
     /// How long a step will take, if it runs at the rate at which `tokens` tokens went through the text encoder in `time`.
-    pub(super) fn expected(&self, step: f64, tokens: usize, time: Duration) -> Duration {
-        let rate = 2.0 * self.text_encoder * tokens as f64 / time.as_secs_f64().max(1e-6);
-        Duration::try_from_secs_f64(step / rate).unwrap_or(Duration::MAX)
+    /// `None` if that was too little work to judge by.
+    pub(super) fn expected(&self, step: f64, tokens: usize, time: Duration) -> Option<Duration> {
+        /// Operations; the text encoder of Stable Diffusion makes 13·10⁹ for a prompt, small ones mostly wait for memory.
+        const ENOUGH: f64 = 2e9;
+        let work = 2.0 * self.text_encoder * tokens as f64;
+        if work < ENOUGH {
+            return None;
+        }
+        Duration::try_from_secs_f64(step / work * time.as_secs_f64()).ok()
     }
 }
 
@@ -182,6 +188,9 @@ mod tests {
         assert!((step / 1.6e12 - 1.0).abs() < 0.05, "{step:e}");
         let quarter = arithmetic.step(32 * 32, 2, 77);
         assert!(quarter < step / 4.0, "attention grows faster than the area: {quarter:e}");
+        let expected = arithmetic.expected(step, 2 * 77, Duration::from_millis(92)).expect("much work");
+        assert!((4.0..8.0).contains(&expected.as_secs_f64()), "README.md has 4.4 s: {expected:?}");
+        assert_eq!(arithmetic.expected(step, 1, Duration::from_millis(1)), None);
         // The text encoder without its table of tokens: 85 million weights.
         assert!((arithmetic.text_encoder / 85e6 - 1.0).abs() < 0.01, "{:e}", arithmetic.text_encoder);
     }

@@ -241,8 +241,9 @@ impl Pipeline {
         let [texts, tokens, _] = embeddings.shape();
         let [.., height, width] = self.latent_shape(request);
         let step = self.arithmetic.step(height * width, texts, tokens);
-        let expected = self.arithmetic.expected(step, texts * tokens, start.elapsed());
-        observer.progress(Progress::Expected { step: expected });
+        if let Some(step) = self.arithmetic.expected(step, texts * tokens, start.elapsed()) {
+            observer.progress(Progress::Expected { step });
+        }
         self.check_finite(&embeddings, || "the text encoder".into())?;
         Ok(embeddings)
     }
