@@ -3,15 +3,23 @@
 //! An [`Isa`] is an opaque value; holding one proves that the CPU can run it, because every way to get one asks the
 //! CPU first. Kernels take it as their first argument and hand their inner loop to [`Isa::run`]:
 //!
-//! | name | vectors | tier |
-//! |---|---|---|
-//! | `portable` | 8 × f32 through the crate `wide`, compiled for the baseline of the target | any CPU |
-//! | `avx2` | 8 × f32, 16 registers, fused multiply-add | x86-64 since 2013 |
-//! | `avx512` | 16 × f32, 32 registers, fused multiply-add | x86-64 servers, Zen 4 and newer |
+//! | name | vectors | products of bf16 | tier |
+//! |---|---|---|---|
+//! | `portable` | 8 × f32 through the crate `wide`, compiled for the baseline of the target | in f32 | any CPU |
+//! | `avx2` | 8 × f32, 16 registers, fused multiply-add | in f32 | x86-64 since 2013 |
+//! | `avx512` | 16 × f32, 32 registers, fused multiply-add | in f32 | x86-64 servers, Zen 4 and newer |
+//! | `avx512_bf16` | the same | 16 sums of two products in an instruction | Zen 4, Cooper Lake and newer |
+//! | `amx` | the same | 256 sums of 32 products in an instruction | Intel servers since 2023 (Linux only) |
+//!
+//! The last three differ only where [`Precision`] says bf16. What they then do stands in `gemm/bf16`.
 
 use std::fmt;
 
-use crate::simd::{Op, portable::Portable};
+use crate::Precision;
+use crate::gemm::bf16::{Unit, software::Software};
+#[cfg(target_arch = "x86_64")]
+use crate::gemm::bf16::{amx::Amx, avx512::Avx512Bf16};
+use crate::simd::{Op, Simd, portable::Portable};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{avx2::Avx2, avx512::Avx512};
 
@@ -20,10 +28,14 @@ pub const ISA_VARIABLE: &str = "AQUATINT_ISA";
 
 /// An instruction set that this CPU has.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Isa(Kind);
+pub struct Isa {
+    vectors: Vectors,
+    pairs: Pairs,
+}
 
+/// Who computes with vectors of f32.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum Vectors {
     Portable(Portable),
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
@@ -31,14 +43,24 @@ enum Kind {
     Avx512(Avx512),
 }
 
+/// Who multiplies bf16.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pairs {
+    Software(Software),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512Bf16),
+    #[cfg(target_arch = "x86_64")]
+    Amx(Amx),
+}
+
 /// All names, from the slowest to the fastest.
-const NAMES: [&str; 3] = ["portable", "avx2", "avx512"];
+const NAMES: [&str; 5] = ["portable", "avx2", "avx512", "avx512_bf16", "amx"];
 
 /// Why no instruction set of that name can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IsaError {
     /// There is no instruction set of this name.
-    #[error("no instruction set is called `{0}`; the names are portable, avx2 and avx512")]
+    #[error("no instruction set is called `{0}`; the names are portable, avx2, avx512, avx512_bf16 and amx")]
     Unknown(String),
     /// The CPU does not have it.
     #[error("this CPU does not have `{name}`; it has {available}")]
@@ -51,25 +73,67 @@ pub enum IsaError {
 }
 
 impl Isa {
-    /// The instruction sets that this CPU has, from the slowest to the fastest.
+    /// The instruction sets that this CPU has and that differ in f32, from the slowest to the fastest.
     pub fn available() -> Vec<Isa> {
-        let mut all = vec![Isa(Kind::Portable(Portable))];
+        let software = |vectors| Isa { vectors, pairs: Pairs::Software(Software) };
+        let mut all = vec![software(Vectors::Portable(Portable))];
         #[cfg(target_arch = "x86_64")]
         {
-            all.extend(Avx2::detect().map(|isa| Isa(Kind::Avx2(isa))));
-            all.extend(Avx512::detect().map(|isa| Isa(Kind::Avx512(isa))));
+            all.extend(Avx2::detect().map(|isa| software(Vectors::Avx2(isa))));
+            all.extend(Avx512::detect().map(|isa| software(Vectors::Avx512(isa))));
+        }
+        all
+    }
+
+    /// All instruction sets that this CPU has, from the slowest to the fastest: also those that are only faster with bf16.
+    pub fn all() -> Vec<Isa> {
+        let mut all = Self::available();
+        #[cfg(target_arch = "x86_64")]
+        if let Some(avx512) = Avx512::detect() {
+            let with = |pairs| Isa { vectors: Vectors::Avx512(avx512), pairs };
+            all.extend(Avx512Bf16::detect().map(|unit| with(Pairs::Avx512(unit))));
+            all.extend(Amx::detect().map(|unit| with(Pairs::Amx(unit))));
+        }
+        all
+    }
+
+    /// All of them and, if this CPU has no AMX, one on which AMX is emulated.
+    #[cfg(test)]
+    pub(crate) fn all_and_emulated() -> Vec<Isa> {
+        #[cfg_attr(
+            not(all(target_arch = "x86_64", target_os = "linux")),
+            expect(unused_mut, reason = "nothing to add")
+        )]
+        let mut all = Self::all();
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        if Amx::detect().is_none() {
+            let pairs = Pairs::Amx(Amx::real_or_emulated());
+            all.extend(all.last().map(|best| Isa { pairs, ..*best }));
         }
         all
     }
 
     /// The fastest instruction set that this CPU has.
     pub fn best() -> Isa {
-        Self::available().pop().expect("the portable one is always there")
+        Self::all().pop().expect("the portable one is always there")
     }
 
     /// The portable tier, which every CPU has.
     pub fn portable() -> Isa {
-        Isa(Kind::Portable(Portable))
+        Isa { vectors: Vectors::Portable(Portable), pairs: Pairs::Software(Software) }
+    }
+
+    /// The fastest precision whose pictures look like those of f32: bf16 with AMX, else f32.
+    ///
+    /// A rule and no measurement, since a picture must not depend on what else a machine was doing. bf16 on AMX is an order of
+    /// magnitude faster than f32. `vdpbf16ps` is twice as fast as f32 on AMD's CPUs and slower on Intel's; whoever has the former can ask
+    /// for bf16.
+    pub fn auto_precision(self) -> Precision {
+        match self.pairs {
+            #[cfg(target_arch = "x86_64")]
+            Pairs::Amx(_) => Precision::Bf16,
+            _ => Precision::F32,
+        }
     }
 
     /// The instruction set of this name.
@@ -80,7 +144,7 @@ impl Isa {
         if !NAMES.contains(&name) {
             return Err(IsaError::Unknown(name.to_owned()));
         }
-        let available = Self::available();
+        let available = Self::all();
         available.iter().copied().find(|isa| isa.name() == name).ok_or_else(|| IsaError::Absent {
             name: name.to_owned(),
             available: available.iter().map(|isa| isa.name()).collect::<Vec<_>>().join(", "),
@@ -103,12 +167,30 @@ impl Isa {
 
     /// Its name, as `AQUATINT_ISA` takes it.
     pub fn name(self) -> &'static str {
-        match self.0 {
-            Kind::Portable(_) => "portable",
+        match self.pairs {
+            Pairs::Software(_) => self.vectors_name(),
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx2(_) => "avx2",
+            Pairs::Avx512(_) => "avx512_bf16",
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx512(_) => "avx512",
+            Pairs::Amx(_) => "amx",
+        }
+    }
+
+    /// The name of the slowest instruction set that does the same for products in this precision: for f32 AMX is only `avx512`.
+    pub fn name_for(self, precision: Precision) -> &'static str {
+        match precision {
+            Precision::F32 => self.vectors_name(),
+            Precision::Bf16 | Precision::Bf16x3 => self.name(),
+        }
+    }
+
+    fn vectors_name(self) -> &'static str {
+        match self.vectors {
+            Vectors::Portable(_) => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Vectors::Avx2(_) => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Vectors::Avx512(_) => "avx512",
         }
     }
 
@@ -118,13 +200,46 @@ impl Isa {
     /// is compiled without the caller's instruction set.
     #[inline]
     pub fn run<O: Op>(self, op: O) -> O::Output {
-        match self.0 {
-            Kind::Portable(isa) => op.eval(isa),
+        match self.vectors {
+            Vectors::Portable(isa) => op.eval(isa),
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx2(isa) => isa.run(op),
+            Vectors::Avx2(isa) => isa.run(op),
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx512(isa) => isa.run(op),
+            Vectors::Avx512(isa) => isa.run(op),
         }
+    }
+
+    /// The same for an operation that also multiplies bf16. Tile registers are configured while it runs.
+    #[inline]
+    pub(crate) fn run_with_unit<O: UnitOp>(self, op: O) -> O::Output {
+        match self.pairs {
+            Pairs::Software(unit) => self.run(WithUnit { op, unit }),
+            #[cfg(target_arch = "x86_64")]
+            Pairs::Avx512(unit) => self.run(WithUnit { op, unit }),
+            #[cfg(target_arch = "x86_64")]
+            Pairs::Amx(amx) => self.run(WithUnit { op, unit: &amx.configure() }),
+        }
+    }
+}
+
+/// An inner loop that uses vectors and a unit for bf16.
+pub(crate) trait UnitOp {
+    /// What it computes, if not written in place.
+    type Output;
+    /// The loop. Implementations must be marked `#[inline(always)]`.
+    fn eval<S: Simd, U: Unit>(self, s: S, unit: U) -> Self::Output;
+}
+
+struct WithUnit<O, U> {
+    op: O,
+    unit: U,
+}
+
+impl<O: UnitOp, U: Unit> Op for WithUnit<O, U> {
+    type Output = O::Output;
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) -> O::Output {
+        self.op.eval(s, self.unit)
     }
 }
 
@@ -146,8 +261,9 @@ mod tests {
 
     #[test]
     fn every_available_instruction_set_is_found_by_its_name() {
-        for isa in Isa::available() {
+        for isa in Isa::all() {
             assert_eq!(Isa::named(isa.name()), Ok(isa));
+            assert!(Isa::available().iter().any(|other| other.name() == isa.name_for(Precision::F32)));
         }
         assert_eq!(Isa::available()[0], Isa::portable());
     }

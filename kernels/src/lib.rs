@@ -29,11 +29,13 @@ pub mod group_norm;
 pub mod isa;
 pub mod layer_norm;
 pub mod linear;
+mod precision;
 pub mod simd;
 pub mod softmax;
 pub mod upsample;
 pub mod upsample_conv;
 
 pub use isa::{Isa, IsaError};
+pub use precision::{Precision, UnknownPrecision};
 #[cfg(test)]
 mod testing;

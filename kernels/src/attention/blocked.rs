@@ -27,7 +27,7 @@ use rayon::prelude::*;
 use super::{Attention, check};
 use crate::Isa;
 use crate::gemm::microkernel::{ROW_STEP, TILE_ROWS, tile};
-use crate::gemm::{PANEL, Panel, ZEROS};
+use crate::gemm::{PANEL, Panel, Row, ZEROS};
 use crate::simd::{Op, Simd, math};
 
 /// Keys in a block: 192 rows of scores are 24 KB, half an L1 cache.
@@ -143,21 +143,21 @@ impl Op for Run<'_> {
         let ([queries, head_dim], [keys, _]) = (task.q.shape(), task.k.shape());
         let Scratch { queries: q_panel, scores, sums } = scratch;
         q_panel.clear();
-        q_panel.resize(head_dim, [0.0; PANEL]);
+        q_panel.resize(head_dim, Panel::ZERO);
         for (lane, row) in (0..queries).map(|i| (i, task.q.select::<1>(0, i))) {
             for (c, x) in row.iter().enumerate() {
                 q_panel[c][lane] = x * task.settings.scale;
             }
         }
         sums.clear();
-        sums.resize(head_dim.next_multiple_of(ROW_STEP), [0.0; PANEL]);
+        sums.resize(head_dim.next_multiple_of(ROW_STEP), Panel::ZERO);
         let mut softmax = RunningSoftmax::new();
 
         // No query of this panel sees a key behind its last one.
         let visible = if task.settings.causal { keys.min(task.first_query + queries) } else { keys };
         for first in (0..visible).step_by(BLOCK_KEYS) {
             let block = first..visible.min(first + BLOCK_KEYS);
-            scores.resize(block.len().next_multiple_of(ROW_STEP), [0.0; PANEL]);
+            scores.resize(block.len().next_multiple_of(ROW_STEP), Panel::ZERO);
             scores_of(s, task.k, block.clone(), q_panel, scores);
             if task.settings.causal {
                 hide_later_keys(&mut scores[..block.len()], block.start, task.first_query);
@@ -242,13 +242,13 @@ struct RunningSoftmax {
 
 impl RunningSoftmax {
     fn new() -> Self {
-        Self { largest: [f32::MIN; PANEL], total: [0.0; PANEL] }
+        Self { largest: Row([f32::MIN; PANEL]), total: Panel::ZERO }
     }
 
     /// Turns scores into weights `exp(score − largest so far)`; gives the factor that corrects earlier weights.
     #[inline(always)]
     fn update<S: Simd>(&mut self, s: S, scores: &mut [Panel]) -> Panel {
-        let mut correction = [0.0; PANEL];
+        let mut correction = Panel::ZERO;
         for lanes in (0..PANEL).step_by(S::LANES) {
             let before = s.load(&self.largest[lanes..]);
             let mut largest = before;

@@ -1,9 +1,9 @@
 use aquatint_tensor::Tensor;
 
 use super::{Geometry, Padding, Weights, im2col, indirect, output_size, reference};
-use crate::Isa;
 use crate::gemm::Epilogue;
-use crate::testing::{assert_close, random};
+use crate::testing::{assert_close, random, to_bf16};
+use crate::{Isa, Precision};
 
 struct Case {
     name: &'static str,
@@ -52,6 +52,25 @@ fn every_rung_agrees_with_the_reference() {
             assert_close(&format!("im2col, {name}, {isa}"), &found, &expected, 1e-5);
             let found = indirect::conv2d(isa, x.view(), &packed, geometry, Epilogue::default());
             assert_close(&format!("indirect, {name}, {isa}"), &found, &expected, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn every_precision_agrees_with_the_reference_on_every_unit() {
+    for Case { name, input, out_channels, geometry } in cases() {
+        let [kernel_h, kernel_w] = geometry.kernel_size;
+        let (x, w) = (random(input, 1), random([out_channels, input[3], kernel_h, kernel_w], 2));
+        let (rounded_x, rounded_w) = (to_bf16(&x), to_bf16(&w));
+        for (precision, x, w, tolerance) in
+            [(Precision::Bf16, &rounded_x, &rounded_w, 1e-5), (Precision::Bf16x3, &x, &w, 1.5e-5)]
+        {
+            let expected = reference::conv2d(x.view(), w.view(), geometry, 1);
+            let packed = Weights::pack_for(precision, w.view());
+            for isa in Isa::all_and_emulated() {
+                let found = indirect::conv2d(isa, x.view(), &packed, geometry, Epilogue::default());
+                assert_close(&format!("{precision}, {name}, {isa}"), &found, &expected, tolerance);
+            }
         }
     }
 }

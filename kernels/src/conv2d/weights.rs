@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use aquatint_tensor::View;
 
+use crate::Precision;
 use crate::gemm;
 use crate::gemm::Packable;
 
@@ -15,13 +16,19 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Packs `w: [out_channels, in_channels, kernel_height, kernel_width]`, the order of PyTorch.
+    /// Packs `w: [out_channels, in_channels, kernel_height, kernel_width]`, the order of PyTorch, for products in f32.
     pub fn pack<T: Packable>(w: View<'_, T, 4>) -> Self {
+        Self::pack_for(Precision::F32, w)
+    }
+
+    /// The same for products in any precision.
+    pub fn pack_for<T: Packable>(precision: Precision, w: View<'_, T, 4>) -> Self {
         let [out_channels, in_channels, height, width] = w.shape();
         let taps = w.permute([0, 2, 3, 1]);
         let packed = match taps.reshape([out_channels, height * width, in_channels]) {
-            Some(w) => gemm::Weights::pack_segments(w),
+            Some(w) => gemm::Weights::pack_segments(precision, w),
             None => gemm::Weights::pack_segments(
+                precision,
                 taps.to_tensor().reshape([out_channels, height * width, in_channels]).view(),
             ),
         };

@@ -15,6 +15,7 @@
 //!
 //! Read next: `microkernel.rs` (the registers), then `blocked.rs` (the caches), then `conv2d`.
 
+pub mod bf16;
 pub mod blocked;
 mod epilogue;
 pub(crate) mod microkernel;
@@ -26,7 +27,7 @@ mod weights;
 pub use epilogue::Epilogue;
 pub(crate) use rows::ZEROS;
 pub use rows::{Joined, Matrix, Part, Rows};
-pub use weights::{PANEL, Packable, Panel, Weights};
+pub use weights::{PANEL, Packable, Panel, Row, Weights};
 
 #[cfg(test)]
 mod tests;

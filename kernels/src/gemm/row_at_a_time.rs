@@ -3,7 +3,7 @@
 
 use aquatint_tensor::{Tensor, View};
 
-use super::{PANEL, Weights, weights::Panel};
+use super::{PANEL, Panel, Weights};
 use crate::Isa;
 use crate::simd::{Op, Simd};
 
@@ -16,7 +16,7 @@ pub fn product(isa: Isa, a: View<'_, f32, 2>, w: &Weights) -> Tensor<f32, 2> {
     let columns = w.out_features();
     assert_eq!(depth, w.segments() * w.segment_len(), "the rows and the weights differ in depth");
     let mut out = Tensor::zeros([rows, columns]);
-    let mut scratch = vec![[0.0; PANEL]; depth];
+    let mut scratch = vec![Panel::ZERO; depth];
     for panel in 0..columns.div_ceil(PANEL) {
         let b = w.block(panel, 0, depth, &mut scratch);
         let (first, width) = (panel * PANEL, PANEL.min(columns - panel * PANEL));
@@ -37,7 +37,7 @@ impl Op for RowTimesPanel<'_> {
     type Output = Panel;
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) -> Panel {
-        let mut sum = [0.0; PANEL];
+        let mut sum = Panel::ZERO;
         for (&a, b) in self.a.iter().zip(self.b) {
             for i in (0..PANEL).step_by(S::LANES) {
                 let v = s.mul_add(s.splat(a), s.load(&b[i..]), s.load(&sum[i..]));

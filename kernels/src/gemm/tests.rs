@@ -1,11 +1,11 @@
 use aquatint_tensor::{Tensor, View, bf16, f16};
 
 use super::{Epilogue, Matrix, Weights, blocked, reference, row_at_a_time};
-use crate::Isa;
-use crate::testing::{assert_close, random};
+use crate::testing::{assert_close, random, to_bf16};
+use crate::{Isa, Precision};
 
 /// `[rows, depth, columns]`: one below, at and above each border of the blocking.
-const CASES: [(&str, [usize; 3]); 12] = [
+const CASES: [(&str, [usize; 3]); 14] = [
     ("one number", [1, 1, 1]),
     ("one row", [1, 320, 1280]),
     ("two rows, a time embedding", [2, 1280, 320]),
@@ -18,6 +18,8 @@ const CASES: [(&str, [usize; 3]); 12] = [
     ("text tokens", [154, 96, 320]),
     ("rows above a task", [245, 33, 65]),
     ("panels above a task", [9, 20, 500]),
+    ("a job and one row", [33, 64, 33]),
+    ("depth above a unit's block", [17, 1290, 5]),
 ];
 
 fn blocked_product(isa: Isa, a: View<'_, f32, 2>, w: &Weights, epilogue: &Epilogue<'_>) -> Tensor<f32, 2> {
@@ -39,6 +41,33 @@ fn every_rung_agrees_with_the_reference() {
             assert_close(&format!("row_at_a_time, {name}, {isa}"), &found, &expected, 1e-5);
             let found = blocked_product(isa, a.view(), &packed, &Epilogue::default());
             assert_close(&format!("blocked, {name}, {isa}"), &found, &expected, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn rounded_operands_give_their_product_on_every_unit() {
+    for (name, [rows, depth, columns]) in CASES {
+        let a = to_bf16(&random([rows, depth], 1));
+        let w = to_bf16(&random([columns, depth], 2));
+        let expected = reference::product(a.view(), w.view());
+        let packed = Weights::pack_for(Precision::Bf16, w.view());
+        for isa in Isa::all_and_emulated() {
+            let found = blocked_product(isa, a.view(), &packed, &Epilogue::default());
+            assert_close(&format!("bf16, {name}, {isa}"), &found, &expected, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn split_operands_give_nearly_the_product_in_f32() {
+    for (name, [rows, depth, columns]) in CASES {
+        let (a, w) = (random([rows, depth], 1), random([columns, depth], 2));
+        let expected = reference::product(a.view(), w.view());
+        let packed = Weights::pack_for(Precision::Bf16x3, w.view());
+        for isa in Isa::all_and_emulated() {
+            let found = blocked_product(isa, a.view(), &packed, &Epilogue::default());
+            assert_close(&format!("bf16x3, {name}, {isa}"), &found, &expected, 1.5e-5);
         }
     }
 }
@@ -80,23 +109,31 @@ fn the_epilogue_adds_what_it_is_given() {
 
 #[test]
 fn the_same_bits_on_any_number_of_threads() {
-    let (a, w) = (random([500, 300], 1), Weights::pack(random([400, 300], 2).view()));
-    for isa in Isa::available() {
-        let run = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
-            pool.install(|| blocked_product(isa, a.view(), &w, &Epilogue::default()))
-        };
-        let one = run(1);
-        assert!([2, 3, 5].map(run).iter().all(|other| other == &one), "{isa}");
+    let (a, w) = (random([500, 100], 1), random([400, 100], 2));
+    for precision in Precision::ALL {
+        let w = Weights::pack_for(precision, w.view());
+        for isa in Isa::all_and_emulated() {
+            let run = |threads| {
+                let pool =
+                    rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
+                pool.install(|| blocked_product(isa, a.view(), &w, &Epilogue::default()))
+            };
+            let one = run(1);
+            assert!([2, 3, 5].map(run).iter().all(|other| other == &one), "{precision}, {isa}");
+        }
     }
 }
 
 #[test]
 fn no_rows_and_no_depth_are_harmless() {
-    let none = Weights::pack(Tensor::<f32, 2>::zeros([3, 0]).view());
-    let out = blocked_product(Isa::best(), Tensor::zeros([2, 0]).view(), &none, &Epilogue::default());
-    assert_eq!(out.as_slice(), [0.0; 6]);
-    let w = Weights::pack(Tensor::<f32, 2>::zeros([3, 4]).view());
-    let out = blocked_product(Isa::best(), Tensor::zeros([0, 4]).view(), &w, &Epilogue::default());
-    assert!(out.is_empty());
+    for precision in Precision::ALL {
+        for isa in Isa::all_and_emulated() {
+            let none = Weights::pack_for(precision, Tensor::<f32, 2>::zeros([3, 0]).view());
+            let out = blocked_product(isa, Tensor::zeros([2, 0]).view(), &none, &Epilogue::default());
+            assert_eq!(out.as_slice(), [0.0; 6], "{precision}, {isa}");
+            let w = Weights::pack_for(precision, Tensor::<f32, 2>::zeros([3, 4]).view());
+            let out = blocked_product(isa, Tensor::zeros([0, 4]).view(), &w, &Epilogue::default());
+            assert!(out.is_empty(), "{precision}, {isa}");
+        }
+    }
 }

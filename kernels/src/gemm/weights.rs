@@ -8,20 +8,50 @@
 //! ```
 //!
 //! The depth comes in segments of equal length: one for a linear layer, one for each tap of a convolution. A last
-//! panel that is not full is filled with zeros. Weights stay in the type in which they were published; 16-bit ones
-//! become `f32` a block at a time, just before use.
+//! panel that is not full is filled with zeros. For products in f32, weights stay in the type in which they were published; 16-bit ones
+//! become `f32` a block at a time, just before use. For the other precisions they are rounded here, once, and stand in the order of
+//! [`bf16`](super::bf16).
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use aquatint_tensor::{DType, Element, View, bf16, f16};
 use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
+use super::bf16::{BStep, STEP, halves};
+use crate::Precision;
+
 /// Columns in a panel.
 pub const PANEL: usize = 32;
 
-/// One row of a panel: the same depth in 32 neighbouring columns.
-pub type Panel = [f32; PANEL];
+/// One row of a panel: the same depth in 32 neighbouring columns. It begins at a cache line, so that no vector crosses one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C, align(64))]
+pub struct Row<T>(pub [T; PANEL]);
+
+/// A row of single precision.
+pub type Panel = Row<f32>;
+
+impl Panel {
+    /// A row of zeros.
+    pub const ZERO: Self = Self([0.0; PANEL]);
+}
+
+impl<T> Deref for Row<T> {
+    type Target = [T; PANEL];
+    #[inline(always)]
+    fn deref(&self) -> &[T; PANEL] {
+        &self.0
+    }
+}
+
+impl<T> DerefMut for Row<T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [T; PANEL] {
+        &mut self.0
+    }
+}
 
 /// Rows of a panel that are summed at a time: 2 KB.
 const SUMMED: usize = 16;
@@ -34,12 +64,14 @@ pub struct Weights {
     segment_len: usize,
 }
 
-/// The packed numbers in their published type. Not part of the public interface.
+/// The packed numbers. Not part of the public interface.
 #[doc(hidden)]
 pub enum Panels {
-    F32(Vec<f32>),
-    F16(Vec<f16>),
-    Bf16(Vec<bf16>),
+    F32(Vec<Panel>),
+    F16(Vec<Row<f16>>),
+    Bf16(Vec<Row<bf16>>),
+    /// Rounded for [`Precision::Bf16`], or split for [`Precision::Bf16x3`].
+    Steps(Precision, Vec<BStep>),
     /// See [`Weights::sums`].
     Sums {
         of: Arc<Weights>,
@@ -50,56 +82,50 @@ pub enum Panels {
 /// An element type that weights can be packed from: `f32`, `f16` or `bf16`.
 pub trait Packable: Element {
     #[doc(hidden)]
-    fn wrap(panels: Vec<Self>) -> Panels;
+    fn wrap(panels: Vec<Row<Self>>) -> Panels;
 }
 
 impl Packable for f32 {
-    fn wrap(panels: Vec<f32>) -> Panels {
+    fn wrap(panels: Vec<Panel>) -> Panels {
         Panels::F32(panels)
     }
 }
 impl Packable for f16 {
-    fn wrap(panels: Vec<f16>) -> Panels {
+    fn wrap(panels: Vec<Row<f16>>) -> Panels {
         Panels::F16(panels)
     }
 }
 impl Packable for bf16 {
-    fn wrap(panels: Vec<bf16>) -> Panels {
+    fn wrap(panels: Vec<Row<bf16>>) -> Panels {
         Panels::Bf16(panels)
     }
 }
 
 impl Weights {
-    /// Packs the weights of a linear layer, `w: [out_features, in_features]`.
+    /// Packs the weights of a linear layer, `w: [out_features, in_features]`, for products in f32.
     pub fn pack<T: Packable>(w: View<'_, T, 2>) -> Self {
+        Self::pack_for(Precision::F32, w)
+    }
+
+    /// The same for products in any precision.
+    pub fn pack_for<T: Packable>(precision: Precision, w: View<'_, T, 2>) -> Self {
         let [out_features, in_features] = w.shape();
         let w = w.reshape([out_features, 1, in_features]).expect("an axis of length 1 needs no copy");
-        Self::pack_segments(w)
+        Self::pack_segments(precision, w)
     }
 
     /// Packs weights whose depth comes in segments, `w: [out_features, segments, segment_len]` under any strides.
-    pub fn pack_segments<T: Packable>(w: View<'_, T, 3>) -> Self {
+    pub fn pack_segments<T: Packable>(precision: Precision, w: View<'_, T, 3>) -> Self {
         let [out_features, segments, segment_len] = w.shape();
-        let depth = segments * segment_len;
-        let mut panels = vec![T::default(); out_features.div_ceil(PANEL) * depth * PANEL];
-        if depth > 0 {
-            panels.par_chunks_exact_mut(depth * PANEL).enumerate().for_each(|(i, panel)| {
-                let first = i * PANEL;
-                let columns = PANEL.min(out_features - first);
-                let w = w.slice(0, first..first + columns);
-                for (k, row) in panel.chunks_exact_mut(PANEL).enumerate() {
-                    let (segment, position) = (k / segment_len, k % segment_len);
-                    for (column, x) in row[..columns].iter_mut().enumerate() {
-                        *x = w.at([column, segment, position]);
-                    }
-                }
-            });
-        }
-        Self { panels: T::wrap(panels), out_features, segments, segment_len }
+        let panels = match precision {
+            Precision::F32 => T::wrap(rows(w)),
+            Precision::Bf16 | Precision::Bf16x3 => Panels::Steps(precision, steps(precision, w)),
+        };
+        Self { panels, out_features, segments, segment_len }
     }
 
-    /// Weights whose segment i is the sum of the segments `segments[i]` of others. Nothing is stored: the sums are made a block at
-    /// a time, just before use, in `f32`.
+    /// Weights whose segment i is the sum of the segments `segments[i]` of others. Of weights for f32 nothing is stored: the sums are made
+    /// a block at a time, just before use. Rounded ones are summed now, in f32, and rounded again: a tile unit would wait for the sums.
     ///
     /// # Panics
     /// If there is no such segment, or a sum of none.
@@ -113,7 +139,10 @@ impl Weights {
             out_features: of.out_features,
             segments: segments.len(),
             segment_len: of.segment_len,
-            panels: Panels::Sums { of: Arc::clone(of), segments },
+            panels: match &of.panels {
+                Panels::Steps(precision, _) => Panels::Steps(*precision, summed_steps(of, *precision, &segments)),
+                _ => Panels::Sums { of: Arc::clone(of), segments },
+            },
         }
     }
 
@@ -137,18 +166,30 @@ impl Weights {
         self.segment_len
     }
 
+    /// The precision of products with these weights.
+    pub fn precision(&self) -> Precision {
+        match &self.panels {
+            Panels::F32(_) | Panels::F16(_) | Panels::Bf16(_) => Precision::F32,
+            Panels::Steps(precision, _) => *precision,
+            Panels::Sums { of, .. } => of.precision(),
+        }
+    }
+
     /// The element type that the weights are kept in.
     pub fn dtype(&self) -> DType {
         match &self.panels {
             Panels::F32(_) => DType::F32,
             Panels::F16(_) => DType::F16,
-            Panels::Bf16(_) => DType::Bf16,
+            Panels::Bf16(_) | Panels::Steps(..) => DType::Bf16,
             Panels::Sums { of, .. } => of.dtype(),
         }
     }
 
     /// `len` rows of a panel from depth `start`, as `f32`; `scratch` (of at least `len` rows) is used if they are not. Of sums, the
     /// rows must lie in one segment.
+    ///
+    /// # Panics
+    /// If the weights were packed for another precision.
     #[inline(always)]
     pub(super) fn block<'a>(
         &'a self,
@@ -170,13 +211,14 @@ impl Weights {
     /// The same of weights that are stored.
     #[inline(always)]
     fn stored<'a>(&'a self, panel: usize, start: usize, len: usize, scratch: &'a mut [Panel]) -> &'a [Panel] {
-        let from = (panel * self.segments * self.segment_len + start) * PANEL;
-        let range = from..from + len * PANEL;
+        let from = panel * self.segments * self.segment_len + start;
+        let range = from..from + len;
         let scratch = &mut scratch[..len];
         match &self.panels {
-            Panels::F32(panels) => return panels[range].as_chunks().0,
-            Panels::F16(panels) => panels[range].convert_to_f32_slice(scratch.as_flattened_mut()),
-            Panels::Bf16(panels) => panels[range].convert_to_f32_slice(scratch.as_flattened_mut()),
+            Panels::F32(panels) => return &panels[range],
+            Panels::F16(panels) => flat(&panels[range]).convert_to_f32_slice(flat_mut(scratch)),
+            Panels::Bf16(panels) => flat(&panels[range]).convert_to_f32_slice(flat_mut(scratch)),
+            Panels::Steps(precision, _) => panic!("these weights were packed for {precision}"),
             Panels::Sums { .. } => panic!("sums of sums are not supported"),
         }
         scratch
@@ -185,7 +227,7 @@ impl Weights {
     /// `sums[k] = Σ` over `segments` of the panel's row at `position + k` of the segment.
     #[inline(always)]
     fn sum(&self, panel: usize, segments: &[usize], position: usize, sums: &mut [Panel]) {
-        let mut room = [[0.0; PANEL]; SUMMED];
+        let mut room = [Panel::ZERO; SUMMED];
         for (i, sums) in sums.chunks_mut(SUMMED).enumerate() {
             for (term, segment) in segments.iter().enumerate() {
                 let start = segment * self.segment_len + position + i * SUMMED;
@@ -193,13 +235,103 @@ impl Weights {
                 if term == 0 {
                     sums.copy_from_slice(rows);
                 } else {
-                    for (sum, x) in sums.as_flattened_mut().iter_mut().zip(rows.as_flattened()) {
+                    for (sum, x) in flat_mut(sums).iter_mut().zip(flat(rows)) {
                         *sum += x;
                     }
                 }
             }
         }
     }
+
+    /// The number of steps that the depth of a panel has, for weights that were rounded.
+    pub(super) fn steps(&self) -> usize {
+        self.segments * self.segment_len.div_ceil(STEP)
+    }
+
+    /// All steps of part `part` (0: high, 1: low) of a panel, for weights that were rounded.
+    ///
+    /// # Panics
+    /// If they were not.
+    #[inline]
+    pub(super) fn panel(&self, panel: usize, part: usize) -> &[BStep] {
+        let Panels::Steps(precision, all) = &self.panels else { panic!("these weights were packed for f32") };
+        let steps = self.steps();
+        &all[(panel * precision.parts() + part) * steps..][..steps]
+    }
+}
+
+/// `[panels][depth]` rows of 32 columns, in parallel.
+fn rows<T: Packable>(w: View<'_, T, 3>) -> Vec<Row<T>> {
+    let [out_features, segments, segment_len] = w.shape();
+    let depth = segments * segment_len;
+    (0..out_features.div_ceil(PANEL) * depth)
+        .into_par_iter()
+        .with_min_len(64)
+        .map(|i| {
+            let (first, k) = (i / depth * PANEL, i % depth);
+            let (segment, position) = (k / segment_len, k % segment_len);
+            let columns = PANEL.min(out_features - first);
+            let mut row = Row([T::default(); PANEL]);
+            for (column, x) in row[..columns].iter_mut().enumerate() {
+                *x = w.at([first + column, segment, position]);
+            }
+            row
+        })
+        .collect()
+}
+
+/// `[panels][parts][steps]`, in parallel; every segment begins with a new step.
+fn steps<T: Packable>(precision: Precision, w: View<'_, T, 3>) -> Vec<BStep> {
+    let [out_features, segments, segment_len] = w.shape();
+    let per_segment = segment_len.div_ceil(STEP);
+    let (steps, parts) = (segments * per_segment, precision.parts());
+    (0..out_features.div_ceil(PANEL) * parts * steps)
+        .into_par_iter()
+        .map(|i| {
+            let (first, part, step) = (i / steps / parts * PANEL, i / steps % parts, i % steps);
+            let (segment, start) = (step / per_segment, step % per_segment * STEP);
+            let w = w.slice(0, first..out_features.min(first + PANEL)).select::<2>(1, segment);
+            let w = w.slice(1, start..segment_len.min(start + STEP));
+            BStep::from_fn(w.shape(), |n, k| {
+                let halves = halves(w.at([n, k]).to_f32());
+                if part == 0 { halves.high } else { halves.low }
+            })
+        })
+        .collect()
+}
+
+/// The same of weights whose segments are sums of those of others.
+fn summed_steps(of: &Weights, precision: Precision, segments: &[Vec<usize>]) -> Vec<BStep> {
+    let per_segment = of.segment_len.div_ceil(STEP);
+    let (steps, parts) = (segments.len() * per_segment, precision.parts());
+    (0..of.out_features.div_ceil(PANEL) * parts * steps)
+        .into_par_iter()
+        .map(|i| {
+            let (panel, part, step) = (i / steps / parts, i / steps % parts, i % steps);
+            let terms = segments[step / per_segment].iter();
+            let terms = terms.map(|segment| segment * per_segment + step % per_segment);
+            BStep::from_fn([PANEL, STEP], |n, k| {
+                let all = terms.clone().flat_map(|term| (0..parts).map(move |part| (term, part)));
+                let halves = halves(all.map(|(term, part)| of.panel(panel, part)[term].at(n, k)).sum());
+                if part == 0 { halves.high } else { halves.low }
+            })
+        })
+        .collect()
+}
+
+/// The numbers of neighbouring rows, one behind the other.
+fn flat<T>(rows: &[Row<T>]) -> &[T] {
+    const { assert!(size_of::<Row<T>>() == PANEL * size_of::<T>(), "a row must not need padding") };
+    // SAFETY: a `Row<T>` is laid out as C does, an array of `PANEL` numbers, and by the assertion above nothing else; so neighbouring rows
+    // are as many neighbouring numbers.
+    unsafe { std::slice::from_raw_parts(rows.as_ptr().cast(), rows.len() * PANEL) }
+}
+
+/// The same, to be written.
+fn flat_mut<T>(rows: &mut [Row<T>]) -> &mut [T] {
+    const { assert!(size_of::<Row<T>>() == PANEL * size_of::<T>(), "a row must not need padding") };
+    // SAFETY: as for `flat`; the borrow is unique.
+    unsafe { std::slice::from_raw_parts_mut(rows.as_mut_ptr().cast(), rows.len() * PANEL) }
 }
 
 #[cfg(test)]
@@ -210,11 +342,11 @@ mod tests {
     #[test]
     fn a_panel_holds_32_columns_depth_by_depth() {
         let w = Tensor::from_fn([40, 2, 3], |[n, s, k]| (100 * n + 10 * s + k) as f32);
-        let mut scratch = [[0.0; PANEL]; 6];
+        let mut scratch = [Panel::ZERO; 6];
         for packed in [
-            Weights::pack_segments(w.view()),
-            Weights::pack_segments(w.convert::<f16>().view()),
-            Weights::pack_segments(w.convert::<bf16>().view()),
+            Weights::pack_segments(Precision::F32, w.view()),
+            Weights::pack_segments(Precision::F32, w.convert::<f16>().view()),
+            Weights::pack_segments(Precision::F32, w.convert::<bf16>().view()),
         ] {
             let second = packed.block(1, 1, 5, &mut scratch);
             assert_eq!(second.len(), 5);
@@ -226,6 +358,24 @@ mod tests {
             assert_eq!(second[0][7], rounded(3901.0)); // column 39, segment 0, position 1
             assert_eq!(second[2][0], rounded(3210.0)); // column 32, segment 1, position 0
             assert_eq!(second[2][8], 0.0); // there is no column 40
+        }
+    }
+
+    #[test]
+    fn rounded_weights_stand_in_pairs_and_every_segment_begins_with_a_new_step() {
+        let w = Tensor::from_fn([40, 2, 35], |[n, s, k]| (100 * n + 50 * s + k) as f32);
+        let rounded = |x: f32| bf16::from_f32(x).to_f32();
+        for precision in [Precision::Bf16, Precision::Bf16x3] {
+            let packed = Weights::pack_segments(precision, w.view());
+            assert_eq!(packed.steps(), 4); // 35 is two steps, twice
+            let high = packed.panel(1, 0);
+            assert_eq!(high[0].at(7, 0), rounded(3900.0)); // column 39, segment 0, position 0
+            assert_eq!(high[3].at(0, 2), rounded(3284.0)); // column 32, segment 1, position 32 + 2
+            assert_eq!(high[3].at(0, 3), 0.0); // there is no position 35
+            assert_eq!(high[0].at(8, 0), 0.0); // there is no column 40
+            if precision == Precision::Bf16x3 {
+                assert_eq!(packed.panel(1, 1)[0].at(7, 0), 3900.0 - rounded(3900.0));
+            }
         }
     }
 }

@@ -1,0 +1,275 @@
+//! Intel AMX: eight registers that hold a tile each, 16 rows of 64 bytes, and an instruction that multiplies two of them.
+//!
+//! ```text
+//! tdpbf16ps c, a, b      c[16][16] += a[16 rows][32 deep] · b[32 deep][16 columns]      16,384 operations in 16 cycles
+//! ```
+//!
+//! A job works on 2×2 tiles of sums, so that each tile of A and of B that is loaded is used twice: four loads feed four products, and
+//! stand between them, where the load ports have nothing else to do.
+//!
+//! The intrinsics are not stable in Rust, inline assembly is. The compiler cannot keep a value in a tile register, it can
+//! only be told that one is overwritten: so one whole job, from the first sum to the last, is one `asm!` block.
+//!
+//! Three things must hold before the first tile instruction. The CPU has them (CPUID), the operating system saves the registers (XCR0), and the
+//! kernel has granted this process the 8 KB for each thread that this takes (`arch_prctl`, since Linux 5.16); [`Amx::detect`] asks all three. Then
+//! each thread configures its registers: [`Amx::configure`]. They are released when the task ends, for a core with live tiles
+//! neither switches threads as cheaply nor sleeps as deeply.
+//!
+//! Source: Intel, *64 and IA-32 Architectures Optimization Reference Manual*, chapter "Intel AMX".
+
+use std::arch::asm;
+use std::marker::PhantomData;
+use std::sync::OnceLock;
+
+use super::super::Panel;
+use super::avx512::Avx512Bf16;
+use super::{ATile, BStep, Job, TILE, Unit, layout};
+use crate::simd::Simd;
+
+/// Proof that the CPU has AMX with bf16 and that this process may use it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Amx {
+    /// Every CPU with AMX can also round with one instruction; one whose AMX is emulated may not.
+    round: Option<Avx512Bf16>,
+}
+
+impl Amx {
+    /// A proof, if CPU, operating system and kernel agree. The permission is asked for once; it holds for all threads, those that exist and those to come.
+    pub(crate) fn detect() -> Option<Self> {
+        static GRANTED: OnceLock<bool> = OnceLock::new();
+        let granted = *GRANTED.get_or_init(|| is_present() && ask_permission());
+        granted.then(|| Self { round: Avx512Bf16::detect() })
+    }
+
+    /// The real unit, or one whose instructions are emulated.
+    #[cfg(all(test, target_os = "linux"))]
+    pub(crate) fn real_or_emulated() -> Self {
+        Self::detect().unwrap_or_else(|| {
+            super::amx_emulator::install();
+            Self { round: Avx512Bf16::detect() }
+        })
+    }
+
+    /// Configures this thread's tile registers until the result is dropped. Once at a time: the inner of two would release both.
+    #[inline]
+    pub(crate) fn configure(self) -> Configured {
+        // SAFETY: `self` proves that the instruction exists; it reads the 64 bytes of a constant, which are a valid configuration, and changes
+        // nothing but tile registers, which no compiled code uses.
+        unsafe {
+            asm!("ldtilecfg [{}]", in(reg) &CONFIGURATION, options(nostack, readonly, preserves_flags))
+        };
+        Configured { amx: self, on_this_thread: PhantomData }
+    }
+}
+
+/// Proof that this thread's tile registers are configured. It cannot be sent to another thread.
+pub(crate) struct Configured {
+    amx: Amx,
+    on_this_thread: PhantomData<*const ()>,
+}
+
+impl Drop for Configured {
+    fn drop(&mut self) {
+        // SAFETY: the instruction exists, since there was an `Amx`; it changes nothing but tile registers.
+        unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
+    }
+}
+
+/// What `ldtilecfg` reads.
+#[repr(C, align(64))]
+struct Configuration {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    /// For each register: bytes in a row. There are eight registers, and room for eight more.
+    bytes_per_row: [u16; 16],
+    /// For each register: rows.
+    rows: [u8; 16],
+}
+
+/// All eight registers as large as they can be.
+static CONFIGURATION: Configuration = Configuration {
+    palette: 1,
+    start_row: 0,
+    reserved: [0; 14],
+    bytes_per_row: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
+    rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
+};
+
+impl Unit for &Configured {
+    /// 1280 deep: sums come and go only once in forty steps, and 80 KB of B and 640 KB of A stay in an L2 cache of 2 MB.
+    const BLOCK_STEPS: usize = 40;
+
+    #[inline(always)]
+    fn multiply<S: Simd>(self, _: S, job: Job<'_>, sums: &mut [Panel]) {
+        job.check(sums);
+        match job.lower {
+            // SAFETY: `self` proves that the instructions exist and this thread's registers are configured; `check` that all three
+            // operands have as many tiles as there are steps, and that there are 32 rows of sums.
+            Some(lower) => unsafe { two_by_two(job.upper, lower, job.b, sums, job.first) },
+            // SAFETY: as above, with 16 rows of sums.
+            None => unsafe { one_by_two(job.upper, job.b, sums, job.first) },
+        }
+    }
+
+    #[inline(always)]
+    fn round_rows(self, rows: &[&[f32]], tiles: &mut [ATile]) {
+        match self.amx.round {
+            Some(unit) => unit.round_rows(rows, tiles),
+            None => layout::round_rows(rows, tiles),
+        }
+    }
+
+    #[inline(always)]
+    fn round_panel(self, rows: &[Panel], steps: &mut [BStep]) {
+        match self.amx.round {
+            Some(unit) => unit.round_panel(rows, steps),
+            None => layout::round_panel(rows, steps),
+        }
+    }
+}
+
+/// Bytes from a row of an [`ATile`] to the next.
+const A_STRIDE: usize = 64;
+/// Bytes from a row of a [`BStep`] or of a [`Panel`] to the next; the second register's 16 columns stand 64 bytes further on.
+const WIDE_STRIDE: usize = 128;
+
+/// 32 rows × 32 columns of sums in registers 0 to 3; A in 4 and 5, B in 6 and 7.
+///
+/// # Safety
+/// AMX is there and configured on this thread; `upper` and `lower` have as many tiles as `b` has steps; `sums` has 32 rows.
+#[inline]
+unsafe fn two_by_two(upper: &[ATile], lower: &[ATile], b: &[BStep], sums: &mut [Panel], first: bool) {
+    const {
+        assert!(
+            size_of::<[Panel; TILE]>() == 2048 && size_of::<ATile>() == 1024 && size_of::<BStep>() == 2048
+        )
+    };
+    // SAFETY: reads the tiles of the operands from start to end and reads and writes 32 rows of sums, all of which are borrowed for the call and
+    // as long as the caller vouches for; all registers that change are named.
+    unsafe {
+        asm!(
+            "test {first:e}, {first:e}",
+            "jnz 2f",
+            "tileloadd tmm0, [{sums} + {wide}*1]",
+            "tileloadd tmm1, [{sums} + {wide}*1 + 64]",
+            "tileloadd tmm2, [{sums} + {wide}*1 + 2048]",
+            "tileloadd tmm3, [{sums} + {wide}*1 + 2112]",
+            "jmp 3f",
+            "2:",
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            "3:",
+            "test {steps}, {steps}",
+            "jz 5f",
+            "4:",
+            "tileloadd tmm6, [{b} + {wide}*1]",
+            "tileloadd tmm4, [{upper} + {narrow}*1]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tileloadd tmm7, [{b} + {wide}*1 + 64]",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tileloadd tmm5, [{lower} + {narrow}*1]",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "add {b}, 2048",
+            "add {upper}, 1024",
+            "add {lower}, 1024",
+            "dec {steps}",
+            "jnz 4b",
+            "5:",
+            "tilestored [{sums} + {wide}*1], tmm0",
+            "tilestored [{sums} + {wide}*1 + 64], tmm1",
+            "tilestored [{sums} + {wide}*1 + 2048], tmm2",
+            "tilestored [{sums} + {wide}*1 + 2112], tmm3",
+            first = in(reg) u32::from(first),
+            steps = inout(reg) b.len() => _,
+            upper = inout(reg) upper.as_ptr() => _,
+            lower = inout(reg) lower.as_ptr() => _,
+            b = inout(reg) b.as_ptr() => _,
+            sums = in(reg) sums.as_mut_ptr(),
+            narrow = in(reg) A_STRIDE,
+            wide = in(reg) WIDE_STRIDE,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        );
+    }
+}
+
+/// 16 rows × 32 columns of sums in registers 0 and 1; A in 4, B in 6 and 7.
+///
+/// # Safety
+/// As for [`two_by_two`], without `lower` and with 16 rows of `sums`.
+#[inline]
+unsafe fn one_by_two(a: &[ATile], b: &[BStep], sums: &mut [Panel], first: bool) {
+    // SAFETY: as in `two_by_two`, with 16 rows of sums.
+    unsafe {
+        asm!(
+            "test {first:e}, {first:e}",
+            "jnz 2f",
+            "tileloadd tmm0, [{sums} + {wide}*1]",
+            "tileloadd tmm1, [{sums} + {wide}*1 + 64]",
+            "jmp 3f",
+            "2:",
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "3:",
+            "test {steps}, {steps}",
+            "jz 5f",
+            "4:",
+            "tileloadd tmm6, [{b} + {wide}*1]",
+            "tileloadd tmm4, [{a} + {narrow}*1]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tileloadd tmm7, [{b} + {wide}*1 + 64]",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "add {b}, 2048",
+            "add {a}, 1024",
+            "dec {steps}",
+            "jnz 4b",
+            "5:",
+            "tilestored [{sums} + {wide}*1], tmm0",
+            "tilestored [{sums} + {wide}*1 + 64], tmm1",
+            first = in(reg) u32::from(first),
+            steps = inout(reg) b.len() => _,
+            a = inout(reg) a.as_ptr() => _,
+            b = inout(reg) b.as_ptr() => _,
+            sums = in(reg) sums.as_mut_ptr(),
+            narrow = in(reg) A_STRIDE,
+            wide = in(reg) WIDE_STRIDE,
+            out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        );
+    }
+}
+
+/// Whether the CPU has tiles with bf16 products, and the operating system saves them.
+fn is_present() -> bool {
+    use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+    /// CPUID leaf 7, EDX: AMX-BF16 and AMX-TILE.
+    const AMX: u32 = 1 << 22 | 1 << 24;
+    /// XCR0: tile configuration and tile data.
+    const SAVED: u64 = 1 << 17 | 1 << 18;
+    // That AVX-512 is usable implies that XGETBV is.
+    if !is_x86_feature_detected!("avx512f") || !is_x86_feature_detected!("xsave") || __cpuid(0).eax < 7 {
+        return false;
+    }
+    // SAFETY: `xsave` was detected just above.
+    __cpuid_count(7, 0).edx & AMX == AMX && unsafe { _xgetbv(0) } & SAVED == SAVED
+}
+
+/// Asks the kernel for the tile registers; whether it grants them.
+#[cfg(target_os = "linux")]
+fn ask_permission() -> bool {
+    const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
+    const XFEATURE_XTILEDATA: libc::c_long = 18;
+    // SAFETY: the call takes two integers; it only changes what this process may use, and how large the signal frames are that it gets.
+    unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
+}
+
+/// Other systems have other ways to ask, which nobody has tried yet.
+#[cfg(not(target_os = "linux"))]
+fn ask_permission() -> bool {
+    false
+}

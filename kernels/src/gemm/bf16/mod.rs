@@ -1,0 +1,108 @@
+//! Products of bf16 numbers: the job of a tile unit, and who does it.
+//!
+//! The unit's job is always the same, 32 rows of A times 32 columns of B, any number of steps deep:
+//!
+//! ```text
+//! sums[32][32] += Σ over steps  A[32 rows][32 deep] · B[32 deep][32 columns]
+//! ```
+//!
+//! | unit | where | how |
+//! |---|---|---|
+//! | [`amx`] | Intel servers since 2023 | one instruction multiplies 16×32 by 32×16 numbers |
+//! | [`avx512`] | Zen 4, Cooper Lake and newer | one instruction adds 16 products of two pairs |
+//! | [`software`] | everywhere | widens to f32 and uses the f32 register tile: what the others are tested against |
+//!
+//! All read the same two layouts, which the tile unit dictates. Numbers that are neighbours in the *depth* stand in one [`Pair`], since the
+//! instructions add two products to each sum; 16 pairs of 16 rows are a tile register of A ([`ATile`]), 16 pairs of 32 columns
+//! two registers of B ([`BStep`]).
+//!
+//! Sources: Intel, *Architecture Instruction Set Extensions Programming Reference*, chapter "Intel AMX"; Burgess et al., *Bfloat16 Processing for
+//! Neural Networks* (2019).
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod amx;
+#[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
+pub(crate) mod amx_emulator;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
+mod layout;
+pub(crate) mod software;
+
+pub use layout::BStep;
+pub(crate) use layout::{ATile, Pair, STEP, TILE, halves};
+
+use super::Panel;
+use crate::simd::Simd;
+
+/// A job: one or two tiles of rows, each with as many steps as B has.
+#[derive(Clone, Copy)]
+pub(crate) struct Job<'a> {
+    /// The upper 16 rows.
+    pub(crate) upper: &'a [ATile],
+    /// The lower 16 rows, if there are so many.
+    pub(crate) lower: Option<&'a [ATile]>,
+    /// 32 columns.
+    pub(crate) b: &'a [BStep],
+    /// Whether the sums begin at zero; otherwise at what they are.
+    pub(crate) first: bool,
+}
+
+impl Job<'_> {
+    /// Panics unless all parts fit each other and the sums. The units rely on it.
+    #[inline(always)]
+    fn check(&self, sums: &[Panel]) {
+        let steps = self.b.len();
+        assert!(self.upper.len() == steps && self.lower.is_none_or(|lower| lower.len() == steps));
+        let rows = if self.lower.is_some() { 2 * TILE } else { TILE };
+        assert_eq!(sums.len(), rows, "a row of sums for each row of A");
+    }
+}
+
+/// Someone who does the job. Holding one proves that the CPU has the instructions.
+pub(crate) trait Unit: Copy {
+    /// Steps of a block: what of A and B is used again and again should stay in the caches.
+    const BLOCK_STEPS: usize;
+
+    /// Does a job.
+    fn multiply<S: Simd>(self, s: S, job: Job<'_>, sums: &mut [Panel]);
+
+    /// Rounds up to 16 rows of equal length, at most 32 numbers for each of the tiles; what is missing becomes zero.
+    #[inline(always)]
+    fn round_rows(self, rows: &[&[f32]], tiles: &mut [ATile]) {
+        layout::round_rows(rows, tiles);
+    }
+
+    /// Rounds rows of a panel and joins neighbours to pairs, 32 rows to a step; what is missing becomes zero.
+    #[inline(always)]
+    fn round_panel(self, rows: &[Panel], steps: &mut [BStep]) {
+        layout::round_panel(rows, steps);
+    }
+}
+
+/// Both parts of rows of A: what [`Unit::round_rows`] gives, and the rest. `low` is empty if only the first is wanted.
+#[inline(always)]
+pub(crate) fn split_rows<U: Unit>(unit: U, rows: &[&[f32]], high: &mut [ATile], low: &mut [ATile]) {
+    match low {
+        [] => unit.round_rows(rows, high),
+        _ => layout::split_rows(rows, high, low),
+    }
+}
+
+/// Both parts of rows of a panel: what [`Unit::round_panel`] gives, and the rest. `low` is empty if only the first is wanted.
+#[inline(always)]
+pub(crate) fn split_panel<U: Unit>(unit: U, rows: &[Panel], high: &mut [BStep], low: &mut [BStep]) {
+    match low {
+        [] => unit.round_panel(rows, high),
+        _ => layout::split_panel(rows, high, low),
+    }
+}
+
+/// The jobs that make up a product of operands in one part each (`high·high`) or two (`high·high + high·low + low·high`): which part
+/// of A, which of B.
+#[inline(always)]
+pub(crate) fn products(parts: usize) -> &'static [(usize, usize)] {
+    if parts == 1 { &[(0, 0)] } else { &[(0, 0), (0, 1), (1, 0)] }
+}
+
+#[cfg(test)]
+mod tests;
