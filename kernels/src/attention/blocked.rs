@@ -78,12 +78,12 @@ pub fn attention(
 }
 
 /// A copy, if the numbers of a head are not neighbours in memory.
-fn contiguous_rows(x: View<'_, f32, 4>) -> Option<Tensor<f32, 4>> {
+pub(super) fn contiguous_rows(x: View<'_, f32, 4>) -> Option<Tensor<f32, 4>> {
     (x.strides()[3] != 1 && x.shape()[3] > 1).then(|| x.to_tensor())
 }
 
 /// `[n, keys, heads, head_dim]` → `[n, heads, head_dim, keys]`
-fn transposed(v: View<'_, f32, 4>) -> Tensor<f32, 4> {
+pub(super) fn transposed(v: View<'_, f32, 4>) -> Tensor<f32, 4> {
     let [images, keys, heads, head_dim] = v.shape();
     let mut out = Tensor::recycled([images, heads, head_dim, keys]);
     out.as_mut_slice().par_chunks_exact_mut(head_dim * keys).enumerate().for_each(|(i, out)| {
@@ -199,7 +199,7 @@ fn scores_of<S: Simd>(
 }
 
 /// Gives keys behind a query's own position the score −∞.
-fn hide_later_keys(scores: &mut [Panel], first_key: usize, first_query: usize) {
+pub(super) fn hide_later_keys(scores: &mut [Panel], first_key: usize, first_query: usize) {
     for (key, row) in (first_key..).zip(scores) {
         let seeing = key.saturating_sub(first_query).min(PANEL);
         row[..seeing].fill(f32::NEG_INFINITY);
@@ -235,19 +235,19 @@ fn add_values<S: Simd>(
 }
 
 /// The softmax of 32 queries over keys that arrive in blocks.
-struct RunningSoftmax {
+pub(super) struct RunningSoftmax {
     largest: Panel,
-    total: Panel,
+    pub(super) total: Panel,
 }
 
 impl RunningSoftmax {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { largest: Row([f32::MIN; PANEL]), total: Panel::ZERO }
     }
 
     /// Turns scores into weights `exp(score − largest so far)`; gives the factor that corrects earlier weights.
     #[inline(always)]
-    fn update<S: Simd>(&mut self, s: S, scores: &mut [Panel]) -> Panel {
+    pub(super) fn update<S: Simd>(&mut self, s: S, scores: &mut [Panel]) -> Panel {
         let mut correction = Panel::ZERO;
         for lanes in (0..PANEL).step_by(S::LANES) {
             let before = s.load(&self.largest[lanes..]);

@@ -22,10 +22,11 @@
 
 pub mod blocked;
 pub mod reference;
+pub mod rounded;
 
 use aquatint_tensor::{Tensor, View};
 
-use crate::Isa;
+use crate::{Isa, Precision};
 
 /// The settings of an attention layer.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -34,12 +35,14 @@ pub struct Attention {
     pub scale: f32,
     /// Whether query i sees only keys 0..=i.
     pub causal: bool,
+    /// The precision of both products; the softmax between them is f32 always.
+    pub precision: Precision,
 }
 
 impl Attention {
-    /// The usual scale of 1/√head_dim, every key visible.
+    /// The usual scale of 1/√head_dim, every key visible, all in f32.
     pub fn new(head_dim: usize) -> Self {
-        Self { scale: 1.0 / (head_dim as f32).sqrt(), causal: false }
+        Self { scale: 1.0 / (head_dim as f32).sqrt(), causal: false, precision: Precision::F32 }
     }
 }
 
@@ -69,7 +72,10 @@ pub fn attention(
     v: View<'_, f32, 4>,
     settings: Attention,
 ) -> Tensor<f32, 4> {
-    blocked::attention(isa, q, k, v, settings)
+    match settings.precision {
+        Precision::F32 => blocked::attention(isa, q, k, v, settings),
+        Precision::Bf16 | Precision::Bf16x3 => rounded::attention(isa, q, k, v, settings),
+    }
 }
 
 /// Panics unless the three shapes fit; gives (images, queries, keys, heads, head_dim).

@@ -1,8 +1,8 @@
 use aquatint_tensor::Tensor;
 
-use super::{Attention, blocked, reference};
-use crate::Isa;
-use crate::testing::{assert_close, random};
+use super::{Attention, attention, blocked, reference, rounded};
+use crate::testing::{assert_close, random, to_bf16};
+use crate::{Isa, Precision};
 
 struct Case {
     name: &'static str,
@@ -64,6 +64,40 @@ fn blocked_agrees_with_the_reference() {
     }
 }
 
+/// Numbers of few digits with a scale that is a power of two: then only P is rounded, to 2⁻⁸ of each weight, and a mean of values that
+/// are at most 1 is off by no more.
+#[test]
+fn rounded_agrees_with_the_reference_on_every_unit() {
+    for case in cases() {
+        let [q, k, v] = inputs(&case).map(|x| to_bf16(&x));
+        let settings = Attention {
+            causal: case.causal,
+            scale: Attention::new(case.head_dim).scale.log2().round().exp2(),
+            precision: Precision::Bf16,
+        };
+        let expected = reference::attention(q.view(), k.view(), v.view(), settings);
+        for isa in Isa::all_and_emulated() {
+            let found = rounded::attention(isa, q.view(), k.view(), v.view(), settings);
+            assert_close(&format!("rounded, {}, {isa}", case.name), &found, &expected, 4e-3);
+        }
+    }
+}
+
+#[test]
+fn split_operands_are_nearly_f32_on_every_unit() {
+    for case in cases() {
+        let [q, k, v] = inputs(&case);
+        let precision = Precision::Bf16x3;
+        let settings = Attention { causal: case.causal, precision, ..Attention::new(case.head_dim) };
+        let expected = reference::attention(q.view(), k.view(), v.view(), settings);
+        let tolerance = if case.gain > 1.0 { 1e-3 } else { 2e-5 };
+        for isa in Isa::all_and_emulated() {
+            let found = rounded::attention(isa, q.view(), k.view(), v.view(), settings);
+            assert_close(&format!("split, {}, {isa}", case.name), &found, &expected, tolerance);
+        }
+    }
+}
+
 #[test]
 fn scores_far_below_and_far_above_zero_stay_finite() {
     let q = Tensor::full([1, 3, 1, 4], 1e4f32);
@@ -72,9 +106,14 @@ fn scores_far_below_and_far_above_zero_stay_finite() {
         // Ever larger scores: each block corrects all before it.
         let k = Tensor::from_fn([1, 400, 1, 4], |[_, key, _, _]| sign * key as f32);
         let expected = reference::attention(q.view(), k.view(), v.view(), Attention::new(4));
-        for isa in Isa::available() {
-            let found = blocked::attention(isa, q.view(), k.view(), v.view(), Attention::new(4));
-            assert_close(&format!("sign {sign}, {isa}"), &found, &expected, 1e-6);
+        for isa in Isa::all_and_emulated() {
+            for precision in Precision::ALL {
+                // The one key that wins has the weight 1, so that only its value is rounded.
+                let tolerance = if precision == Precision::Bf16 { 4e-3 } else { 1e-5 };
+                let settings = Attention { precision, ..Attention::new(4) };
+                let found = attention(isa, q.view(), k.view(), v.view(), settings);
+                assert_close(&format!("sign {sign}, {precision}, {isa}"), &found, &expected, tolerance);
+            }
         }
     }
 }
@@ -84,9 +123,12 @@ fn nan_is_not_hidden() {
     let mut k = random([1, 50, 1, 8], 2);
     k[[0, 20, 0, 3]] = f32::NAN;
     let (q, v) = (random([1, 4, 1, 8], 1), random([1, 50, 1, 8], 3));
-    for isa in Isa::available() {
-        let found = blocked::attention(isa, q.view(), k.view(), v.view(), Attention::new(8));
-        assert!(found.as_slice().iter().all(|x| x.is_nan()), "{isa}");
+    for precision in Precision::ALL {
+        let settings = Attention { precision, ..Attention::new(8) };
+        for isa in Isa::all_and_emulated() {
+            let found = attention(isa, q.view(), k.view(), v.view(), settings);
+            assert!(found.as_slice().iter().all(|x| x.is_nan()), "{precision}, {isa}");
+        }
     }
 }
 
@@ -95,24 +137,29 @@ fn heads_may_be_a_view_of_a_projection() {
     let projection = random([2, 30, 3 * 2 * 8], 1);
     let split = projection.view().reshape([2, 30, 3, 2, 8]).expect("an axis can be cut without a copy");
     let part = |i| split.select::<4>(2, i);
-    let settings = Attention::new(8);
-    let expected = reference::attention(part(0), part(1), part(2), settings);
-    for isa in Isa::available() {
-        let found = blocked::attention(isa, part(0), part(1), part(2), settings);
-        assert_close(&format!("views, {isa}"), &found, &expected, 3e-6);
+    let expected = reference::attention(part(0), part(1), part(2), Attention::new(8));
+    for (precision, tolerance) in [(Precision::F32, 3e-6), (Precision::Bf16x3, 2e-5)] {
+        let settings = Attention { precision, ..Attention::new(8) };
+        for isa in Isa::all_and_emulated() {
+            let found = attention(isa, part(0), part(1), part(2), settings);
+            assert_close(&format!("views, {precision}, {isa}"), &found, &expected, tolerance);
+        }
     }
 }
 
 #[test]
 fn the_same_bits_on_any_number_of_threads() {
     let [q, k, v] = inputs(&Case { images: 2, queries: 100, keys: 300, heads: 3, ..cases().remove(0) });
-    let settings = Attention::new(40);
-    for isa in Isa::available() {
-        let run = |threads| -> Tensor<f32, 4> {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
-            pool.install(|| blocked::attention(isa, q.view(), k.view(), v.view(), settings))
-        };
-        let one = run(1);
-        assert!([2, 5].map(run).iter().all(|other| other == &one), "{isa}");
+    for precision in Precision::ALL {
+        let settings = Attention { precision, ..Attention::new(40) };
+        for isa in Isa::all_and_emulated() {
+            let run = |threads| -> Tensor<f32, 4> {
+                let pool =
+                    rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
+                pool.install(|| attention(isa, q.view(), k.view(), v.view(), settings))
+            };
+            let one = run(1);
+            assert!([2, 5].map(run).iter().all(|other| other == &one), "{precision}, {isa}");
+        }
     }
 }

@@ -10,7 +10,7 @@
 //!     write the sums to the output, through the epilogue
 //! ```
 //!
-//! The weights' precision picks the tile: 12 rows in f32 (`microkernel.rs`) or a job for a [`Unit`] (`bf16`). All else is the same.
+//! The weights' precision picks the tile: 12 rows in f32 (`microkernel.rs`) or a job for a unit ([`bf16`](super::bf16)). All else is the same.
 //!
 //! The cut depends on the shape alone and each sum has a fixed order, so the result is the same, bit for bit, on any
 //! number of threads.

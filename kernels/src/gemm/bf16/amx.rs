@@ -56,7 +56,7 @@ impl Amx {
         // SAFETY: `self` proves that the instruction exists; it reads the 64 bytes of a constant, which are a valid configuration, and changes
         // nothing but tile registers, which no compiled code uses.
         unsafe {
-            asm!("ldtilecfg [{}]", in(reg) &CONFIGURATION, options(nostack, readonly, preserves_flags))
+            asm!("ldtilecfg [{}]", in(reg) &CONFIGURATION, options(nostack, readonly, preserves_flags));
         };
         Configured { amx: self, on_this_thread: PhantomData }
     }
@@ -143,7 +143,7 @@ unsafe fn two_by_two(upper: &[ATile], lower: &[ATile], b: &[BStep], sums: &mut [
     const {
         assert!(
             size_of::<[Panel; TILE]>() == 2048 && size_of::<ATile>() == 1024 && size_of::<BStep>() == 2048
-        )
+        );
     };
     // SAFETY: reads the tiles of the operands from start to end and reads and writes 32 rows of sums, all of which are borrowed for the call and
     // as long as the caller vouches for; all registers that change are named.

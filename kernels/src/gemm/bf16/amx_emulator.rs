@@ -99,7 +99,7 @@ impl Instruction {
     /// There is a whole instruction at `code`.
     unsafe fn decode(code: *const u8, registers: &[libc::greg_t; 23]) -> Option<(Self, i64)> {
         // SAFETY: bytes are only asked for where an instruction that began as it did must go on.
-        let byte = |i: usize| unsafe { *code.add(i) };
+        let byte = |i: usize| unsafe { code.wrapping_add(i).read() };
         if byte(0) != 0xC4 || byte(1) & 0x1F != 2 || byte(2) & 0x84 != 0 {
             return None; // not a VEX prefix of map 0F 38 with W = 0 and L = 0
         }
@@ -190,20 +190,18 @@ impl State {
                 self.tiles[tile] = RELEASED.tiles[0];
                 for row in 0..self.rows[tile] {
                     let to = &mut self.tiles[tile][row][..self.bytes_per_row[tile]];
+                    let from = from.wrapping_offset(row as isize * stride);
                     // SAFETY: a real CPU reads the same bytes.
-                    unsafe {
-                        from.offset(row as isize * stride).copy_to_nonoverlapping(to.as_mut_ptr(), to.len())
-                    };
+                    unsafe { from.copy_to_nonoverlapping(to.as_mut_ptr(), to.len()) };
                 }
                 true
             }
             Instruction::Store { tile, to, stride } => {
                 for row in 0..self.rows[tile] {
                     let from = &self.tiles[tile][row][..self.bytes_per_row[tile]];
+                    let to = to.wrapping_offset(row as isize * stride);
                     // SAFETY: a real CPU writes the same bytes.
-                    unsafe {
-                        to.offset(row as isize * stride).copy_from_nonoverlapping(from.as_ptr(), from.len())
-                    };
+                    unsafe { to.copy_from_nonoverlapping(from.as_ptr(), from.len()) };
                 }
                 true
             }

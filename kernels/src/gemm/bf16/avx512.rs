@@ -69,7 +69,7 @@ fn register_tile<const FIRST: usize>(a: &[ATile], b: &[BStep], first: bool, sums
     let mut sum = [[_mm512_setzero_ps(); 2]; ROWS];
     for (a, b) in a.iter().zip(b) {
         for (k, row) in b.0.iter().enumerate() {
-            let b = [load(&row[..16]), load(&row[16..])].map(as_bf16);
+            let b = [load_pairs(&row[..16]), load_pairs(&row[16..])].map(as_bf16);
             for i in 0..ROWS {
                 let a = as_bf16(_mm512_set1_epi32(bits(a.0[FIRST + i][k])));
                 for j in 0..2 {
@@ -80,20 +80,36 @@ fn register_tile<const FIRST: usize>(a: &[ATile], b: &[BStep], first: bool, sums
     }
     for (sum, out) in sum.into_iter().zip(sums) {
         for (sum, out) in sum.into_iter().zip(out.as_chunks_mut::<16>().0) {
-            // SAFETY: reads 16 numbers that `out` borrows.
-            let before = if first { _mm512_setzero_ps() } else { unsafe { _mm512_loadu_ps(out.as_ptr()) } };
+            let before = if first { _mm512_setzero_ps() } else { load(out) };
+            let after = _mm512_add_ps(before, sum);
             // SAFETY: writes 16 numbers that `out` borrows.
-            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), _mm512_add_ps(before, sum)) };
+            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), after) };
         }
     }
 }
 
+/// Sixteen numbers.
+#[target_feature(enable = "avx512f")]
+fn load(numbers: &[f32]) -> __m512 {
+    let numbers: &[f32; 16] = numbers.first_chunk().expect("a vector's worth of numbers");
+    // SAFETY: reads 64 bytes that `numbers` borrows.
+    unsafe { _mm512_loadu_ps(numbers.as_ptr()) }
+}
+
 /// Sixteen pairs.
 #[target_feature(enable = "avx512f")]
-fn load(pairs: &[Pair]) -> __m512i {
+fn load_pairs(pairs: &[Pair]) -> __m512i {
     let pairs: &[Pair; 16] = pairs.first_chunk().expect("a vector's worth of pairs");
     // SAFETY: reads 64 bytes that `pairs` borrows; a `Pair` is a `u32`.
     unsafe { _mm512_loadu_si512(pairs.as_ptr().cast()) }
+}
+
+/// Writes sixteen pairs.
+#[target_feature(enable = "avx512f")]
+fn store_pairs(v: __m512i, pairs: &mut [Pair]) {
+    let pairs: &mut [Pair; 16] = pairs.first_chunk_mut().expect("room for a vector of pairs");
+    // SAFETY: writes 64 bytes that `pairs` borrows; a `Pair` is a `u32`, for which any bits will do.
+    unsafe { _mm512_storeu_si512(pairs.as_mut_ptr().cast(), v) }
 }
 
 /// The same bits, called bf16.
@@ -118,43 +134,24 @@ fn bits(pair: Pair) -> i32 {
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn round_rows(rows: &[&[f32]], tiles: &mut [ATile]) {
     layout::fill_rows(rows, tiles.len(), |row, step, x| {
-        // SAFETY: reads 32 numbers that `x` borrows and writes 64 bytes of a tile that is borrowed for the call; this function is compiled for
-        // the features that it is called with.
-        #[allow(
-            clippy::multiple_unsafe_ops_per_block,
-            reason = "two loads, one conversion and one store are one idea"
-        )]
-        unsafe {
-            let [lower, upper] = [0, 16].map(|i| _mm512_loadu_ps(x.as_ptr().add(i)));
-            let rounded = as_integers(_mm512_cvtne2ps_pbh(upper, lower));
-            _mm512_storeu_si512(tiles[step].0[row].as_mut_ptr().cast(), rounded);
-        }
+        let rounded = _mm512_cvtne2ps_pbh(load(&x[16..]), load(x));
+        store_pairs(as_integers(rounded), &mut tiles[step].0[row]);
     });
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 fn round_panel(rows: &[Panel], steps: &mut [BStep]) {
-    // Word 2i of the result is word i of the lower row, word 2i + 1 is word i of the upper.
-    let mut order = [0i16; 32];
-    for (i, word) in order.iter_mut().enumerate() {
-        *word = (i / 2 + i % 2 * 16) as i16;
+    // Word 2i of the result is word i, one of the first row; word 2i + 1 is word i + 16, one of the second.
+    let mut order = [Pair::default(); 16];
+    for (i, pair) in (0..).zip(&mut order) {
+        *pair = Pair::of(i << 16, (i + 16) << 16);
     }
-    // SAFETY: reads 64 bytes that `order` borrows.
-    let order = unsafe { _mm512_loadu_si512(order.as_ptr().cast()) };
+    let order = load_pairs(&order);
     layout::fill_panel(rows, steps.len(), |step, row, first, second| {
         for column in [0, 16] {
-            // SAFETY: reads 16 numbers of each of two rows of 32, and writes as many pairs of a row of 32, all borrowed for the call; this function
-            // is compiled for the features that it is called with.
-            #[allow(
-                clippy::multiple_unsafe_ops_per_block,
-                reason = "two loads, a conversion and a store are one idea"
-            )]
-            unsafe {
-                let [first, second] = [first, second].map(|row| _mm512_loadu_ps(row.as_ptr().add(column)));
-                let rounded = as_integers(_mm512_cvtne2ps_pbh(second, first));
-                let pairs = _mm512_permutexvar_epi16(order, rounded);
-                _mm512_storeu_si512(steps[step].0[row].as_mut_ptr().add(column).cast(), pairs);
-            }
+            let rounded = _mm512_cvtne2ps_pbh(load(&second[column..]), load(&first[column..]));
+            let pairs = _mm512_permutexvar_epi16(order, as_integers(rounded));
+            store_pairs(pairs, &mut steps[step].0[row][column..]);
         }
     });
 }

@@ -110,7 +110,7 @@ impl BStep {
     /// The number of a column at a depth.
     pub(crate) fn at(&self, column: usize, depth: usize) -> f32 {
         let pair = self.0[depth / 2][column];
-        if depth % 2 == 0 { pair.first() } else { pair.second() }
+        if depth.is_multiple_of(2) { pair.first() } else { pair.second() }
     }
 }
 

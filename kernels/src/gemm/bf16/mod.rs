@@ -8,13 +8,13 @@
 //!
 //! | unit | where | how |
 //! |---|---|---|
-//! | [`amx`] | Intel servers since 2023 | one instruction multiplies 16×32 by 32×16 numbers |
-//! | [`avx512`] | Zen 4, Cooper Lake and newer | one instruction adds 16 products of two pairs |
-//! | [`software`] | everywhere | widens to f32 and uses the f32 register tile: what the others are tested against |
+//! | `amx` | Intel servers since 2023 | one instruction multiplies 16×32 by 32×16 numbers |
+//! | `avx512` | Zen 4, Cooper Lake and newer | one instruction adds 16 products of two pairs |
+//! | `software` | everywhere | widens to f32 and uses the f32 register tile: what the others are tested against |
 //!
-//! All read the same two layouts, which the tile unit dictates. Numbers that are neighbours in the *depth* stand in one [`Pair`], since the
-//! instructions add two products to each sum; 16 pairs of 16 rows are a tile register of A ([`ATile`]), 16 pairs of 32 columns
-//! two registers of B ([`BStep`]).
+//! All read the same two layouts, which the tile unit dictates. Numbers that are neighbours in the *depth* stand in one `Pair`, since the
+//! instructions add two products to each sum; 16 pairs of 16 rows are a tile register of A (`ATile`), 16 pairs of 32 columns
+//! two registers of B (`BStep`).
 //!
 //! Sources: Intel, *Architecture Instruction Set Extensions Programming Reference*, chapter "Intel AMX"; Burgess et al., *Bfloat16 Processing for
 //! Neural Networks* (2019).
