@@ -44,7 +44,7 @@ pub(crate) fn run(manifest: &Path, flags: &Wish, args: &Txt2img) -> Result<ExitC
         )));
     }
     output.check(0)?;
-    let session = Session::start(args, |defaults| flags.request(None, defaults.clone()))?;
+    let session = Session::start(args, None, |defaults| flags.request(None, defaults.clone()))?;
     let (mut failed, mut lines) = (0, 0);
     for (line, bytes) in lines_of(&text, args.several.shard) {
         lines += 1;

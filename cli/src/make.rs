@@ -43,7 +43,7 @@ pub(crate) fn run(wish: Wish, args: &Txt2img) -> Result<ExitCode, Error> {
     }
 
     let first = |defaults: &TextToImage| wish.request(stored.as_ref(), wish.sized(&inputs, defaults.clone()));
-    let session = Session::start(args, first)?;
+    let session = Session::start(args, stored.as_ref(), first)?;
     let mut task = wish.task(inputs, stored.as_ref(), &session.pipeline)?;
     task.text_mut().seed = seed;
     let mut order = Order { task, wish: &wish, wanted: (0..count).collect(), together, job: None, resumed };

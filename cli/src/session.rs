@@ -4,6 +4,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
 use std::time::Instant;
 
+use aquatint_kernels as kernels;
 use aquatint_model::parameters::Parameters;
 use aquatint_model::{
     EMBEDDED, Error, Footprint, LoadOptions, Picture, Pipeline, Snapshot, Task, TextToImage,
@@ -94,8 +95,10 @@ impl Order<'_> {
 
 impl<'a> Session<'a> {
     /// Loads the model, if `first`, what is to be made first, will fit into memory; that is judged for [`Footprint::defaults`].
+    /// The precision is that of `stored`, unless the flags name another.
     pub(crate) fn start(
         args: &'a Txt2img,
+        stored: Option<&Parameters>,
         first: impl FnOnce(&TextToImage) -> Result<TextToImage, Error>,
     ) -> Result<Self, Error> {
         let isa = machine(args.threads.map(usize::from))?;
@@ -104,11 +107,16 @@ impl<'a> Session<'a> {
         let needed =
             memory::check(&footprint, &first(&footprint.defaults)?, args.several.batch_size as usize)?;
         eprintln!("about {} of memory will be needed at most", memory::gigabytes(needed));
+        let stored_precision = stored.map(Parameters::precision).transpose()?.flatten();
         let precision = match args.precision {
-            Precision::Auto | Precision::F32 => "f32",
+            Some(Precision::F32) => kernels::Precision::F32,
+            Some(Precision::Bf16) => kernels::Precision::Bf16,
+            Some(Precision::Bf16x3) => kernels::Precision::Bf16x3,
+            Some(Precision::Auto) => isa.auto_precision(),
+            None => stored_precision.unwrap_or(isa.auto_precision()),
         };
         let start = Instant::now();
-        let pipeline = Pipeline::load(&args.model, &LoadOptions { isa })?;
+        let pipeline = Pipeline::load(&args.model, &LoadOptions { isa, precision })?;
         for warning in pipeline.warnings() {
             warn(warning);
         }
@@ -119,7 +127,8 @@ impl<'a> Session<'a> {
         }
         let threads = rayon::current_num_threads();
         let seconds = start.elapsed().as_secs_f64();
-        eprintln!("model loaded in {seconds:.1} s; computing with {precision}, {isa}, {threads} threads");
+        let unit = isa.name_for(precision);
+        eprintln!("model loaded in {seconds:.1} s; computing with {precision}, {unit}, {threads} threads");
         Ok(Self { args, footprint, pipeline })
     }
 

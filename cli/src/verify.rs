@@ -31,7 +31,8 @@ pub(crate) fn run(args: &Verify) -> Result<(), Error> {
         warn("the picture was made by another program; an equal one is not to be expected");
     }
 
-    let pipeline = Pipeline::load(&args.model, &LoadOptions { isa })?;
+    let precision = stored.precision()?.unwrap_or_default();
+    let pipeline = Pipeline::load(&args.model, &LoadOptions { isa, precision })?;
     pipeline.warnings().iter().for_each(warn);
     if let (Some(theirs), Some(ours)) = (stored.get("Model hash"), pipeline.model().hash())
         && theirs != ours

@@ -15,7 +15,7 @@
 
 use aquatint_kernels::conv2d::{self, Geometry};
 use aquatint_kernels::group_norm::{self, Activation};
-use aquatint_kernels::{Isa, attention, gemm, layer_norm, linear, upsample, upsample_conv};
+use aquatint_kernels::{Isa, Precision, attention, gemm, layer_norm, linear, upsample, upsample_conv};
 use aquatint_tensor::{Tensor, View};
 
 pub use aquatint_kernels::gemm::Epilogue;
@@ -257,22 +257,32 @@ pub enum Mask {
     Causal,
 }
 
-/// `softmax(Q·Kᵀ / √head_dim)·V` for each head: the channels are cut into `heads` equal parts that attend on their own.
+/// How the channels attend.
+#[derive(Clone, Copy, Debug)]
+pub struct Heads {
+    /// Equal parts into which the channels are cut; each attends on its own.
+    pub count: usize,
+    /// Who sees whom.
+    pub mask: Mask,
+    /// The precision of the products.
+    pub precision: Precision,
+}
+
+/// `softmax(Q·Kᵀ / √head_dim)·V` for each head.
 ///
 /// `q: [n, tokens, c]`, `k` and `v: [n, keys, c]` → `[n, tokens, c]`.
 pub fn multi_head_attention(
     isa: Isa,
     qkv: [View<'_, f32, 3>; 3],
-    heads: usize,
-    mask: Mask,
+    Heads { count, mask, precision }: Heads,
 ) -> Tensor<f32, 3> {
     let [n, tokens, channels] = qkv[0].shape();
-    let head_dim = channels / heads;
+    let head_dim = channels / count;
     let [q, k, v] = qkv.map(|x| {
         let [n, tokens, _] = x.shape();
-        x.reshape([n, tokens, heads, head_dim]).expect("the channels of a token are contiguous")
+        x.reshape([n, tokens, count, head_dim]).expect("the channels of a token are contiguous")
     });
     let scale = 1.0 / (head_dim as f32).sqrt();
-    let settings = attention::Attention { scale, causal: mask == Mask::Causal };
+    let settings = attention::Attention { scale, causal: mask == Mask::Causal, precision };
     attention::attention(isa, q, k, v, settings).reshape([n, tokens, channels])
 }

@@ -86,3 +86,14 @@ pub fn relative_error<const N: usize>(found: View<'_, f32, N>, expected: View<'_
     // A NaN must not pass as small.
     worst.fold(0.0, |worst: f64, x| if x.is_nan() { f64::NAN } else { worst.max(x) }) / typical
 }
+
+/// `‖found − expected‖ / ‖expected‖`, the lengths being roots of sums of squares.
+///
+/// # Panics
+/// If the shapes differ.
+pub fn relative_distance<const N: usize>(found: View<'_, f32, N>, expected: View<'_, f32, N>) -> f64 {
+    assert_eq!(found.shape(), expected.shape(), "shapes differ");
+    let squares: f64 = expected.iter().map(|x| f64::from(x).powi(2)).sum();
+    let differences = found.iter().zip(expected.iter()).map(|(a, b)| (f64::from(a) - f64::from(b)).powi(2));
+    (differences.sum::<f64>() / squares).sqrt()
+}

@@ -280,6 +280,7 @@ fn attention() {
         let settings = Attention {
             scale: scale.map_or_else(|| Attention::new(head_dim).scale, |scale| scale as f32),
             causal: case.flag("is_causal"),
+            ..Attention::new(head_dim)
         };
         let whole = |kernel: &dyn Fn(View<'_, f32, 4>) -> Tensor<f32, 4>| {
             let first = kernel(v.view().slice(3, 0..head_dim));

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use aquatint_kernels::Isa;
+use aquatint_kernels::{Isa, Precision};
 use aquatint_model::samplers::SchedulerConfig;
 use aquatint_model::{LoadOptions, Picture, Pipeline, Progress, SamplerChoice, TextToImage};
 use aquatint_tensor::Tensor;
@@ -103,7 +103,12 @@ impl Case {
 }
 
 fn load(folder: &str, isa: Isa) -> Pipeline {
-    Pipeline::load(path(folder), &LoadOptions { isa }).unwrap_or_else(|error| panic!("{folder}: {error}"))
+    load_for(folder, isa, Precision::F32)
+}
+
+fn load_for(folder: &str, isa: Isa, precision: Precision) -> Pipeline {
+    let options = LoadOptions { isa, precision };
+    Pipeline::load(path(folder), &options).unwrap_or_else(|error| panic!("{folder}: {error}"))
 }
 
 /// The largest difference, and the share of values that are equal.
@@ -161,14 +166,29 @@ fn pictures_of_diffusers_own_test_components() {
 #[test]
 fn the_number_of_threads_changes_nothing() {
     let case = &Case::all()[0];
-    let mut pipeline = load(&case.folder, Isa::best());
-    let mut on = |threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
-        pool.install(|| case.picture(&mut pipeline))
-    };
-    let one = on(1);
-    for threads in [2, 5] {
-        assert!(on(threads) == one, "{threads} threads give another picture");
+    for precision in Precision::ALL {
+        let mut pipeline = load_for(&case.folder, Isa::best(), precision);
+        let mut on = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+            pool.install(|| case.picture(&mut pipeline))
+        };
+        let one = on(1);
+        for threads in [2, 5] {
+            assert!(on(threads) == one, "{precision}: {threads} threads give another picture");
+        }
+    }
+}
+
+/// Products of split operands, on the fastest unit and, a few, in software: within two levels of diffusers' pictures in f32.
+#[test]
+fn pictures_of_split_operands_are_those_of_f32() {
+    for (isa, every) in [(Isa::best(), 5), (Isa::available().pop().expect("a portable one"), 20)] {
+        for case in Case::all().iter().step_by(every) {
+            let (worst, equal) =
+                compare(&case.picture(&mut load_for(&case.folder, isa, Precision::Bf16x3)), &case.golden);
+            println!("{:22} {isa:8} worst {worst}, equal {:.3} %", case.name, 100.0 * equal);
+            assert!(worst <= 2, "{}, {isa}: {worst} levels from diffusers", case.name);
+        }
     }
 }
 

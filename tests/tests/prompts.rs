@@ -69,7 +69,8 @@ fn weighted_embeddings() {
 #[test]
 fn pictures_with_weights_and_clip_skip() {
     for isa in Isa::available() {
-        let pipeline = Pipeline::load(path("pipelines/sd1"), &LoadOptions { isa }).expect("a valid folder");
+        let pipeline = Pipeline::load(path("pipelines/sd1"), &LoadOptions { isa, ..LoadOptions::default() })
+            .expect("a valid folder");
         for case in cases() {
             let count = |key: &str| case[key].as_u64().expect("a whole number") as usize;
             let request = TextToImage {

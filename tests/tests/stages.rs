@@ -6,13 +6,13 @@
 
 use std::path::PathBuf;
 
-use aquatint_kernels::Isa;
+use aquatint_kernels::{Isa, Precision};
 use aquatint_model::checkpoint::{Checkpoint, PartFiles};
 use aquatint_model::clip::{ClipTextConfig, ClipTextModel};
 use aquatint_model::unet::{UNet2DConditionModel, UNetConfig};
 use aquatint_model::vae::{Decoder, Encoder, VaeConfig};
 use aquatint_tensor::{Tensor, View};
-use aquatint_tests::{Golden, path, relative_error};
+use aquatint_tests::{Golden, path, relative_distance, relative_error};
 
 const PIPELINES: [&str; 2] = ["sd1", "sd2"];
 const TOLERANCE: f64 = 1e-4;
@@ -26,10 +26,15 @@ fn stages(pipeline: &str) -> Golden {
 }
 
 fn unet(pipeline: &str) -> UNet2DConditionModel {
+    unet_for(pipeline, Precision::F32)
+}
+
+fn unet_for(pipeline: &str, precision: Precision) -> UNet2DConditionModel {
     let folder = part(pipeline, "unet");
     let config = UNetConfig::open(&folder.join("config.json")).expect("a valid config");
     let weights = Checkpoint::open(&folder, PartFiles::Diffusers).expect("valid weights");
-    let unet = UNet2DConditionModel::load(&weights.weights(), &config).expect("weights that fit the config");
+    let w = weights.weights().for_precision(precision);
+    let unet = UNet2DConditionModel::load(&w, &config).expect("weights that fit the config");
     assert_eq!(weights.unused(), [""; 0], "{pipeline}: the UNet read every tensor");
     unet
 }
@@ -83,6 +88,34 @@ fn unet_call() {
                     found.view(),
                     expected.view().slice(0, one),
                 );
+            }
+        }
+    }
+}
+
+/// Operands rounded or split: what that does to one call of the UNet, measured as the length of the difference.
+#[test]
+fn unet_call_in_every_precision() {
+    for (precision, tolerance) in [(Precision::Bf16, 1e-2), (Precision::Bf16x3, 1e-4)] {
+        for pipeline in PIPELINES {
+            let golden = stages(pipeline);
+            let unet = unet_for(pipeline, precision);
+            let sample = golden.image("unet.sample");
+            let timesteps: Tensor<f32, 1> = golden.tensor("unet.timestep");
+            let text: Tensor<f32, 3> = golden.tensor("unet.encoder_hidden_states");
+            let expected = golden.image("unet.out");
+            for isa in Isa::all() {
+                for (i, &timestep) in timesteps.as_slice().iter().enumerate() {
+                    let one = i..i + 1;
+                    let sample = sample.view().slice(0, one.clone());
+                    let found = unet.forward(isa, sample, timestep, text.view().slice(0, one.clone()));
+                    let expected = expected.view().slice(0, one);
+                    let what = format!("{pipeline} UNet at {timestep}, {precision}, {}", isa.name());
+                    let error = relative_distance(found.view(), expected);
+                    println!("{what}: relative distance {error:.1e}");
+                    assert!(error <= tolerance, "{what}: relative distance {error:.1e} > {tolerance:.0e}");
+                    assert!(error > 1e-7, "{what}: the precision had no effect");
+                }
             }
         }
     }

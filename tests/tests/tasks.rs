@@ -45,7 +45,7 @@ impl Folders {
     }
 
     fn load(&self, name: &str, isa: Isa) -> Pipeline {
-        let options = LoadOptions { isa };
+        let options = LoadOptions { isa, ..LoadOptions::default() };
         Pipeline::load(self.path(name), &options).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 }

@@ -140,7 +140,9 @@ impl Weights {
             segments: segments.len(),
             segment_len: of.segment_len,
             panels: match &of.panels {
-                Panels::Steps(precision, _) => Panels::Steps(*precision, summed_steps(of, *precision, &segments)),
+                Panels::Steps(precision, _) => {
+                    Panels::Steps(*precision, summed_steps(of, *precision, &segments))
+                }
                 _ => Panels::Sums { of: Arc::clone(of), segments },
             },
         }

@@ -6,13 +6,13 @@
 //!     .vector("norm1.weight", 1280)         reads `mid_block.resnets.0.norm1.weight`
 //! ```
 //!
-//! Matrices and kernels are packed for the arithmetic as they are read and keep the file's element type. Vectors (biases,
-//! norms) become f32: they are small, and every kernel wants them so.
+//! Matrices and kernels are packed for the arithmetic as they are read. For products in f32 they keep the file's element type; for other
+//! precisions they are rounded now, once. Vectors (biases, norms) become f32: they are small, and every kernel wants them so.
 
 use std::borrow::Cow;
 use std::fmt;
 
-use aquatint_kernels::{conv2d, gemm};
+use aquatint_kernels::{Precision, conv2d, gemm};
 use aquatint_tensor::{Element, Tensor, View};
 use half::{bf16, f16};
 
@@ -25,6 +25,8 @@ pub struct Weights<'a> {
     source: Source<'a>,
     /// Empty, or ending in a dot.
     prefix: String,
+    /// For which products matrices and kernels are packed.
+    precision: Precision,
 }
 
 #[derive(Clone, Copy)]
@@ -35,16 +37,32 @@ enum Source<'a> {
 
 impl<'a> Weights<'a> {
     pub(super) fn new(checkpoint: &'a Checkpoint) -> Self {
-        Self { source: Source::Checkpoint(checkpoint), prefix: String::new() }
+        Self { source: Source::Checkpoint(checkpoint), prefix: String::new(), precision: Precision::F32 }
     }
 
     pub(super) fn of_schema(schema: &'a Schema<'a>) -> Self {
-        Self { source: Source::Schema(schema), prefix: String::new() }
+        Self { source: Source::Schema(schema), prefix: String::new(), precision: Precision::F32 }
     }
 
     /// The place one or more names further down.
     pub fn at(&self, name: impl fmt::Display) -> Self {
-        Self { source: self.source, prefix: format!("{}{name}.", self.prefix) }
+        Self { prefix: format!("{}{name}.", self.prefix), ..*self }
+    }
+
+    /// The same place, to read weights for products in `precision`.
+    pub fn for_precision(&self, precision: Precision) -> Self {
+        Self { precision, ..self.clone() }
+    }
+
+    /// The same place, to read the weights of a layer that computes in f32 whatever the others do: at the borders of a network,
+    /// where there are few channels to win anything with and every rounding shows, and on the way of the time embedding.
+    pub fn in_f32(&self) -> Self {
+        self.for_precision(Precision::F32)
+    }
+
+    /// For which products matrices and kernels are packed.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// Whether there is a tensor of this name. Only for names that changed over time; what a model needs follows from its config.
@@ -106,9 +124,9 @@ impl<'a> Weights<'a> {
 
     fn matrix(&self, name: &str, stored: &[usize], shape: [usize; 2]) -> Result<gemm::Weights> {
         self.read(name, stored, |elements| match elements {
-            Elements::F32(x) => gemm::Weights::pack(View::from_slice(shape, &x)),
-            Elements::F16(x) => gemm::Weights::pack(View::from_slice(shape, &x)),
-            Elements::Bf16(x) => gemm::Weights::pack(View::from_slice(shape, &x)),
+            Elements::F32(x) => gemm::Weights::pack_for(self.precision, View::from_slice(shape, &x)),
+            Elements::F16(x) => gemm::Weights::pack_for(self.precision, View::from_slice(shape, &x)),
+            Elements::Bf16(x) => gemm::Weights::pack_for(self.precision, View::from_slice(shape, &x)),
         })
         .map(|weights| weights.unwrap_or_else(gemm::Weights::empty))
     }
@@ -119,9 +137,9 @@ impl<'a> Weights<'a> {
     /// See [`Weights::vector`].
     pub fn conv(&self, name: &str, shape: [usize; 4]) -> Result<conv2d::Weights> {
         self.read(name, &shape, |elements| match elements {
-            Elements::F32(x) => conv2d::Weights::pack(View::from_slice(shape, &x)),
-            Elements::F16(x) => conv2d::Weights::pack(View::from_slice(shape, &x)),
-            Elements::Bf16(x) => conv2d::Weights::pack(View::from_slice(shape, &x)),
+            Elements::F32(x) => conv2d::Weights::pack_for(self.precision, View::from_slice(shape, &x)),
+            Elements::F16(x) => conv2d::Weights::pack_for(self.precision, View::from_slice(shape, &x)),
+            Elements::Bf16(x) => conv2d::Weights::pack_for(self.precision, View::from_slice(shape, &x)),
         })
         .map(|weights| weights.unwrap_or_else(conv2d::Weights::empty))
     }

@@ -22,7 +22,7 @@ pub use config::{ClipActivation, ClipTextConfig};
 
 use crate::checkpoint::Weights;
 use crate::error::Result;
-use crate::layers::{Embedding, Epilogue, LayerNorm, Linear, Mask, multi_head_attention};
+use crate::layers::{Embedding, Epilogue, Heads, LayerNorm, Linear, Mask, multi_head_attention};
 
 /// The text encoder.
 pub struct ClipTextModel {
@@ -134,7 +134,7 @@ struct SelfAttention {
     k_proj: Linear,
     v_proj: Linear,
     out_proj: Linear,
-    heads: usize,
+    heads: Heads,
 }
 
 impl SelfAttention {
@@ -145,14 +145,14 @@ impl SelfAttention {
             k_proj: Linear::load(&w.at("k_proj"), square)?,
             v_proj: Linear::load(&w.at("v_proj"), square)?,
             out_proj: Linear::load(&w.at("out_proj"), square)?,
-            heads: config.num_attention_heads,
+            heads: Heads { count: config.num_attention_heads, mask: Mask::Causal, precision: w.precision() },
         })
     }
 
     /// `residual + out_proj(attention(x))`.
     fn add_to(&self, isa: Isa, x: View<'_, f32, 3>, residual: &Tensor<f32, 3>) -> Tensor<f32, 3> {
         let qkv = [&self.q_proj, &self.k_proj, &self.v_proj].map(|proj| proj.forward(isa, x));
-        let attended = multi_head_attention(isa, qkv.each_ref().map(Tensor::view), self.heads, Mask::Causal);
+        let attended = multi_head_attention(isa, qkv.each_ref().map(Tensor::view), self.heads);
         let epilogue = Epilogue { residual: Some(residual.as_slice()), ..Epilogue::default() };
         self.out_proj.forward_with(isa, attended.view(), epilogue)
     }

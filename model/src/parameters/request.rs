@@ -9,6 +9,7 @@
 //! | Emphasis | `prompt_syntax`: `None` is plain; left out for A1111's own |
 //! | RNG | `rng`: `CPU` or `NV`; A1111 leaves it out for a GPU |
 //! | Eta, Sigmas | `eta`, `sigmas`; left out unless they were chosen |
+//! | Precision | none: `LoadOptions::precision`; ours leave it out for f32 |
 //!
 //! Pictures from pictures have more keys, which [`FROM_PICTURES`] lists; the caller who has the pictures reads them.
 //!
@@ -16,6 +17,8 @@
 //! samplers and spacings. Ours carry `Version: aquatint …` and can be made again to the byte.
 
 use std::str::FromStr;
+
+use aquatint_kernels::Precision;
 
 use super::{ModelId, Parameters};
 use crate::error::{Error, Result};
@@ -41,8 +44,8 @@ const AUTOMATIC: &str = "Automatic";
 /// Settings that change nothing in a picture.
 const WITHOUT_EFFECT: [&str; 5] = ["Model hash", "Model", "Version", "User", "Steps digest"];
 
-/// Settings that [`Parameters::apply`] takes over.
-const APPLIED: [&str; 12] = [
+/// Settings that [`Parameters::apply`] and [`Parameters::precision`] take over.
+const APPLIED: [&str; 13] = [
     "Steps",
     "Sampler",
     "Schedule type",
@@ -55,6 +58,7 @@ const APPLIED: [&str; 12] = [
     "Eta",
     "Eta DDIM", // A1111's name
     "Sigmas",
+    "Precision",
 ];
 
 /// Settings of pictures that were made from pictures, of files, and of walks that were ended early.
@@ -107,6 +111,28 @@ impl Parameters {
         }
         parameters.push("Version", VERSION);
         parameters
+    }
+
+    /// The same, made by a model that was loaded for this precision.
+    #[must_use]
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        if precision != Precision::F32 {
+            self.push("Precision", precision);
+        }
+        self
+    }
+
+    /// The precision with which a picture of ours was made; `None` for pictures by others, which do not say.
+    ///
+    /// # Errors
+    /// `Request` if the value has no meaning.
+    pub fn precision(&self) -> Result<Option<Precision>> {
+        match self.get("Precision") {
+            Some(name) => {
+                name.parse().map(Some).map_err(|_| meaningless("Precision", name, "f32, bf16 or bf16x3"))
+            }
+            None => Ok(self.is_ours().then_some(Precision::F32)),
+        }
     }
 
     /// Whether this program wrote the text.
@@ -293,6 +319,23 @@ mod tests {
         assert_eq!(request.sampler.schedule, Some(Schedule::Karras));
         assert_eq!(request.rng, RandomSource::Cuda);
         assert_eq!(parameters.ignored().collect::<Vec<_>>(), ["Hires upscale"]);
+    }
+
+    #[test]
+    fn a_picture_says_its_precision_unless_it_is_f32() {
+        for precision in Precision::ALL {
+            let request = TextToImage::default();
+            let parameters = Parameters::of(&request, SamplerKind::Euler, &model()).with_precision(precision);
+            assert_eq!(parameters.get("Precision").is_some(), precision != Precision::F32);
+            let read = Parameters::parse(&parameters.to_string());
+            assert_eq!(read.precision().expect("it has a meaning"), Some(precision));
+            assert_eq!(read.ignored().count(), 0);
+        }
+        let theirs = Parameters::parse("Steps: 20, Sampler: Euler, Version: v1.10.1");
+        assert_eq!(theirs.precision().expect("there is none"), None);
+        let odd = Parameters::parse("Steps: 20, Sampler: Euler, Precision: fp8");
+        let error = odd.precision().expect_err("it has no meaning").to_string();
+        assert!(error.contains("`Precision: fp8`; expected f32, bf16 or bf16x3"), "{error}");
     }
 
     #[test]

@@ -92,7 +92,7 @@ impl Pipeline {
         if let Some(encoder) = self.vae_encoder.get() {
             return Ok(encoder);
         }
-        let encoder = Encoder::load(&self.vae_files.weights(), &self.vae)?;
+        let encoder = Encoder::load(&self.vae_files.weights().for_precision(self.precision), &self.vae)?;
         Ok(self.vae_encoder.get_or_init(|| encoder))
     }
 

@@ -15,7 +15,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use aquatint_kernels::Isa;
+use aquatint_kernels::{Isa, Precision};
 use serde_json::Value;
 
 use super::cost::Arithmetic;
@@ -36,12 +36,14 @@ use crate::vae::{Decoder, VaeConfig};
 pub struct LoadOptions {
     /// The instruction set to compute with.
     pub isa: Isa,
+    /// The precision of the large products in UNet and VAE. The text encoder is always f32: it runs once, and its errors would be in every step.
+    pub precision: Precision,
 }
 
 impl Default for LoadOptions {
-    /// The best instruction set that this CPU has.
+    /// The best instruction set that this CPU has, and f32.
     fn default() -> Self {
-        Self { isa: Isa::best() }
+        Self { isa: Isa::best(), precision: Precision::F32 }
     }
 }
 
@@ -82,11 +84,12 @@ impl Pipeline {
         warnings.extend(leftovers(&folder.join("text_encoder"), &weights.unused()));
 
         let weights = Checkpoint::open(&folder.join("unet"), PartFiles::Diffusers)?;
-        let unet = UNet2DConditionModel::load(&weights.weights(), &unet_config)?;
+        let unet =
+            UNet2DConditionModel::load(&weights.weights().for_precision(options.precision), &unet_config)?;
         warnings.extend(leftovers(&folder.join("unet"), &weights.unused()));
 
         let weights = Checkpoint::open(&folder.join("vae"), PartFiles::Diffusers)?;
-        let vae_decoder = Decoder::load(&weights.weights(), &vae)?;
+        let vae_decoder = Decoder::load(&weights.weights().for_precision(options.precision), &vae)?;
         let mut unused = weights.unused();
         unused.retain(|name| !name.starts_with("encoder.") && !name.starts_with("quant_conv."));
         warnings.extend(leftovers(&folder.join("vae"), &unused));
@@ -104,6 +107,7 @@ impl Pipeline {
             arithmetic: Arithmetic::of(&text_config, &unet_config)?,
             model,
             isa: options.isa,
+            precision: options.precision,
             warnings,
         })
     }

@@ -31,7 +31,7 @@ use std::ops::ControlFlow;
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use aquatint_kernels::{Isa, elementwise};
+use aquatint_kernels::{Isa, Precision, elementwise};
 use aquatint_tensor::{Recycling, Tensor, View};
 
 pub use cost::Footprint;
@@ -84,6 +84,7 @@ pub struct Pipeline {
     arithmetic: Arithmetic,
     model: ModelId,
     isa: Isa,
+    precision: Precision,
     warnings: Vec<String>,
 }
 
@@ -300,7 +301,7 @@ impl Pipeline {
     /// [`Error::Request`] if the sampler lacks the schedule.
     pub fn parameters(&self, request: &TextToImage) -> Result<Parameters> {
         let (kind, _) = self.scheduler.resolve(request.sampler)?;
-        Ok(Parameters::of(request, kind, &self.model))
+        Ok(Parameters::of(request, kind, &self.model).with_precision(self.precision))
     }
 
     /// By which name and hash the model goes.

@@ -25,7 +25,7 @@ use aquatint_tensor::{Tensor, View, concat};
 
 use crate::checkpoint::Weights;
 use crate::error::Result;
-use crate::layers::{Epilogue, GroupNorm, LayerNorm, Linear, Mask, multi_head_attention};
+use crate::layers::{Epilogue, GroupNorm, Heads, LayerNorm, Linear, Mask, multi_head_attention};
 
 /// Fixed in diffusers, whatever the config says about other norms.
 const GROUP_NORM_EPS: f32 = 1e-6;
@@ -136,7 +136,7 @@ struct Attention {
     to_k: Linear,
     to_v: Linear,
     to_out: Linear,
-    heads: usize,
+    heads: Heads,
 }
 
 impl Attention {
@@ -146,7 +146,7 @@ impl Attention {
             to_k: Linear::load_without_bias(&w.at("to_k"), [channels, context_channels])?,
             to_v: Linear::load_without_bias(&w.at("to_v"), [channels, context_channels])?,
             to_out: Linear::load(&w.at("to_out.0"), [channels, channels])?,
-            heads,
+            heads: Heads { count: heads, mask: Mask::None, precision: w.precision() },
         })
     }
 
@@ -167,7 +167,7 @@ impl Attention {
         let [contexts, ..] = k.shape();
         let q = repeated(&q, contexts);
         let qkv = [q.view(), k.view(), v.view()];
-        let attended = multi_head_attention(isa, qkv, self.heads, Mask::None);
+        let attended = multi_head_attention(isa, qkv, self.heads);
         add(isa, &self.to_out, &attended, repeated(residual, contexts).as_slice())
     }
 }

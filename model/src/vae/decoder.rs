@@ -40,11 +40,13 @@ impl Decoder {
         let w = vae.at("decoder");
         let channels = &config.block_out_channels;
         let innermost = channels.len() - 1;
-        let conv = |name, channels| Conv2d::load(&w.at(name), channels, Geometry::same(3));
+        let conv = |name, channels| Conv2d::load(&w.at(name).in_f32(), channels, Geometry::same(3));
         Ok(Self {
             post_quant_conv: config
                 .use_post_quant_conv
-                .then(|| Linear::load_pointwise(&vae.at("post_quant_conv"), [config.latent_channels; 2]))
+                .then(|| {
+                    Linear::load_pointwise(&vae.at("post_quant_conv").in_f32(), [config.latent_channels; 2])
+                })
                 .transpose()?,
             conv_in: conv("conv_in", [channels[innermost], config.latent_channels])?,
             mid_block: MidBlock::load(&w.at("mid_block"), config)?,

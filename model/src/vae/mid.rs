@@ -14,7 +14,7 @@ use aquatint_tensor::Tensor;
 use super::{NORM_EPS, VaeConfig};
 use crate::checkpoint::Weights;
 use crate::error::Result;
-use crate::layers::{Epilogue, GroupNorm, Linear, Mask, multi_head_attention};
+use crate::layers::{Epilogue, GroupNorm, Heads, Linear, Mask, multi_head_attention};
 use crate::unet::resnet::ResnetBlock2D;
 
 /// `UNetMidBlock2D`.
@@ -55,6 +55,7 @@ struct Attention {
     to_k: Linear,
     to_v: Linear,
     to_out: Linear,
+    head: Heads,
 }
 
 impl Attention {
@@ -71,6 +72,7 @@ impl Attention {
             to_k: projection("to_k", "key")?,
             to_v: projection("to_v", "value")?,
             to_out: projection("to_out.0", "proj_attn")?,
+            head: Heads { count: 1, mask: Mask::None, precision: w.precision() },
         })
     }
 
@@ -78,7 +80,7 @@ impl Attention {
         let [n, height, width, channels] = x.shape();
         let h = self.group_norm.forward(isa, x.view()).reshape([n, height * width, channels]);
         let qkv = [&self.to_q, &self.to_k, &self.to_v].map(|projection| projection.forward(isa, h.view()));
-        let attended = multi_head_attention(isa, qkv.each_ref().map(Tensor::view), 1, Mask::None);
+        let attended = multi_head_attention(isa, qkv.each_ref().map(Tensor::view), self.head);
         let epilogue = Epilogue { residual: Some(x.as_slice()), ..Epilogue::default() };
         self.to_out.forward_with(isa, attended.view(), epilogue).reshape([n, height, width, channels])
     }
