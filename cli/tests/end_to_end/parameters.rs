@@ -145,6 +145,36 @@ fn weights_and_clip_skip_change_the_picture_and_are_stored() {
 }
 
 #[test]
+fn the_precision_is_said_stored_and_taken_from_the_picture() {
+    let folder = with_picture();
+    let again = ["txt2img", "-m", "tiny", "--from-image"];
+    made(&folder, &["-p", "a fox", "-s", "7", "--precision", "f32", "-o", "plain.png"]);
+    for precision in ["bf16", "bf16x3"] {
+        let run = aquatint(
+            folder.path(),
+            &[&again[..], &["plain.png", "--precision", precision, "-o", "a.png"]].concat(),
+        );
+        assert!(
+            run.code == 0 && run.stderr.contains(&format!("computing with {precision}, ")),
+            "{}",
+            run.stderr
+        );
+        assert!(text(&folder, "a.png").contains(&format!("Precision: {precision}")));
+        let run = aquatint(folder.path(), &["verify", "a.png", "-m", "tiny"]);
+        assert_eq!((run.code, run.stdout.as_str()), (0, "equal\n"), "{}", run.stderr);
+        let run = aquatint(folder.path(), &[&again[..], &["a.png", "-o", "b.png"]].concat());
+        assert!(run.stderr.contains(&format!("computing with {precision}, ")), "{}", run.stderr);
+        let read = |name: &str| fs::read(folder.path().join(name)).expect("it was written");
+        assert!(read("a.png") == read("b.png"), "{precision}: the same bytes");
+        assert!(read("a.png") != read("plain.png"), "{precision}: not those of f32");
+        for name in ["a.png", "b.png"] {
+            fs::remove_file(folder.path().join(name)).expect("it was written");
+        }
+    }
+    assert!(!text(&folder, "plain.png").contains("Precision"), "f32 needs no words");
+}
+
+#[test]
 fn the_output_may_be_a_pattern_or_stdout() {
     let folder = with_picture();
     for expected in ["7-01.png", "7-02.png"] {
