@@ -168,7 +168,13 @@ impl Isa {
     /// Its name, as `AQUATINT_ISA` takes it.
     pub fn name(self) -> &'static str {
         match self.pairs {
-            Pairs::Software(_) => self.vectors_name(),
+            Pairs::Software(_) => match self.vectors {
+                Vectors::Portable(_) => "portable",
+                #[cfg(target_arch = "x86_64")]
+                Vectors::Avx2(_) => "avx2",
+                #[cfg(target_arch = "x86_64")]
+                Vectors::Avx512(_) => "avx512",
+            },
             #[cfg(target_arch = "x86_64")]
             Pairs::Avx512(_) => "avx512_bf16",
             #[cfg(target_arch = "x86_64")]
@@ -176,21 +182,17 @@ impl Isa {
         }
     }
 
-    /// The name of the slowest instruction set that does the same for products in this precision: for f32 AMX is only `avx512`.
-    pub fn name_for(self, precision: Precision) -> &'static str {
-        match precision {
-            Precision::F32 => self.vectors_name(),
-            Precision::Bf16 | Precision::Bf16x3 => self.name(),
-        }
+    /// The slowest instruction set that does the same in f32: of AMX only `avx512` remains.
+    #[must_use]
+    pub fn for_f32(self) -> Isa {
+        Isa { pairs: Pairs::Software(Software), ..self }
     }
 
-    fn vectors_name(self) -> &'static str {
-        match self.vectors {
-            Vectors::Portable(_) => "portable",
-            #[cfg(target_arch = "x86_64")]
-            Vectors::Avx2(_) => "avx2",
-            #[cfg(target_arch = "x86_64")]
-            Vectors::Avx512(_) => "avx512",
+    /// The name of what computes with products in this precision.
+    pub fn name_for(self, precision: Precision) -> &'static str {
+        match precision {
+            Precision::F32 => self.for_f32().name(),
+            Precision::Bf16 | Precision::Bf16x3 => self.name(),
         }
     }
 
@@ -263,7 +265,7 @@ mod tests {
     fn every_available_instruction_set_is_found_by_its_name() {
         for isa in Isa::all() {
             assert_eq!(Isa::named(isa.name()), Ok(isa));
-            assert!(Isa::available().iter().any(|other| other.name() == isa.name_for(Precision::F32)));
+            assert!(Isa::available().contains(&isa.for_f32()));
         }
         assert_eq!(Isa::available()[0], Isa::portable());
     }

@@ -108,7 +108,8 @@ fn unet_call_in_every_precision() {
                 for (i, &timestep) in timesteps.as_slice().iter().enumerate() {
                     let one = i..i + 1;
                     let sample = sample.view().slice(0, one.clone());
-                    let found = unet.forward(isa, sample, timestep, text.view().slice(0, one.clone()));
+                    let told = unet.prepare(isa, text.view().slice(0, one.clone()), &[timestep]);
+                    let found = unet.forward(isa, sample, 0, &told);
                     let expected = expected.view().slice(0, one);
                     let what = format!("{pipeline} UNet at {timestep}, {precision}, {}", isa.name());
                     let error = relative_distance(found.view(), expected);

@@ -90,7 +90,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 pub(crate) fn run(args: &Bench) -> Result<(), Error> {
     // What can be refused is refused before minutes are spent.
     let old = args.compare.as_deref().map(Report::open).transpose()?;
-    let best = crate::machine(args.threads.map(usize::from))?;
+    let best = crate::machine(args.threads.map(usize::from))?.for_f32();
     let threads = rayon::current_num_threads();
     let mut isas = Isa::available();
     isas.retain(|&isa| isa != best);

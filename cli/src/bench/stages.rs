@@ -107,7 +107,7 @@ impl Stages<'_> {
         if !self.wanted(stage, &shape) {
             return Ok(());
         }
-        let pipeline = Pipeline::load(self.folder, &LoadOptions { isa: self.isa })?;
+        let pipeline = Pipeline::load(self.folder, &LoadOptions { isa: self.isa, ..LoadOptions::default() })?;
         let request =
             TextToImage { prompt: "a fox in the snow".into(), steps: self.steps, ..pipeline.defaults() };
         let mut failed = None;

@@ -1,10 +1,10 @@
 use aquatint_tensor::{Tensor, View, bf16, f16};
 
 use super::{Weights, phases, reference, two_steps};
-use crate::Isa;
 use crate::conv2d;
 use crate::gemm::{Epilogue, Packable};
-use crate::testing::{assert_close, random};
+use crate::testing::{assert_close, random, to_bf16};
+use crate::{Isa, Precision};
 
 fn packed<T: Packable>(w: View<'_, T, 4>) -> Weights {
     Weights::new(conv2d::Weights::pack(w))
@@ -32,6 +32,22 @@ fn every_rung_agrees_with_the_reference() {
             assert_close(&format!("two_steps, {name}, {isa}"), &found, &expected, 1e-5);
             let found = phases::upsample_conv(isa, x.view(), &w, Epilogue::default());
             assert_close(&format!("phases, {name}, {isa}"), &found, &expected, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn phases_in_every_precision_on_every_unit() {
+    for (name, shape, out_channels) in CASES {
+        let (x, w) = (to_bf16(&random(shape, 1)), to_bf16(&random([out_channels, shape[3], 3, 3], 2)));
+        let expected = reference::upsample_conv(x.view(), w.view());
+        // Sums of rounded weights are rounded once more, to 2⁻⁹ of the largest.
+        for (precision, tolerance) in [(Precision::Bf16, 2f32.powi(-8)), (Precision::Bf16x3, 1.5e-5)] {
+            let w = Weights::new(conv2d::Weights::pack_for(precision, w.view()));
+            for isa in Isa::all_and_emulated() {
+                let found = phases::upsample_conv(isa, x.view(), &w, Epilogue::default());
+                assert_close(&format!("{precision}, {name}, {isa}"), &found, &expected, tolerance);
+            }
         }
     }
 }
