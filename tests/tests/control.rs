@@ -2,7 +2,6 @@
 
 use std::ops::ControlFlow;
 
-use aquatint_kernels::Isa;
 use aquatint_model::pipeline::Start;
 use aquatint_model::{
     Error, ErrorKind, ImageToImage, Inpaint, LoadOptions, Mask, Moment, Observer, Photo, Picture, Pipeline,
@@ -12,7 +11,7 @@ use aquatint_tests::path;
 use tempfile::TempDir;
 
 fn load() -> Pipeline {
-    Pipeline::load(path("pipelines/sd1"), &LoadOptions { isa: Isa::best() }).expect("a golden folder")
+    Pipeline::load(path("pipelines/sd1"), &LoadOptions::default()).expect("a golden folder")
 }
 
 fn input(name: &str) -> Picture {
