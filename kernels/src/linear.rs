@@ -97,30 +97,34 @@ pub fn linear_joined<const N: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Precision;
     use crate::gemm::reference;
     use crate::testing::{assert_close, random};
 
     #[test]
     fn joined_inputs_are_multiplied_as_if_they_were_one() {
         let w = random([70, 120], 3);
-        let packed = Weights::pack_segments(w.view().reshape([70, 3, 40]).expect("row-major"));
+        let segments = w.view().reshape([70, 3, 40]).expect("row-major");
         let (a, b) = (random([26, 80], 1), random([13, 40], 2));
         let twice = aquatint_tensor::concat(&[b.view(), b.view()], 0);
         let joined = aquatint_tensor::concat(&[a.view(), twice.view()], 1);
         let residual = random([26, 70], 4);
         let plain = reference::product(joined.view(), w.view());
         let expected = Tensor::from_fn([26, 70], |index| plain[index] + residual[index]);
-        for isa in Isa::available() {
-            let epilogue = Epilogue { residual: Some(residual.as_slice()), ..Epilogue::default() };
-            let found = linear_joined(isa, &[a.view(), b.view()], &packed, epilogue);
-            assert_close(&format!("joined, {isa}"), &found, &expected, 1e-5);
+        for precision in [Precision::F32, Precision::Bf16x3] {
+            let packed = Weights::pack_segments(precision, segments);
+            for isa in Isa::all_and_emulated() {
+                let epilogue = Epilogue { residual: Some(residual.as_slice()), ..Epilogue::default() };
+                let found = linear_joined(isa, &[a.view(), b.view()], &packed, epilogue);
+                assert_close(&format!("joined, {precision}, {isa}"), &found, &expected, 1.5e-5);
+            }
         }
     }
 
     #[test]
     #[should_panic(expected = "a segment of 40 numbers would cross the border after 60 columns")]
     fn a_border_inside_of_a_segment_is_refused() {
-        let packed = Weights::pack_segments(random([5, 3, 40], 1).view());
+        let packed = Weights::pack_segments(Precision::F32, random([5, 3, 40], 1).view());
         let (a, b) = (random([2, 60], 2), random([2, 60], 3));
         linear_joined(Isa::best(), &[a.view(), b.view()], &packed, Epilogue::default());
     }

@@ -115,9 +115,9 @@ impl<'a> Weights<'a> {
     ) -> Result<gemm::Weights> {
         let shape = [out_channels, in_channels / segment_len, segment_len];
         self.read(name, &[out_channels, in_channels, 1, 1], |elements| match elements {
-            Elements::F32(x) => gemm::Weights::pack_segments(View::from_slice(shape, &x)),
-            Elements::F16(x) => gemm::Weights::pack_segments(View::from_slice(shape, &x)),
-            Elements::Bf16(x) => gemm::Weights::pack_segments(View::from_slice(shape, &x)),
+            Elements::F32(x) => gemm::Weights::pack_segments(self.precision, View::from_slice(shape, &x)),
+            Elements::F16(x) => gemm::Weights::pack_segments(self.precision, View::from_slice(shape, &x)),
+            Elements::Bf16(x) => gemm::Weights::pack_segments(self.precision, View::from_slice(shape, &x)),
         })
         .map(|weights| weights.unwrap_or_else(gemm::Weights::empty))
     }
