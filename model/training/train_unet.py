@@ -1,10 +1,13 @@
 """Train the denoiser and its text encoder on the latents of the autoencoder.
 
-    python train_unet.py DATA OUT [--steps 40000] [--cooldown 10000] [--resume]
+    python train_unet.py DATA OUT [--steps 40000] [--cooldown 10000] [--start MODEL | --resume]
 
 OUT holds vae/ (train_vae.py). It gets latents.npy, unet.pt to resume from, unet.png (fixed prompts) and model/: a diffusers
 StableDiffusionPipeline of the averaged weights in f16. The learning rate is constant, then falls to zero over the last `cooldown`
 steps; until it falls, `--steps` may be changed at every resume.
+
+The main process never waits: it takes a step with its own gradient and those that assistants have finished meanwhile, which are one
+step old at most. So a core that is busy otherwise slows its assistant down and nobody else.
 
 loss = | unet(alpha x + sigma n, t, text(caption)) - (alpha n - sigma x) |^2      one caption in ten is empty, for guidance
 """
@@ -25,23 +28,27 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 import fastcpu
+from muon import Muon
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("data"), parser.add_argument("out")
 parser.add_argument("--steps", type=int, default=40000)
 parser.add_argument("--cooldown", type=int, default=10000)
-parser.add_argument("--batch", type=int, default=64)
-parser.add_argument("--lr", type=float, default=1e-3, help="the denoiser's; the text encoder's is half of it")
+parser.add_argument("--batch", type=int, default=32)
+parser.add_argument("--lr", type=float, default=3e-3, help="peak learning rate")
+parser.add_argument("--start", help="folder of a model whose denoiser and text encoder to start from, as ../embedded")
 parser.add_argument("--resume", action="store_true", help="go on from OUT/unet.pt")
 parser.add_argument("--report", type=int, default=500, help="steps between reports and checkpoints")
-parser.add_argument("--threads", type=int, default=2)
+parser.add_argument("--assistants", type=int, default=1, help="further processes, one core each, that send gradients as they find time")
 args = parser.parse_args()
-torch.set_num_threads(args.threads), torch.set_flush_denormal(True), torch.manual_seed(0)
+torch.set_num_threads(1), torch.set_flush_denormal(True), torch.manual_seed(0)
 
 PROMPTS = ["a penguin in the snow", "a red car in the city", "a castle at night", "a blue butterfly", "two green apples", "a sailboat on the sea",
            "a cactus in the desert", "a cat", "a slice of pizza", "a fox in the forest", "a smiling face", "a rocket in space",
            "an orange fish under water", "a house in autumn", "a cup of coffee", "a dragon"]
 SCHEDULE = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction")
+OTHER_STYLES = 0.4  # how often they are visited: a prompt that names no style means the 3D one
+SETTINGS = dict(num_inference_steps=20, guidance_scale=4.0)  # what suits the model; aquatint takes its defaults from there
 scheduler = DPMSolverMultistepScheduler(algorithm_type="dpmsolver++", solver_order=2, steps_offset=1, timestep_spacing="trailing", **SCHEDULE)
 alphas = DDIMScheduler(**SCHEDULE).alphas_cumprod
 
@@ -64,15 +71,23 @@ def encoded():
     return torch.from_numpy(np.load(file))
 
 
+def tokenized(texts):
+    """Every caption's tokens, [texts, 77]; made once."""
+    file = f"{args.out}/tokens.npy"
+    if not os.path.exists(file):
+        np.save(file, np.array(tokenizer(texts, padding="max_length", max_length=77, truncation=True).input_ids, np.int16))
+    return torch.from_numpy(np.load(file))
+
+
 latents = encoded()
 rows = [r for r in map(json.loads, open(f"{args.data}/captions.jsonl")) if r["split"] == "train"]
 texts = [""] + [c for r in rows for c in r["captions"]]
-tokens = torch.tensor(tokenizer(texts, padding="max_length", max_length=77, truncation=True).input_ids, dtype=torch.int16)
+tokens = tokenized(texts)
 first = np.cumsum([1] + [len(r["captions"]) for r in rows])  # row i's captions are texts[first[i]:first[i + 1]]
 row_of = np.array([r["row"] for r in rows])
-icons = np.array([i for i, r in enumerate(rows) if r["kind"] == "icon"])
-scenes = np.array([i for i, r in enumerate(rows) if r["kind"] != "icon"])
-icon_share = np.array([rows[i]["weight"] for i in icons]) / sum(rows[i]["weight"] for i in icons)
+weight = np.array([r["weight"] * (1 if r["style"] == "3d" else OTHER_STYLES) for r in rows])
+is_icon = np.array([r["kind"] == "icon" for r in rows])
+icon_share, scene_share = (np.cumsum(np.where(kind, weight, 0)) / weight[kind].sum() for kind in (is_icon, ~is_icon))
 
 unet_config = dict(sample_size=16, in_channels=channels, out_channels=channels, layers_per_block=1, block_out_channels=(128, 128),
                    down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
@@ -89,29 +104,37 @@ def models():
 
 
 (unet, text), (ema_unet, ema_text) = models(), models()
+if args.start:
+    unet.load_state_dict(load_file(f"{args.start}/unet/diffusion_pytorch_model.safetensors"))
+    text.load_state_dict({k.removeprefix("text_model."): v for k, v in load_file(f"{args.start}/text_encoder/model.safetensors").items()})
 ema_unet.load_state_dict(unet.state_dict()), ema_text.load_state_dict(text.state_dict())
 ema_unet.eval(), ema_text.eval()
-optimizer = torch.optim.AdamW([dict(params=unet.parameters(), peak=args.lr), dict(params=text.parameters(), peak=args.lr / 2)], lr=args.lr,
-                              betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-step, cpu_hours, checkpoint = 0, 0.0, f"{args.out}/unet.pt"
-parts = dict(unet=unet, text=text, ema_unet=ema_unet, ema_text=ema_text, optimizer=optimizer)
+everything = [*unet.named_parameters(), *text.named_parameters()]
+matrices = [p for name, p in everything if p.ndim > 1 and "embedding" not in name and not name.startswith(("conv_in", "conv_out"))]
+others = [p for _, p in everything if not any(p is m for m in matrices)]
+muon = Muon(matrices, lr=args.lr)
+adam = torch.optim.AdamW(others, lr=args.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+step, samples, checkpoint = 0, 0, f"{args.out}/unet.pt"
+parts = dict(unet=unet, text=text, ema_unet=ema_unet, ema_text=ema_text, muon=muon, adam=adam)
 if args.resume:
     saved = torch.load(checkpoint)
     for name, part in parts.items():
         part.load_state_dict(saved[name])
-    step, cpu_hours = saved["step"], saved["cpu_hours"]
+    step, samples = saved["step"], saved["samples"]
 rng = np.random.default_rng(step)
 torch.manual_seed(step)
 
 
 def batch():
     n_icons = int(args.batch * 0.4)
-    picked = np.concatenate([rng.choice(icons, n_icons, p=icon_share), rng.choice(scenes, args.batch - n_icons)])
+    u = rng.random(args.batch)
+    picked = np.concatenate([np.searchsorted(icon_share, u[:n_icons], "right"), np.searchsorted(scene_share, u[n_icons:], "right")])
     caption = np.where(rng.random(args.batch) < 0.1, 0, rng.integers(first[picked], first[picked + 1]))
     return latents[row_of[picked]].float(), tokens[caption].long()
 
 
-def train_step():
+def backward():
+    """Adds a batch's gradient to the parameters' and gives its loss."""
     x, ids = batch()
     t = ((torch.randperm(args.batch) + torch.rand(args.batch)) / args.batch * 1000).long()
     alpha, sigma = alphas[t].sqrt().view(-1, 1, 1, 1), (1 - alphas[t]).sqrt().view(-1, 1, 1, 1)
@@ -119,11 +142,53 @@ def train_step():
     with torch.autocast("cpu", torch.bfloat16):
         v = unet(alpha * x + sigma * noise, t, text(ids)[0]).sample
     loss = F.mse_loss(v.float(), alpha * noise - sigma * x)
-    optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    torch.nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], 1.0)
-    optimizer.step()
     return loss.item()
+
+
+class Assistant:
+    """A process that computes gradients of the shared parameters and puts each into a mailbox."""
+
+    def __init__(self, number):
+        context = torch.multiprocessing.get_context("fork")
+        self.mailbox, self.full = [torch.zeros_like(p).share_memory_() for p in matrices + others], context.Event()
+        context.Process(target=self.run, args=(number,), daemon=True).start()
+
+    def run(self, number):
+        global rng
+        os.nice(9)
+        signal.signal(signal.SIGINT, signal.SIG_IGN), signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        rng = np.random.default_rng((step, number))
+        torch.manual_seed(step * 1000 + number)
+        while True:
+            backward()
+            for g, p in zip(self.mailbox, matrices + others):
+                g.copy_(p.grad)
+                p.grad = None
+            self.full.set()
+            while self.full.is_set():
+                time.sleep(0.002)
+
+    def add_gradients(self):
+        """1 if there was a gradient to add, else 0."""
+        if not self.full.is_set():
+            return 0
+        for g, p in zip(self.mailbox, matrices + others):
+            p.grad += g
+        self.full.clear()
+        return 1
+
+
+def train_step():
+    """The loss, and how many samples the step has learned from."""
+    loss = backward()
+    batches = 1 + sum(a.add_gradients() for a in assistants)
+    torch._foreach_div_([p.grad for p in matrices + others], batches)
+    torch.nn.utils.clip_grad_norm_(matrices + others, 1.0)
+    for optimizer in (muon, adam):
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return loss, batches * args.batch
 
 
 @torch.no_grad()
@@ -153,6 +218,8 @@ def export(folder):
     save_file({f"text_model.{k}": v for k, v in load_file(file).items()}, file, metadata={"format": "pt"})
     edit(f"{folder}/text_encoder/config.json", dtype="float32")  # the type to compute in: transformers would take the file's
     edit(f"{folder}/scheduler/scheduler_config.json", lambda_min_clipped=None)  # diffusers' default -Infinity is not JSON
+    with open(f"{folder}/generation_config.json", "w") as f:
+        f.write(json.dumps(SETTINGS, indent=2) + "\n")
 
 
 def edit(file, **changes):
@@ -162,32 +229,35 @@ def edit(file, **changes):
 
 
 def save():
-    torch.save(dict({name: part.state_dict() for name, part in parts.items()}, step=step, cpu_hours=cpu_hours), checkpoint + ".new")
+    torch.save(dict({name: part.state_dict() for name, part in parts.items()}, step=step, samples=samples), checkpoint + ".new")
     os.replace(checkpoint + ".new", checkpoint)
     export(f"{args.out}/model")
     pipe = pipeline(ema_unet, ema_text, vae)
     pipe.set_progress_bar_config(disable=True)
     with torch.autocast("cpu", torch.bfloat16):
-        made = pipe(PROMPTS, num_inference_steps=20, guidance_scale=4, height=128, width=128, generator=torch.Generator().manual_seed(1)).images
+        made = pipe(PROMPTS, **SETTINGS, height=128, width=128, generator=torch.Generator().manual_seed(1)).images
     sheet = Image.new("RGB", (8 * 128, 2 * 128))
     for i, picture in enumerate(made):
         sheet.paste(picture, (i % 8 * 128, i // 8 * 128))
     sheet.save(f"{args.out}/unet.png")
 
 
-began, cpu, losses = time.time(), time.process_time(), []
+began, losses = time.time(), []
 stopped = []  # by Ctrl-C or kill: finish the step, save, end
 for kind in (signal.SIGINT, signal.SIGTERM):
     signal.signal(kind, lambda *_: stopped.append(True))
+for p in matrices + others:
+    p.data.share_memory_()
+assistants = [Assistant(i) for i in range(args.assistants)]
 while step < args.steps and not stopped:
     rate = min(1, (step + 1) / 500, (args.steps - step) / args.cooldown)
-    for group in optimizer.param_groups:
-        group["lr"] = group["peak"] * rate
-    losses.append(train_step())
-    step += 1
+    for group in muon.param_groups + adam.param_groups:
+        group["lr"] = args.lr * rate
+    loss, seen = train_step()
+    losses.append(loss)
+    step, samples = step + 1, samples + seen
     average()
     if step % args.report == 0 or step == args.steps or stopped:
-        cpu_hours, cpu = cpu_hours + (time.process_time() - cpu) / 3600, time.process_time()
-        print(f"step {step}  loss {np.mean(losses):.4f}  {cpu_hours:.2f} cpu h  wall {(time.time() - began) / 60:.1f} min", flush=True)
+        print(f"step {step}  samples {samples}  loss {np.mean(losses):.4f}  {(time.time() - began) / 60:.1f} min", flush=True)
         losses.clear()
         save()
