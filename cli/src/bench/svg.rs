@@ -70,9 +70,17 @@ pub(super) fn roofline(report: &Report) -> Option<String> {
         WIDTH / 2.0,
         HEIGHT - 16.0,
     );
-    let mut line = |(x1, y1): (f64, f64), (x2, y2): (f64, f64), style: &str, label: &str| {
+    let mut line = |(x1, y1): (f64, f64), (x2, y2): (f64, f64), style: &str, label: &str, raised: f64| {
         let _ = writeln!(out, "<line x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\" {style}/>");
-        let _ = writeln!(out, "<text x=\"{:.1}\" y=\"{:.1}\">{}</text>", x1 + 4.0, y1 - 4.0, escaped(label));
+        // At the upper end of a slope, where there is room; at the left end of a flat line.
+        let (x, y) = if y2 < y1 { (x2, y2) } else { (x1, y1) };
+        let _ = writeln!(
+            out,
+            "<text x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+            x + 4.0,
+            y - 4.0 - raised,
+            escaped(label)
+        );
     };
     let power = |exponent: i32| 10f64.powi(exponent);
     let (left, right, bottom, top) =
@@ -83,26 +91,33 @@ pub(super) fn roofline(report: &Report) -> Option<String> {
             at(power(decade), top),
             "stroke=\"#eeeeee\"",
             &format!("{}", power(decade)),
+            0.0,
         );
     }
     for decade in y.decades() {
         let label = format!("{} GFLOP/s", power(decade - 9));
-        line(at(left, power(decade)), at(right, power(decade)), "stroke=\"#eeeeee\"", &label);
+        line(at(left, power(decade)), at(right, power(decade)), "stroke=\"#eeeeee\"", &label, 0.0);
     }
-    for level in &levels {
+    for (i, level) in levels.iter().enumerate() {
         // From the lower or left edge to where the slope meets the highest peak.
         let slope = level.bytes_per_second;
         let start = left.max(bottom / slope);
         let end = (highest / slope).max(start);
         let label = format!("{} {:.0} GB/s", level.level, slope / 1e9);
-        line(at(start, start * slope), at(end, end * slope), "stroke=\"#999999\"", &label);
+        line(
+            at(start, start * slope),
+            at(end, end * slope),
+            "stroke=\"#999999\"",
+            &label,
+            13.0 * (i + 1) as f64,
+        );
     }
     let fastest = levels.iter().map(|level| level.bytes_per_second).fold(1.0, f64::max);
     for peak in &peaks {
         let (speed, style) =
             (peak.flops_per_second, format!("stroke=\"{}\" stroke-width=\"2\"", colour(&peak.isa)));
         let label = format!("{} {:.0} GFLOP/s", peak.isa, speed / 1e9);
-        line(at((speed / fastest).max(left), speed), at(right, speed), &style, &label);
+        line(at((speed / fastest).max(left), speed), at(right, speed), &style, &label, 0.0);
     }
     for row in rows {
         let (cx, cy) = at(row.work().intensity(), row.flops_per_second());
