@@ -18,6 +18,10 @@ test:
 bench *name:
     cargo bench --package aquatint-benches {{ if name == "" { "" } else { "--bench " + name } }}
 
+# The sheet at the top of README.md, drawn by the embedded model.
+demo:
+    cargo run --release -- demo --force --output model/embedded/demo.png
+
 # The documentation, in a browser.
 docs:
     cargo doc --workspace --no-deps --open
