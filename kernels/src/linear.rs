@@ -59,10 +59,11 @@ pub fn linear_into<const N: usize>(
 /// The weights must be packed in segments of which each input holds whole ones. An input with fewer rows begins again at its end.
 ///
 /// ```
-/// # use aquatint_kernels::{Isa, gemm::{Epilogue, Weights}, linear::linear_joined};
+/// # use aquatint_kernels::{Isa, Precision, gemm::{Epilogue, Weights}, linear::linear_joined};
 /// # use aquatint_tensor::Tensor;
 /// let (x, y) = (Tensor::from_vec([1, 1], vec![1.0]), Tensor::from_vec([1, 2], vec![2.0, 3.0]));
-/// let w = Weights::pack_segments(Tensor::from_vec([1, 3, 1], vec![1.0f32, 10.0, 100.0]).view());
+/// let w = Tensor::from_vec([1, 3, 1], vec![1.0f32, 10.0, 100.0]);
+/// let w = Weights::pack_segments(Precision::F32, w.view());
 /// let z = linear_joined(Isa::best(), &[x.view(), y.view()], &w, Epilogue::default());
 /// assert_eq!(z.as_slice(), [321.0]);
 /// ```
