@@ -19,6 +19,7 @@
 //! products are the register tile of `gemm`.
 
 use std::cell::RefCell;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use aquatint_tensor::{Tensor, View};
@@ -83,7 +84,7 @@ pub(super) fn contiguous_rows(x: View<'_, f32, 4>) -> Option<Tensor<f32, 4>> {
 }
 
 /// `[n, keys, heads, head_dim]` → `[n, heads, head_dim, keys]`
-pub(super) fn transposed(v: View<'_, f32, 4>) -> Tensor<f32, 4> {
+fn transposed(v: View<'_, f32, 4>) -> Tensor<f32, 4> {
     let [images, keys, heads, head_dim] = v.shape();
     let mut out = Tensor::recycled([images, heads, head_dim, keys]);
     out.as_mut_slice().par_chunks_exact_mut(head_dim * keys).enumerate().for_each(|(i, out)| {
@@ -151,7 +152,7 @@ impl Op for Run<'_> {
         }
         sums.clear();
         sums.resize(head_dim.next_multiple_of(ROW_STEP), Panel::ZERO);
-        let mut softmax = RunningSoftmax::new();
+        let mut softmax = RunningSoftmax::<Natural>::new(1.0); // the queries are scaled
 
         // No query of this panel sees a key behind its last one.
         let visible = if task.settings.causal { keys.min(task.first_query + queries) } else { keys };
@@ -234,34 +235,68 @@ fn add_values<S: Simd>(
     }
 }
 
-/// The softmax of 32 queries over keys that arrive in blocks.
-pub(super) struct RunningSoftmax {
-    largest: Panel,
-    pub(super) total: Panel,
+/// An exponential function on vectors, as the weights of a softmax.
+pub(super) trait Exponential {
+    /// Its base to this power is e.
+    const LOG_E: f32;
+    /// The base to the power x, for x ≤ 0; nothing or next to nothing at −∞.
+    fn exp<S: Simd>(s: S, x: S::V) -> S::V;
 }
 
-impl RunningSoftmax {
-    pub(super) fn new() -> Self {
-        Self { largest: Row([f32::MIN; PANEL]), total: Panel::ZERO }
+/// eˣ, exact to the last digit or so.
+pub(super) struct Natural;
+
+impl Exponential for Natural {
+    const LOG_E: f32 = 1.0;
+    #[inline(always)]
+    fn exp<S: Simd>(s: S, x: S::V) -> S::V {
+        math::exp(s, x)
+    }
+}
+
+/// The softmax of 32 queries over keys that arrive in blocks.
+pub(super) struct RunningSoftmax<E> {
+    /// What scores are multiplied by.
+    factor: f32,
+    /// The largest score so far, multiplied.
+    largest: Panel,
+    pub(super) total: Panel,
+    exponential: PhantomData<E>,
+}
+
+/// Largest scores that are looked for side by side, so that no comparison waits for the one before.
+const CHAINS: usize = 4;
+
+impl<E: Exponential> RunningSoftmax<E> {
+    /// Of scores that are to be multiplied by `scale`, which is not negative.
+    pub(super) fn new(scale: f32) -> Self {
+        let factor = scale * E::LOG_E;
+        Self { factor, largest: Row([f32::MIN; PANEL]), total: Panel::ZERO, exponential: PhantomData }
     }
 
-    /// Turns scores into weights `exp(score − largest so far)`; gives the factor that corrects earlier weights.
+    /// Turns scores into weights `exp(scale·score − largest so far)`; gives the factor that corrects earlier weights.
     #[inline(always)]
     pub(super) fn update<S: Simd>(&mut self, s: S, scores: &mut [Panel]) -> Panel {
         let mut correction = Panel::ZERO;
+        let factor = s.splat(self.factor);
         for lanes in (0..PANEL).step_by(S::LANES) {
-            let before = s.load(&self.largest[lanes..]);
-            let mut largest = before;
-            for row in scores.iter() {
-                largest = s.max(largest, s.load(&row[lanes..]));
+            let mut chains = [s.splat(f32::MIN); CHAINS];
+            for rows in scores.chunks(CHAINS) {
+                for (largest, row) in chains.iter_mut().zip(rows) {
+                    *largest = s.max(*largest, s.load(&row[lanes..]));
+                }
             }
+            let of_block = chains.into_iter().fold(s.splat(f32::MIN), |a, b| s.max(a, b));
+            let before = s.load(&self.largest[lanes..]);
+            let largest = s.max(before, s.mul(of_block, factor));
+            let minus_largest = s.sub(s.zero(), largest);
             let mut total = s.zero();
             for row in scores.iter_mut() {
-                let weight = math::exp(s, s.sub(s.load(&row[lanes..]), largest));
+                let weight = E::exp(s, s.mul_add(s.load(&row[lanes..]), factor, minus_largest));
                 total = s.add(total, weight);
                 s.store(weight, &mut row[lanes..]);
             }
-            let factor = math::exp(s, s.sub(before, largest));
+            let factor = E::exp(s, s.sub(before, largest));
             total = s.mul_add(s.load(&self.total[lanes..]), factor, total);
             s.store(largest, &mut self.largest[lanes..]);
             s.store(total, &mut self.total[lanes..]);

@@ -4,15 +4,18 @@
 //! for each head, once:      K in tiles (rows are keys, depth is the head's), Vᵀ in tiles (rows are channels, depth is the keys)
 //! for a panel of 32 queries, for each block of keys:
 //!     Sᵀ = K·Qᵀ             Qᵀ in pairs along the head's depth
-//!     Pᵀ, correction        f32, as in `blocked.rs`
+//!     Pᵀ, correction        f32, as in `blocked.rs`; the scale is applied here, so that Q is rounded as it is
 //!     Oᵀ = Oᵀ·correction + Vᵀ·Pᵀ         Pᵀ in pairs along the keys: two neighbouring rows of scores, lane by lane
 //! ```
 //!
 //! A tile unit wants the right operand in pairs of neighbours in the depth. For Pᵀ these are rows, so that joining them needs no
-//! shuffling: the transposition that spares `blocked.rs` every horizontal sum spares this one the transposition of P.
+//! shuffling: the transposition that spares `blocked.rs` every horizontal sum spares this one the transposition of P. Q and V are transposed
+//! when they are rounded already, pair by pair.
 //!
-//! The running maximum costs one instruction a vector of scores, and makes overflow impossible whatever the scores are. In
-//! `Bf16x3` all four operands, P among them, are split in two and each product is three.
+//! A tile unit is so fast that most of the time goes to the exponentials, 16 million for each image and head at 64×64. With operands in one part
+//! they are powers of 2 to four digits, since P is then rounded to two and a half. The running maximum costs one instruction in ten, and makes
+//! overflow impossible whatever the scores are. In `Bf16x3` all four operands, P among them, are split in two, each product is three, and
+//! exponentials are as exact as in f32.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -20,13 +23,15 @@ use std::ops::Range;
 use aquatint_tensor::{Tensor, View};
 use rayon::prelude::*;
 
-use super::blocked::{RunningSoftmax, contiguous_rows, hide_later_keys, transposed};
+use super::blocked::{Exponential, Natural, RunningSoftmax, contiguous_rows, hide_later_keys};
 use super::{Attention, check};
-use crate::Isa;
-use crate::gemm::bf16::{ATile, BStep, Job, STEP, TILE, Unit, products, split_panel, split_rows};
-use crate::gemm::{PANEL, Panel};
+use crate::gemm::bf16::{
+    ATile, BStep, Job, Lines, STEP, TILE, Unit, ZERO_TILE, products, split_panel, split_rows,
+};
+use crate::gemm::{PANEL, Panel, Row};
 use crate::isa::UnitOp;
-use crate::simd::Simd;
+use crate::simd::{Simd, math};
+use crate::{Isa, Precision};
 
 /// Keys in a block: the scores are 16 KB and the weights 8 KB, and K, Vᵀ of as many keys are read from the L2 cache.
 const BLOCK_KEYS: usize = 4 * STEP;
@@ -34,7 +39,7 @@ const BLOCK_KEYS: usize = 4 * STEP;
 /// Attention in blocks, its operands in bf16; see [`attention`](super::attention()).
 ///
 /// # Panics
-/// As [`attention`](super::attention()); also if the precision is f32.
+/// As [`attention`](super::attention()); also if the precision is f32 or the scale negative.
 pub fn attention(
     isa: Isa,
     q: View<'_, f32, 4>,
@@ -43,22 +48,20 @@ pub fn attention(
     settings: Attention,
 ) -> Tensor<f32, 4> {
     let (images, queries, keys, heads, head_dim) = check(q, k, v);
-    let parts = settings.precision.parts();
-    assert!(parts > 0, "attention in f32 is `blocked`");
-    let mut out = Tensor::zeros([images, queries, heads, head_dim]);
+    assert!(settings.precision != Precision::F32, "attention in f32 is `blocked`");
+    assert!(settings.scale >= 0.0, "a scale of {} would make the largest score the smallest", settings.scale);
+    let mut out = Tensor::recycled([images, queries, heads, head_dim]);
     if out.is_empty() {
         return out;
     }
-    let (k_copy, v_transposed) = (contiguous_rows(k), transposed(v));
-    let k = k_copy.as_ref().map_or(k, Tensor::view);
+    let copies = [q, k, v].map(contiguous_rows);
+    let [q, k, v] = [(0, q), (1, k), (2, v)].map(|(i, x)| copies[i].as_ref().map_or(x, Tensor::view));
+    let parts = settings.precision.parts();
     let all_heads: Vec<Head> = (0..images * heads)
         .into_par_iter()
         .map(|i| {
-            isa.run_with_unit(Pack {
-                k: k.select::<3>(0, i / heads).select::<2>(1, i % heads),
-                v_transposed: v_transposed.view().select::<3>(0, i / heads).select::<2>(0, i % heads),
-                parts,
-            })
+            let [k, v] = [k, v].map(|x| x.select::<3>(0, i / heads).select::<2>(1, i % heads));
+            isa.run_with_unit(Pack { k, v, parts })
         })
         .collect();
 
@@ -85,34 +88,88 @@ pub fn attention(
     out
 }
 
+/// 2ˣ, coarse: see [`math::coarse_exp2`].
+struct Binary;
+
+impl Exponential for Binary {
+    const LOG_E: f32 = std::f32::consts::LOG2_E;
+    #[inline(always)]
+    fn exp<S: Simd>(s: S, x: S::V) -> S::V {
+        math::coarse_exp2(s, x)
+    }
+}
+
 /// Rows of tiles, for each part: `[parts][tiles of rows][steps]`.
 struct Tiles {
-    tiles: Vec<ATile>,
+    lines: Lines,
     row_tiles: usize,
     steps: usize,
 }
 
 impl Tiles {
+    /// Of any numbers, to be overwritten.
+    fn recycled([rows, depth]: [usize; 2], parts: usize) -> Self {
+        let (row_tiles, steps) = (rows.div_ceil(TILE), depth.div_ceil(STEP));
+        Self { lines: Lines::recycled(parts * row_tiles * steps * TILE), row_tiles, steps }
+    }
+
+    /// The tiles of both parts; the second are none if there is only one.
+    fn parts_mut(&mut self) -> (&mut [ATile], &mut [ATile]) {
+        let (tiles, _) = self.lines.as_chunks_mut();
+        tiles.split_at_mut(self.row_tiles * self.steps)
+    }
+
     /// Rounds the rows of a matrix.
     #[inline(always)]
     fn pack<U: Unit>(unit: U, x: View<'_, f32, 2>, parts: usize) -> Self {
-        let [rows, depth] = x.shape();
-        let (row_tiles, steps) = (rows.div_ceil(TILE), depth.div_ceil(STEP));
-        let mut tiles = vec![ATile::ZERO; parts * row_tiles * steps];
-        let (high, low) = tiles.split_at_mut(row_tiles * steps);
+        let mut packed = Self::recycled(x.shape(), parts);
+        let steps = packed.steps;
+        let (high, low) = packed.parts_mut();
         let all: Vec<&[f32]> = x.rows().collect();
         for (i, rows) in all.chunks(TILE).enumerate() {
             let range = i * steps..(i + 1) * steps;
             let low = if low.is_empty() { &mut [] } else { &mut low[range.clone()] };
             split_rows(unit, rows, &mut high[range], low);
         }
-        Self { tiles, row_tiles, steps }
+        packed
+    }
+
+    /// Rounds the columns of a matrix, 32 × 32 numbers at a time: as a step of a right operand, which is then turned on its side.
+    #[inline(always)]
+    fn pack_columns<U: Unit>(unit: U, x: View<'_, f32, 2>, parts: usize) -> Self {
+        let [depth, columns] = x.shape();
+        let mut packed = Self::recycled([columns, depth], parts);
+        let (row_tiles, steps) = (packed.row_tiles, packed.steps);
+        let (high, low) = packed.parts_mut();
+        let all: Vec<&[f32]> = x.rows().collect();
+        let mut rows = [Panel::ZERO; STEP];
+        let [mut high_step, mut low_step] = [BStep::ZERO; 2];
+        for (step, numbers) in all.chunks(STEP).enumerate() {
+            for first in (0..columns).step_by(PANEL) {
+                let width = PANEL.min(columns - first);
+                for (row, numbers) in rows.iter_mut().zip(numbers) {
+                    row[..width].copy_from_slice(&numbers[first..first + width]);
+                    row[width..].fill(0.0);
+                }
+                let low_steps = if low.is_empty() { &mut [] } else { std::slice::from_mut(&mut low_step) };
+                let rows = &rows[..numbers.len()];
+                split_panel(unit, rows, std::slice::from_mut(&mut high_step), low_steps);
+                for (i, row_tile) in (first / TILE..row_tiles).take(2).enumerate() {
+                    high[row_tile * steps + step] = high_step.columns(i * TILE);
+                    if !low.is_empty() {
+                        low[row_tile * steps + step] = low_step.columns(i * TILE);
+                    }
+                }
+            }
+        }
+        packed
     }
 
     /// Some steps of one tile of rows.
     #[inline(always)]
     fn get(&self, part: usize, row_tile: usize, steps: Range<usize>) -> &[ATile] {
-        &self.tiles[(part * self.row_tiles + row_tile) * self.steps..][steps]
+        let (tiles, _) = self.lines.as_chunks();
+        &tiles[(part * self.row_tiles + row_tile) * self.steps..][steps]
     }
 
     /// `sums (+)= rows · b` for all parts; the rows begin at `row_tile` and are as many as there are sums.
@@ -125,7 +182,7 @@ impl Tiles {
         sums: &mut [Panel],
         first: bool,
     ) {
-        let parts = self.tiles.len() / (self.row_tiles * self.steps);
+        let parts = self.lines.len() / (self.row_tiles * self.steps * TILE);
         for (i, sums) in sums.chunks_mut(2 * TILE).enumerate() {
             let row_tile = row_tile + 2 * i;
             for (n, &(part, part_of_b)) in products(parts).iter().enumerate() {
@@ -149,11 +206,10 @@ struct Head {
     values: Tiles,
 }
 
+/// K and V of a head, `[keys, head_dim]`.
 struct Pack<'a> {
-    /// `[keys, head_dim]`
     k: View<'a, f32, 2>,
-    /// `[head_dim, keys]`
-    v_transposed: View<'a, f32, 2>,
+    v: View<'a, f32, 2>,
     parts: usize,
 }
 
@@ -163,7 +219,7 @@ impl UnitOp for Pack<'_> {
     fn eval<S: Simd, U: Unit>(self, _: S, unit: U) -> Head {
         Head {
             keys: Tiles::pack(unit, self.k, self.parts),
-            values: Tiles::pack(unit, self.v_transposed, self.parts),
+            values: Tiles::pack_columns(unit, self.v, self.parts),
         }
     }
 }
@@ -181,18 +237,18 @@ struct Task<'a> {
     out: Vec<&'a mut [f32]>,
 }
 
-/// Buffers that a thread keeps from task to task, all with queries on the lanes; what is rounded has a high and a low part.
+/// Buffers that a thread keeps from task to task; what is rounded has a high and a low part.
 #[derive(Default)]
 struct Scratch {
-    /// scale·Qᵀ: `[head_dim]`
-    q: Vec<Panel>,
-    /// The same, rounded: `[steps]`
+    /// Some rows of Q: `[steps]`
+    rows: [Vec<ATile>; 2],
+    /// Qᵀ: `[steps]`
     queries: [Vec<BStep>; 2],
-    /// Sᵀ, then Pᵀ: `[keys of a block]`
+    /// Sᵀ, then Pᵀ in f32: `[keys of a block]`, queries on the lanes
     scores: Vec<Panel>,
-    /// Pᵀ, rounded: `[steps]`
+    /// Pᵀ: `[steps]`
     weights: [Vec<BStep>; 2],
-    /// Oᵀ: `[head_dim]`
+    /// Oᵀ: `[head_dim]`, queries on the lanes
     sums: Vec<Panel>,
 }
 
@@ -209,22 +265,25 @@ impl UnitOp for Run<'_> {
     type Output = ();
     #[inline(always)]
     fn eval<S: Simd, U: Unit>(self, s: S, unit: U) {
-        let Run { task, scratch } = self;
-        let [queries, head_dim] = task.q.shape();
-        let two_parts = task.settings.precision.parts() == 2;
-        let Scratch { q, queries: q_steps, scores, weights, sums } = scratch;
-        let Head { keys, values } = task.head;
-        q.clear();
-        q.resize(head_dim, Panel::ZERO);
-        for (lane, row) in (0..queries).map(|i| (i, task.q.select::<1>(0, i))) {
-            for (c, x) in row.iter().enumerate() {
-                q[c][lane] = x * task.settings.scale;
-            }
+        match self.task.settings.precision {
+            Precision::Bf16x3 => self.attend::<S, U, Natural>(s, unit),
+            Precision::Bf16 | Precision::F32 => self.attend::<S, U, Binary>(s, unit),
         }
-        round(unit, q, q_steps, two_parts);
+    }
+}
+
+impl Run<'_> {
+    #[inline(always)]
+    fn attend<S: Simd, U: Unit, E: Exponential>(self, s: S, unit: U) {
+        let Run { task, scratch } = self;
+        let [queries, _] = task.q.shape();
+        let Head { keys, values } = task.head;
+        let parts = task.settings.precision.parts();
+        scratch.round_queries(unit, task.q, parts);
+        let Scratch { queries: q_steps, scores, weights, sums, .. } = scratch;
         sums.clear();
         sums.resize(values.row_tiles * TILE, Panel::ZERO);
-        let mut softmax = RunningSoftmax::new();
+        let mut softmax = RunningSoftmax::<E>::new(task.settings.scale);
 
         // No query of this panel sees a key behind its last one.
         let visible =
@@ -239,32 +298,61 @@ impl UnitOp for Run<'_> {
                 hide_later_keys(scores, block.start, task.first_query);
             }
             let correction = softmax.update(s, scores);
-            round(unit, scores, weights, two_parts);
+            let steps = scores.len().div_ceil(STEP);
+            let [high, low] = weights;
+            high.resize(steps, BStep::ZERO);
+            low.resize((parts - 1) * steps, BStep::ZERO);
+            split_panel(unit, scores, high, low);
 
-            for sum in sums.iter_mut() {
-                for lanes in (0..PANEL).step_by(S::LANES) {
-                    let corrected = s.mul(s.load(&sum[lanes..]), s.load(&correction[lanes..]));
-                    s.store(corrected, &mut sum[lanes..]);
-                }
-            }
+            scale_rows(s, sums, correction);
             let steps = first / STEP..block.end.div_ceil(STEP);
             values.multiply((s, unit), (0, steps), weights, sums, false);
         }
 
-        let total = softmax.total;
+        scale_rows(s, sums, Row(softmax.total.map(|total| 1.0 / total)));
         for (lane, out) in task.out.into_iter().enumerate() {
             for (x, sum) in out.iter_mut().zip(sums.iter()) {
-                *x = sum[lane] / total[lane];
+                *x = sum[lane];
             }
         }
     }
 }
 
-/// Rounds a panel, and its rest if there are two parts.
+impl Scratch {
+    /// Rounds up to 32 rows of Q and turns them on their side.
+    #[inline(always)]
+    fn round_queries<U: Unit>(&mut self, unit: U, q: View<'_, f32, 2>, parts: usize) {
+        let [queries, head_dim] = q.shape();
+        let steps = head_dim.div_ceil(STEP);
+        let [high, low] = &mut self.rows;
+        high.resize(steps, ZERO_TILE);
+        low.resize((parts - 1) * steps, ZERO_TILE);
+        for (part, steps_of_part) in self.queries.iter_mut().enumerate() {
+            steps_of_part.clear();
+            steps_of_part.resize(if part < parts { steps } else { 0 }, BStep::ZERO);
+        }
+        for first in (0..queries).step_by(TILE) {
+            let mut rows: [&[f32]; TILE] = [&[]; TILE];
+            for (row, query) in rows.iter_mut().zip(first..queries) {
+                *row = q.select::<1>(0, query).as_slice().expect("the numbers of a query are neighbours");
+            }
+            split_rows(unit, &rows, high, low);
+            for (steps, tiles) in self.queries.iter_mut().zip([&*high, &*low]) {
+                for (step, tile) in steps.iter_mut().zip(tiles) {
+                    step.set_columns(first, tile);
+                }
+            }
+        }
+    }
+}
+
+/// Multiplies each lane of all rows by a factor of its own.
 #[inline(always)]
-fn round<U: Unit>(unit: U, rows: &[Panel], [high, low]: &mut [Vec<BStep>; 2], two_parts: bool) {
-    let steps = rows.len().div_ceil(STEP);
-    high.resize(steps, BStep::ZERO);
-    low.resize(if two_parts { steps } else { 0 }, BStep::ZERO);
-    split_panel(unit, rows, high, low);
+fn scale_rows<S: Simd>(s: S, rows: &mut [Panel], factors: Panel) {
+    for row in rows {
+        for lanes in (0..PANEL).step_by(S::LANES) {
+            let scaled = s.mul(s.load(&row[lanes..]), s.load(&factors[lanes..]));
+            s.store(scaled, &mut row[lanes..]);
+        }
+    }
 }

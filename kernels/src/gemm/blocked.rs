@@ -20,7 +20,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::bf16::{ATile, Job, STEP, TILE, Unit, products, split_rows};
+use super::bf16::{ATile, Job, STEP, TILE, Unit, ZERO_TILE, products, split_rows};
 use super::epilogue::Place;
 use super::microkernel::{ROW_STEP, TILE_ROWS, tile};
 use super::rows::{MAX_PART, Part, ZEROS};
@@ -174,7 +174,7 @@ impl<R: Rows> UnitOp for Run<'_, R> {
         let parts = w.precision().parts();
         let row_tiles = task.rows.len().div_ceil(TILE);
         scratch.sums.resize(task.panels.len() * row_tiles * TILE, Panel::ZERO);
-        scratch.tiles.resize(parts * row_tiles * U::BLOCK_STEPS, ATile::ZERO);
+        scratch.tiles.resize(parts * row_tiles * U::BLOCK_STEPS, ZERO_TILE);
 
         for block in unit_blocks(w.steps(), U::BLOCK_STEPS) {
             let steps = block.len();

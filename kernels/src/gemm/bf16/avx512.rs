@@ -71,7 +71,7 @@ fn register_tile<const FIRST: usize>(a: &[ATile], b: &[BStep], first: bool, sums
         for (k, row) in b.0.iter().enumerate() {
             let b = [load_pairs(&row[..16]), load_pairs(&row[16..])].map(as_bf16);
             for i in 0..ROWS {
-                let a = as_bf16(_mm512_set1_epi32(bits(a.0[FIRST + i][k])));
+                let a = as_bf16(_mm512_set1_epi32(bits(a[FIRST + i].0[k])));
                 for j in 0..2 {
                     sum[i][j] = _mm512_dpbf16_ps(sum[i][j], a, b[j]);
                 }
@@ -135,7 +135,7 @@ fn bits(pair: Pair) -> i32 {
 fn round_rows(rows: &[&[f32]], tiles: &mut [ATile]) {
     layout::fill_rows(rows, tiles.len(), |row, step, x| {
         let rounded = _mm512_cvtne2ps_pbh(load(&x[16..]), load(x));
-        store_pairs(as_integers(rounded), &mut tiles[step].0[row]);
+        store_pairs(as_integers(rounded), &mut tiles[step][row].0);
     });
 }
 

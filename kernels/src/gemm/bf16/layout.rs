@@ -1,12 +1,14 @@
 //! How rounded numbers stand in memory: what a tile register holds, and how it gets there.
 //!
 //! ```text
-//! ATile    16 rows × 32 deep        row r: pairs (k, k + 1) for k = 0, 2, … 30          64 bytes a row, 1 KB
+//! Line     32 numbers               pairs (k, k + 1) for k = 0, 2, … 30                 64 bytes
+//! ATile    16 rows × 32 deep        a line for each row                                 1 KB
 //! BStep    32 deep × 32 columns     row k/2: pairs (k, k + 1) of columns 0, 1, … 31     128 bytes a row, 2 KB
 //! ```
 //!
-//! Intel calls the second order VNNI. Rounding is to the nearest bf16, ties to even, as the instructions do it: cutting the lower half off
-//! instead would make every number smaller, and errors that all point one way add up.
+//! Intel calls the last order VNNI. Turned on its side, pair by pair, 16 columns of a step are a tile: rows become columns without taking a pair
+//! apart. Rounding is to the nearest bf16, ties to even, as the instructions do it: cutting the lower half off instead would make every
+//! number smaller, and errors that all point one way add up.
 
 use super::super::weights::{PANEL, Panel};
 
@@ -77,14 +79,20 @@ pub(crate) fn halves(x: f32) -> Halves {
     Halves { high, low: round(x - f32::from_bits(high)) }
 }
 
-/// 16 rows of A, one step deep: a tile register, 1 KB.
-#[derive(Clone, Copy)]
+/// One row of A, one step deep: a cache line.
+#[derive(Clone, Copy, Debug, PartialEq)]
 #[repr(C, align(64))]
-pub(crate) struct ATile(pub(crate) [[Pair; PAIRS]; TILE]);
+pub(crate) struct Line(pub(crate) [Pair; PAIRS]);
 
-impl ATile {
-    pub(crate) const ZERO: Self = Self([[Pair(0); PAIRS]; TILE]);
+impl Line {
+    pub(crate) const ZERO: Self = Self([Pair(0); PAIRS]);
 }
+
+/// 16 rows of A, one step deep: a tile register, 1 KB.
+pub(crate) type ATile = [Line; TILE];
+
+/// A tile of zeros.
+pub(crate) const ZERO_TILE: ATile = [Line::ZERO; TILE];
 
 /// 32 columns of B, one step deep: two tile registers side by side, 2 KB. Public only as a part of packed weights.
 #[doc(hidden)]
@@ -107,6 +115,30 @@ impl BStep {
         step
     }
 
+    /// 16 columns, from `first` on, as the rows of a tile.
+    #[inline(always)]
+    pub(crate) fn columns(&self, first: usize) -> ATile {
+        let mut tile = ZERO_TILE;
+        for (k, row) in self.0.iter().enumerate() {
+            let row: &[Pair; TILE] = row[first..].first_chunk().expect("16 columns");
+            for i in 0..TILE {
+                tile[i].0[k] = row[i];
+            }
+        }
+        tile
+    }
+
+    /// The rows of a tile become 16 columns, from `first` on.
+    #[inline(always)]
+    pub(crate) fn set_columns(&mut self, first: usize, tile: &ATile) {
+        for (k, row) in self.0.iter_mut().enumerate() {
+            let row: &mut [Pair; TILE] = row[first..].first_chunk_mut().expect("16 columns");
+            for i in 0..TILE {
+                row[i] = tile[i].0[k];
+            }
+        }
+    }
+
     /// The number of a column at a depth.
     pub(crate) fn at(&self, column: usize, depth: usize) -> f32 {
         let pair = self.0[depth / 2][column];
@@ -118,7 +150,7 @@ impl BStep {
 #[inline(always)]
 pub(super) fn round_rows(rows: &[&[f32]], tiles: &mut [ATile]) {
     fill_rows(rows, tiles.len(), |row, step, x| {
-        for (pair, x) in tiles[step].0[row].iter_mut().zip(x.as_chunks().0) {
+        for (pair, x) in tiles[step][row].0.iter_mut().zip(x.as_chunks().0) {
             let &[first, second] = x;
             *pair = Pair::of(round(first), round(second));
         }
@@ -129,7 +161,7 @@ pub(super) fn round_rows(rows: &[&[f32]], tiles: &mut [ATile]) {
 #[inline(always)]
 pub(super) fn split_rows(rows: &[&[f32]], high: &mut [ATile], low: &mut [ATile]) {
     fill_rows(rows, high.len(), |row, step, x| {
-        let pairs = high[step].0[row].iter_mut().zip(&mut low[step].0[row]);
+        let pairs = high[step][row].0.iter_mut().zip(&mut low[step][row].0);
         for ((high, low), x) in pairs.zip(x.as_chunks().0) {
             let &[first, second] = x;
             let (first, second) = (halves(first), halves(second));
@@ -237,15 +269,27 @@ mod tests {
     #[test]
     fn rows_and_panels_are_filled_up_with_zeros() {
         let numbers: Vec<f32> = (0..40).map(|k| k as f32).collect();
-        let mut tiles = [ATile([[Pair(1); PAIRS]; TILE]); 2];
+        let mut tiles = [[Line([Pair(1); PAIRS]); TILE]; 2];
         round_rows(&[&numbers, &numbers[..33]], &mut tiles);
-        assert_eq!((tiles[1].0[0][3].first(), tiles[1].0[0][3].second()), (38.0, 39.0));
-        assert_eq!((tiles[1].0[1][0].first(), tiles[1].0[1][0].second()), (32.0, 0.0));
-        assert_eq!(tiles[0].0[2], [Pair(0); PAIRS]);
+        assert_eq!((tiles[1][0].0[3].first(), tiles[1][0].0[3].second()), (38.0, 39.0));
+        assert_eq!((tiles[1][1].0[0].first(), tiles[1][1].0[0].second()), (32.0, 0.0));
+        assert_eq!(tiles[0][2], Line::ZERO);
 
         let rows: Vec<Panel> = (0..35).map(|k| super::super::super::Row([k as f32; PANEL])).collect();
         let mut steps = [BStep([[Pair(1); PANEL]; PAIRS]); 2];
         round_panel(&rows, &mut steps);
         assert_eq!([31, 32, 34, 35].map(|k| steps[k / STEP].at(7, k % STEP)), [31.0, 32.0, 34.0, 0.0]);
+    }
+
+    #[test]
+    fn columns_become_rows_and_columns_again() {
+        let step = BStep::from_fn([32, 32], |n, k| f32::to_bits((32 * n + k) as f32) & HIGH);
+        let mut again = BStep::ZERO;
+        for first in [0, TILE] {
+            let tile = step.columns(first);
+            assert_eq!(tile[5].0[3].second(), step.at(first + 5, 7));
+            again.set_columns(first, &tile);
+        }
+        assert_eq!(again.0, step.0);
     }
 }

@@ -26,10 +26,12 @@ pub(crate) mod amx_emulator;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
 mod layout;
+mod lines;
 pub(crate) mod software;
 
 pub use layout::BStep;
-pub(crate) use layout::{ATile, Pair, STEP, TILE, halves};
+pub(crate) use layout::{ATile, Pair, STEP, TILE, ZERO_TILE, halves};
+pub(crate) use lines::Lines;
 
 use super::Panel;
 use crate::simd::Simd;

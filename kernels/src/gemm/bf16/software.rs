@@ -46,8 +46,8 @@ impl Unit for Software {
 
 #[inline(always)]
 fn widen_a(tile: &ATile, rows: &mut [[f32; CHUNK * STEP]], at: usize) {
-    for (pairs, row) in tile.0.iter().zip(rows) {
-        for (pair, x) in pairs.iter().zip(row[at..].as_chunks_mut().0) {
+    for (line, row) in tile.iter().zip(rows) {
+        for (pair, x) in line.0.iter().zip(row[at..].as_chunks_mut().0) {
             *x = [pair.first(), pair.second()];
         }
     }

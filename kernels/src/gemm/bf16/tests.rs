@@ -1,6 +1,6 @@
 use aquatint_tensor::Tensor;
 
-use super::{ATile, BStep, Job, STEP, TILE, Unit, split_panel, split_rows};
+use super::{BStep, Job, STEP, TILE, Unit, ZERO_TILE, split_panel, split_rows};
 use crate::Isa;
 use crate::gemm::{PANEL, Panel, Row, reference};
 use crate::isa::UnitOp;
@@ -21,7 +21,7 @@ impl UnitOp for OneJob<'_> {
     fn eval<S: Simd, U: Unit>(self, s: S, unit: U) -> Tensor<f32, 2> {
         let ([rows, depth], [columns, _]) = (self.a.shape(), self.b.shape());
         let steps = depth.div_ceil(STEP);
-        let mut a = vec![ATile::ZERO; 2 * steps];
+        let mut a = vec![ZERO_TILE; 2 * steps];
         let (upper, lower) = a.split_at_mut(steps);
         let a_rows: Vec<&[f32]> = (0..rows).map(|m| &self.a.as_slice()[m * depth..][..depth]).collect();
         split_rows(unit, &a_rows[..rows.min(TILE)], upper, &mut []);

@@ -1,0 +1,45 @@
+//! Rounded operands in memory that is used again, as that of tensors is.
+
+use std::ops::{Deref, DerefMut};
+
+use aquatint_tensor::Tensor;
+
+use super::layout::Line;
+
+/// Numbers of f32 that take as much room as a line.
+const FLOATS: usize = size_of::<Line>() / size_of::<f32>();
+
+/// A buffer of [`Line`]s, from those that [`Tensor::recycled`] has.
+pub(crate) struct Lines {
+    memory: Tensor<f32, 1>,
+    len: usize,
+}
+
+impl Lines {
+    /// `len` lines of any numbers, to be overwritten.
+    pub(crate) fn recycled(len: usize) -> Self {
+        // One more than asked for, since the first may begin in the middle of a cache line.
+        let lines = Self { memory: Tensor::recycled([(len + 1) * FLOATS]), len };
+        assert_eq!(lines.len(), len, "a buffer that can be aligned");
+        lines
+    }
+}
+
+impl Deref for Lines {
+    type Target = [Line];
+    #[inline(always)]
+    fn deref(&self) -> &[Line] {
+        // SAFETY: a `Line` is 64 bytes of `u32` without padding, for which any bits will do.
+        let (_, lines, _) = unsafe { self.memory.as_slice().align_to() };
+        &lines[..self.len]
+    }
+}
+
+impl DerefMut for Lines {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [Line] {
+        // SAFETY: as above; and any bits will do for an `f32` as well.
+        let (_, lines, _) = unsafe { self.memory.as_mut_slice().align_to_mut() };
+        &mut lines[..self.len]
+    }
+}
