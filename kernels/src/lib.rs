@@ -7,6 +7,7 @@
 //! | [`attention`] | softmax(Q·Kᵀ)·V | each transformer block, to the image and to the text |
 //! | [`group_norm`], [`layer_norm`], [`softmax`] | statistics of neighbours | between all of these |
 //! | [`activation`], [`elementwise`], [`upsample`] | number by number | the same |
+//! | [`operand`] | what a norm makes for a product: f32, or rounded | between these |
 //! | [`upsample_conv`] | an upsampling and the convolution after it, in 4/9 of the work | between the levels of UNet and decoder |
 //! | [`isa`], [`simd`] | which instructions the CPU has; vector code that is written once | below all of these |
 //!
@@ -29,6 +30,7 @@ pub mod group_norm;
 pub mod isa;
 pub mod layer_norm;
 pub mod linear;
+pub mod operand;
 mod precision;
 pub mod simd;
 pub mod softmax;

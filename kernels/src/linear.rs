@@ -5,6 +5,7 @@ use aquatint_tensor::{Tensor, View};
 use crate::Isa;
 use crate::chunks::row_major;
 use crate::gemm::{Epilogue, Joined, Matrix, Weights, blocked};
+use crate::operand::Input;
 
 /// `out[.., n] = epilogue(Σₖ x[.., k]·w[n, k])`
 ///
@@ -20,13 +21,14 @@ use crate::gemm::{Epilogue, Joined, Matrix, Weights, blocked};
 /// ```
 ///
 /// # Panics
-/// If the last axis of `x` is not as long as the weights are deep, or a term of the epilogue does not fit.
-pub fn linear<const N: usize>(
+/// If the last axis of `x` is not as long as the weights are deep, a term of the epilogue does not fit, or `x` was rounded for something else.
+pub fn linear<'a, const N: usize>(
     isa: Isa,
-    x: View<'_, f32, N>,
+    x: impl Into<Input<'a, N>>,
     w: &Weights,
     epilogue: Epilogue<'_>,
 ) -> Tensor<f32, N> {
+    let x = x.into();
     let mut shape = x.shape();
     shape[N - 1] = w.out_features();
     let mut out = Tensor::recycled(shape);
@@ -38,20 +40,29 @@ pub fn linear<const N: usize>(
 ///
 /// # Panics
 /// As [`linear`], or if `out` has another size.
-pub fn linear_into<const N: usize>(
+pub fn linear_into<'a, const N: usize>(
     isa: Isa,
-    x: View<'_, f32, N>,
+    x: impl Into<Input<'a, N>>,
     w: &Weights,
     epilogue: Epilogue<'_>,
     out: &mut [f32],
 ) {
+    let x = x.into();
     let [.., in_features] = x.shape()[..] else { panic!("a linear layer needs a last axis") };
     assert_eq!(w.segments(), 1, "these weights belong to a convolution");
     assert_eq!(in_features, w.segment_len(), "the input has {in_features} features, not {}", w.segment_len());
     let rows = x.shape()[..N - 1].iter().product();
-    let x = row_major(x);
-    let a = Matrix::new(View::from_slice([rows, in_features], &x));
-    blocked::product(isa, rows, &a, w, &epilogue, out);
+    match x {
+        Input::F32(x) => {
+            let x = row_major(x);
+            let a = Matrix::new(View::from_slice([rows, in_features], &x));
+            blocked::product(isa, rows, &a, w, &epilogue, out);
+        }
+        Input::Rounded(_, x) => {
+            let out = blocked::rows_of(out, rows, w.out_features());
+            blocked::rounded_product_into(isa, x, w, &epilogue, out);
+        }
+    }
 }
 
 /// The same of inputs that are joined feature by feature, without joining them: `[.., a]`, `[.., b]`, … are the input `[.., a + b + …]`.

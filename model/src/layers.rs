@@ -11,14 +11,19 @@
 //! The fields of a layer that has parts of its own carry the names of the checkpoint, so that `w.at("conv1")` loads the field
 //! `conv1`. There is no common trait: each network calls its layers by name, in the order of the formula.
 //!
-//! Images are `[n, h, w, c]`, tokens `[n, tokens, c]`, both f32.
+//! Images are `[n, h, w, c]`, tokens `[n, tokens, c]`, both f32. What a norm makes is an [`Operand`] instead, for the linear layer or convolution
+//! behind it: rounded already, if that layer's products are in bf16.
 
 use aquatint_kernels::conv2d::{self, Geometry};
 use aquatint_kernels::group_norm::{self, Activation};
-use aquatint_kernels::{Isa, Precision, attention, gemm, layer_norm, linear, upsample, upsample_conv};
+use aquatint_kernels::operand::Form;
+use aquatint_kernels::{
+    Isa, Precision, activation, attention, gemm, layer_norm, linear, upsample, upsample_conv,
+};
 use aquatint_tensor::{Tensor, View};
 
 pub use aquatint_kernels::gemm::Epilogue;
+pub use aquatint_kernels::operand::{Input, Operand};
 
 use crate::checkpoint::{Table, Weights};
 use crate::error::Result;
@@ -69,15 +74,20 @@ impl Linear {
     }
 
     /// `x: [.., in_features]` → `[.., out_features]`.
-    pub fn forward<const N: usize>(&self, isa: Isa, x: View<'_, f32, N>) -> Tensor<f32, N> {
+    pub fn forward<'a, const N: usize>(&self, isa: Isa, x: impl Into<Input<'a, N>>) -> Tensor<f32, N> {
         self.forward_with(isa, x, Epilogue::default())
     }
 
+    /// `x[.., ..c]·gelu(x[.., c..])`, as an operand for this layer.
+    pub fn geglu<const N: usize>(&self, isa: Isa, x: View<'_, f32, N>) -> Operand<N> {
+        activation::geglu_for(isa, x, self.weight.precision())
+    }
+
     /// The same, written to a part of a larger result, with more to be done to each number before it is stored; the bias is filled in here.
-    pub fn forward_into<const N: usize>(
+    pub fn forward_into<'a, const N: usize>(
         &self,
         isa: Isa,
-        x: View<'_, f32, N>,
+        x: impl Into<Input<'a, N>>,
         epilogue: Epilogue<'_>,
         out: &mut [f32],
     ) {
@@ -86,10 +96,10 @@ impl Linear {
     }
 
     /// The same, with more to be done to each result before it is stored; the bias is filled in here.
-    pub fn forward_with<const N: usize>(
+    pub fn forward_with<'a, const N: usize>(
         &self,
         isa: Isa,
-        x: View<'_, f32, N>,
+        x: impl Into<Input<'a, N>>,
         epilogue: Epilogue<'_>,
     ) -> Tensor<f32, N> {
         linear::linear(isa, x, &self.weight, Epilogue { bias: self.bias.as_deref(), ..epilogue })
@@ -119,12 +129,17 @@ impl Conv2d {
     }
 
     /// `x: [n, h, w, in_channels]` → `[n, h', w', out_channels]`.
-    pub fn forward(&self, isa: Isa, x: View<'_, f32, 4>) -> Tensor<f32, 4> {
+    pub fn forward<'a>(&self, isa: Isa, x: impl Into<Input<'a, 4>>) -> Tensor<f32, 4> {
         self.forward_with(isa, x, Epilogue::default())
     }
 
     /// The same, with more to be done to each result before it is stored; the bias is filled in here.
-    pub fn forward_with(&self, isa: Isa, x: View<'_, f32, 4>, epilogue: Epilogue<'_>) -> Tensor<f32, 4> {
+    pub fn forward_with<'a>(
+        &self,
+        isa: Isa,
+        x: impl Into<Input<'a, 4>>,
+        epilogue: Epilogue<'_>,
+    ) -> Tensor<f32, 4> {
         let epilogue = Epilogue { bias: Some(&self.bias), ..epilogue };
         conv2d::conv2d(isa, x, &self.weight, self.geometry, epilogue)
     }
@@ -165,33 +180,42 @@ pub struct GroupNorm {
     bias: Vec<f32>,
     num_groups: usize,
     eps: f32,
+    /// Of the layer that follows.
+    precision: Precision,
 }
 
 impl GroupNorm {
-    /// A norm over `num_groups` groups of `channels / num_groups` channels each.
+    /// A norm over `num_groups` groups of `channels / num_groups` channels each, in front of a layer of the precision of `w`.
     ///
     /// # Errors
     /// See [`Linear::load`].
     pub fn load(w: &Weights<'_>, channels: usize, num_groups: usize, eps: f32) -> Result<Self> {
-        Ok(Self { weight: w.vector("weight", channels)?, bias: w.vector("bias", channels)?, num_groups, eps })
+        let (weight, bias) = (w.vector("weight", channels)?, w.vector("bias", channels)?);
+        Ok(Self { weight, bias, num_groups, eps, precision: w.precision() })
     }
 
-    /// `x: [n, h, w, c]` → the same shape.
-    pub fn forward(&self, isa: Isa, x: View<'_, f32, 4>) -> Tensor<f32, 4> {
-        self.normalise(isa, &[x], Activation::None)
+    /// `x: [n, h, w, c]` → the same shape, for a linear layer.
+    pub fn forward(&self, isa: Isa, x: View<'_, f32, 4>) -> Operand<4> {
+        self.normalise(isa, &[x], Activation::None, Form::rows(self.precision))
     }
 
-    /// `silu(norm(x))`: in one pass, since a SiLU follows nearly every such norm.
-    pub fn forward_silu(&self, isa: Isa, x: View<'_, f32, 4>) -> Tensor<f32, 4> {
-        self.normalise(isa, &[x], Activation::Silu)
+    /// `silu(norm(x))` for a 3×3 convolution: in one pass, since the two always come together.
+    pub fn forward_silu(&self, isa: Isa, x: View<'_, f32, 4>) -> Operand<4> {
+        self.forward_silu_joined(isa, &[x])
     }
 
     /// The same of images that are joined channel by channel.
-    pub fn forward_silu_joined(&self, isa: Isa, pieces: &[View<'_, f32, 4>]) -> Tensor<f32, 4> {
-        self.normalise(isa, pieces, Activation::Silu)
+    pub fn forward_silu_joined(&self, isa: Isa, pieces: &[View<'_, f32, 4>]) -> Operand<4> {
+        self.normalise(isa, pieces, Activation::Silu, Form::image(self.precision))
     }
 
-    fn normalise(&self, isa: Isa, pieces: &[View<'_, f32, 4>], activation: Activation) -> Tensor<f32, 4> {
+    fn normalise(
+        &self,
+        isa: Isa,
+        pieces: &[View<'_, f32, 4>],
+        activation: Activation,
+        form: Form,
+    ) -> Operand<4> {
         let norm = group_norm::GroupNorm {
             num_groups: self.num_groups,
             eps: self.eps,
@@ -199,7 +223,7 @@ impl GroupNorm {
             bias: &self.bias,
             activation,
         };
-        group_norm::group_norm_joined(isa, pieces, norm)
+        group_norm::group_norm_for(isa, pieces, norm, form)
     }
 }
 
@@ -208,20 +232,23 @@ pub struct LayerNorm {
     weight: Vec<f32>,
     bias: Vec<f32>,
     eps: f32,
+    /// Of the layer that follows.
+    precision: Precision,
 }
 
 impl LayerNorm {
-    /// A norm over `channels` channels.
+    /// A norm over `channels` channels, in front of a layer of the precision of `w`.
     ///
     /// # Errors
     /// See [`Linear::load`].
     pub fn load(w: &Weights<'_>, channels: usize, eps: f32) -> Result<Self> {
-        Ok(Self { weight: w.vector("weight", channels)?, bias: w.vector("bias", channels)?, eps })
+        let (weight, bias) = (w.vector("weight", channels)?, w.vector("bias", channels)?);
+        Ok(Self { weight, bias, eps, precision: w.precision() })
     }
 
-    /// `x: [n, tokens, c]` → the same shape.
-    pub fn forward(&self, isa: Isa, x: View<'_, f32, 3>) -> Tensor<f32, 3> {
-        layer_norm::layer_norm(isa, x, &self.weight, &self.bias, self.eps)
+    /// `x: [n, tokens, c]` → the same shape, for a linear layer.
+    pub fn forward(&self, isa: Isa, x: View<'_, f32, 3>) -> Operand<3> {
+        layer_norm::layer_norm_for(isa, x, &self.weight, &self.bias, self.eps, self.precision)
     }
 }
 

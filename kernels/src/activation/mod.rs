@@ -14,10 +14,10 @@
 //! | this file | a vector at a time, from the polynomials of [`simd::math`](crate::simd::math), on all cores |
 
 use aquatint_tensor::{Tensor, View};
-use rayon::prelude::*;
 
-use crate::Isa;
-use crate::chunks::{for_each_chunk, row_major, rows_per_task};
+use crate::chunks::{for_each_chunk, row_major};
+use crate::operand::{Form, Operand, tensor_of_rows};
+use crate::{Isa, Precision};
 
 pub(crate) mod pointwise;
 pub mod reference;
@@ -93,20 +93,25 @@ fn apply(isa: Isa, x: &mut [f32], f: impl Pointwise) {
 /// # Panics
 /// If the last axis is odd.
 pub fn geglu<const N: usize>(isa: Isa, x: View<'_, f32, N>) -> Tensor<f32, N> {
-    let mut shape = x.shape();
+    let shape = halved(x.shape());
+    tensor_of_rows(isa, shape, &Gated { x: &row_major(x), columns: shape[N - 1], f: Gelu })
+}
+
+/// The same for a linear layer of this precision.
+///
+/// # Panics
+/// As [`geglu`].
+pub fn geglu_for<const N: usize>(isa: Isa, x: View<'_, f32, N>, precision: Precision) -> Operand<N> {
+    let shape = halved(x.shape());
+    let source = Gated { x: &row_major(x), columns: shape[N - 1], f: Gelu };
+    Operand::from_rows(isa, Form::rows(precision), shape, &source)
+}
+
+/// The shape with half the last axis.
+fn halved<const N: usize>(mut shape: [usize; N]) -> [usize; N] {
     assert!(shape[N - 1].is_multiple_of(2), "GEGLU halves the last axis of {shape:?}, which is odd");
     shape[N - 1] /= 2;
-    let columns = shape[N - 1];
-    let mut out = Tensor::recycled(shape);
-    if out.is_empty() {
-        return out;
-    }
-    let task = rows_per_task(columns) * columns;
-    out.as_mut_slice()
-        .par_chunks_mut(task)
-        .zip(row_major(x).par_chunks(2 * task))
-        .for_each(|(out, x)| isa.run(Gated { x, out, columns, f: Gelu }));
-    out
+    shape
 }
 
 #[cfg(test)]

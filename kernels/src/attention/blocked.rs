@@ -264,8 +264,8 @@ pub(super) struct RunningSoftmax<E> {
     exponential: PhantomData<E>,
 }
 
-/// Largest scores that are looked for side by side, so that no comparison waits for the one before.
-const CHAINS: usize = 4;
+/// Vectors in a row of a panel, if they are the shortest.
+const MAX_VECTORS: usize = PANEL / 8;
 
 impl<E: Exponential> RunningSoftmax<E> {
     /// Of scores that are to be multiplied by `scale`, which is not negative.
@@ -277,30 +277,48 @@ impl<E: Exponential> RunningSoftmax<E> {
     /// Turns scores into weights `exp(scale·score − largest so far)`; gives the factor that corrects earlier weights.
     #[inline(always)]
     pub(super) fn update<S: Simd>(&mut self, s: S, scores: &mut [Panel]) -> Panel {
-        let mut correction = Panel::ZERO;
-        let factor = s.splat(self.factor);
-        for lanes in (0..PANEL).step_by(S::LANES) {
-            let mut chains = [s.splat(f32::MIN); CHAINS];
-            for rows in scores.chunks(CHAINS) {
-                for (largest, row) in chains.iter_mut().zip(rows) {
-                    *largest = s.max(*largest, s.load(&row[lanes..]));
+        let vectors = PANEL / S::LANES;
+        // Two rows at a time, so that no comparison waits for the one before.
+        let mut chains = [[s.splat(f32::MIN); MAX_VECTORS]; 2];
+        let (pairs, rest) = scores.as_chunks::<2>();
+        for pair in pairs {
+            for (chain, row) in chains.iter_mut().zip(pair) {
+                for j in 0..vectors {
+                    chain[j] = s.max(chain[j], s.load(&row[j * S::LANES..]));
                 }
             }
-            let of_block = chains.into_iter().fold(s.splat(f32::MIN), |a, b| s.max(a, b));
-            let before = s.load(&self.largest[lanes..]);
-            let largest = s.max(before, s.mul(of_block, factor));
-            let minus_largest = s.sub(s.zero(), largest);
-            let mut total = s.zero();
-            for row in scores.iter_mut() {
-                let weight = E::exp(s, s.mul_add(s.load(&row[lanes..]), factor, minus_largest));
-                total = s.add(total, weight);
-                s.store(weight, &mut row[lanes..]);
+        }
+        for row in rest {
+            for j in 0..vectors {
+                chains[0][j] = s.max(chains[0][j], s.load(&row[j * S::LANES..]));
             }
-            let factor = E::exp(s, s.sub(before, largest));
-            total = s.mul_add(s.load(&self.total[lanes..]), factor, total);
+        }
+
+        let factor = s.splat(self.factor);
+        let mut minus_largest = [s.zero(); MAX_VECTORS];
+        let mut correction = Panel::ZERO;
+        for j in 0..vectors {
+            let lanes = j * S::LANES;
+            let before = s.load(&self.largest[lanes..]);
+            let largest = s.max(before, s.mul(s.max(chains[0][j], chains[1][j]), factor));
+            minus_largest[j] = s.sub(s.zero(), largest);
             s.store(largest, &mut self.largest[lanes..]);
-            s.store(total, &mut self.total[lanes..]);
-            s.store(factor, &mut correction[lanes..]);
+            s.store(E::exp(s, s.sub(before, largest)), &mut correction[lanes..]);
+        }
+
+        let mut totals = [s.zero(); MAX_VECTORS];
+        for row in scores.iter_mut() {
+            for j in 0..vectors {
+                let score = &mut row[j * S::LANES..];
+                let weight = E::exp(s, s.mul_add(s.load(score), factor, minus_largest[j]));
+                totals[j] = s.add(totals[j], weight);
+                s.store(weight, score);
+            }
+        }
+        for j in 0..vectors {
+            let before = &mut self.total[j * S::LANES..];
+            let total = s.mul_add(s.load(before), s.load(&correction[j * S::LANES..]), totals[j]);
+            s.store(total, before);
         }
         correction
     }

@@ -26,7 +26,7 @@ use rayon::prelude::*;
 use super::blocked::{Exponential, Natural, RunningSoftmax, contiguous_rows, hide_later_keys};
 use super::{Attention, check};
 use crate::gemm::bf16::{
-    ATile, BStep, Job, Lines, STEP, TILE, Unit, ZERO_TILE, products, split_panel, split_rows,
+    ATile, BStep, Job, Line, Lines, STEP, TILE, Unit, ZERO_TILE, products, split_panel, split_rows,
 };
 use crate::gemm::{PANEL, Panel, Row};
 use crate::isa::UnitOp;
@@ -57,13 +57,15 @@ pub fn attention(
     let copies = [q, k, v].map(contiguous_rows);
     let [q, k, v] = [(0, q), (1, k), (2, v)].map(|(i, x)| copies[i].as_ref().map_or(x, Tensor::view));
     let parts = settings.precision.parts();
-    let all_heads: Vec<Head> = (0..images * heads)
+    let packed: Vec<Head<Tiles>> = (0..images * heads)
         .into_par_iter()
         .map(|i| {
             let [k, v] = [k, v].map(|x| x.select::<3>(0, i / heads).select::<2>(1, i % heads));
             isa.run_with_unit(Pack { k, v, parts })
         })
         .collect();
+    let all_heads: Vec<Head<Places<'_>>> =
+        packed.iter().map(|head| Head { keys: head.keys.places(), values: head.values.places() }).collect();
 
     // One task for each image, panel of queries and head; each gets its pieces of the output rows.
     let panels = queries.div_ceil(PANEL);
@@ -128,8 +130,11 @@ impl Tiles {
         let all: Vec<&[f32]> = x.rows().collect();
         for (i, rows) in all.chunks(TILE).enumerate() {
             let range = i * steps..(i + 1) * steps;
-            let low = if low.is_empty() { &mut [] } else { &mut low[range.clone()] };
-            split_rows(unit, rows, &mut high[range], low);
+            let mut high: Vec<&mut [Line]> =
+                high[range.clone()].iter_mut().map(|tile| &mut tile[..]).collect();
+            let mut low: Vec<&mut [Line]> =
+                low.iter_mut().take(range.end).skip(range.start).map(|tile| &mut tile[..]).collect();
+            split_rows(unit, rows, (&mut high, &mut low), 0);
         }
         packed
     }
@@ -165,11 +170,25 @@ impl Tiles {
         packed
     }
 
+    /// Where each tile stands.
+    fn places(&self) -> Places<'_> {
+        let (tiles, _) = self.lines.as_chunks();
+        Places { tiles: tiles.iter().collect(), row_tiles: self.row_tiles, steps: self.steps }
+    }
+}
+
+/// The places of rows of tiles, in the same order.
+struct Places<'a> {
+    tiles: Vec<&'a ATile>,
+    row_tiles: usize,
+    steps: usize,
+}
+
+impl Places<'_> {
     /// Some steps of one tile of rows.
     #[inline(always)]
-    fn get(&self, part: usize, row_tile: usize, steps: Range<usize>) -> &[ATile] {
-        let (tiles, _) = self.lines.as_chunks();
-        &tiles[(part * self.row_tiles + row_tile) * self.steps..][steps]
+    fn get(&self, part: usize, row_tile: usize, steps: Range<usize>) -> &[&ATile] {
+        &self.tiles[(part * self.row_tiles + row_tile) * self.steps..][steps]
     }
 
     /// `sums (+)= rows · b` for all parts; the rows begin at `row_tile` and are as many as there are sums.
@@ -182,7 +201,7 @@ impl Tiles {
         sums: &mut [Panel],
         first: bool,
     ) {
-        let parts = self.lines.len() / (self.row_tiles * self.steps * TILE);
+        let parts = self.tiles.len() / (self.row_tiles * self.steps);
         for (i, sums) in sums.chunks_mut(2 * TILE).enumerate() {
             let row_tile = row_tile + 2 * i;
             for (n, &(part, part_of_b)) in products(parts).iter().enumerate() {
@@ -199,11 +218,11 @@ impl Tiles {
 }
 
 /// What all queries of a head share.
-struct Head {
+struct Head<T> {
     /// K: rows are keys.
-    keys: Tiles,
+    keys: T,
     /// Vᵀ: rows are channels.
-    values: Tiles,
+    values: T,
 }
 
 /// K and V of a head, `[keys, head_dim]`.
@@ -214,9 +233,9 @@ struct Pack<'a> {
 }
 
 impl UnitOp for Pack<'_> {
-    type Output = Head;
+    type Output = Head<Tiles>;
     #[inline(always)]
-    fn eval<S: Simd, U: Unit>(self, _: S, unit: U) -> Head {
+    fn eval<S: Simd, U: Unit>(self, _: S, unit: U) -> Head<Tiles> {
         Head {
             keys: Tiles::pack(unit, self.k, self.parts),
             values: Tiles::pack_columns(unit, self.v, self.parts),
@@ -228,7 +247,7 @@ impl UnitOp for Pack<'_> {
 struct Task<'a> {
     /// `[queries, head_dim]`
     q: View<'a, f32, 2>,
-    head: &'a Head,
+    head: &'a Head<Places<'a>>,
     keys: usize,
     /// The position of the first query among all queries.
     first_query: usize,
@@ -336,7 +355,12 @@ impl Scratch {
             for (row, query) in rows.iter_mut().zip(first..queries) {
                 *row = q.select::<1>(0, query).as_slice().expect("the numbers of a query are neighbours");
             }
-            split_rows(unit, &rows, high, low);
+            for part in [&mut *high, &mut *low] {
+                part.fill(ZERO_TILE);
+            }
+            let [mut planes, mut low_planes] = [&mut *high, &mut *low]
+                .map(|part| part.iter_mut().map(|tile| &mut tile[..]).collect::<Vec<&mut [Line]>>());
+            split_rows(unit, &rows[..(queries - first).min(TILE)], (&mut planes, &mut low_planes), 0);
             for (steps, tiles) in self.queries.iter_mut().zip([&*high, &*low]) {
                 for (step, tile) in steps.iter_mut().zip(tiles) {
                     step.set_columns(first, tile);

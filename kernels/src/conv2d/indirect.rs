@@ -5,38 +5,66 @@
 //! of Dukhan, "The Indirect Convolution Algorithm" (2019, arXiv:1907.02129). Pixels in the padding point to zeros.
 //!
 //! Where that paper keeps a buffer with all pointers, this file computes them when a task needs them: 240
-//! at a time, for 240 × 320 × 256 multiplications.
+//! at a time, for 240 × 320 × 256 multiplications. `windows.rs` is the same for images in bf16, with a pointer to each tile of 16 pixels.
 
 use std::ops::Range;
 
 use aquatint_tensor::{Tensor, View};
 
-use super::{Geometry, Weights};
-use crate::Isa;
+use super::windows::Windows;
+use super::{Geometry, Padding, Weights};
 use crate::chunks::row_major;
-use crate::gemm::{Epilogue, Part, Rows, ZEROS, blocked};
+use crate::gemm::bf16::Rounded;
+use crate::gemm::{Epilogue, Matrix, Part, Rows, ZEROS, blocked};
+use crate::operand::Input;
+use crate::{Isa, Precision};
 
 /// A convolution without a patch matrix; see [`conv2d`](super::conv2d()).
 ///
 /// # Panics
 /// As [`conv2d`](super::conv2d()).
-pub fn conv2d(
+pub fn conv2d<'a>(
     isa: Isa,
-    x: View<'_, f32, 4>,
+    x: impl Into<Input<'a, 4>>,
     w: &Weights,
     geometry: Geometry,
     epilogue: Epilogue<'_>,
 ) -> Tensor<f32, 4> {
+    let x = x.into();
     let [images, h, width, channels] = x.shape();
     assert_eq!(channels, w.in_channels(), "the input has {channels} channels, not {}", w.in_channels());
     assert_eq!(geometry.kernel_size, w.kernel_size(), "the weights have another kernel size");
     let [out_h, out_w] = geometry.output_or_panic([h, width]);
 
-    let x = row_major(x);
-    let mut out = Tensor::recycled([images, out_h, out_w, w.out_channels()]);
-    let a = Pixels::new(&x, [h, width, channels], geometry);
-    blocked::product(isa, images * out_h * out_w, &a, &w.packed, &epilogue, out.as_mut_slice());
+    let (rows, columns) = (images * out_h * out_w, w.out_channels());
+    let mut out = Tensor::recycled([images, out_h, out_w, columns]);
+    let pixels = blocked::rows_of(out.as_mut_slice(), rows, columns);
+    match x {
+        Input::F32(x) if w.precision() == Precision::F32 => {
+            let x = row_major(x);
+            let a = Pixels::new(&x, [h, width, channels], geometry);
+            blocked::product_into(isa, &a, &w.packed, &epilogue, pixels);
+        }
+        Input::F32(x) => {
+            let x = rounded(isa, x, w.precision(), geometry);
+            let a = Windows::new(&x, geometry);
+            blocked::rounded_product_into(isa, &a, &w.packed, &epilogue, pixels);
+        }
+        Input::Rounded(_, x) => {
+            let a = Windows::new(x, geometry);
+            blocked::rounded_product_into(isa, &a, &w.packed, &epilogue, pixels);
+        }
+    }
     out
+}
+
+/// An image in the form in which [`Windows`] reads it.
+pub(crate) fn rounded(isa: Isa, x: View<'_, f32, 4>, precision: Precision, geometry: Geometry) -> Rounded {
+    let [images, h, width, channels] = x.shape();
+    let border = usize::from(geometry.padding != Padding::default());
+    let x = row_major(x);
+    let source = Matrix::new(View::from_slice([images * h * width, channels], &x));
+    Rounded::new(isa, (precision, border), [images, h, width], channels, &source)
 }
 
 /// The patch matrix, as pointers into the image. Row m is output pixel (n, y, x); segment s is tap (i, j).

@@ -13,26 +13,28 @@
 //! the window, a row of the product is a contiguous piece of the input. A 1×1 convolution is a plain matrix
 //! product over the pixels.
 //!
-//! Read next: [`Geometry`] (how the output gets its size), then the three files in the order of the table.
+//! Read next: [`Geometry`] (how the output gets its size), then the three files in the order of the table; `windows.rs` for bf16.
 
 mod geometry;
 pub mod im2col;
 pub mod indirect;
 pub mod reference;
 mod weights;
+pub(crate) mod windows;
 
-use aquatint_tensor::{Tensor, View};
+use aquatint_tensor::Tensor;
 
 pub use geometry::{Geometry, Padding, output_size};
 pub use weights::Weights;
 
 use crate::Isa;
 use crate::gemm::Epilogue;
+use crate::operand::Input;
 
 /// `out[n, y, x, o] = epilogue(Σ_{i, j, c} x[n, y·s + i·d − p, x·s + j·d − p, c] · w[o, c, i, j])`
 ///
 /// `x: [n, h, w, in_channels]` → `[n, h', w', out_channels]`, with h' and w' from [`output_size`]. As `torch.nn.Conv2d`
-/// with one group, but channels-last.
+/// with one group, but channels-last. An image that was rounded before must have been for the precision of the weights.
 ///
 /// ```
 /// # use aquatint_kernels::{Isa, conv2d::{Geometry, Weights, conv2d}, gemm::Epilogue};
@@ -46,9 +48,9 @@ use crate::gemm::Epilogue;
 /// # Panics
 /// If the channels of input and weights differ, the kernel is larger than the padded input, or a term of the epilogue
 /// does not fit.
-pub fn conv2d(
+pub fn conv2d<'a>(
     isa: Isa,
-    x: View<'_, f32, 4>,
+    x: impl Into<Input<'a, 4>>,
     w: &Weights,
     geometry: Geometry,
     epilogue: Epilogue<'_>,

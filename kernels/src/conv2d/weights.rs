@@ -46,6 +46,11 @@ impl Weights {
         Self { packed: Arc::new(gemm::Weights::sums(&self.packed, taps)), kernel_size }
     }
 
+    /// The precision of products with these weights.
+    pub fn precision(&self) -> Precision {
+        self.packed.precision()
+    }
+
     /// Channels of the output.
     pub fn out_channels(&self) -> usize {
         self.packed.out_features()

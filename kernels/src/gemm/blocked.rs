@@ -2,15 +2,17 @@
 //!
 //! ```text
 //! in parallel: for each chunk of rows × group of panels (a task; its sums stay in the L2 cache)
-//!     for each block of the depth                       (a block of a panel stays in the L1 cache)
-//!         take the rows of A                            (f32: where they are; bf16: rounded, in tiles)
+//!     for each block of the depth                       (a block of a panel stays in the L1 cache, or in L2 for a tile unit)
+//!         find the rows of A                            (f32: anywhere; bf16: in tiles, rounded before)
 //!         for each panel of the group                   (weights are read once per task, in order)
 //!             for each tile of rows                     (its sums live in registers)
 //!                 sums += rows · panel
 //!     write the sums to the output, through the epilogue
 //! ```
 //!
-//! The weights' precision picks the tile: 12 rows in f32 (`microkernel.rs`) or a job for a unit ([`bf16`](super::bf16)). All else is the same.
+//! The weights' precision picks the tile: 12 rows in f32 (`microkernel.rs`) or a job for a unit ([`bf16`](super::bf16)). A unit is too fast to wait
+//! for anything else: rows are rounded before, and the sums of a job go through the epilogue when the next job is under way, while they
+//! are in the L1 cache.
 //!
 //! The cut depends on the shape alone and each sum has a fixed order, so the result is the same, bit for bit, on any
 //! number of threads.
@@ -20,7 +22,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::bf16::{ATile, Job, STEP, TILE, Unit, ZERO_TILE, products, split_rows};
+use super::bf16::rounded::Tiles;
+use super::bf16::{ATile, Job, Rounded, TILE, Unit, ZERO_TILE, products};
 use super::epilogue::Place;
 use super::microkernel::{ROW_STEP, TILE_ROWS, tile};
 use super::rows::{MAX_PART, Part, ZEROS};
@@ -43,17 +46,30 @@ const TASK_PANELS: usize = 10;
 /// With fewer tasks than this, panels are spread over more of them, so that all cores have work.
 const MIN_TASKS: usize = 16;
 
+/// Rows that are rounded together if a product gets them in f32: 128 tasks, and no copy of a whole large image.
+const ROUNDED_ROWS: usize = 128 * UNIT_TASK_ROWS;
+
 /// `out[m, n] = epilogue(Σₖ a[m, k]·w[n, k])` for `rows` rows; `out: [rows, w.out_features()]`, row-major.
 ///
 /// # Panics
 /// If `out` or the epilogue's terms have other sizes.
 pub fn product(isa: Isa, rows: usize, a: &impl Rows, w: &Weights, epilogue: &Epilogue<'_>, out: &mut [f32]) {
     let columns = w.out_features();
-    assert_eq!(out.len(), rows * columns, "the output must be [{rows}, {columns}]");
-    product_into(isa, a, w, epilogue, out.chunks_exact_mut(columns.max(1)).collect());
+    let mut out = rows_of(out, rows, columns);
+    if w.precision() == Precision::F32 {
+        return product_into(isa, a, w, epilogue, out);
+    }
+    epilogue.check(rows, columns);
+    let depth = [w.segments(), w.segment_len()];
+    for first in (0..rows).step_by(ROUNDED_ROWS) {
+        let chunk = first..rows.min(first + ROUNDED_ROWS);
+        let x = Rounded::of_rows(isa, w.precision(), a, chunk.clone(), depth);
+        let place = Place { column: 0, first_row: first, rows, columns };
+        unit_product(isa, &x, w, epilogue, place, out.drain(..chunk.len()).collect());
+    }
 }
 
-/// The same, row m of the product going to `out[m]`: the rows of the output may stand anywhere.
+/// The same of a left operand in f32 and weights for f32, row m of the product going to `out[m]`: the rows of the output may stand anywhere.
 pub(crate) fn product_into(
     isa: Isa,
     a: &impl Rows,
@@ -63,20 +79,48 @@ pub(crate) fn product_into(
 ) {
     let (rows, columns) = (out.len(), w.out_features());
     epilogue.check(rows, columns);
-    let (tile_rows, task_rows) = match w.precision() {
-        Precision::F32 => (TILE_ROWS, TASK_ROWS),
-        Precision::Bf16 | Precision::Bf16x3 => (JOB_ROWS, UNIT_TASK_ROWS),
-    };
-    tasks(columns, [tile_rows, task_rows], out).into_par_iter().for_each(|task| {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let place = Place { column: task.panels.start * PANEL, rows, columns };
-            let run = Run { a, w, epilogue, place, task, scratch };
-            match w.precision() {
-                Precision::F32 => isa.run(run),
-                Precision::Bf16 | Precision::Bf16x3 => isa.run_with_unit(run),
-            }
-        });
+    let place = Place { column: 0, first_row: 0, rows, columns };
+    tasks(columns, [TILE_ROWS, TASK_ROWS], out).into_par_iter().for_each(|task| {
+        SCRATCH.with_borrow_mut(|scratch| isa.run(Run { a, w, epilogue, place, task, scratch }));
     });
+}
+
+/// The same of a left operand that was rounded, and weights for that precision.
+pub(crate) fn rounded_product_into(
+    isa: Isa,
+    a: &impl Tiles,
+    w: &Weights,
+    epilogue: &Epilogue<'_>,
+    out: Vec<&mut [f32]>,
+) {
+    let (rows, columns) = (out.len(), w.out_features());
+    let (found, expected) = (a.precision(), w.precision());
+    assert_eq!(found, expected, "an operand that was rounded for {found} meets weights for {expected}");
+    epilogue.check(rows, columns);
+    unit_product(isa, a, w, epilogue, Place { column: 0, first_row: 0, rows, columns }, out);
+}
+
+/// The same for the rows of the output from `place` on.
+fn unit_product(
+    isa: Isa,
+    a: &impl Tiles,
+    w: &Weights,
+    epilogue: &Epilogue<'_>,
+    place: Place,
+    out: Vec<&mut [f32]>,
+) {
+    tasks(place.columns, [JOB_ROWS, UNIT_TASK_ROWS], out).into_par_iter().for_each(|task| {
+        SCRATCH.with_borrow_mut(|scratch| isa.run_with_unit(Run { a, w, epilogue, place, task, scratch }));
+    });
+}
+
+/// The rows of an output of `[rows, columns]`.
+///
+/// # Panics
+/// If it has another size.
+pub(crate) fn rows_of(out: &mut [f32], rows: usize, columns: usize) -> Vec<&mut [f32]> {
+    assert_eq!(out.len(), rows * columns, "the output must be [{rows}, {columns}]");
+    out.chunks_exact_mut(columns.max(1)).collect()
 }
 
 /// A part of the output, and the pieces of its rows.
@@ -121,7 +165,7 @@ struct Scratch {
     sums: Vec<Panel>,
     /// A block of a panel that had to be converted.
     weights: Vec<Panel>,
-    /// A block of A for a unit: `[parts][tiles of rows][steps]`
+    /// Tiles of A that had to be copied together.
     tiles: Vec<ATile>,
 }
 
@@ -162,77 +206,109 @@ impl<R: Rows> Op for Run<'_, R> {
             }
         }
 
-        store(s, epilogue, place, task, &scratch.sums);
+        let sums = &scratch.sums;
+        for (r, out) in task.out.into_iter().enumerate() {
+            let m = place.first_row + task.rows.start + r;
+            for (i, out) in out.chunks_mut(PANEL).enumerate() {
+                let place = Place { column: (task.panels.start + i) * PANEL, ..place };
+                epilogue.store(s, &sums[i * padded_rows + r], m, place, out);
+            }
+        }
     }
 }
 
-impl<R: Rows> UnitOp for Run<'_, R> {
+/// Finished sums that wait for their epilogue.
+#[derive(Clone, Copy)]
+struct Finished {
+    /// Where they stand in the scratch.
+    start: usize,
+    /// The first of their rows, and their panel, both counted from the task's first.
+    row: usize,
+    panel: usize,
+}
+
+impl Finished {
+    #[inline(always)]
+    fn store<S: Simd>(
+        self,
+        s: S,
+        epilogue: &Epilogue<'_>,
+        place: Place,
+        task: &mut Task<'_>,
+        sums: &[Panel],
+    ) {
+        let place = Place { column: (task.panels.start + self.panel) * PANEL, ..place };
+        let rows = self.row..task.rows.len().min(self.row + JOB_ROWS);
+        for ((r, out), sums) in rows.clone().zip(&mut task.out[rows]).zip(&sums[self.start..]) {
+            let out = &mut out[self.panel * PANEL..];
+            let width = out.len().min(PANEL);
+            epilogue.store(s, sums, place.first_row + task.rows.start + r, place, &mut out[..width]);
+        }
+    }
+}
+
+impl<T: Tiles> UnitOp for Run<'_, T> {
     type Output = ();
     #[inline(always)]
     fn eval<S: Simd, U: Unit>(self, s: S, unit: U) {
-        let Run { a, w, epilogue, place, task, scratch } = self;
+        let Run { a, w, epilogue, place, mut task, scratch } = self;
         let parts = w.precision().parts();
-        let row_tiles = task.rows.len().div_ceil(TILE);
-        scratch.sums.resize(task.panels.len() * row_tiles * TILE, Panel::ZERO);
-        scratch.tiles.resize(parts * row_tiles * U::BLOCK_STEPS, ZERO_TILE);
+        let (rows, panels) = (task.rows.len(), task.panels.clone());
+        let row_tiles = rows.div_ceil(TILE);
+        let one_block = w.steps() <= U::BLOCK_STEPS;
+        // Sums that are finished in one block need room for two jobs only: one under way, one in its epilogue.
+        let all_sums = if one_block { 2 * JOB_ROWS } else { panels.len() * row_tiles * TILE };
+        grow(&mut scratch.sums, all_sums, Panel::ZERO);
+        if a.may_copy() {
+            grow(&mut scratch.tiles, parts * row_tiles * w.steps().min(U::BLOCK_STEPS), ZERO_TILE);
+        }
+        let Scratch { sums: all_sums, tiles: room, .. } = scratch;
 
+        let mut finished: Option<Finished> = None;
         for block in unit_blocks(w.steps(), U::BLOCK_STEPS) {
-            let steps = block.len();
-            let (high, low) = scratch.tiles[..parts * row_tiles * steps].split_at_mut(row_tiles * steps);
-            round_block(unit, a, w, task.rows.clone(), block.clone(), high, low);
-            let tiles = |part: usize, i: usize| &scratch.tiles[(part * row_tiles + i) * steps..][..steps];
-            for (panel, sums) in task.panels.clone().zip(scratch.sums.chunks_exact_mut(row_tiles * TILE)) {
-                for (i, sums) in sums.chunks_mut(JOB_ROWS).enumerate() {
+            let (steps, last) = (block.len(), block.end == w.steps());
+            let mut room = room.iter_mut();
+            let mut tiles: Vec<&ATile> = Vec::with_capacity(parts * row_tiles * steps);
+            for part in 0..parts {
+                for i in 0..row_tiles {
+                    a.gather(part, task.rows.start + i * TILE, block.clone(), &mut room, &mut tiles);
+                }
+            }
+            let tiles = |part: usize, i: usize| &tiles[(part * row_tiles + i) * steps..][..steps];
+            for (panel, number) in panels.clone().enumerate() {
+                for (i, row) in (0..row_tiles * TILE).step_by(JOB_ROWS).enumerate() {
+                    let job_rows = JOB_ROWS.min(row_tiles * TILE - row);
+                    let start = match one_block {
+                        true => finished.map_or(0, |before| JOB_ROWS - before.start),
+                        false => panel * row_tiles * TILE + row,
+                    };
+                    let sums = &mut all_sums[start..start + job_rows];
                     for (n, &(part_of_a, part_of_b)) in products(parts).iter().enumerate() {
                         let job = Job {
                             upper: tiles(part_of_a, 2 * i),
-                            lower: (sums.len() > TILE).then(|| tiles(part_of_a, 2 * i + 1)),
-                            b: &w.panel(panel, part_of_b)[block.clone()],
+                            lower: (job_rows > TILE).then(|| tiles(part_of_a, 2 * i + 1)),
+                            b: &w.panel(number, part_of_b)[block.clone()],
                             first: block.start == 0 && n == 0,
                         };
                         unit.multiply(s, job, sums);
                     }
+                    if last && let Some(before) = finished.replace(Finished { start, row, panel }) {
+                        before.store(s, epilogue, place, &mut task, all_sums);
+                    }
                 }
             }
         }
-        store(s, epilogue, place, task, &scratch.sums);
-    }
-}
-
-/// Rounds a block of A, `[tiles of rows][steps]`: its numbers are rounded once per task and used for all its panels.
-#[inline(always)]
-fn round_block<U: Unit>(
-    unit: U,
-    a: &impl Rows,
-    w: &Weights,
-    rows: Range<usize>,
-    block: Range<usize>,
-    high: &mut [ATile],
-    low: &mut [ATile],
-) {
-    let mut a_rows: Vec<&[f32]> = Vec::with_capacity(rows.len());
-    let steps = block.len();
-    for (at, part) in parts_of(block, w.segment_len()) {
-        a_rows.clear();
-        let part_steps = part.range.len().div_ceil(STEP);
-        a.gather(rows.clone(), part, &mut a_rows);
-        for (i, rows) in a_rows.chunks(TILE).enumerate() {
-            let range = i * steps + at..i * steps + at + part_steps;
-            let low = if low.is_empty() { &mut [] } else { &mut low[range.clone()] };
-            split_rows(unit, rows, &mut high[range], low);
+        if let Some(last) = finished {
+            last.store(s, epilogue, place, &mut task, all_sums);
         }
     }
 }
 
-/// Writes finished sums, `[panels][rows]`, to the output.
+/// Makes a buffer at least so long.
 #[inline(always)]
-fn store<S: Simd>(s: S, epilogue: &Epilogue<'_>, place: Place, task: Task<'_>, sums: &[Panel]) {
-    let rows = sums.len() / task.panels.len();
-    for ((r, m), out) in task.rows.enumerate().zip(task.out) {
-        for (i, out) in out.chunks_mut(PANEL).enumerate() {
-            let place = Place { column: place.column + i * PANEL, ..place };
-            epilogue.store(s, &sums[i * rows + r], m, place, out);
-        }
+fn grow<T: Copy>(buffer: &mut Vec<T>, len: usize, filler: T) {
+    if buffer.len() < len {
+        buffer.resize(len, filler);
     }
 }
 
@@ -253,19 +329,4 @@ fn unit_blocks(steps: usize, longest: usize) -> impl Iterator<Item = Range<usize
     let count = steps.div_ceil(longest).max(1);
     let len = steps.div_ceil(count);
     (0..count).map(move |i| i * len..((i + 1) * len).min(steps))
-}
-
-/// The parts of rows of A that fill a block of steps, each with the step at which it begins, counted from the block's first.
-fn parts_of(block: Range<usize>, segment_len: usize) -> impl Iterator<Item = (usize, Part)> {
-    let per_segment = segment_len.div_ceil(STEP).max(1);
-    let mut step = block.start;
-    std::iter::from_fn(move || {
-        let (segment, first) = (step / per_segment, step % per_segment);
-        let steps = (per_segment - first).min(MAX_PART / STEP).min(block.end - step);
-        let range = first * STEP..((first + steps) * STEP).min(segment_len);
-        let part = Part { segment, start: segment * segment_len + range.start, range };
-        let at = step - block.start;
-        step += steps;
-        (steps > 0).then_some((at, part))
-    })
 }

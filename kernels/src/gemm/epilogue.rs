@@ -85,6 +85,8 @@ impl<'a> Epilogue<'a> {
 pub(super) struct Place {
     /// The first column.
     pub(super) column: usize,
+    /// The number of the first row that is computed.
+    pub(super) first_row: usize,
     /// Rows of the whole output.
     pub(super) rows: usize,
     /// Columns of the whole output.

@@ -4,6 +4,9 @@ use std::ops::Range;
 
 use aquatint_tensor::View;
 
+use super::bf16::rounded::RowSource;
+use crate::simd::Simd;
+
 /// The longest part of a row that is asked for at a time.
 pub(crate) const MAX_PART: usize = 512;
 
@@ -51,6 +54,13 @@ impl<'a> Matrix<'a> {
 impl Rows for Matrix<'_> {
     fn gather<'a>(&'a self, rows: Range<usize>, part: Part, out: &mut Vec<&'a [f32]>) {
         out.extend(rows.map(|m| &self.data[m * self.columns + part.start..][..part.range.len()]));
+    }
+}
+
+impl RowSource for Matrix<'_> {
+    #[inline(always)]
+    fn row<'a, S: Simd>(&'a self, _: S, m: usize, _: &'a mut [f32]) -> &'a [f32] {
+        &self.data[m * self.columns..][..self.columns]
     }
 }
 

@@ -17,6 +17,7 @@
 use aquatint_tensor::{Tensor, View};
 
 use crate::Isa;
+use crate::operand::{Form, Operand};
 
 pub mod reference;
 pub mod streaming;
@@ -95,6 +96,14 @@ pub fn group_norm(isa: Isa, x: View<'_, f32, 4>, norm: GroupNorm<'_>) -> Tensor<
 /// If there is no image, or they differ in size, or as [`group_norm`].
 pub fn group_norm_joined(isa: Isa, pieces: &[View<'_, f32, 4>], norm: GroupNorm<'_>) -> Tensor<f32, 4> {
     streaming::group_norm(isa, pieces, norm)
+}
+
+/// The same for a product of this form.
+///
+/// # Panics
+/// As [`group_norm_joined`].
+pub fn group_norm_for(isa: Isa, pieces: &[View<'_, f32, 4>], norm: GroupNorm<'_>, form: Form) -> Operand<4> {
+    streaming::group_norm_for(isa, pieces, norm, form)
 }
 
 /// The shape of all pieces joined.

@@ -15,7 +15,6 @@
 //! The chunks depend on the shape alone and are merged in order: the sums are the same for any number of threads.
 
 use std::borrow::Cow;
-use std::ops::Range;
 
 use aquatint_tensor::{Tensor, View};
 use rayon::prelude::*;
@@ -24,6 +23,8 @@ use super::{Activation, GroupNorm, joined_shape};
 use crate::Isa;
 use crate::activation::pointwise::Silu;
 use crate::chunks::{row_major, rows_per_task};
+use crate::gemm::bf16::rounded::RowSource;
+use crate::operand::{Form, Operand, tensor_of_rows};
 use crate::simd::{Op, Simd};
 
 /// Numbers that are added up in f32: a sum of 128 is off by 128·2⁻²⁴ = 8e-6 of its size at the very worst, and
@@ -39,41 +40,73 @@ const PIXELS_AT_ONCE: usize = 8;
 /// # Panics
 /// As [`group_norm_joined`](super::group_norm_joined()).
 pub fn group_norm(isa: Isa, pieces: &[View<'_, f32, 4>], norm: GroupNorm<'_>) -> Tensor<f32, 4> {
-    let shape = joined_shape(pieces);
-    let [_, height, width, channels] = shape;
-    norm.check(channels);
-    let mut out = Tensor::recycled(shape);
-    if out.is_empty() {
-        return out;
-    }
-    let chunk = rows_per_task(channels).min(MAX_PIXELS);
-    out.as_mut_slice().par_chunks_mut(height * width * channels).enumerate().for_each(|(n, out)| {
-        let pieces: Vec<Cow<'_, [f32]>> =
-            pieces.iter().map(|piece| row_major(piece.select::<3>(0, n % piece.shape()[0]))).collect();
-        // Pixels of a chunk, piece by piece.
-        let pixels = |i: usize| {
-            let range = i * chunk..(height * width).min((i + 1) * chunk);
-            pieces.iter().map(move |piece| {
-                let channels = piece.len() / (height * width);
-                &piece[range.start * channels..range.end * channels]
-            })
+    tensor_of_rows(isa, joined_shape(pieces), &Normalised::new(isa, pieces, norm))
+}
+
+/// See [`group_norm_for`](super::group_norm_for).
+pub(super) fn group_norm_for(
+    isa: Isa,
+    pieces: &[View<'_, f32, 4>],
+    norm: GroupNorm<'_>,
+    form: Form,
+) -> Operand<4> {
+    Operand::from_rows(isa, form, joined_shape(pieces), &Normalised::new(isa, pieces, norm))
+}
+
+/// Pixels as they will be: the statistics are known.
+struct Normalised<'a> {
+    /// Those of each piece, one image behind the other.
+    pieces: Vec<Cow<'a, [f32]>>,
+    /// Channels of each piece.
+    channels: Vec<usize>,
+    /// Pixels of an image.
+    pixels: usize,
+    /// Of each image: with these two vectors, `x·scale + shift` is the normalised x.
+    scale_and_shift: Vec<(Vec<f32>, Vec<f32>)>,
+    activation: Activation,
+}
+
+impl<'a> Normalised<'a> {
+    fn new(isa: Isa, views: &[View<'a, f32, 4>], norm: GroupNorm<'_>) -> Self {
+        let [images, height, width, channels] = joined_shape(views);
+        norm.check(channels);
+        let mut normalised = Self {
+            pieces: views.iter().map(|&piece| row_major(piece)).collect(),
+            channels: views.iter().map(|piece| piece.shape()[3]).collect(),
+            pixels: height * width,
+            scale_and_shift: Vec::new(),
+            activation: norm.activation,
         };
-        let chunks: Vec<_> = (0..(height * width).div_ceil(chunk))
+        if channels > 0 {
+            normalised.scale_and_shift =
+                (0..images).into_par_iter().map(|n| normalised.statistics(isa, n, norm)).collect();
+        }
+        normalised
+    }
+
+    /// Of image n: the first pass.
+    fn statistics(&self, isa: Isa, n: usize, norm: GroupNorm<'_>) -> (Vec<f32>, Vec<f32>) {
+        let chunk = rows_per_task(norm.weight.len()).min(MAX_PIXELS);
+        let chunks: Vec<_> = (0..self.pixels.div_ceil(chunk))
             .into_par_iter()
-            .map(|i| chunk_moments(isa, pixels(i), (height * width - i * chunk).min(chunk), norm))
+            .map(|i| {
+                let count = (self.pixels - i * chunk).min(chunk);
+                chunk_moments(isa, self.pieces_of(n * self.pixels + i * chunk, count), count, norm)
+            })
             .collect();
-        let (scale, shift) = scale_and_shift(&chunks, norm);
-        out.par_chunks_mut(chunk * channels).enumerate().for_each(|(i, out)| {
-            let (mut first, count) = (0, out.len() / channels);
-            for x in pixels(i) {
-                let piece = first..first + x.len() / count;
-                first = piece.end;
-                let (scale, shift) = (&scale[piece.clone()], &shift[piece.clone()]);
-                isa.run(ScaleShift { x, out, channels, piece, scale, shift, activation: norm.activation });
-            }
-        });
-    });
-    out
+        scale_and_shift(&chunks, norm)
+    }
+
+    /// The numbers of `count` pixels of an image, piece by piece; pixels are counted through all images, and a piece with fewer images
+    /// begins again at its end.
+    #[inline(always)]
+    fn pieces_of(&self, first: usize, count: usize) -> impl Iterator<Item = &[f32]> {
+        let pieces = self.pieces.iter().zip(&self.channels).filter(|(_, channels)| **channels > 0);
+        pieces.map(move |(piece, &channels)| {
+            let first = if first * channels < piece.len() { first } else { first % (piece.len() / channels) };
+            &piece[first * channels..(first + count) * channels]
+        })
+    }
 }
 
 /// The statistics of each group over a few pixels, whose channels come in pieces.
@@ -208,41 +241,29 @@ impl Op for ShiftedSums<'_> {
     }
 }
 
-/// `out[piece] = activation(x·scale[c] + shift[c])`
-struct ScaleShift<'a> {
-    x: &'a [f32],
-    out: &'a mut [f32],
-    /// Of the output.
-    channels: usize,
-    /// Those of them that x has.
-    piece: Range<usize>,
-    scale: &'a [f32],
-    shift: &'a [f32],
-    activation: Activation,
-}
-
-impl Op for ScaleShift<'_> {
-    type Output = ();
+impl RowSource for Normalised<'_> {
+    /// `activation(x·scale[c] + shift[c])`: the second pass.
     #[inline(always)]
-    fn eval<S: Simd>(self, s: S) {
-        let channels = self.scale.len();
-        if channels == 0 {
-            return;
-        }
-        let whole = channels / S::LANES * S::LANES;
-        for (x, out) in self.x.chunks_exact(channels).zip(self.out.chunks_exact_mut(self.channels)) {
-            let out = &mut out[self.piece.clone()];
+    fn row<'a, S: Simd>(&'a self, s: S, m: usize, out: &'a mut [f32]) -> &'a [f32] {
+        let (scale, shift) = &self.scale_and_shift[m / self.pixels];
+        let mut first = 0;
+        for x in self.pieces_of(m, 1) {
+            let piece = first..first + x.len();
+            first = piece.end;
+            let (scale, shift, out) = (&scale[piece.clone()], &shift[piece.clone()], &mut out[piece]);
+            let whole = x.len() / S::LANES * S::LANES;
             for c in (0..whole).step_by(S::LANES) {
-                let y = s.mul_add(s.load(&x[c..]), s.load(&self.scale[c..]), s.load(&self.shift[c..]));
+                let y = s.mul_add(s.load(&x[c..]), s.load(&scale[c..]), s.load(&shift[c..]));
                 s.store(y, &mut out[c..]);
             }
-            if whole < channels {
+            if whole < x.len() {
                 let tail = |x: &[f32]| s.load_or(&x[whole..], 0.0);
-                s.store_part(s.mul_add(tail(x), tail(self.scale), tail(self.shift)), &mut out[whole..]);
-            }
-            if self.activation == Activation::Silu {
-                s.map_in_place(out, Silu); // the pixel is still in the L1 cache
+                s.store_part(s.mul_add(tail(x), tail(scale), tail(shift)), &mut out[whole..]);
             }
         }
+        if self.activation == Activation::Silu {
+            s.map_in_place(out, Silu); // the pixel is still in the L1 cache
+        }
+        out
     }
 }

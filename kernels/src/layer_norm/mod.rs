@@ -13,7 +13,8 @@
 
 use aquatint_tensor::{Tensor, View};
 
-use crate::Isa;
+use crate::operand::{Form, Operand};
+use crate::{Isa, Precision};
 
 pub mod reference;
 pub mod two_pass;
@@ -40,6 +41,21 @@ pub fn layer_norm<const N: usize>(
     eps: f32,
 ) -> Tensor<f32, N> {
     two_pass::layer_norm(isa, x, weight, bias, eps)
+}
+
+/// The same for a linear layer of this precision.
+///
+/// # Panics
+/// As [`layer_norm`].
+pub fn layer_norm_for<const N: usize>(
+    isa: Isa,
+    x: View<'_, f32, N>,
+    weight: &[f32],
+    bias: &[f32],
+    eps: f32,
+    precision: Precision,
+) -> Operand<N> {
+    two_pass::layer_norm_for(isa, x, weight, bias, eps, Form::rows(precision))
 }
 
 /// The length of the last axis, once it is known that the weights fit it.

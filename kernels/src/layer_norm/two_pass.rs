@@ -10,12 +10,13 @@
 //! Taking out e is the correction of Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance".
 
 use aquatint_tensor::{Tensor, View};
-use rayon::prelude::*;
 
 use super::check;
 use crate::Isa;
-use crate::chunks::{row_major, rows_per_task};
-use crate::simd::{Op, Simd};
+use crate::chunks::row_major;
+use crate::gemm::bf16::rounded::RowSource;
+use crate::operand::{Form, Operand, tensor_of_rows};
+use crate::simd::Simd;
 
 /// See [`layer_norm`](super::layer_norm()).
 ///
@@ -28,58 +29,59 @@ pub fn layer_norm<const N: usize>(
     bias: &[f32],
     eps: f32,
 ) -> Tensor<f32, N> {
-    let channels = check(x.shape(), weight, bias);
-    let mut out = Tensor::recycled(x.shape());
-    if out.is_empty() {
-        return out;
-    }
-    let task = rows_per_task(channels) * channels;
-    out.as_mut_slice()
-        .par_chunks_mut(task)
-        .zip(row_major(x).par_chunks(task))
-        .for_each(|(out, x)| isa.run(NormaliseRows { x, out, weight, bias, eps }));
-    out
+    check(x.shape(), weight, bias);
+    tensor_of_rows(isa, x.shape(), &Normalised { x: &row_major(x), weight, bias, eps })
 }
 
-struct NormaliseRows<'a> {
+/// See [`layer_norm_for`](super::layer_norm_for).
+pub(super) fn layer_norm_for<const N: usize>(
+    isa: Isa,
+    x: View<'_, f32, N>,
+    weight: &[f32],
+    bias: &[f32],
+    eps: f32,
+    form: Form,
+) -> Operand<N> {
+    check(x.shape(), weight, bias);
+    Operand::from_rows(isa, form, x.shape(), &Normalised { x: &row_major(x), weight, bias, eps })
+}
+
+/// Each row of x, normalised.
+struct Normalised<'a> {
     x: &'a [f32],
-    out: &'a mut [f32],
     weight: &'a [f32],
     bias: &'a [f32],
     eps: f32,
 }
 
-impl Op for NormaliseRows<'_> {
-    type Output = ();
+impl RowSource for Normalised<'_> {
     #[inline(always)]
-    fn eval<S: Simd>(self, s: S) {
+    fn row<'a, S: Simd>(&'a self, s: S, m: usize, out: &'a mut [f32]) -> &'a [f32] {
         let channels = self.weight.len();
         let count = channels as f32;
         let whole = channels / S::LANES * S::LANES;
-        for (x, out) in self.x.chunks_exact(channels).zip(self.out.chunks_exact_mut(channels)) {
-            let mean = s.sum(s.reduce(x, 0.0, s.zero(), |sum, x| s.add(sum, x))) / count;
-            let m = s.splat(mean);
-            // Behind the end the row continues with its mean, which adds nothing to either sum.
-            let [sum, squares] = s.reduce(x, mean, [s.zero(); 2], |[sum, squares], x| {
-                let d = s.sub(x, m);
-                [s.add(sum, d), s.mul_add(d, d, squares)]
-            });
-            let error = s.sum(sum) / count;
-            let variance = s.sum(squares) / count - error * error;
-            let scale = 1.0 / (variance + self.eps).sqrt();
+        let x = &self.x[m * channels..][..channels];
+        let mean = s.sum(s.reduce(x, 0.0, s.zero(), |sum, x| s.add(sum, x))) / count;
+        let m = s.splat(mean);
+        // Behind the end the row continues with its mean, which adds nothing to either sum.
+        let [sum, squares] = s.reduce(x, mean, [s.zero(); 2], |[sum, squares], x| {
+            let d = s.sub(x, m);
+            [s.add(sum, d), s.mul_add(d, d, squares)]
+        });
+        let error = s.sum(sum) / count;
+        let variance = s.sum(squares) / count - error * error;
+        let scale = 1.0 / (variance + self.eps).sqrt();
 
-            let (factor, offset) = (s.splat(scale), s.splat(-error * scale));
-            let y = |x, weight, bias| s.mul_add(s.mul_add(s.sub(x, m), factor, offset), weight, bias);
-            for c in (0..whole).step_by(S::LANES) {
-                s.store(
-                    y(s.load(&x[c..]), s.load(&self.weight[c..]), s.load(&self.bias[c..])),
-                    &mut out[c..],
-                );
-            }
-            if whole < channels {
-                let tail = |x: &[f32]| s.load_or(&x[whole..], 0.0);
-                s.store_part(y(tail(x), tail(self.weight), tail(self.bias)), &mut out[whole..]);
-            }
+        let (factor, offset) = (s.splat(scale), s.splat(-error * scale));
+        let y = |x, weight, bias| s.mul_add(s.mul_add(s.sub(x, m), factor, offset), weight, bias);
+        for c in (0..whole).step_by(S::LANES) {
+            let y = y(s.load(&x[c..]), s.load(&self.weight[c..]), s.load(&self.bias[c..]));
+            s.store(y, &mut out[c..]);
         }
+        if whole < channels {
+            let tail = |x: &[f32]| s.load_or(&x[whole..], 0.0);
+            s.store_part(y(tail(x), tail(self.weight), tail(self.bias)), &mut out[whole..]);
+        }
+        out
     }
 }

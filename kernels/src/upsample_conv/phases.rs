@@ -9,12 +9,13 @@
 use aquatint_tensor::{Tensor, View};
 
 use super::{Weights, check};
-use crate::Isa;
 use crate::chunks::row_major;
 use crate::conv2d;
-use crate::conv2d::indirect::Pixels;
+use crate::conv2d::indirect::{Pixels, rounded};
+use crate::conv2d::windows::Windows;
 use crate::conv2d::{Geometry, Padding};
 use crate::gemm::{Epilogue, blocked};
+use crate::{Isa, Precision};
 
 /// See [`upsample_conv`](super::upsample_conv()).
 ///
@@ -32,10 +33,20 @@ pub fn upsample_conv(isa: Isa, x: View<'_, f32, 4>, w: &Weights, epilogue: Epilo
         let (y, x) = (i / (2 * width), i % (2 * width));
         pixels[2 * (y % 2) + x % 2].push(pixel);
     }
-    let x = row_major(x);
-    for ((phase, w), out) in PHASES.into_iter().zip(&w.phases).zip(pixels) {
-        let a = Pixels::new(&x, [height, width, channels], geometry(phase));
-        blocked::product_into(isa, &a, &w.packed, &epilogue, out);
+    let phases = PHASES.into_iter().zip(&w.phases).zip(pixels);
+    if w.plain.precision() == Precision::F32 {
+        let x = row_major(x);
+        for ((phase, w), out) in phases {
+            let a = Pixels::new(&x, [height, width, channels], geometry(phase));
+            blocked::product_into(isa, &a, &w.packed, &epilogue, out);
+        }
+    } else {
+        // Rounded once for all four.
+        let x = rounded(isa, x, w.plain.precision(), Geometry::same(3));
+        for ((phase, w), out) in phases {
+            let a = Windows::new(&x, geometry(phase));
+            blocked::rounded_product_into(isa, &a, &w.packed, &epilogue, out);
+        }
     }
     out
 }

@@ -16,13 +16,13 @@
 mod config;
 
 use aquatint_kernels::{Isa, activation};
-use aquatint_tensor::{Tensor, View};
+use aquatint_tensor::Tensor;
 
 pub use config::{ClipActivation, ClipTextConfig};
 
 use crate::checkpoint::Weights;
 use crate::error::Result;
-use crate::layers::{Embedding, Epilogue, Heads, LayerNorm, Linear, Mask, multi_head_attention};
+use crate::layers::{Embedding, Epilogue, Heads, LayerNorm, Linear, Mask, Operand, multi_head_attention};
 
 /// The text encoder.
 pub struct ClipTextModel {
@@ -57,7 +57,11 @@ impl ClipTextModel {
             layers: (0..config.num_hidden_layers)
                 .map(|i| EncoderLayer::load(&layers.at(i), config))
                 .collect::<Result<_>>()?,
-            final_layer_norm: LayerNorm::load(&w.at("final_layer_norm"), channels, config.layer_norm_eps)?,
+            final_layer_norm: LayerNorm::load(
+                &w.at("final_layer_norm").in_f32(),
+                channels,
+                config.layer_norm_eps,
+            )?,
             config: config.clone(),
         })
     }
@@ -85,7 +89,7 @@ impl ClipTextModel {
         for layer in &self.layers[..layers] {
             x = layer.forward(isa, x);
         }
-        self.final_layer_norm.forward(isa, x.view())
+        self.final_layer_norm.forward(isa, x.view()).into_tensor()
     }
 
     fn embed(&self, ids: &[&[u32]]) -> Tensor<f32, 3> {
@@ -124,8 +128,8 @@ impl EncoderLayer {
     }
 
     fn forward(&self, isa: Isa, x: Tensor<f32, 3>) -> Tensor<f32, 3> {
-        let x = self.self_attn.add_to(isa, self.layer_norm1.forward(isa, x.view()).view(), &x);
-        self.mlp.add_to(isa, self.layer_norm2.forward(isa, x.view()).view(), &x)
+        let x = self.self_attn.add_to(isa, &self.layer_norm1.forward(isa, x.view()), &x);
+        self.mlp.add_to(isa, &self.layer_norm2.forward(isa, x.view()), &x)
     }
 }
 
@@ -150,7 +154,7 @@ impl SelfAttention {
     }
 
     /// `residual + out_proj(attention(x))`.
-    fn add_to(&self, isa: Isa, x: View<'_, f32, 3>, residual: &Tensor<f32, 3>) -> Tensor<f32, 3> {
+    fn add_to(&self, isa: Isa, x: &Operand<3>, residual: &Tensor<f32, 3>) -> Tensor<f32, 3> {
         let qkv = [&self.q_proj, &self.k_proj, &self.v_proj].map(|proj| proj.forward(isa, x));
         let attended = multi_head_attention(isa, qkv.each_ref().map(Tensor::view), self.heads);
         let epilogue = Epilogue { residual: Some(residual.as_slice()), ..Epilogue::default() };
@@ -175,7 +179,7 @@ impl Mlp {
     }
 
     /// `residual + fc2(activation(fc1(x)))`.
-    fn add_to(&self, isa: Isa, x: View<'_, f32, 3>, residual: &Tensor<f32, 3>) -> Tensor<f32, 3> {
+    fn add_to(&self, isa: Isa, x: &Operand<3>, residual: &Tensor<f32, 3>) -> Tensor<f32, 3> {
         let mut hidden = self.fc1.forward(isa, x);
         match self.activation {
             ClipActivation::QuickGelu => activation::quick_gelu(isa, hidden.as_mut_slice()),

@@ -70,7 +70,7 @@ impl UNet2DConditionModel {
                 .map(|index| UpBlock::load(&w.at("up_blocks").at(index), config, index))
                 .collect::<Result<_>>()?,
             conv_norm_out: GroupNorm::load(
-                &w.at("conv_norm_out"),
+                &w.at("conv_norm_out").in_f32(),
                 channels,
                 config.norm_num_groups,
                 config.norm_eps,
@@ -132,8 +132,9 @@ impl UNet2DConditionModel {
         for (block, told) in self.up_blocks.iter().zip(&told.up_blocks) {
             x = block.forward(isa, x, &mut skips, told.at(step));
         }
-        x = self.conv_norm_out.forward_silu(isa, x.view());
-        self.conv_out.forward(isa, x.view())
+        let normed = self.conv_norm_out.forward_silu(isa, x.view());
+        drop(x);
+        self.conv_out.forward(isa, &normed)
     }
 }
 

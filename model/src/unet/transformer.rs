@@ -20,12 +20,14 @@
 
 use std::borrow::Cow;
 
-use aquatint_kernels::{Isa, activation};
+use aquatint_kernels::Isa;
 use aquatint_tensor::{Tensor, View, concat};
 
 use crate::checkpoint::Weights;
 use crate::error::Result;
-use crate::layers::{Epilogue, GroupNorm, Heads, LayerNorm, Linear, Mask, multi_head_attention};
+use crate::layers::{
+    Epilogue, GroupNorm, Heads, Input, LayerNorm, Linear, Mask, Operand, multi_head_attention,
+};
 
 /// Fixed in diffusers, whatever the config says about other norms.
 const GROUP_NORM_EPS: f32 = 1e-6;
@@ -80,15 +82,17 @@ impl Transformer2DModel {
 
     /// Keys and values of `text: [texts, tokens, cross_attention_dim]`.
     pub fn prepare(&self, isa: Isa, text: View<'_, f32, 3>) -> TextKeys {
-        let blocks = self.transformer_blocks.iter().map(|block| block.attn2.keys_and_values(isa, text));
+        let blocks =
+            self.transformer_blocks.iter().map(|block| block.attn2.keys_and_values(isa, text.into()));
         TextKeys { blocks: blocks.collect() }
     }
 
     /// `x: [n, h, w, channels]` → `[texts, h, w, channels]`; text i looks at image i mod n.
     pub fn forward(&self, isa: Isa, x: &Tensor<f32, 4>, text: &TextKeys) -> Tensor<f32, 4> {
         let [n, height, width, channels] = x.shape();
-        let mut h = self.norm.forward(isa, x.view()).reshape([n, height * width, channels]);
-        h = self.proj_in.forward(isa, h.view());
+        let normed = self.norm.forward(isa, x.view()).reshape([n, height * width, channels]);
+        let mut h = self.proj_in.forward(isa, &normed);
+        drop(normed);
         for (block, keys_and_values) in self.transformer_blocks.iter().zip(&text.blocks) {
             h = block.forward(isa, h, keys_and_values);
         }
@@ -123,9 +127,9 @@ impl BasicTransformerBlock {
 
     fn forward(&self, isa: Isa, h: Tensor<f32, 3>, text: &[Tensor<f32, 3>; 2]) -> Tensor<f32, 3> {
         let normed = self.norm1.forward(isa, h.view());
-        let itself = self.attn1.keys_and_values(isa, normed.view());
-        let h = self.attn1.forward(isa, normed.view(), &itself, &h);
-        let h = self.attn2.forward(isa, self.norm2.forward(isa, h.view()).view(), text, &h);
+        let itself = self.attn1.keys_and_values(isa, (&normed).into());
+        let h = self.attn1.forward(isa, normed, &itself, &h);
+        let h = self.attn2.forward(isa, self.norm2.forward(isa, h.view()), text, &h);
         self.ff.forward(isa, &self.norm3, &h)
     }
 }
@@ -151,7 +155,7 @@ impl Attention {
     }
 
     /// `[to_k(context), to_v(context)]`.
-    fn keys_and_values(&self, isa: Isa, context: View<'_, f32, 3>) -> [Tensor<f32, 3>; 2] {
+    fn keys_and_values(&self, isa: Isa, context: Input<'_, 3>) -> [Tensor<f32, 3>; 2] {
         [self.to_k.forward(isa, context), self.to_v.forward(isa, context)]
     }
 
@@ -159,11 +163,12 @@ impl Attention {
     fn forward(
         &self,
         isa: Isa,
-        x: View<'_, f32, 3>,
+        x: Operand<3>,
         [k, v]: &[Tensor<f32, 3>; 2],
         residual: &Tensor<f32, 3>,
     ) -> Tensor<f32, 3> {
-        let q = self.to_q.forward(isa, x);
+        let q = self.to_q.forward(isa, &x);
+        drop(x);
         let [contexts, ..] = k.shape();
         let q = repeated(&q, contexts);
         let qkv = [q.view(), k.view(), v.view()];
@@ -198,10 +203,10 @@ impl FeedForward {
         let chunks = h.as_slice().chunks(TOKENS_AT_ONCE * channels);
         for (h, out) in chunks.zip(out.as_mut_slice().chunks_mut(TOKENS_AT_ONCE * channels)) {
             let tokens = View::from_slice([1, h.len() / channels, channels], h);
-            let wide = self.proj.forward(isa, norm.forward(isa, tokens).view());
-            let gated = activation::geglu(isa, wide.view());
+            let wide = self.proj.forward(isa, &norm.forward(isa, tokens));
+            let gated = self.out.geglu(isa, wide.view());
             let epilogue = Epilogue { residual: Some(h), ..Epilogue::default() };
-            self.out.forward_into(isa, gated.view(), epilogue, out);
+            self.out.forward_into(isa, &gated, epilogue, out);
         }
         out
     }

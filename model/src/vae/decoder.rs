@@ -54,7 +54,7 @@ impl Decoder {
                 .map(|index| UpDecoderBlock::load(&w.at("up_blocks").at(index), config, innermost - index))
                 .collect::<Result<_>>()?,
             conv_norm_out: GroupNorm::load(
-                &w.at("conv_norm_out"),
+                &w.at("conv_norm_out").in_f32(),
                 channels[0],
                 config.norm_num_groups,
                 NORM_EPS,
@@ -73,8 +73,9 @@ impl Decoder {
         for block in &self.up_blocks {
             x = block.forward(isa, x);
         }
-        x = self.conv_norm_out.forward_silu(isa, x.view());
-        self.conv_out.forward(isa, x.view())
+        let normed = self.conv_norm_out.forward_silu(isa, x.view());
+        drop(x);
+        self.conv_out.forward(isa, &normed)
     }
 }
 

@@ -57,7 +57,7 @@ impl Encoder {
                 .collect::<Result<_>>()?,
             mid_block: MidBlock::load(&w.at("mid_block"), config)?,
             conv_norm_out: GroupNorm::load(
-                &w.at("conv_norm_out"),
+                &w.at("conv_norm_out").in_f32(),
                 innermost,
                 config.norm_num_groups,
                 NORM_EPS,
@@ -77,8 +77,7 @@ impl Encoder {
             x = block.forward(isa, x);
         }
         x = self.mid_block.forward(isa, &x);
-        x = self.conv_norm_out.forward_silu(isa, x.view());
-        x = self.conv_out.forward(isa, x.view());
+        x = self.conv_out.forward(isa, &self.conv_norm_out.forward_silu(isa, x.view()));
         if let Some(conv) = &self.quant_conv {
             x = conv.forward(isa, x.view());
         }

@@ -23,7 +23,7 @@ use std::sync::OnceLock;
 
 use super::super::Panel;
 use super::avx512::Avx512Bf16;
-use super::{ATile, BStep, Job, TILE, Unit, layout};
+use super::{ATile, BStep, Job, Line, TILE, Unit, layout};
 use crate::simd::Simd;
 
 /// Proof that the CPU has AMX with bf16 and that this process may use it.
@@ -97,8 +97,9 @@ static CONFIGURATION: Configuration = Configuration {
 };
 
 impl Unit for &Configured {
-    /// 1280 deep: sums come and go only once in forty steps, and 80 KB of B and 640 KB of A stay in an L2 cache of 2 MB.
-    const BLOCK_STEPS: usize = 40;
+    /// 4032 deep: the 90 steps of a 3×3 window over 320 channels, and its multiples, need few or no second rounds for the sums. 250 KB of B and
+    /// an image's rows, of which the nine taps share nearly all, stay in an L2 cache of 2 MB.
+    const BLOCK_STEPS: usize = 126;
 
     #[inline(always)]
     fn multiply<S: Simd>(self, _: S, job: Job<'_>, sums: &mut [Panel]) {
@@ -113,10 +114,10 @@ impl Unit for &Configured {
     }
 
     #[inline(always)]
-    fn round_rows(self, rows: &[&[f32]], tiles: &mut [ATile]) {
+    fn round_rows(self, rows: &[&[f32]], planes: &mut [&mut [Line]], at: usize) {
         match self.amx.round {
-            Some(unit) => unit.round_rows(rows, tiles),
-            None => layout::round_rows(rows, tiles),
+            Some(unit) => unit.round_rows(rows, planes, at),
+            None => layout::round_rows(rows, planes, at),
         }
     }
 
@@ -129,7 +130,7 @@ impl Unit for &Configured {
     }
 }
 
-/// Bytes from a row of an [`ATile`] to the next.
+/// Bytes from a row of an `ATile` to the next.
 const A_STRIDE: usize = 64;
 /// Bytes from a row of a [`BStep`] or of a [`Panel`] to the next; the second register's 16 columns stand 64 bytes further on.
 const WIDE_STRIDE: usize = 128;
@@ -139,11 +140,9 @@ const WIDE_STRIDE: usize = 128;
 /// # Safety
 /// AMX is there and configured on this thread; `upper` and `lower` have as many tiles as `b` has steps; `sums` has 32 rows.
 #[inline]
-unsafe fn two_by_two(upper: &[ATile], lower: &[ATile], b: &[BStep], sums: &mut [Panel], first: bool) {
+unsafe fn two_by_two(upper: &[&ATile], lower: &[&ATile], b: &[BStep], sums: &mut [Panel], first: bool) {
     const {
-        assert!(
-            size_of::<[Panel; TILE]>() == 2048 && size_of::<ATile>() == 1024 && size_of::<BStep>() == 2048
-        );
+        assert!(size_of::<[Panel; TILE]>() == 2048 && size_of::<&ATile>() == 8 && size_of::<BStep>() == 2048);
     };
     // SAFETY: reads the tiles of the operands from start to end and reads and writes 32 rows of sums, all of which are borrowed for the call and
     // as long as the caller vouches for; all registers that change are named.
@@ -165,17 +164,19 @@ unsafe fn two_by_two(upper: &[ATile], lower: &[ATile], b: &[BStep], sums: &mut [
             "test {steps}, {steps}",
             "jz 5f",
             "4:",
+            "mov {tile}, [{upper}]",
             "tileloadd tmm6, [{b} + {wide}*1]",
-            "tileloadd tmm4, [{upper} + {narrow}*1]",
+            "tileloadd tmm4, [{tile} + {narrow}*1]",
             "tdpbf16ps tmm0, tmm4, tmm6",
             "tileloadd tmm7, [{b} + {wide}*1 + 64]",
             "tdpbf16ps tmm1, tmm4, tmm7",
-            "tileloadd tmm5, [{lower} + {narrow}*1]",
+            "mov {tile}, [{lower}]",
+            "tileloadd tmm5, [{tile} + {narrow}*1]",
             "tdpbf16ps tmm2, tmm5, tmm6",
             "tdpbf16ps tmm3, tmm5, tmm7",
             "add {b}, 2048",
-            "add {upper}, 1024",
-            "add {lower}, 1024",
+            "add {upper}, 8",
+            "add {lower}, 8",
             "dec {steps}",
             "jnz 4b",
             "5:",
@@ -189,6 +190,7 @@ unsafe fn two_by_two(upper: &[ATile], lower: &[ATile], b: &[BStep], sums: &mut [
             lower = inout(reg) lower.as_ptr() => _,
             b = inout(reg) b.as_ptr() => _,
             sums = in(reg) sums.as_mut_ptr(),
+            tile = out(reg) _,
             narrow = in(reg) A_STRIDE,
             wide = in(reg) WIDE_STRIDE,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
@@ -203,7 +205,7 @@ unsafe fn two_by_two(upper: &[ATile], lower: &[ATile], b: &[BStep], sums: &mut [
 /// # Safety
 /// As for [`two_by_two`], without `lower` and with 16 rows of `sums`.
 #[inline]
-unsafe fn one_by_two(a: &[ATile], b: &[BStep], sums: &mut [Panel], first: bool) {
+unsafe fn one_by_two(a: &[&ATile], b: &[BStep], sums: &mut [Panel], first: bool) {
     // SAFETY: as in `two_by_two`, with 16 rows of sums.
     unsafe {
         asm!(
@@ -219,13 +221,14 @@ unsafe fn one_by_two(a: &[ATile], b: &[BStep], sums: &mut [Panel], first: bool) 
             "test {steps}, {steps}",
             "jz 5f",
             "4:",
+            "mov {tile}, [{a}]",
             "tileloadd tmm6, [{b} + {wide}*1]",
-            "tileloadd tmm4, [{a} + {narrow}*1]",
+            "tileloadd tmm4, [{tile} + {narrow}*1]",
             "tdpbf16ps tmm0, tmm4, tmm6",
             "tileloadd tmm7, [{b} + {wide}*1 + 64]",
             "tdpbf16ps tmm1, tmm4, tmm7",
             "add {b}, 2048",
-            "add {a}, 1024",
+            "add {a}, 8",
             "dec {steps}",
             "jnz 4b",
             "5:",
@@ -236,6 +239,7 @@ unsafe fn one_by_two(a: &[ATile], b: &[BStep], sums: &mut [Panel], first: bool) 
             a = inout(reg) a.as_ptr() => _,
             b = inout(reg) b.as_ptr() => _,
             sums = in(reg) sums.as_mut_ptr(),
+            tile = out(reg) _,
             narrow = in(reg) A_STRIDE,
             wide = in(reg) WIDE_STRIDE,
             out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,

@@ -4,12 +4,12 @@
 //! often, and those that have it since 2023 have AMX too, which is what one should use there.
 //!
 //! The register tile is 8 rows × 32 columns: 16 sums, two vectors of B, one pair of A in all lanes. Eight divides the 16 rows of
-//! an [`ATile`], so that all rows of a register tile are at fixed distances.
+//! an `ATile`, so that all rows of a register tile are at fixed distances.
 
 use std::arch::x86_64::*;
 
 use super::super::Panel;
-use super::{ATile, BStep, Job, Pair, Unit, layout};
+use super::{ATile, BStep, Job, Line, Pair, Unit, layout};
 use crate::simd::Simd;
 
 /// Proof that the CPU has AVX-512 with bf16. The private field keeps [`detect`](Self::detect) the only way to get one.
@@ -41,9 +41,9 @@ impl Unit for Avx512Bf16 {
     }
 
     #[inline(always)]
-    fn round_rows(self, rows: &[&[f32]], tiles: &mut [ATile]) {
+    fn round_rows(self, rows: &[&[f32]], planes: &mut [&mut [Line]], at: usize) {
         // SAFETY: as above.
-        unsafe { round_rows(rows, tiles) }
+        unsafe { round_rows(rows, planes, at) }
     }
 
     #[inline(always)]
@@ -65,7 +65,7 @@ fn multiply(job: Job<'_>, sums: &mut [Panel]) {
 
 /// Rows FIRST to FIRST + 8 of A.
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn register_tile<const FIRST: usize>(a: &[ATile], b: &[BStep], first: bool, sums: &mut [Panel]) {
+fn register_tile<const FIRST: usize>(a: &[&ATile], b: &[BStep], first: bool, sums: &mut [Panel]) {
     let mut sum = [[_mm512_setzero_ps(); 2]; ROWS];
     for (a, b) in a.iter().zip(b) {
         for (k, row) in b.0.iter().enumerate() {
@@ -132,10 +132,10 @@ fn bits(pair: Pair) -> i32 {
 }
 
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn round_rows(rows: &[&[f32]], tiles: &mut [ATile]) {
-    layout::fill_rows(rows, tiles.len(), |row, step, x| {
+fn round_rows(rows: &[&[f32]], planes: &mut [&mut [Line]], at: usize) {
+    layout::fill_rows(rows, planes.len(), |row, step, x| {
         let rounded = _mm512_cvtne2ps_pbh(load(&x[16..]), load(x));
-        store_pairs(as_integers(rounded), &mut tiles[step][row].0);
+        store_pairs(as_integers(rounded), &mut planes[step][at + row].0);
     });
 }
 

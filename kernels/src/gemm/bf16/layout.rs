@@ -146,11 +146,14 @@ impl BStep {
     }
 }
 
+/// Where rows are written that are rounded in two parts, or in one: a plane for each step.
+pub(crate) type Planes<'a, 'b> = (&'a mut [&'b mut [Line]], &'a mut [&'b mut [Line]]);
+
 /// See [`Unit::round_rows`](super::Unit::round_rows).
 #[inline(always)]
-pub(super) fn round_rows(rows: &[&[f32]], tiles: &mut [ATile]) {
-    fill_rows(rows, tiles.len(), |row, step, x| {
-        for (pair, x) in tiles[step][row].0.iter_mut().zip(x.as_chunks().0) {
+pub(super) fn round_rows(rows: &[&[f32]], planes: &mut [&mut [Line]], at: usize) {
+    fill_rows(rows, planes.len(), |row, step, x| {
+        for (pair, x) in planes[step][at + row].0.iter_mut().zip(x.as_chunks().0) {
             let &[first, second] = x;
             *pair = Pair::of(round(first), round(second));
         }
@@ -159,9 +162,9 @@ pub(super) fn round_rows(rows: &[&[f32]], tiles: &mut [ATile]) {
 
 /// See [`split_rows`](super::split_rows).
 #[inline(always)]
-pub(super) fn split_rows(rows: &[&[f32]], high: &mut [ATile], low: &mut [ATile]) {
+pub(super) fn split_rows(rows: &[&[f32]], (high, low): Planes<'_, '_>, at: usize) {
     fill_rows(rows, high.len(), |row, step, x| {
-        let pairs = high[step][row].0.iter_mut().zip(&mut low[step][row].0);
+        let pairs = high[step][at + row].0.iter_mut().zip(&mut low[step][at + row].0);
         for ((high, low), x) in pairs.zip(x.as_chunks().0) {
             let &[first, second] = x;
             let (first, second) = (halves(first), halves(second));
@@ -171,12 +174,10 @@ pub(super) fn split_rows(rows: &[&[f32]], high: &mut [ATile], low: &mut [ATile])
     });
 }
 
-/// Calls `f(row, step, numbers)` for all 16 rows of a tile and all steps; rows and numbers that do not exist are zero.
+/// Calls `f(row, step, numbers)` for all rows and steps; numbers that do not exist are zero.
 #[inline(always)]
 pub(super) fn fill_rows(rows: &[&[f32]], steps: usize, mut f: impl FnMut(usize, usize, &[f32; STEP])) {
-    assert!(rows.len() <= TILE, "{} rows do not fit a tile", rows.len());
-    for row in 0..TILE {
-        let numbers = rows.get(row).copied().unwrap_or(&[]);
+    for (row, numbers) in rows.iter().enumerate() {
         assert!(numbers.len() <= steps * STEP, "{} numbers do not fit {steps} steps", numbers.len());
         let (whole, rest) = numbers.as_chunks();
         for (step, x) in whole.iter().enumerate() {
@@ -270,10 +271,10 @@ mod tests {
     fn rows_and_panels_are_filled_up_with_zeros() {
         let numbers: Vec<f32> = (0..40).map(|k| k as f32).collect();
         let mut tiles = [[Line([Pair(1); PAIRS]); TILE]; 2];
-        round_rows(&[&numbers, &numbers[..33]], &mut tiles);
+        round_rows(&[&numbers, &numbers[..33]], &mut tiles.each_mut().map(|tile| &mut tile[..]), 0);
         assert_eq!((tiles[1][0].0[3].first(), tiles[1][0].0[3].second()), (38.0, 39.0));
         assert_eq!((tiles[1][1].0[0].first(), tiles[1][1].0[0].second()), (32.0, 0.0));
-        assert_eq!(tiles[0][2], Line::ZERO);
+        assert_eq!(tiles[0][2], Line([Pair(1); PAIRS]), "there is no third row");
 
         let rows: Vec<Panel> = (0..35).map(|k| super::super::super::Row([k as f32; PANEL])).collect();
         let mut steps = [BStep([[Pair(1); PANEL]; PAIRS]); 2];

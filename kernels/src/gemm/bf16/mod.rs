@@ -14,7 +14,8 @@
 //!
 //! All read the same two layouts, which the tile unit dictates. Numbers that are neighbours in the *depth* stand in one `Pair`, since the
 //! instructions add two products to each sum; 16 pairs of 16 rows are a tile register of A (`ATile`), 16 pairs of 32 columns
-//! two registers of B (`BStep`).
+//! two registers of B (`BStep`). B is packed when a model is loaded; A is [`Rounded`] where it is made, by a norm or an activation, once for
+//! all products that read it.
 //!
 //! Sources: Intel, *Architecture Instruction Set Extensions Programming Reference*, chapter "Intel AMX"; Burgess et al., *Bfloat16 Processing for
 //! Neural Networks* (2019).
@@ -27,22 +28,24 @@ pub(crate) mod amx_emulator;
 pub(crate) mod avx512;
 mod layout;
 mod lines;
+pub(crate) mod rounded;
 pub(crate) mod software;
 
 pub use layout::BStep;
-pub(crate) use layout::{ATile, Pair, STEP, TILE, ZERO_TILE, halves};
+pub(crate) use layout::{ATile, Line, Pair, Planes, STEP, TILE, ZERO_TILE, halves};
 pub(crate) use lines::Lines;
+pub use rounded::Rounded;
 
 use super::Panel;
 use crate::simd::Simd;
 
-/// A job: one or two tiles of rows, each with as many steps as B has.
+/// A job: one or two tiles of rows, each with as many steps as B has. The tiles may stand anywhere.
 #[derive(Clone, Copy)]
 pub(crate) struct Job<'a> {
     /// The upper 16 rows.
-    pub(crate) upper: &'a [ATile],
+    pub(crate) upper: &'a [&'a ATile],
     /// The lower 16 rows, if there are so many.
-    pub(crate) lower: Option<&'a [ATile]>,
+    pub(crate) lower: Option<&'a [&'a ATile]>,
     /// 32 columns.
     pub(crate) b: &'a [BStep],
     /// Whether the sums begin at zero; otherwise at what they are.
@@ -68,10 +71,10 @@ pub(crate) trait Unit: Copy {
     /// Does a job.
     fn multiply<S: Simd>(self, s: S, job: Job<'_>, sums: &mut [Panel]);
 
-    /// Rounds up to 16 rows of equal length, at most 32 numbers for each of the tiles; what is missing becomes zero.
+    /// Rounds rows of equal length, 32 numbers for each of the planes; row i becomes line `at + i` of each. What is missing of a line becomes zero.
     #[inline(always)]
-    fn round_rows(self, rows: &[&[f32]], tiles: &mut [ATile]) {
-        layout::round_rows(rows, tiles);
+    fn round_rows(self, rows: &[&[f32]], planes: &mut [&mut [Line]], at: usize) {
+        layout::round_rows(rows, planes, at);
     }
 
     /// Rounds rows of a panel and joins neighbours to pairs, 32 rows to a step; what is missing becomes zero.
@@ -81,12 +84,12 @@ pub(crate) trait Unit: Copy {
     }
 }
 
-/// Both parts of rows of A: what [`Unit::round_rows`] gives, and the rest. `low` is empty if only the first is wanted.
+/// Both parts of rows of A: what [`Unit::round_rows`] gives, and the rest. The second planes are none if only the first is wanted.
 #[inline(always)]
-pub(crate) fn split_rows<U: Unit>(unit: U, rows: &[&[f32]], high: &mut [ATile], low: &mut [ATile]) {
+pub(crate) fn split_rows<U: Unit>(unit: U, rows: &[&[f32]], (high, low): Planes<'_, '_>, at: usize) {
     match low {
-        [] => unit.round_rows(rows, high),
-        _ => layout::split_rows(rows, high, low),
+        [] => unit.round_rows(rows, high, at),
+        _ => layout::split_rows(rows, (high, low), at),
     }
 }
 

@@ -1,6 +1,6 @@
 use aquatint_tensor::Tensor;
 
-use super::{BStep, Job, STEP, TILE, Unit, ZERO_TILE, split_panel, split_rows};
+use super::{BStep, Job, Line, STEP, TILE, Unit, ZERO_TILE, split_panel, split_rows};
 use crate::Isa;
 use crate::gemm::{PANEL, Panel, Row, reference};
 use crate::isa::UnitOp;
@@ -24,8 +24,11 @@ impl UnitOp for OneJob<'_> {
         let mut a = vec![ZERO_TILE; 2 * steps];
         let (upper, lower) = a.split_at_mut(steps);
         let a_rows: Vec<&[f32]> = (0..rows).map(|m| &self.a.as_slice()[m * depth..][..depth]).collect();
-        split_rows(unit, &a_rows[..rows.min(TILE)], upper, &mut []);
-        split_rows(unit, &a_rows[rows.min(TILE)..], lower, &mut []);
+        let middle = rows.min(TILE);
+        for (rows, tiles) in [(0..middle, &mut *upper), (middle..rows, &mut *lower)] {
+            let mut planes: Vec<&mut [Line]> = tiles.iter_mut().map(|tile| &mut tile[..]).collect();
+            split_rows(unit, &a_rows[rows], (&mut planes, &mut []), 0);
+        }
         let panel: Vec<Panel> = (0..depth)
             .map(|k| Row(std::array::from_fn(|n| if n < columns { self.b[[n, k]] } else { 0.0 })))
             .collect();
@@ -34,8 +37,9 @@ impl UnitOp for OneJob<'_> {
 
         let mut sums =
             vec![Row([self.before.unwrap_or(f32::NAN); PANEL]); if rows > TILE { 2 * TILE } else { TILE }];
-        let lower = (rows > TILE).then_some(&*lower);
-        unit.multiply(s, Job { upper, lower, b: &b, first: self.before.is_none() }, &mut sums);
+        let [upper, lower] = [upper, lower].map(|tiles| tiles.iter().collect::<Vec<_>>());
+        let lower = (rows > TILE).then_some(&lower[..]);
+        unit.multiply(s, Job { upper: &upper, lower, b: &b, first: self.before.is_none() }, &mut sums);
         Tensor::from_fn([rows, columns], |[m, n]| sums[m][n])
     }
 }
