@@ -1,8 +1,8 @@
 //! Convolutions of Stable Diffusion 1.5, each rung on each instruction set: `cargo bench -p aquatint-benches --bench conv2d`.
 
-use aquatint_kernels::Isa;
-use aquatint_kernels::conv2d::{Geometry, Weights, im2col, indirect};
+use aquatint_kernels::conv2d::{Geometry, Weights, im2col, indirect, winograd};
 use aquatint_kernels::gemm::Epilogue;
+use aquatint_kernels::{Isa, Precision};
 use aquatint_model::shapes::{Conv, UNET_CONVS, VAE_CONVS};
 use aquatint_tensor::Tensor;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -17,11 +17,16 @@ fn bench(c: &mut Criterion) {
             let x = Tensor::full([images, size, size, in_channels], 0.5);
             let w = Tensor::full([out_channels, in_channels, kernel_size, kernel_size], 0.25f32);
             let w = Weights::pack(w.view());
-            group.throughput(Throughput::Elements(conv.flops() as u64)); // FLOP, shown as elements
+            group.throughput(Throughput::Elements(conv.flops() as u64)); // FLOP of the definition, shown as elements
             for isa in Isa::available() {
                 let shape =
                     format!("{kernel_size}x{kernel_size} {in_channels}-{out_channels} @{size} s{stride}");
                 let id = |rung: &str| BenchmarkId::new(format!("{rung}/{isa}"), &shape);
+                if winograd::can(Precision::F32, geometry) {
+                    group.bench_function(id("winograd"), |b| {
+                        b.iter(|| winograd::conv2d(isa, x.view(), &w, geometry, Epilogue::default()));
+                    });
+                }
                 group.bench_function(id("indirect"), |b| {
                     b.iter(|| indirect::conv2d(isa, x.view(), &w, geometry, Epilogue::default()));
                 });

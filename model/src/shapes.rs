@@ -4,7 +4,8 @@
 //! layer and how often a step runs it; the sums are checked against the 1.6 TFLOP of the whole.
 //!
 //! The networks are counted as they are published. What [`UNet2DConditionModel`](crate::unet::UNet2DConditionModel) saves of that (keys of
-//! the text once per picture, one half until the texts matter, upsampling in phases) shows as speed.
+//! the text once per picture, one half until the texts matter, upsampling in phases, 3×3 windows by Winograd) shows as speed: *effective*
+//! GFLOP/s, which may exceed the peak.
 
 /// Images in a batch: with guidance, one without and one with the text.
 pub const IMAGES: usize = 2;
@@ -38,7 +39,7 @@ pub struct Conv {
 }
 
 impl Conv {
-    /// Multiplications and additions of one layer.
+    /// Multiplications and additions of one layer by the definition; a form that needs fewer is so much faster.
     pub const fn flops(&self) -> usize {
         let pixels = self.images * (self.size / self.stride).pow(2);
         2 * pixels * self.kernel_size.pow(2) * self.in_channels * self.out_channels

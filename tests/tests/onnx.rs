@@ -9,7 +9,7 @@ use aquatint_kernels::attention::{self, Attention};
 use aquatint_kernels::conv2d::{self, Geometry, Padding};
 use aquatint_kernels::gemm::{self, Epilogue};
 use aquatint_kernels::group_norm::{self, Activation, GroupNorm};
-use aquatint_kernels::{Isa, layer_norm, linear, softmax, upsample};
+use aquatint_kernels::{Isa, Precision, layer_norm, linear, softmax, upsample};
 use aquatint_tensor::{Tensor, View, concat};
 use aquatint_tests::{Golden, json, relative_error};
 use serde_json::Value;
@@ -133,11 +133,15 @@ fn conv() {
                 .collect();
             concat(&parts.iter().map(Tensor::view).collect::<Vec<_>>(), 3)
         };
-        vec![
+        let mut found = vec![
             ("reference", channels_first(&by_definition)),
             ("im2col", channels_first(&grouped(conv2d::im2col::conv2d))),
             ("indirect", channels_first(&grouped(conv2d::indirect::conv2d))),
-        ]
+        ];
+        if conv2d::winograd::can(Precision::F32, geometry) {
+            found.push(("winograd", channels_first(&grouped(conv2d::winograd::conv2d))));
+        }
+        found
     });
 }
 

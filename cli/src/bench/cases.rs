@@ -29,15 +29,15 @@ pub(super) struct Rung<L> {
     pub(super) idea: &'static str,
     /// Whether it works on one thread only.
     pub(super) single_thread: bool,
-    /// Whether a layer is too large for it.
-    pub(super) too_large: fn(&L) -> bool,
+    /// Whether a layer is not for it: too large, or of another form.
+    pub(super) unfit: fn(&L) -> bool,
     /// Makes operands and gives the body of the loop.
     pub(super) prepare: fn(L, Isa) -> Run,
 }
 
 /// A rung that works on all threads and on all layers.
 pub(super) const fn rung<L>(name: &'static str, idea: &'static str, prepare: fn(L, Isa) -> Run) -> Rung<L> {
-    Rung { name, idea, single_thread: false, too_large: |_| false, prepare }
+    Rung { name, idea, single_thread: false, unfit: |_| false, prepare }
 }
 
 /// A kernel's layers and rungs.
@@ -64,7 +64,7 @@ pub(super) struct Case {
     pub(super) single_thread: bool,
     /// Whether this is the layer on which the rungs are compared.
     pub(super) example: bool,
-    /// Whether this is what a picture is made with: the last rung on the fastest instruction set.
+    /// Whether this is what a picture is made with: the last rung that the layer has, on the fastest instruction set.
     pub(super) used: bool,
     pub(super) prepare: Box<dyn Fn() -> Run>,
 }
@@ -83,7 +83,8 @@ impl<L: Layer> Family<L> {
         let others = self.layers.into_iter().filter(|layer| layer.shape() != example);
         let mut cases = Vec::new();
         for layer in std::iter::once(self.example).chain(others) {
-            for (i, rung) in self.rungs.iter().enumerate().filter(|(_, rung)| !(rung.too_large)(&layer)) {
+            let rungs: Vec<_> = self.rungs.iter().filter(|rung| !(rung.unfit)(&layer)).collect();
+            for (i, rung) in rungs.iter().enumerate() {
                 for (j, &isa) in isas.iter().enumerate() {
                     let prepare = rung.prepare;
                     cases.push(Case {
@@ -96,7 +97,7 @@ impl<L: Layer> Family<L> {
                         work: layer.work(),
                         single_thread: rung.single_thread,
                         example: layer.shape() == example,
-                        used: i + 1 == self.rungs.len() && j + 1 == isas.len(),
+                        used: i + 1 == rungs.len() && j + 1 == isas.len(),
                         prepare: Box::new(move || prepare(layer, isa)),
                     });
                 }
@@ -131,20 +132,22 @@ mod tests {
         }
     }
 
-    static RUNGS: [Rung<Square>; 2] = [
-        Rung { too_large: |layer| layer.0 > 2, ..rung("slow", "", |_, _| Box::new(|| ())) },
+    static RUNGS: [Rung<Square>; 3] = [
+        Rung { unfit: |layer| layer.0 > 2, ..rung("slow", "", |_, _| Box::new(|| ())) },
         rung("fast", "", |_, _| Box::new(|| ())),
+        Rung { unfit: |layer| layer.0 < 3, ..rung("for large ones", "", |_, _| Box::new(|| ())) },
     ];
 
     #[test]
-    fn each_layer_meets_each_rung_and_instruction_set_unless_it_is_too_large() {
+    fn each_layer_meets_each_rung_and_instruction_set_unless_it_is_unfit() {
         let isas = Isa::available();
         let layers = vec![Square(1), Square(2), Square(3)];
         let cases = Family { kernel: "k", layers, example: Square(2), rungs: &RUNGS }.cases(&isas);
-        assert_eq!(cases.len(), 5 * isas.len());
+        assert_eq!(cases.len(), 6 * isas.len());
         assert!(cases[0].example && cases[0].name() == format!("k/slow/{} @2", isas[0]));
-        let used: Vec<&str> = cases.iter().filter(|case| case.used).map(|case| case.shape.as_str()).collect();
-        assert_eq!(used, ["@2", "@1", "@3"]);
+        let used: Vec<_> =
+            cases.iter().filter(|case| case.used).map(|case| (case.shape.as_str(), case.rung)).collect();
+        assert_eq!(used, [("@2", "fast"), ("@1", "fast"), ("@3", "for large ones")]);
         assert_eq!(cases.iter().filter(|case| case.example).count(), 2 * isas.len());
     }
 

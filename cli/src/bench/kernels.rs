@@ -1,10 +1,12 @@
 //! The kernels that can be measured, rung by rung.
 
-use aquatint_kernels::conv2d::{self, Geometry, im2col, indirect};
+use aquatint_kernels::conv2d::{self, Geometry, im2col, indirect, winograd};
 use aquatint_kernels::gemm::{self, Epilogue, row_at_a_time};
 use aquatint_kernels::group_norm::{Activation, GroupNorm};
 use aquatint_kernels::upsample_conv::{self, phases, two_steps};
-use aquatint_kernels::{Isa, activation, attention, group_norm, layer_norm, linear, softmax, upsample};
+use aquatint_kernels::{
+    Isa, Precision, activation, attention, group_norm, layer_norm, linear, softmax, upsample,
+};
 use aquatint_model::shapes::{self, Attention, Conv, Image, Linear, Upsample};
 use aquatint_tensor::{Tensor, f16};
 
@@ -64,7 +66,7 @@ pub(super) fn cases(isas: &[Isa]) -> Vec<Case> {
 static GEMM: [Rung<Linear>; 3] = [
     Rung {
         single_thread: true,
-        too_large: |layer| layer.rows > 512,
+        unfit: |layer| layer.rows > 512,
         ..rung(
             "row_at_a_time",
             "weights in panels of 32 columns; one row of A meets one panel in vector registers",
@@ -98,10 +100,10 @@ fn linear_operands(layer: Linear) -> (Tensor<f32, 2>, Tensor<f32, 2>) {
     )
 }
 
-static CONV2D: [Rung<Conv>; 2] = [
+static CONV2D: [Rung<Conv>; 3] = [
     Rung {
         // The matrix of all patches would be larger than a gigabyte.
-        too_large: |layer| {
+        unfit: |layer| {
             4 * layer.images * (layer.kernel_size * layer.size).pow(2) * layer.in_channels > 1 << 30
         },
         ..rung(
@@ -121,13 +123,31 @@ static CONV2D: [Rung<Conv>; 2] = [
             Box::new(move || drop(indirect::conv2d(isa, x.view(), &w, geometry, Epilogue::default())))
         },
     ),
+    Rung {
+        unfit: |layer| !conv2d::wants_winograd(conv_shape(layer), Precision::F32, conv_geometry(layer)),
+        ..rung(
+            "winograd",
+            "3×3: 36 products of sums for 16 outputs, where the definition has 144; the speed is that of its 144",
+            |layer, isa| {
+                let (x, w, geometry) = conv_operands(layer);
+                Box::new(move || drop(winograd::conv2d(isa, x.view(), &w, geometry, Epilogue::default())))
+            },
+        )
+    },
 ];
 
+fn conv_shape(layer: &Conv) -> [usize; 4] {
+    [layer.images, layer.size, layer.size, layer.in_channels]
+}
+
+fn conv_geometry(layer: &Conv) -> Geometry {
+    Geometry { stride: [layer.stride; 2], ..Geometry::same(layer.kernel_size) }
+}
+
 fn conv_operands(layer: Conv) -> (Tensor<f32, 4>, conv2d::Weights, Geometry) {
-    let Conv { images, size, in_channels, out_channels, kernel_size, stride, .. } = layer;
+    let Conv { in_channels, out_channels, kernel_size, .. } = layer;
     let w = Tensor::full([out_channels, in_channels, kernel_size, kernel_size], 0.25f32);
-    let geometry = Geometry { stride: [stride; 2], ..Geometry::same(kernel_size) };
-    (Tensor::full([images, size, size, in_channels], 0.5), conv2d::Weights::pack(w.view()), geometry)
+    (Tensor::full(conv_shape(&layer), 0.5), conv2d::Weights::pack(w.view()), conv_geometry(&layer))
 }
 
 static UPSAMPLE_CONV: [Rung<Upsample>; 2] = [

@@ -32,7 +32,7 @@ impl<'a> Epilogue<'a> {
     }
 
     /// Panics unless all terms fit an output of `[rows, columns]`.
-    pub(super) fn check(&self, rows: usize, columns: usize) {
+    pub(crate) fn check(&self, rows: usize, columns: usize) {
         if let Some(bias) = self.bias {
             assert_eq!(bias.len(), columns, "the bias has {} numbers for {columns} columns", bias.len());
         }
@@ -53,7 +53,7 @@ impl<'a> Epilogue<'a> {
 
     /// Writes columns `column..` of output row `m` from one row of a panel; `out` may be narrower than the panel.
     #[inline(always)]
-    pub(super) fn store<S: Simd>(&self, s: S, product: &Panel, m: usize, at: Place, out: &mut [f32]) {
+    pub(crate) fn store<S: Simd>(&self, s: S, product: &Panel, m: usize, at: Place, out: &mut [f32]) {
         let part = |x: &[f32]| if x.len() < S::LANES { s.load_or(x, 0.0) } else { s.load(x) };
         let per_image = self.per_image.map(|view| {
             let rows_per_image = at.rows / view.shape()[0];
@@ -82,13 +82,13 @@ impl<'a> Epilogue<'a> {
 
 /// Where in the output a row of a panel goes.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// The first column.
-    pub(super) column: usize,
+    pub(crate) column: usize,
     /// The number of the first row that is computed.
-    pub(super) first_row: usize,
+    pub(crate) first_row: usize,
     /// Rows of the whole output.
-    pub(super) rows: usize,
+    pub(crate) rows: usize,
     /// Columns of the whole output.
-    pub(super) columns: usize,
+    pub(crate) columns: usize,
 }

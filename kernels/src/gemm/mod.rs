@@ -25,6 +25,8 @@ mod rows;
 mod weights;
 
 pub use epilogue::Epilogue;
+pub(crate) use epilogue::Place;
+pub(crate) use microkernel::{ROW_STEP, TILE_ROWS, tile};
 pub(crate) use rows::ZEROS;
 pub use rows::{Joined, Matrix, Part, Rows};
 pub use weights::{PANEL, Packable, Panel, Row, Weights};

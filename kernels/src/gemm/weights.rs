@@ -193,7 +193,7 @@ impl Weights {
     /// # Panics
     /// If the weights were packed for another precision.
     #[inline(always)]
-    pub(super) fn block<'a>(
+    pub(crate) fn block<'a>(
         &'a self,
         panel: usize,
         start: usize,
