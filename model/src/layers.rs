@@ -157,7 +157,7 @@ impl UpsampleConv2d {
     /// # Errors
     /// See [`Linear::load`].
     pub fn load(w: &Weights<'_>, channels: usize) -> Result<Self> {
-        let weight = upsample_conv::Weights::new(w.conv("weight", [channels, channels, 3, 3])?);
+        let weight = w.upsample_conv("weight", channels)?;
         Ok(Self { weight, bias: w.vector("bias", channels)? })
     }
 

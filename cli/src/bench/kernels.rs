@@ -167,8 +167,8 @@ static UPSAMPLE_CONV: [Rung<Upsample>; 2] = [
 
 fn upsample_operands(layer: Upsample) -> (Tensor<f32, 4>, upsample_conv::Weights) {
     let Upsample { images, size, channels, .. } = layer;
-    let w = conv2d::Weights::pack(Tensor::full([channels, channels, 3, 3], 0.25f32).view());
-    (Tensor::full([images, size, size, channels], 0.5), upsample_conv::Weights::new(w))
+    let w = upsample_conv::Weights::pack(Tensor::full([channels, channels, 3, 3], 0.25f32).view());
+    (Tensor::full([images, size, size, channels], 0.5), w)
 }
 
 static ATTENTION: [Rung<Attention>; 1] = [rung(

@@ -23,16 +23,27 @@ impl Weights {
 
     /// The same for products in any precision.
     pub fn pack_for<T: Packable>(precision: Precision, w: View<'_, T, 4>) -> Self {
-        let [out_channels, in_channels, height, width] = w.shape();
-        let taps = w.permute([0, 2, 3, 1]);
-        let packed = match taps.reshape([out_channels, height * width, in_channels]) {
-            Some(w) => gemm::Weights::pack_segments(precision, w),
-            None => gemm::Weights::pack_segments(
-                precision,
-                taps.to_tensor().reshape([out_channels, height * width, in_channels]).view(),
-            ),
-        };
+        let [.., height, width] = w.shape();
+        let packed = with_taps(w, |w| gemm::Weights::pack_segments(precision, w));
         Self { packed: Arc::new(packed), kernel_size: [height, width] }
+    }
+
+    /// A window of `kernel_size` whose tap i is the sum of the taps `taps[i]` of `w`, rounded; taps are counted row by row.
+    pub(crate) fn pack_sums<T: Packable>(
+        precision: Precision,
+        w: View<'_, T, 4>,
+        kernel_size: [usize; 2],
+        taps: &[Vec<usize>],
+    ) -> Self {
+        assert_eq!(taps.len(), kernel_size[0] * kernel_size[1], "a sum for each tap");
+        let packed = with_taps(w, |w| gemm::Weights::pack_sums(precision, w, taps));
+        Self { packed: Arc::new(packed), kernel_size }
+    }
+
+    /// Weights that were packed tap by tap.
+    pub(crate) fn of_packed(packed: gemm::Weights, kernel_size: [usize; 2]) -> Self {
+        assert_eq!(packed.segments(), kernel_size[0] * kernel_size[1], "a segment for each tap");
+        Self { packed: Arc::new(packed), kernel_size }
     }
 
     /// Weights without an output channel: a stand-in where only shapes are asked for.
@@ -46,7 +57,7 @@ impl Weights {
         Self { packed: Arc::new(gemm::Weights::sums(&self.packed, taps)), kernel_size }
     }
 
-    /// The precision of products with these weights.
+    /// The precision of convolutions with these weights.
     pub fn precision(&self) -> Precision {
         self.packed.precision()
     }
@@ -64,5 +75,15 @@ impl Weights {
     /// Height and width of the window.
     pub fn kernel_size(&self) -> [usize; 2] {
         self.kernel_size
+    }
+}
+
+/// Hands on `w: [out_channels, in_channels, height, width]` as `[out_channels, taps, in_channels]`.
+fn with_taps<T: Packable, R>(w: View<'_, T, 4>, f: impl FnOnce(View<'_, T, 3>) -> R) -> R {
+    let [out_channels, in_channels, height, width] = w.shape();
+    let (taps, shape) = (w.permute([0, 2, 3, 1]), [out_channels, height * width, in_channels]);
+    match taps.reshape(shape) {
+        Some(w) => f(w),
+        None => f(taps.to_tensor().reshape(shape).view()),
     }
 }

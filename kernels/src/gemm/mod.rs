@@ -19,6 +19,7 @@ pub mod bf16;
 pub mod blocked;
 mod epilogue;
 pub(crate) mod microkernel;
+mod pack;
 pub mod reference;
 pub mod row_at_a_time;
 mod rows;

@@ -9,8 +9,8 @@
 //!
 //! The depth comes in segments of equal length: one for a linear layer, one for each tap of a convolution. A last
 //! panel that is not full is filled with zeros. For products in f32, weights stay in the type in which they were published; 16-bit ones
-//! become `f32` a block at a time, just before use. For the other precisions they are rounded here, once, and stand in the order of
-//! [`bf16`](super::bf16).
+//! become `f32` a block at a time, just before use. For the other precisions they are rounded once, as they are packed ([`pack`]), and stand in the order
+//! of [`bf16`](super::bf16).
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
 use super::bf16::{BStep, STEP, halves};
+use super::pack::{self, Columns};
 use crate::Precision;
 
 /// Columns in a panel.
@@ -83,21 +84,33 @@ pub enum Panels {
 pub trait Packable: Element {
     #[doc(hidden)]
     fn wrap(panels: Vec<Row<Self>>) -> Panels;
+    /// `out[i] = x[i]`
+    #[doc(hidden)]
+    fn widen(x: &[Self], out: &mut [f32]);
 }
 
 impl Packable for f32 {
     fn wrap(panels: Vec<Panel>) -> Panels {
         Panels::F32(panels)
     }
+    fn widen(x: &[Self], out: &mut [f32]) {
+        out.copy_from_slice(x);
+    }
 }
 impl Packable for f16 {
     fn wrap(panels: Vec<Row<f16>>) -> Panels {
         Panels::F16(panels)
     }
+    fn widen(x: &[Self], out: &mut [f32]) {
+        x.convert_to_f32_slice(out);
+    }
 }
 impl Packable for bf16 {
     fn wrap(panels: Vec<Row<bf16>>) -> Panels {
         Panels::Bf16(panels)
+    }
+    fn widen(x: &[Self], out: &mut [f32]) {
+        x.convert_to_f32_slice(out);
     }
 }
 
@@ -117,35 +130,72 @@ impl Weights {
     /// Packs weights whose depth comes in segments, `w: [out_features, segments, segment_len]` under any strides.
     pub fn pack_segments<T: Packable>(precision: Precision, w: View<'_, T, 3>) -> Self {
         let [out_features, segments, segment_len] = w.shape();
+        let columns = Columns::of(w);
         let panels = match precision {
-            Precision::F32 => T::wrap(rows(w)),
-            Precision::Bf16 | Precision::Bf16x3 => Panels::Steps(precision, steps(precision, w)),
+            Precision::F32 => T::wrap(pack::rows(&columns)),
+            Precision::Bf16 | Precision::Bf16x3 => {
+                let each: Vec<Vec<usize>> = (0..segments).map(|segment| vec![segment]).collect();
+                Panels::Steps(precision, pack::steps(precision, &columns, &each))
+            }
         };
         Self { panels, out_features, segments, segment_len }
     }
 
-    /// Weights whose segment i is the sum of the segments `segments[i]` of others. Of weights for f32 nothing is stored: the sums are made
-    /// a block at a time, just before use. Rounded ones are summed now, in f32, and rounded again: a tile unit would wait for the sums.
+    /// Packs weights whose segment i is the sum of the segments `segments[i]` of `w: [out_features, segments, segment_len]`, summed in f32 and then rounded.
     ///
     /// # Panics
-    /// If there is no such segment, or a sum of none.
+    /// If there is no such segment, a sum of none, or the precision is f32, for which [`Weights::sums`] stores nothing.
+    pub fn pack_sums<T: Packable>(precision: Precision, w: View<'_, T, 3>, segments: &[Vec<usize>]) -> Self {
+        let [out_features, all, segment_len] = w.shape();
+        check_sums(segments, all);
+        assert!(precision != Precision::F32, "sums for f32 are made just before use");
+        let panels = Panels::Steps(precision, pack::steps(precision, &Columns::of(w), segments));
+        Self { panels, out_features, segments: segments.len(), segment_len }
+    }
+
+    /// Weights whose segment i is the sum of the segments `segments[i]` of others, which are for f32. Nothing is stored: the sums are made
+    /// a block at a time, just before use.
+    ///
+    /// # Panics
+    /// If there is no such segment, a sum of none, or the weights were rounded: a tile unit would wait for the sums.
     pub fn sums(of: &Arc<Weights>, segments: Vec<Vec<usize>>) -> Self {
-        assert!(
-            segments.iter().all(|sum| !sum.is_empty() && sum.iter().all(|&segment| segment < of.segments)),
-            "{segments:?} are not sums of {} segments",
-            of.segments
-        );
+        check_sums(&segments, of.segments);
+        assert!(of.precision() == Precision::F32, "rounded weights are summed before they are rounded");
         Self {
             out_features: of.out_features,
             segments: segments.len(),
             segment_len: of.segment_len,
-            panels: match &of.panels {
-                Panels::Steps(precision, _) => {
-                    Panels::Steps(*precision, summed_steps(of, *precision, &segments))
-                }
-                _ => Panels::Sums { of: Arc::clone(of), segments },
-            },
+            panels: Panels::Sums { of: Arc::clone(of), segments },
         }
+    }
+
+    /// Rounded weights of which each segment is `Σ factor · segment` over the segments of others, given as (which weights, which segment, factor).
+    ///
+    /// # Panics
+    /// If the others differ in shape or precision, or were not rounded.
+    pub(crate) fn combined(of: &[&Weights], segments: &[Vec<(usize, usize, f32)>]) -> Self {
+        let Weights { out_features, segment_len, .. } = *of[0];
+        let precision = of[0].precision();
+        let alike = |w: &&Weights| {
+            w.out_features == out_features && w.segment_len == segment_len && w.precision() == precision
+        };
+        assert!(of.iter().all(alike), "only weights of one shape and precision can be combined");
+        let per_segment = segment_len.div_ceil(STEP);
+        let (steps, parts) = (segments.len() * per_segment, precision.parts());
+        let step = |i: usize| {
+            let (panel, part, step) = (i / steps / parts, i / steps % parts, i % steps);
+            let number = |n, k| {
+                let term = |&(which, segment, factor): &(usize, usize, f32)| {
+                    let at = segment * per_segment + step % per_segment;
+                    factor * (0..parts).map(|part| of[which].panel(panel, part)[at].at(n, k)).sum::<f32>()
+                };
+                let halves = halves(segments[step / per_segment].iter().map(term).sum());
+                if part == 0 { halves.high } else { halves.low }
+            };
+            BStep::from_fn(number)
+        };
+        let all = (0..out_features.div_ceil(PANEL) * parts * steps).into_par_iter().map(step).collect();
+        Self { panels: Panels::Steps(precision, all), out_features, segments: segments.len(), segment_len }
     }
 
     /// Weights without a column: a stand-in where only shapes are asked for.
@@ -262,63 +312,11 @@ impl Weights {
     }
 }
 
-/// `[panels][depth]` rows of 32 columns, in parallel.
-fn rows<T: Packable>(w: View<'_, T, 3>) -> Vec<Row<T>> {
-    let [out_features, segments, segment_len] = w.shape();
-    let depth = segments * segment_len;
-    (0..out_features.div_ceil(PANEL) * depth)
-        .into_par_iter()
-        .with_min_len(64)
-        .map(|i| {
-            let (first, k) = (i / depth * PANEL, i % depth);
-            let (segment, position) = (k / segment_len, k % segment_len);
-            let columns = PANEL.min(out_features - first);
-            let mut row = Row([T::default(); PANEL]);
-            for (column, x) in row[..columns].iter_mut().enumerate() {
-                *x = w.at([first + column, segment, position]);
-            }
-            row
-        })
-        .collect()
-}
-
-/// `[panels][parts][steps]`, in parallel; every segment begins with a new step.
-fn steps<T: Packable>(precision: Precision, w: View<'_, T, 3>) -> Vec<BStep> {
-    let [out_features, segments, segment_len] = w.shape();
-    let per_segment = segment_len.div_ceil(STEP);
-    let (steps, parts) = (segments * per_segment, precision.parts());
-    (0..out_features.div_ceil(PANEL) * parts * steps)
-        .into_par_iter()
-        .map(|i| {
-            let (first, part, step) = (i / steps / parts * PANEL, i / steps % parts, i % steps);
-            let (segment, start) = (step / per_segment, step % per_segment * STEP);
-            let w = w.slice(0, first..out_features.min(first + PANEL)).select::<2>(1, segment);
-            let w = w.slice(1, start..segment_len.min(start + STEP));
-            BStep::from_fn(w.shape(), |n, k| {
-                let halves = halves(w.at([n, k]).to_f32());
-                if part == 0 { halves.high } else { halves.low }
-            })
-        })
-        .collect()
-}
-
-/// The same of weights whose segments are sums of those of others.
-fn summed_steps(of: &Weights, precision: Precision, segments: &[Vec<usize>]) -> Vec<BStep> {
-    let per_segment = of.segment_len.div_ceil(STEP);
-    let (steps, parts) = (segments.len() * per_segment, precision.parts());
-    (0..of.out_features.div_ceil(PANEL) * parts * steps)
-        .into_par_iter()
-        .map(|i| {
-            let (panel, part, step) = (i / steps / parts, i / steps % parts, i % steps);
-            let terms = segments[step / per_segment].iter();
-            let terms = terms.map(|segment| segment * per_segment + step % per_segment);
-            BStep::from_fn([PANEL, STEP], |n, k| {
-                let all = terms.clone().flat_map(|term| (0..parts).map(move |part| (term, part)));
-                let halves = halves(all.map(|(term, part)| of.panel(panel, part)[term].at(n, k)).sum());
-                if part == 0 { halves.high } else { halves.low }
-            })
-        })
-        .collect()
+fn check_sums(sums: &[Vec<usize>], segments: usize) {
+    assert!(
+        sums.iter().all(|sum| !sum.is_empty() && sum.iter().all(|&segment| segment < segments)),
+        "{sums:?} are not sums of {segments} segments"
+    );
 }
 
 /// The numbers of neighbouring rows, one behind the other.

@@ -1,10 +1,13 @@
 //! The production form: each of the four phases is a 2×2 convolution of the small image, and writes every second pixel of
 //! every second row.
 //!
-//! The sums of the weights are made a block at a time, just before they are used, in `f32`, where the sum of four 16-bit numbers is
+//! In f32 the sums of the weights are made a block at a time, just before they are used, where the sum of four 16-bit numbers is
 //! as good as exact. A block of 256 × 32 sums takes 10 000 additions and then serves up to 240 pixels with two million
 //! multiply-adds. Summing at load would save these few per cent and fill another 16/9 of the weights, in `f32`: 270 MB in
-//! Stable Diffusion 1.5; and images of an odd size, which grow to one row less than the double, need the plain weights anyway.
+//! Stable Diffusion 1.5. For a tile unit, which would wait for the sums, they are made and rounded when the weights are packed, and the plain weights are
+//! not kept.
+//!
+//! Images of an odd size, which grow to one row less than the double, need the plain weights. They follow from the sums ([`plain`]).
 
 use aquatint_tensor::{Tensor, View};
 
@@ -14,7 +17,7 @@ use crate::conv2d;
 use crate::conv2d::indirect::{Pixels, rounded};
 use crate::conv2d::windows::Windows;
 use crate::conv2d::{Geometry, Padding};
-use crate::gemm::{Epilogue, blocked};
+use crate::gemm::{self, Epilogue, blocked};
 use crate::{Isa, Precision};
 
 /// See [`upsample_conv`](super::upsample_conv()).
@@ -23,7 +26,7 @@ use crate::{Isa, Precision};
 /// As [`upsample_conv`](super::upsample_conv()).
 pub fn upsample_conv(isa: Isa, x: View<'_, f32, 4>, w: &Weights, epilogue: Epilogue<'_>) -> Tensor<f32, 4> {
     check(x, w, &epilogue);
-    let ([images, height, width, channels], columns) = (x.shape(), w.plain.out_channels());
+    let ([images, height, width, channels], columns) = (x.shape(), w.phases[0].out_channels());
     let mut out = Tensor::recycled([images, 2 * height, 2 * width, columns]);
     if out.is_empty() {
         return out;
@@ -34,7 +37,8 @@ pub fn upsample_conv(isa: Isa, x: View<'_, f32, 4>, w: &Weights, epilogue: Epilo
         pixels[2 * (y % 2) + x % 2].push(pixel);
     }
     let phases = PHASES.into_iter().zip(&w.phases).zip(pixels);
-    if w.plain.precision() == Precision::F32 {
+    let precision = w.phases[0].precision();
+    if precision == Precision::F32 {
         let x = row_major(x);
         for ((phase, w), out) in phases {
             let a = Pixels::new(&x, [height, width, channels], geometry(phase));
@@ -42,7 +46,7 @@ pub fn upsample_conv(isa: Isa, x: View<'_, f32, 4>, w: &Weights, epilogue: Epilo
         }
     } else {
         // Rounded once for all four.
-        let x = rounded(isa, x, w.plain.precision(), Geometry::same(3));
+        let x = rounded(isa, x, precision, Geometry::same(3));
         for ((phase, w), out) in phases {
             let a = Windows::new(&x, geometry(phase));
             blocked::rounded_product_into(isa, &a, &w.packed, &epilogue, out);
@@ -54,13 +58,36 @@ pub fn upsample_conv(isa: Isa, x: View<'_, f32, 4>, w: &Weights, epilogue: Epilo
 /// Where in its square an output pixel stands: row and column.
 pub(super) const PHASES: [[usize; 2]; 4] = [[0, 0], [0, 1], [1, 0], [1, 1]];
 
-/// The sums of the 3×3 weights for a phase.
-pub(super) fn weights(plain: &conv2d::Weights, [row, column]: [usize; 2]) -> conv2d::Weights {
+/// Which taps of the 3×3 window each tap of a phase's 2×2 one is the sum of.
+pub(super) fn taps([row, column]: [usize; 2]) -> Vec<Vec<usize>> {
     let taps = PHASES.map(|[i, j]| {
         let columns = sources(column, j);
         sources(row, i).iter().flat_map(|row| columns.iter().map(move |column| 3 * row + column)).collect()
     });
-    plain.sums([2, 2], taps.to_vec())
+    taps.to_vec()
+}
+
+/// The 3×3 weights again, from sums that were rounded. Along an axis
+///
+/// ```text
+/// w₀ and w₂ are there;  w₁ = ((w₁ + w₂) − w₂)/2 + ((w₀ + w₁) − w₀)/2
+/// ```
+///
+/// and the same of both axes. The middle tap gathers 16 rounding errors, each a quarter or less: about twice that of a weight which was rounded itself.
+pub(super) fn plain(phases: &[conv2d::Weights; 4]) -> conv2d::Weights {
+    /// For each tap of three: phase, tap of two, factor.
+    const AXIS: [&[(usize, usize, f32)]; 3] =
+        [&[(0, 0, 1.0)], &[(0, 1, 0.5), (1, 1, -0.5), (1, 0, 0.5), (0, 0, -0.5)], &[(1, 1, 1.0)]];
+    let tap = |tap: usize| {
+        let columns = AXIS[tap % 3];
+        let terms = AXIS[tap / 3].iter().flat_map(|&(row_phase, i, row)| {
+            columns.iter().map(move |&(phase, j, column)| (2 * row_phase + phase, 2 * i + j, row * column))
+        });
+        terms.collect()
+    };
+    let taps: Vec<_> = (0..9).map(tap).collect();
+    let packed = gemm::Weights::combined(&phases.each_ref().map(|w| &*w.packed), &taps);
+    conv2d::Weights::of_packed(packed, [3, 3])
 }
 
 /// The taps of the 3×3 window that fall on tap `tap` of the 2×2 one, along one axis.

@@ -7,7 +7,7 @@ use crate::testing::{assert_close, random, to_bf16};
 use crate::{Isa, Precision};
 
 fn packed<T: Packable>(w: View<'_, T, 4>) -> Weights {
-    Weights::new(conv2d::Weights::pack(w))
+    Weights::pack(w)
 }
 
 /// Name, input, output channels.
@@ -41,9 +41,9 @@ fn phases_in_every_precision_on_every_unit() {
     for (name, shape, out_channels) in CASES {
         let (x, w) = (to_bf16(&random(shape, 1)), to_bf16(&random([out_channels, shape[3], 3, 3], 2)));
         let expected = reference::upsample_conv(x.view(), w.view());
-        // Sums of rounded weights are rounded once more, to 2⁻⁹ of the largest.
+        // Sums of weights are rounded, to 2⁻⁹ of the largest.
         for (precision, tolerance) in [(Precision::Bf16, 2f32.powi(-8)), (Precision::Bf16x3, 1.5e-5)] {
-            let w = Weights::new(conv2d::Weights::pack_for(precision, w.view()));
+            let w = Weights::pack_for(precision, w.view());
             for isa in Isa::all_and_emulated() {
                 let found = phases::upsample_conv(isa, x.view(), &w, Epilogue::default());
                 assert_close(&format!("{precision}, {name}, {isa}"), &found, &expected, tolerance);
@@ -105,10 +105,27 @@ fn views_of_any_strides_are_taken_and_threads_do_not_matter() {
 }
 
 #[test]
+fn plain_weights_follow_from_rounded_sums() {
+    let (x, w) = (to_bf16(&random([1, 5, 7, 40], 1)), random([33, 40, 3, 3], 2));
+    let expected = conv2d::reference::conv2d(x.view(), w.view(), conv2d::Geometry::same(3), 1);
+    // Twice what rounding the weights costs, or 17 bits of each part.
+    for (precision, tolerance) in [(Precision::Bf16, 2f32.powi(-7)), (Precision::Bf16x3, 3e-5)] {
+        let packed = Weights::pack_for(precision, w.view());
+        for isa in Isa::all_and_emulated() {
+            let geometry = conv2d::Geometry::same(3);
+            let found = conv2d::conv2d(isa, x.view(), packed.plain(), geometry, Epilogue::default());
+            assert_close(&format!("{precision}, {isa}"), &found, &expected, tolerance);
+        }
+        let two_steps = two_steps::upsample_conv(Isa::best(), x.view(), &packed, Epilogue::default());
+        let phases = phases::upsample_conv(Isa::best(), x.view(), &packed, Epilogue::default());
+        assert_close(&format!("{precision}, two_steps"), &two_steps, &phases, tolerance);
+    }
+}
+
+#[test]
 #[should_panic(expected = "the weights have another kernel size")]
 fn only_a_window_of_three_by_three_will_do() {
-    let w = packed(random([4, 4, 1, 1], 1).view());
-    phases::upsample_conv(Isa::best(), random([1, 2, 2, 4], 2).view(), &w, Epilogue::default());
+    packed(random([4, 4, 1, 1], 1).view());
 }
 
 #[test]

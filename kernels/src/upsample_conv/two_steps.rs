@@ -14,5 +14,5 @@ use crate::upsample::nearest_2x;
 /// As [`upsample_conv`](super::upsample_conv()).
 pub fn upsample_conv(isa: Isa, x: View<'_, f32, 4>, w: &Weights, epilogue: Epilogue<'_>) -> Tensor<f32, 4> {
     check(x, w, &epilogue);
-    conv2d(isa, nearest_2x(isa, x).view(), &w.plain, Geometry::same(3), epilogue)
+    conv2d(isa, nearest_2x(isa, x).view(), w.plain(), Geometry::same(3), epilogue)
 }

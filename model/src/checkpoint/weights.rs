@@ -12,7 +12,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use aquatint_kernels::{Precision, conv2d, gemm};
+use aquatint_kernels::{Precision, conv2d, gemm, upsample_conv};
 use aquatint_tensor::{Element, Tensor, View};
 use half::{bf16, f16};
 
@@ -27,6 +27,8 @@ pub struct Weights<'a> {
     prefix: String,
     /// For which products matrices and kernels are packed.
     precision: Precision,
+    /// Whether tensors are only looked for.
+    without_numbers: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -37,11 +39,21 @@ enum Source<'a> {
 
 impl<'a> Weights<'a> {
     pub(super) fn new(checkpoint: &'a Checkpoint) -> Self {
-        Self { source: Source::Checkpoint(checkpoint), prefix: String::new(), precision: Precision::F32 }
+        Self {
+            source: Source::Checkpoint(checkpoint),
+            prefix: String::new(),
+            precision: Precision::F32,
+            without_numbers: false,
+        }
     }
 
     pub(super) fn of_schema(schema: &'a Schema<'a>) -> Self {
-        Self { source: Source::Schema(schema), prefix: String::new(), precision: Precision::F32 }
+        Self {
+            source: Source::Schema(schema),
+            prefix: String::new(),
+            precision: Precision::F32,
+            without_numbers: false,
+        }
     }
 
     /// The place one or more names further down.
@@ -52,6 +64,11 @@ impl<'a> Weights<'a> {
     /// The same place, to read weights for products in `precision`.
     pub fn for_precision(&self, precision: Precision) -> Self {
         Self { precision, ..self.clone() }
+    }
+
+    /// The same place, to look whether everything is there: names, shapes and types are checked, and the layers stay empty.
+    pub fn without_numbers(&self) -> Self {
+        Self { without_numbers: true, ..self.clone() }
     }
 
     /// The same place, to read the weights of a layer that computes in f32 whatever the others do: at the borders of a network,
@@ -144,6 +161,22 @@ impl<'a> Weights<'a> {
         .map(|weights| weights.unwrap_or_else(conv2d::Weights::empty))
     }
 
+    /// The packed 3×3 kernel of a convolution that follows a doubling, with as many channels in as out.
+    ///
+    /// # Errors
+    /// See [`Weights::vector`].
+    pub fn upsample_conv(&self, name: &str, channels: usize) -> Result<upsample_conv::Weights> {
+        let shape = [channels, channels, 3, 3];
+        self.read(name, &shape, |elements| match elements {
+            Elements::F32(x) => upsample_conv::Weights::pack_for(self.precision, View::from_slice(shape, &x)),
+            Elements::F16(x) => upsample_conv::Weights::pack_for(self.precision, View::from_slice(shape, &x)),
+            Elements::Bf16(x) => {
+                upsample_conv::Weights::pack_for(self.precision, View::from_slice(shape, &x))
+            }
+        })
+        .map(|weights| weights.unwrap_or_else(upsample_conv::Weights::empty))
+    }
+
     /// A table of `rows` vectors, looked up by number.
     ///
     /// # Errors
@@ -185,17 +218,20 @@ impl<'a> Weights<'a> {
                 format_args!("tensor `{name}`: expected {shape:?}, found {:?}", tensor.shape),
             ));
         }
-        let elements = Elements::of(&tensor).ok_or_else(|| {
-            Error::in_file(
+        if !Elements::supports(tensor.dtype) {
+            return Err(Error::in_file(
                 file.path(),
                 format_args!(
                     "tensor `{name}`: expected element type F32, F16 or BF16, found {}",
                     tensor.dtype
                 ),
-            )
-        })?;
-        let result = build(elements);
+            ));
+        }
         checkpoint.mark_read(&name);
+        if self.without_numbers {
+            return Ok(None);
+        }
+        let result = build(Elements::of(&tensor));
         file.release(&tensor);
         Ok(Some(result))
     }
@@ -224,12 +260,16 @@ enum Elements<'a> {
 }
 
 impl<'a> Elements<'a> {
-    fn of(tensor: &StoredTensor<'a>) -> Option<Self> {
+    fn supports(stored: StoredType) -> bool {
+        matches!(stored, StoredType::F32 | StoredType::F16 | StoredType::BF16)
+    }
+
+    fn of(tensor: &StoredTensor<'a>) -> Self {
         match tensor.dtype {
-            StoredType::F32 => Some(Self::F32(elements(tensor.bytes, f32::from_le_bytes))),
-            StoredType::F16 => Some(Self::F16(elements(tensor.bytes, f16::from_le_bytes))),
-            StoredType::BF16 => Some(Self::Bf16(elements(tensor.bytes, bf16::from_le_bytes))),
-            _ => None,
+            StoredType::F32 => Self::F32(elements(tensor.bytes, f32::from_le_bytes)),
+            StoredType::F16 => Self::F16(elements(tensor.bytes, f16::from_le_bytes)),
+            StoredType::BF16 => Self::Bf16(elements(tensor.bytes, bf16::from_le_bytes)),
+            other => panic!("{other} was refused before"),
         }
     }
 }

@@ -103,13 +103,28 @@ pub struct BStep(pub(crate) [[Pair; PANEL]; PAIRS]);
 impl BStep {
     pub(crate) const ZERO: Self = Self([[Pair(0); PANEL]; PAIRS]);
 
-    /// `f(column, depth)`, bf16 as the bits of an f32, for `[columns, depth]` of at most 32×32; zero elsewhere.
-    pub(crate) fn from_fn([columns, depth]: [usize; 2], f: impl Fn(usize, usize) -> u32) -> Self {
+    /// `f(column, depth)`, bf16 as the bits of an f32.
+    pub(crate) fn from_fn(f: impl Fn(usize, usize) -> u32) -> Self {
+        Self(std::array::from_fn(|pair| {
+            std::array::from_fn(|n| Pair::of(f(n, 2 * pair), f(n, 2 * pair + 1)))
+        }))
+    }
+
+    /// `f` of each number of 32 columns, bf16 as the bits of an f32.
+    #[inline(always)]
+    pub(crate) fn from_columns(columns: &[[f32; STEP]; PANEL], f: impl Fn(f32) -> u32) -> Self {
+        // First what vectors can do, then the turn.
+        let mut turned = [[Pair(0); PAIRS]; PANEL];
+        for (pairs, column) in turned.iter_mut().zip(columns) {
+            for (pair, x) in pairs.iter_mut().zip(column.as_chunks().0) {
+                let &[first, second] = x;
+                *pair = Pair::of(f(first), f(second));
+            }
+        }
         let mut step = Self::ZERO;
-        for n in 0..columns {
-            for k in (0..depth).step_by(2) {
-                let second = if k + 1 < depth { f(n, k + 1) } else { 0 };
-                step.0[k / 2][n] = Pair::of(f(n, k), second);
+        for n in 0..PANEL {
+            for k in 0..PAIRS {
+                step.0[k][n] = turned[n][k];
             }
         }
         step
