@@ -42,7 +42,8 @@ pub(crate) struct Model {
 impl Model {
     pub(crate) fn load(&self) -> Result<Pipeline, Error> {
         let isa = machine(self.threads.map(usize::from))?;
-        let pipeline = Pipeline::load(&self.model, &LoadOptions { isa, ..LoadOptions::default() })?;
+        let pipeline =
+            Pipeline::load(&self.model, &LoadOptions { isa, keep: false, ..LoadOptions::default() })?;
         pipeline.warnings().iter().for_each(warn);
         Ok(pipeline)
     }

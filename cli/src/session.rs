@@ -115,8 +115,11 @@ impl<'a> Session<'a> {
             Some(Precision::Auto) => isa.auto_precision(),
             None => stored_precision.unwrap_or(isa.auto_precision()),
         };
+        let several = &args.several;
+        // The networks of one walk are needed one after the other, those of several again and again.
+        let keep = several.batch.is_some() || several.batch_count > several.batch_size;
         let start = Instant::now();
-        let pipeline = Pipeline::load(&args.model, &LoadOptions { isa, precision })?;
+        let pipeline = Pipeline::load(&args.model, &LoadOptions { isa, precision, keep })?;
         for warning in pipeline.warnings() {
             warn(warning);
         }
@@ -128,7 +131,8 @@ impl<'a> Session<'a> {
         let threads = rayon::current_num_threads();
         let seconds = start.elapsed().as_secs_f64();
         let unit = isa.name_for(precision);
-        eprintln!("model loaded in {seconds:.1} s; computing with {precision}, {unit}, {threads} threads");
+        let loaded = if keep { "loaded" } else { "opened" };
+        eprintln!("model {loaded} in {seconds:.1} s; computing with {precision}, {unit}, {threads} threads");
         Ok(Self { args, footprint, pipeline })
     }
 

@@ -32,7 +32,7 @@ pub(crate) fn run(args: &Verify) -> Result<(), Error> {
     }
 
     let precision = stored.precision()?.unwrap_or_default();
-    let pipeline = Pipeline::load(&args.model, &LoadOptions { isa, precision })?;
+    let pipeline = Pipeline::load(&args.model, &LoadOptions { isa, precision, keep: false })?;
     pipeline.warnings().iter().for_each(warn);
     if let (Some(theirs), Some(ours)) = (stored.get("Model hash"), pipeline.model().hash())
         && theirs != ours

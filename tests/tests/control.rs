@@ -238,3 +238,18 @@ fn guesses_and_inputs_are_those_of_the_formulas() {
         }
     }
 }
+
+#[test]
+fn networks_that_are_freed_in_between_make_the_same_pictures() {
+    let options = LoadOptions { keep: false, ..LoadOptions::default() };
+    let (kept, freed) = (load(), Pipeline::load(path("pipelines/sd1"), &options).expect("a golden folder"));
+    for task in tasks(SamplerKind::Euler) {
+        let make = |pipeline: &Pipeline| pipeline.make(&task, 2, &mut |_| {}).expect("a valid task");
+        let expected = make(&kept);
+        for found in [make(&freed), make(&freed)] {
+            for (found, expected) in found.iter().zip(&expected) {
+                assert_eq!(found.pixels(), expected.pixels());
+            }
+        }
+    }
+}

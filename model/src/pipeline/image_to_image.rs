@@ -56,7 +56,7 @@ impl Pipeline {
         let ImageToImage { text: ref asked, ref image, strength } = *request;
         let sampler = || self.sampler(asked);
         let first = first_call(sampler()?.as_ref(), asked.steps, strength)?;
-        self.vae_encoder()?;
+        self.vae_encoder.check()?;
         let text = self.encode_text(asked, observer)?;
         let moments = self.moments(image.to_signed())?;
         let canvas = |i| {

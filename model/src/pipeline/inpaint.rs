@@ -137,7 +137,7 @@ impl Pipeline {
         let (asked, strength) = (&request.text, request.strength);
         let sampler = || self.sampler(asked);
         let first = first_call(sampler()?.as_ref(), asked.steps, strength)?;
-        self.vae_encoder()?;
+        self.vae_encoder.check()?;
         let text = self.encode_text(asked, observer)?;
 
         let shape = self.latent_shape(asked);
@@ -187,7 +187,7 @@ impl Pipeline {
 
     /// Whether the UNet was trained for inpainting: it sees the mask and the picture besides the noisy latents.
     pub fn is_inpainting_model(&self) -> bool {
-        self.unet.config().in_channels != self.vae.latent_channels
+        self.unet_config.in_channels != self.vae.latent_channels
     }
 
     /// Tasks that have no mask to show to an inpainting model.

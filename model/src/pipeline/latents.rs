@@ -14,7 +14,7 @@ use super::{Pipeline, TextToImage, channels_first, channels_last};
 use crate::error::{Error, Result};
 use crate::picture::Picture;
 use crate::rng::Generator;
-use crate::vae::{Encoder, Moments};
+use crate::vae::Moments;
 
 impl Pipeline {
     /// The latents of a picture: the most likely ones, multiplied by the scaling factor as the UNet knows them.
@@ -63,8 +63,9 @@ impl Pipeline {
         for x in &mut latents {
             *x /= self.vae.scaling_factor;
         }
+        let vae_decoder = self.vae_decoder.get()?;
         let _recycling = Recycling::start();
-        let decoded = self.vae_decoder.forward(self.isa, channels_last(shape, latents).view());
+        let decoded = vae_decoder.forward(self.isa, channels_last(shape, latents).view());
         self.check_finite(&decoded, || "the VAE decoder".into())?;
         Ok(Picture::from_signed(decoded.view().select(0, 0)))
     }
@@ -82,18 +83,10 @@ impl Pipeline {
 
     /// That distribution, for `picture: [1, h, w, 3]` in −1..1.
     pub(super) fn moments(&self, picture: Tensor<f32, 4>) -> Result<Moments> {
-        let moments = self.vae_encoder()?.forward(self.isa, picture.view());
+        let moments = self.vae_encoder.get()?.forward(self.isa, picture.view());
+        self.vae_encoder.release();
         self.check_finite(&moments.mean, || "the VAE encoder".into())?;
         Ok(moments)
-    }
-
-    /// The encoder, read from the folder when it is needed for the first time.
-    pub(super) fn vae_encoder(&self) -> Result<&Encoder> {
-        if let Some(encoder) = self.vae_encoder.get() {
-            return Ok(encoder);
-        }
-        let encoder = Encoder::load(&self.vae_files.weights().for_precision(self.precision), &self.vae)?;
-        Ok(self.vae_encoder.get_or_init(|| encoder))
     }
 
     /// `[1, channels, height, width]` of the latents that a request works on.

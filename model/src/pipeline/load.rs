@@ -13,12 +13,13 @@
 //! A safety checker and its feature extractor, where a folder has them, play no part in making a picture and are not read.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::Arc;
 
 use aquatint_kernels::{Isa, Precision};
 use serde_json::Value;
 
 use super::cost::Arithmetic;
+use super::part::Part;
 use super::{Pipeline, TextToImage};
 use crate::checkpoint::{Checkpoint, PartFiles, WeightFiles};
 use crate::clip::{ClipTextConfig, ClipTextModel};
@@ -29,7 +30,7 @@ use crate::parameters::ModelId;
 use crate::samplers::SchedulerConfig;
 use crate::tokenizer::Tokenizer;
 use crate::unet::{UNet2DConditionModel, UNetConfig};
-use crate::vae::{Decoder, VaeConfig};
+use crate::vae::{Decoder, Encoder, VaeConfig};
 
 /// How a model is loaded.
 #[derive(Clone, Copy, Debug)]
@@ -38,12 +39,15 @@ pub struct LoadOptions {
     pub isa: Isa,
     /// The precision of the large products in UNet and VAE. The text encoder is always f32: it runs once, and its errors would be in every step.
     pub precision: Precision,
+    /// Whether text encoder, UNet and VAE stay in memory for the next picture. Otherwise each is loaded when a picture comes to it and freed
+    /// when it leaves it, so that memory is needed for the largest and not for all.
+    pub keep: bool,
 }
 
 impl Default for LoadOptions {
-    /// The best instruction set that this CPU has, and f32.
+    /// The best instruction set that this CPU has, f32, and everything is kept.
     fn default() -> Self {
-        Self { isa: Isa::best(), precision: Precision::F32 }
+        Self { isa: Isa::best(), precision: Precision::F32, keep: true }
     }
 }
 
@@ -79,35 +83,54 @@ impl Pipeline {
 
         let unet_files = WeightFiles::find(&folder.join("unet"), PartFiles::Diffusers)?;
         let model = ModelId::new(folder, unet_files.paths);
-        let weights = Checkpoint::open(&folder.join("text_encoder"), PartFiles::Transformers)?;
-        let text_encoder = ClipTextModel::load(&weights.weights(), &text_config)?;
-        warnings.extend(leftovers(&folder.join("text_encoder"), &weights.unused()));
+        let arithmetic = Arithmetic::of(&text_config, &unet_config)?;
+        let LoadOptions { isa, precision, keep } = *options;
+        let open = |part: &str, files| Checkpoint::open(&folder.join(part), files).map(Arc::new);
+        // In the order in which a folder's errors are best told; what is missing is known before anything is loaded.
+        let file = open("text_encoder", PartFiles::Transformers)?;
+        let config = text_config.clone();
+        let text_encoder =
+            Part::new(Arc::clone(&file), Precision::F32, keep, move |w| ClipTextModel::load(w, &config));
+        text_encoder.check()?;
+        warnings.extend(leftovers(&folder.join("text_encoder"), &file.unused()));
 
-        let weights = Checkpoint::open(&folder.join("unet"), PartFiles::Diffusers)?;
+        let file = open("unet", PartFiles::Diffusers)?;
+        let config = unet_config.clone();
         let unet =
-            UNet2DConditionModel::load(&weights.weights().for_precision(options.precision), &unet_config)?;
-        warnings.extend(leftovers(&folder.join("unet"), &weights.unused()));
+            Part::new(Arc::clone(&file), precision, keep, move |w| UNet2DConditionModel::load(w, &config));
+        unet.check()?;
+        warnings.extend(leftovers(&folder.join("unet"), &file.unused()));
 
-        let weights = Checkpoint::open(&folder.join("vae"), PartFiles::Diffusers)?;
-        let vae_decoder = Decoder::load(&weights.weights().for_precision(options.precision), &vae)?;
-        let mut unused = weights.unused();
+        let file = open("vae", PartFiles::Diffusers)?;
+        let config = vae.clone();
+        let vae_decoder = Part::new(Arc::clone(&file), precision, keep, move |w| Decoder::load(w, &config));
+        vae_decoder.check()?;
+        let mut unused = file.unused();
         unused.retain(|name| !name.starts_with("encoder.") && !name.starts_with("quant_conv."));
         warnings.extend(leftovers(&folder.join("vae"), &unused));
+        let config = vae.clone();
+        let vae_encoder = Part::new(file, precision, keep, move |w| Encoder::load(w, &config));
 
+        if keep {
+            text_encoder.get()?;
+            unet.get()?;
+            vae_decoder.get()?; // the encoder when there is something to encode
+        }
         Ok(Self {
             tokenizer,
             text_encoder,
+            text_config,
             unet,
+            unet_config,
             vae_decoder,
-            vae_encoder: OnceLock::new(),
-            vae_files: weights,
+            vae_encoder,
             vae,
             scheduler,
             defaults,
-            arithmetic: Arithmetic::of(&text_config, &unet_config)?,
+            arithmetic,
             model,
-            isa: options.isa,
-            precision: options.precision,
+            isa,
+            precision,
             warnings,
         })
     }

@@ -22,13 +22,13 @@ mod latents;
 mod load;
 mod noise;
 mod observer;
+mod part;
 mod request;
 mod snapshot;
 mod task;
 mod walk;
 
 use std::ops::ControlFlow;
-use std::sync::OnceLock;
 use std::time::Instant;
 
 use aquatint_kernels::{Isa, Precision, elementwise};
@@ -45,8 +45,7 @@ pub use snapshot::Snapshot;
 pub use task::Task;
 pub use walk::DIGITS_PER_STEP;
 
-use crate::checkpoint::Checkpoint;
-use crate::clip::ClipTextModel;
+use crate::clip::{ClipTextConfig, ClipTextModel};
 use crate::error::{Error, Result};
 use crate::parameters::{ModelId, Parameters};
 use crate::picture::Picture;
@@ -54,10 +53,11 @@ use crate::prompt::Reader;
 use crate::rng::Generator;
 use crate::samplers::{Prediction, Sampler, SchedulerConfig};
 use crate::tokenizer::Tokenizer;
-use crate::unet::{Conditioning, UNet2DConditionModel};
+use crate::unet::{UNet2DConditionModel, UNetConfig};
 use crate::vae::{Decoder, Encoder, VaeConfig};
 use cost::Arithmetic;
 use inpaint::Known;
+use part::Part;
 
 /// A loaded model, ready to make pictures.
 ///
@@ -72,12 +72,12 @@ use inpaint::Known;
 /// ```
 pub struct Pipeline {
     tokenizer: Tokenizer,
-    text_encoder: ClipTextModel,
-    unet: UNet2DConditionModel,
-    vae_decoder: Decoder,
-    /// Read from `vae_files` when the first picture has to be encoded.
-    vae_encoder: OnceLock<Encoder>,
-    vae_files: Checkpoint,
+    text_encoder: Part<ClipTextModel>,
+    text_config: ClipTextConfig,
+    unet: Part<UNet2DConditionModel>,
+    unet_config: UNetConfig,
+    vae_decoder: Part<Decoder>,
+    vae_encoder: Part<Encoder>,
     vae: VaeConfig,
     scheduler: SchedulerConfig,
     defaults: TextToImage,
@@ -136,7 +136,9 @@ impl Pipeline {
             Task::ImageToImage(request) => self.walk_from_picture(request, count, observer)?,
             Task::Inpaint(request) => self.walk_around_hole(request, count, observer)?,
         };
-        self.denoise(&mut walk, observer)?;
+        let walked = self.denoise(&mut walk, observer);
+        self.unet.release();
+        walked?;
         observer.progress(Progress::Decoding);
         let mut pictures = Vec::with_capacity(count);
         for (i, canvas) in walk.canvases.into_iter().enumerate() {
@@ -192,15 +194,17 @@ impl Pipeline {
         let timesteps = walk.timesteps().to_vec();
         let total = timesteps.len();
         observer.begin(&walk.start())?;
+        let unet = self.unet.get()?;
         let _recycling = Recycling::start(); // the buffers of one step serve the next
-        let told = self.unet.prepare(self.isa, walk.text_for_all().view(), &timesteps);
+        let told = unet.prepare(self.isa, walk.text_for_all().view(), &timesteps);
         for step in 0..total {
             observer.progress(Progress::Step { done: step, total });
             let call = walk.first + step;
             let outputs = match observer.output(step) {
                 Some(known) => known,
                 None => {
-                    let noise = self.predict(&walk.input(call), step, &told, walk.guidance_scale);
+                    let predictions = unet.forward(self.isa, walk.input(call).view(), step, &told);
+                    let noise = self.guided(predictions, walk);
                     self.check_finite(&noise, || format!("the UNet at step {} of {total}", step + 1))?;
                     channels_first(noise)
                 }
@@ -228,7 +232,8 @@ impl Pipeline {
     fn encode_text(&self, request: &TextToImage, observer: &mut dyn Observer) -> Result<Tensor<f32, 3>> {
         let texts = [("negative prompt", &request.negative_prompt), ("prompt", &request.prompt)];
         let needed = if request.guided() { &texts[..] } else { &texts[1..] };
-        let reader = self.reader(request);
+        let text_encoder = self.text_encoder.get()?;
+        let reader = self.reader(request, &text_encoder);
         let mut prompts = Vec::new();
         for &(name, text) in needed {
             let (chunks, cut) = reader.chunks(text)?;
@@ -239,10 +244,13 @@ impl Pipeline {
         }
         let start = Instant::now();
         let embeddings = reader.embed(self.isa, &prompts);
+        let taken = start.elapsed();
+        drop(text_encoder);
+        self.text_encoder.release();
         let [texts, tokens, _] = embeddings.shape();
         let [.., height, width] = self.latent_shape(request);
         let step = self.arithmetic.step(height * width, texts, tokens);
-        if let Some(step) = self.arithmetic.expected(step, texts * tokens, start.elapsed()) {
+        if let Some(step) = self.arithmetic.expected(step, texts * tokens, taken) {
             observer.progress(Progress::Expected { step });
         }
         self.check_finite(&embeddings, || "the text encoder".into())?;
@@ -250,26 +258,18 @@ impl Pipeline {
     }
 
     /// How the request wants its texts to be read.
-    fn reader(&self, request: &TextToImage) -> Reader<'_> {
+    fn reader<'a>(&'a self, request: &TextToImage, text_encoder: &'a ClipTextModel) -> Reader<'a> {
         Reader {
             tokenizer: &self.tokenizer,
-            text_encoder: &self.text_encoder,
+            text_encoder,
             syntax: request.prompt_syntax,
             clip_skip: request.clip_skip,
         }
     }
 
-    /// The UNet's prediction for n pictures, guided if there are two prompts for each of them. `input: [n, h, w, in_channels]` →
-    /// `[n, h, w, out_channels]`.
-    fn predict(
-        &self,
-        input: &Tensor<f32, 4>,
-        step: usize,
-        told: &Conditioning,
-        guidance_scale: f32,
-    ) -> Tensor<f32, 4> {
-        let predictions = self.unet.forward(self.isa, input.view(), step, told);
-        let ([pictures, ..], [texts, height, width, channels]) = (input.shape(), predictions.shape());
+    /// The UNet's predictions for n pictures, guided if there are two prompts for each of them: `[texts, h, w, c]` → `[n, h, w, c]`.
+    fn guided(&self, predictions: Tensor<f32, 4>, walk: &Walk) -> Tensor<f32, 4> {
+        let (pictures, [texts, height, width, channels]) = (walk.canvases.len(), predictions.shape());
         let prompts = texts / pictures;
         if prompts == 1 {
             return predictions;
@@ -277,7 +277,7 @@ impl Pipeline {
         let (uncond, text) = predictions.as_slice().split_at(predictions.len() / 2);
         Tensor::from_vec(
             [pictures, height, width, channels],
-            elementwise::guide(self.isa, uncond, text, guidance_scale),
+            elementwise::guide(self.isa, uncond, text, walk.guidance_scale),
         )
     }
 

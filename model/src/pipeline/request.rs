@@ -2,7 +2,7 @@
 
 use super::Pipeline;
 use crate::error::{Error, Result};
-use crate::prompt::PromptSyntax;
+use crate::prompt::{PromptSyntax, check_clip_skip};
 use crate::rng::RandomSource;
 use crate::samplers::{self, Sampler, SamplerChoice, SamplerKind, Schedule};
 
@@ -80,7 +80,7 @@ impl TextToImage {
 
     /// Everything that can be refused before the first multiplication; the number of steps is the sampler's to judge.
     pub(super) fn check(&self, pipeline: &Pipeline) -> Result<()> {
-        let unet = pipeline.unet.config();
+        let unet = &pipeline.unet_config;
         let factor = pipeline.vae.scale_factor();
         // diffusers asks for multiples of 8 whatever the VAE; a VAE with more levels needs larger ones.
         let multiple = factor.max(8);
@@ -104,7 +104,7 @@ impl TextToImage {
                 )));
             }
         }
-        pipeline.reader(self).check()?;
+        check_clip_skip(self.clip_skip, pipeline.text_config.num_hidden_layers)?;
         if !self.guidance_scale.is_finite() {
             return Err(Error::request(format_args!(
                 "guidance scale is {}; expected a finite number, 7.5 is usual",

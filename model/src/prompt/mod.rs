@@ -50,22 +50,20 @@ pub struct Reader<'a> {
     pub clip_skip: usize,
 }
 
-impl Reader<'_> {
-    /// Checks what the request says against the model.
-    ///
-    /// # Errors
-    /// `Request` if so many layers cannot be left out.
-    pub fn check(&self) -> Result<()> {
-        let layers = self.text_encoder.config().num_hidden_layers;
-        match (1..=layers).contains(&self.clip_skip) {
-            true => Ok(()),
-            false => Err(Error::request(format_args!(
-                "CLIP skip is {}; expected 1 (the last layer) to {layers} (the first)",
-                self.clip_skip
-            ))),
-        }
+/// Checks what a request says against a model's number of layers.
+///
+/// # Errors
+/// `Request` if so many layers cannot be left out.
+pub(crate) fn check_clip_skip(clip_skip: usize, layers: usize) -> Result<()> {
+    match (1..=layers).contains(&clip_skip) {
+        true => Ok(()),
+        false => Err(Error::request(format_args!(
+            "CLIP skip is {clip_skip}; expected 1 (the last layer) to {layers} (the first)"
+        ))),
     }
+}
 
+impl Reader<'_> {
     /// A text in chunks, and the end of it that was cut off.
     ///
     /// # Errors
