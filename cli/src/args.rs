@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use aquatint_kernels::{self as kernels, Isa};
 use aquatint_model::random_model::Architecture;
 use aquatint_model::{EMBEDDED, Format, PromptSyntax, RandomSource};
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -314,6 +315,18 @@ pub(crate) enum Precision {
     Bf16,
     /// Operands split in two bf16 parts, sums in f32: the same picture within two levels, three times the products.
     Bf16x3,
+}
+
+impl Precision {
+    /// What it means on an instruction set.
+    pub(crate) fn on(self, isa: Isa) -> kernels::Precision {
+        match self {
+            Self::Auto => isa.auto_precision(),
+            Self::F32 => kernels::Precision::F32,
+            Self::Bf16 => kernels::Precision::Bf16,
+            Self::Bf16x3 => kernels::Precision::Bf16x3,
+        }
+    }
 }
 
 #[derive(ClapArgs)]

@@ -43,7 +43,7 @@ mod wish;
 use std::fmt::Display;
 use std::process::ExitCode;
 
-use aquatint_kernels::Isa;
+use aquatint_kernels::{Isa, Precision};
 use aquatint_model::{Error, ErrorKind};
 
 use args::{Args, Command};
@@ -97,6 +97,12 @@ fn machine(threads: Option<usize>) -> Result<Isa, Error> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
     pool.build_global().map_err(Error::run)?;
     Ok(isa)
+}
+
+/// What is said of how pictures are computed.
+fn computing(isa: Isa, precision: Precision) -> String {
+    let (unit, threads) = (isa.name_for(precision), rayon::current_num_threads());
+    format!("computing with {precision}, {unit}, {threads} threads")
 }
 
 /// A sentence for stderr that is no error.

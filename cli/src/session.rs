@@ -4,7 +4,6 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use aquatint_kernels as kernels;
 use aquatint_model::parameters::Parameters;
 use aquatint_model::{
     EMBEDDED, Error, Footprint, LoadOptions, Picture, Pipeline, Snapshot, Task, TextToImage,
@@ -14,7 +13,7 @@ use crate::args::{Precision, Txt2img};
 use crate::control::Watcher;
 use crate::output::Output;
 use crate::wish::Wish;
-use crate::{interrupt, machine, memory, warn};
+use crate::{computing, interrupt, machine, memory, warn};
 
 /// A loaded model and the flags.
 pub(crate) struct Session<'a> {
@@ -103,18 +102,15 @@ impl<'a> Session<'a> {
     ) -> Result<Self, Error> {
         let isa = machine(args.threads.map(usize::from))?;
         interrupt::listen(args.control.save_partial || args.control.checkpoint.is_some())?;
-        let footprint = Footprint::of(&args.model)?;
+        let stored_precision = stored.map(Parameters::precision).transpose()?.flatten();
+        let precision = match (args.precision, stored_precision) {
+            (None, Some(stored)) => stored,
+            (flag, _) => flag.unwrap_or(Precision::Auto).on(isa),
+        };
+        let footprint = Footprint::of(&args.model, precision)?;
         let needed =
             memory::check(&footprint, &first(&footprint.defaults)?, args.several.batch_size as usize)?;
         eprintln!("about {} of memory will be needed at most", memory::gigabytes(needed));
-        let stored_precision = stored.map(Parameters::precision).transpose()?.flatten();
-        let precision = match args.precision {
-            Some(Precision::F32) => kernels::Precision::F32,
-            Some(Precision::Bf16) => kernels::Precision::Bf16,
-            Some(Precision::Bf16x3) => kernels::Precision::Bf16x3,
-            Some(Precision::Auto) => isa.auto_precision(),
-            None => stored_precision.unwrap_or(isa.auto_precision()),
-        };
         let several = &args.several;
         // The networks of one walk are needed one after the other, those of several again and again.
         let keep = several.batch.is_some() || several.batch_count > several.batch_size;
@@ -128,11 +124,9 @@ impl<'a> Session<'a> {
                 "drawing with the small embedded model: emoji-like things, 128×128; `-m FOLDER` names a real Stable Diffusion model"
             );
         }
-        let threads = rayon::current_num_threads();
         let seconds = start.elapsed().as_secs_f64();
-        let unit = isa.name_for(precision);
         let loaded = if keep { "loaded" } else { "opened" };
-        eprintln!("model {loaded} in {seconds:.1} s; computing with {precision}, {unit}, {threads} threads");
+        eprintln!("model {loaded} in {seconds:.1} s; {}", computing(isa, precision));
         Ok(Self { args, footprint, pipeline })
     }
 

@@ -297,7 +297,8 @@ mod tests {
 
     #[test]
     fn weights_have_the_variance_that_keeps_a_signal() {
-        let spec = TensorSpec { name: "w".into(), shape: vec![40, 50, 3, 3] };
+        let precision = aquatint_kernels::Precision::F32;
+        let spec = TensorSpec { name: "w".into(), shape: vec![40, 50, 3, 3], precision };
         let tensor = RandomTensor { spec: &spec, model: &tiny(3) };
         let value = tensor.distribution();
         let values: Vec<f64> = (0..18_000).map(|i| f64::from(value(i))).collect();

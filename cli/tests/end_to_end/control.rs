@@ -5,6 +5,8 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use aquatint_kernels::Precision;
+use aquatint_model::{Footprint, TextToImage};
 use tempfile::TempDir;
 
 use crate::{Run, aquatint, aquatint_with, refused, with_model};
@@ -211,7 +213,9 @@ fn a_full_disk_is_told_and_leaves_nothing() {
 fn what_does_not_fit_into_memory_is_refused_before_the_model_is_loaded() {
     let folder = with_model();
     let with = |memory: &str, more: &[&str]| {
-        let arguments = [&["txt2img", "-m", "tiny", "-p", "a fox", "--steps", "1"][..], more].concat();
+        let arguments =
+            [&["txt2img", "-m", "tiny", "-p", "a fox", "--steps", "1", "--precision", "f32"][..], more]
+                .concat();
         aquatint_with(folder.path(), &arguments, &[("AQUATINT_MEMORY", memory)])
     };
     let run = with("2000000000", &["-W", "4096", "-H", "4096"]);
@@ -221,8 +225,8 @@ fn what_does_not_fit_into_memory_is_refused_before_the_model_is_loaded() {
     // The size that was advised is taken.
     let advised = run.stderr.split("smaller size, ").nth(1).and_then(|rest| rest.split(' ').next());
     let (width, height) = advised.and_then(|size| size.split_once('×')).expect("a size");
-    let memory = aquatint_model::Footprint::of(folder.path().join("tiny")).expect("a model");
-    let request = aquatint_model::TextToImage {
+    let memory = Footprint::of(folder.path().join("tiny"), Precision::F32).expect("a model");
+    let request = TextToImage {
         width: width.parse().expect("a number"),
         height: height.parse().expect("a number"),
         ..memory.defaults.clone()
@@ -236,4 +240,20 @@ fn what_does_not_fit_into_memory_is_refused_before_the_model_is_loaded() {
     );
     refused(&with("much", &[]), 2, "expected a number of bytes");
     assert_eq!(with("2000000000", &["-W", "64", "-H", "64"]).code, 0);
+}
+
+#[test]
+fn weights_in_two_parts_need_more_memory() {
+    let folder = with_model();
+    let memory = Footprint::of(folder.path().join("tiny"), Precision::Bf16).expect("a model");
+    let request = TextToImage { width: 64, height: 64, ..memory.defaults.clone() };
+    let enough = memory.bytes(&request, 1).to_string();
+    let with = |precision: &str| {
+        let small = ["txt2img", "-m", "tiny", "-p", "a fox", "--steps", "1", "-W", "64", "-H", "64"];
+        let arguments = [&small[..], &["--precision", precision]].concat();
+        aquatint_with(folder.path(), &arguments, &[("AQUATINT_MEMORY", &enough)])
+    };
+    let run = with("bf16");
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    refused(&with("bf16x3"), 2, "a picture of 64×64: about");
 }

@@ -16,6 +16,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use aquatint_kernels::Precision;
+
 use super::{Checkpoint, Weights};
 
 /// A tensor that an architecture needs.
@@ -25,6 +27,8 @@ pub struct TensorSpec {
     pub name: String,
     /// Its shape, as diffusers or transformers would save it.
     pub shape: Vec<usize>,
+    /// For which products it would be packed, if it is a matrix or a kernel.
+    pub precision: Precision,
 }
 
 /// Where a checkpoint and an architecture disagree.
@@ -83,8 +87,8 @@ impl<'a> Schema<'a> {
         self.spelling.is_some_and(|checkpoint| checkpoint.find(name).is_some())
     }
 
-    pub(super) fn record(&self, name: String, shape: &[usize]) {
-        let spec = TensorSpec { name, shape: shape.to_vec() };
+    pub(super) fn record(&self, name: String, shape: &[usize], precision: Precision) {
+        let spec = TensorSpec { name, shape: shape.to_vec(), precision };
         self.tensors.lock().unwrap_or_else(PoisonError::into_inner).push(spec);
     }
 }

@@ -201,7 +201,7 @@ impl<'a> Weights<'a> {
         let checkpoint = match self.source {
             Source::Checkpoint(checkpoint) => checkpoint,
             Source::Schema(schema) => {
-                schema.record(name, shape);
+                schema.record(name, shape, self.precision);
                 return Ok(None);
             }
         };

@@ -1,7 +1,7 @@
 //! What a picture will cost, known from the configs alone: memory before the model is loaded, arithmetic before the first step.
 //!
 //! ```text
-//! memory      weights as they are stored + the larger of
+//! memory      weights as they are stored, or for products in bf16 as they are packed, + the larger of
 //!                 UNet   latents' pixels · texts · 48 · block_out_channels[0] · 4 bytes
 //!                 VAE    picture's pixels · 9 · block_out_channels[0] · 4 bytes
 //! arithmetic  2 · weights, once for each pixel of their level, + 4 · pixels · tokens · channels for each attention
@@ -10,9 +10,14 @@
 //! The two factors were measured: Stable Diffusion 1.5 in f16 holds 2.05 GB when it is loaded; a step with guidance adds 0.12 GB at
 //! 256×256 and 0.46 GB at 512×512 (44 channels for each first one), decoding 0.26 and 1.12 GB (8.3). Both grow with the area, because attention
 //! never writes its matrix, and are rounded up here. The list of weights comes from the load code, see [`Schema`].
+//!
+//! Rounded weights take 2 bytes, weights in two parts 4, whatever the file has; those of an upsampling stand there a second time, as sums for
+//! the four phases.
 
 use std::path::Path;
 use std::time::Duration;
+
+use aquatint_kernels::Precision;
 
 use super::{TextToImage, load};
 use crate::checkpoint::{PartFiles, Schema, TensorSpec, WeightFiles};
@@ -20,7 +25,7 @@ use crate::clip::{ClipTextConfig, ClipTextModel};
 use crate::error::Result;
 use crate::files;
 use crate::unet::{UNet2DConditionModel, UNetConfig};
-use crate::vae::VaeConfig;
+use crate::vae::{Decoder, Encoder, VaeConfig};
 
 /// Channels that a step holds for each pixel, text and channel of the first level.
 const UNET_CHANNELS: u64 = 48;
@@ -42,27 +47,30 @@ pub struct Footprint {
 }
 
 impl Footprint {
-    /// That of the model in a folder; its weights are not read.
+    /// That of the model in a folder, with the products of UNet and VAE in `precision`; its weights are not read.
     ///
     /// # Errors
     /// If the folder is no model, or a part of it is missing.
-    pub fn of(folder: impl AsRef<Path>) -> Result<Self> {
+    pub fn of(folder: impl AsRef<Path>, precision: Precision) -> Result<Self> {
         let folder = folder.as_ref();
         load::check_index(folder)?;
         let unet = UNetConfig::open(&folder.join("unet/config.json"))?;
         let vae = VaeConfig::open(&folder.join("vae/config.json"))?;
-        let mut weights = 0;
-        for (part, kind) in [
-            ("text_encoder", PartFiles::Transformers),
-            ("unet", PartFiles::Diffusers),
-            ("vae", PartFiles::Diffusers),
-        ] {
+        let stored = |part: &str, kind| -> Result<u64> {
+            let mut bytes = 0;
             for path in WeightFiles::find(&folder.join(part), kind)?.paths {
-                weights += files::open(&path)?.len() as u64;
+                bytes += files::open(&path)?.len() as u64;
             }
-        }
+            Ok(bytes)
+        };
+        let [unet_schema, vae_schema] = [Schema::new(), Schema::new()];
+        UNet2DConditionModel::load(&unet_schema.weights().for_precision(precision), &unet)?;
+        Decoder::load(&vae_schema.weights().for_precision(precision), &vae)?;
+        Encoder::load(&vae_schema.weights().for_precision(precision), &vae)?;
         Ok(Self {
-            weights,
+            weights: stored("text_encoder", PartFiles::Transformers)?
+                + loaded(stored("unet", PartFiles::Diffusers)?, &unet_schema.tensors())
+                + loaded(stored("vae", PartFiles::Diffusers)?, &vae_schema.tensors()),
             unet_per_pixel: 4 * UNET_CHANNELS * unet.block_out_channels[0] as u64,
             vae_per_pixel: 4 * VAE_CHANNELS * vae.block_out_channels[0] as u64,
             factor: vae.scale_factor() as u64,
@@ -77,6 +85,32 @@ impl Footprint {
         let unet = pixels / self.factor.pow(2) * texts * self.unet_per_pixel;
         self.weights + unet.max(pixels * self.vae_per_pixel)
     }
+}
+
+/// Bytes of a part's weights when they are loaded, of files of `stored` bytes: what is not packed for bf16 keeps its size.
+fn loaded(stored: u64, tensors: &[TensorSpec]) -> u64 {
+    let numbers = |tensor: &TensorSpec| tensor.shape.iter().product::<usize>() as u64;
+    let all: u64 = tensors.iter().map(numbers).sum();
+    let bytes = |tensor: &TensorSpec| match packed(tensor) {
+        Some(bytes) => bytes as u64,
+        None => numbers(tensor) * stored / all.max(1),
+    };
+    tensors.iter().map(bytes).sum()
+}
+
+/// Bytes of a tensor that is packed for products in bf16; `None` of one that is not.
+fn packed(tensor: &TensorSpec) -> Option<usize> {
+    let &[out_channels, in_channels, ref window @ ..] = &tensor.shape[..] else { return None };
+    let taps: usize = window.iter().product();
+    // A doubled image is convolved by four windows of 2×2 as well.
+    let phases = if tensor.name.contains("upsamplers") { 16 } else { 0 };
+    let number = match tensor.precision {
+        Precision::F32 => return None,
+        Precision::Bf16 => 2,
+        Precision::Bf16x3 => 4,
+    };
+    let [rows, columns] = [out_channels, in_channels].map(|channels| channels.next_multiple_of(32)); // whole tiles
+    Some(number * rows * columns * (taps + phases))
 }
 
 /// Arithmetic of a step of the UNet, for each level of halving, and of the text encoder.
@@ -201,7 +235,7 @@ mod tests {
         let path = folder.path().join("tiny");
         let model = RandomModel { architecture: Architecture::Tiny, dtype: DType::F16, seed: 0 };
         model.write(&path, &mut |_, _| {}).expect("the folder is writable");
-        let footprint = Footprint::of(&path).expect("a model");
+        let footprint = Footprint::of(&path, Precision::F32).expect("a model");
         let bytes = |side: usize, together: usize| {
             let request = TextToImage { width: side, height: side, ..footprint.defaults.clone() };
             footprint.bytes(&request, together) - footprint.weights
@@ -209,5 +243,33 @@ mod tests {
         assert_eq!(bytes(256, 1), 4 * bytes(128, 1));
         assert!(bytes(128, 64) > bytes(128, 1), "many pictures together need more than decoding one");
         assert!(footprint.weights > 1_000_000);
+    }
+
+    /// Within a per cent of what the published sizes of SD 1.5's parts come to: 859.5 million weights of the UNet, 83.7 of the VAE.
+    #[test]
+    fn weights_take_what_their_precision_needs() {
+        let settings = Architecture::Sd15.settings();
+        let (_, text) = settings.iter().find(|(name, _)| *name == "unet/config.json").expect("it is there");
+        let config = ConfigFile::parse(Path::new("unet/config.json"), text).expect("a valid config");
+        let unet = UNetConfig::from_config(config).expect("valid");
+        let bytes = |precision, stored| {
+            let schema = Schema::new();
+            UNet2DConditionModel::load(&schema.weights().for_precision(precision), &unet)
+                .expect("a schema has everything");
+            loaded(stored, &schema.tensors()) as f64
+        };
+        let [half, single] = [1_719_000_000, 3_438_000_000];
+        let close = |found: f64, expected: f64| {
+            assert!((found / expected - 1.0).abs() < 0.01, "{found:e}, not {expected:e}");
+        };
+        close(bytes(Precision::F32, half), 1.719e9);
+        close(bytes(Precision::F32, single), 3.438e9);
+        // Three upsamplings, of 1280, 1280 and 640 channels, have 16 taps more.
+        let phases = 16.0 * (2.0 * 1280.0 * 1280.0 + 640.0 * 640.0);
+        // The way of the time stays f32: its own two layers, and one in each block that together make 20160 channels of it.
+        let in_f32 = 1280.0 * (320.0 + 1280.0 + 20160.0);
+        close(bytes(Precision::Bf16, half), 1.719e9 + 2.0 * phases);
+        close(bytes(Precision::Bf16x3, half), 3.438e9 + 4.0 * phases - 2.0 * in_f32);
+        close(bytes(Precision::Bf16, single), 1.719e9 + 2.0 * phases + 2.0 * in_f32);
     }
 }
