@@ -7,7 +7,8 @@ use aquatint_model::vae::save_latents;
 use aquatint_model::{EMBEDDED, Error, LoadOptions, Photo, Picture, Pipeline, ResizeMode};
 use clap::Args;
 
-use crate::{machine, output, warn};
+use crate::args::Precision;
+use crate::{computing, machine, output, warn};
 
 #[derive(Args)]
 pub(crate) struct Encode {
@@ -23,7 +24,7 @@ pub(crate) struct Encode {
     output: PathBuf,
 }
 
-/// What the commands that only need the VAE have in common.
+/// What the commands without the flags of `txt2img` have in common.
 #[derive(Args)]
 pub(crate) struct Model {
     /// Model folder, as Hugging Face publishes it and diffusers saves it; the default is the small model inside this program.
@@ -37,14 +38,19 @@ pub(crate) struct Model {
     /// Threads to compute with [default: one for each core].
     #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+
+    /// Number format of the large products [default: auto].
+    #[arg(long, value_enum)]
+    precision: Option<Precision>,
 }
 
 impl Model {
     pub(crate) fn load(&self) -> Result<Pipeline, Error> {
         let isa = machine(self.threads.map(usize::from))?;
-        let pipeline =
-            Pipeline::load(&self.model, &LoadOptions { isa, keep: false, ..LoadOptions::default() })?;
+        let precision = self.precision.unwrap_or(Precision::Auto).on(isa);
+        let pipeline = Pipeline::load(&self.model, &LoadOptions { isa, precision, keep: false })?;
         pipeline.warnings().iter().for_each(warn);
+        eprintln!("{}", computing(isa, precision));
         Ok(pipeline)
     }
 }

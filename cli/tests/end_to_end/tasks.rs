@@ -125,6 +125,30 @@ fn latents_go_to_a_file_and_back() {
 }
 
 #[test]
+fn latents_are_made_and_read_in_any_precision() {
+    let folder = prepared();
+    let made = |arguments: &[&str], precision: &str, output: &str| {
+        let run = aquatint(folder.path(), &[arguments, &["--precision", precision, "-o", output]].concat());
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        assert!(run.stderr.contains(&format!("computing with {precision}, ")), "{}", run.stderr);
+        fs::read(folder.path().join(output)).expect("it was written")
+    };
+    let encode = ["encode", "-m", "tiny", "-i", "photo.png"];
+    let decode = ["decode", "-m", "tiny", "f32.safetensors"];
+    let latents = made(&encode, "f32", "f32.safetensors");
+    made(&decode, "f32", "f32.png");
+    let picture = opened(&folder, "f32.png");
+    for (precision, most) in [("bf16", 8), ("bf16x3", 1)] {
+        let rounded = made(&encode, precision, &format!("{precision}.safetensors"));
+        assert!(rounded.len() == latents.len() && rounded != latents, "{precision}: not those of f32");
+        made(&decode, precision, &format!("{precision}.png"));
+        let found = opened(&folder, &format!("{precision}.png"));
+        let worst = found.iter().zip(picture.iter()).map(|(a, b)| a.abs_diff(*b)).max();
+        assert!(worst.is_some_and(|worst| worst <= most), "{precision}: {worst:?} levels from f32");
+    }
+}
+
+#[test]
 fn noise_makes_a_strip() {
     let folder = prepared();
     let line = ["noise", "-m", "tiny", "-i", "photo.png", "--timesteps"];
