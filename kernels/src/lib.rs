@@ -9,6 +9,7 @@
 //! | [`activation`], [`elementwise`], [`upsample`] | number by number | the same |
 //! | [`operand`] | what a norm makes for a product: f32, or rounded | between these |
 //! | [`upsample_conv`] | an upsampling and the convolution after it, in 4/9 of the work | between the levels of UNet and decoder |
+//! | [`peak`] | how fast all of these could be at most | |
 //! | [`isa`], [`simd`] | which instructions the CPU has; vector code that is written once | below all of these |
 //!
 //! Every kernel is a folder with a ladder: `reference.rs` is the definition, with sums in `f64`; each further file is one idea;
@@ -31,6 +32,7 @@ pub mod isa;
 pub mod layer_norm;
 pub mod linear;
 pub mod operand;
+pub mod peak;
 mod precision;
 pub mod simd;
 pub mod softmax;

@@ -10,6 +10,7 @@ use std::arch::x86_64::*;
 
 use super::super::Panel;
 use super::{ATile, BStep, Job, Line, Pair, Unit, layout};
+use crate::peak::Done;
 use crate::simd::Simd;
 
 /// Proof that the CPU has AVX-512 with bf16. The private field keeps [`detect`](Self::detect) the only way to get one.
@@ -32,6 +33,12 @@ impl Avx512Bf16 {
 impl Unit for Avx512Bf16 {
     /// 320 deep, as many SD's channels are multiples of: 20 KB of B stay in the L1 cache.
     const BLOCK_STEPS: usize = 10;
+
+    #[inline(always)]
+    fn multiply_adds<S: Simd>(self, _: S, rounds: usize) -> Done {
+        // SAFETY: `self` exists only if `detect` found the features.
+        unsafe { multiply_adds(rounds) }
+    }
 
     #[inline(always)]
     fn multiply<S: Simd>(self, _: S, job: Job<'_>, sums: &mut [Panel]) {
@@ -86,6 +93,23 @@ fn register_tile<const FIRST: usize>(a: &[&ATile], b: &[BStep], first: bool, sum
             unsafe { _mm512_storeu_ps(out.as_mut_ptr(), after) };
         }
     }
+}
+
+/// ½·¼ + ½·¼ to each lane of twenty sums, over and over: six cycles of latency hide behind twelve instructions at two a cycle.
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn multiply_adds(rounds: usize) -> Done {
+    const SUMS: usize = 20;
+    let [a, b] = [0.5f32, 0.25].map(|x| Pair::of(x.to_bits(), x.to_bits()));
+    let [a, b] = [a, b].map(|pair| as_bf16(_mm512_set1_epi32(bits(pair))));
+    // Opaque, or the compiler would see that all are equal.
+    let mut sums = std::hint::black_box([_mm512_setzero_ps(); SUMS]);
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            *sum = _mm512_dpbf16_ps(*sum, a, b);
+        }
+    }
+    let total = sums.into_iter().fold(_mm512_setzero_ps(), |a, b| _mm512_add_ps(a, b));
+    Done { operations: 4 * 16 * SUMS * rounds, total: _mm512_reduce_add_ps(total) }
 }
 
 /// Sixteen numbers.

@@ -37,6 +37,7 @@ pub(crate) use lines::Lines;
 pub use rounded::Rounded;
 
 use super::Panel;
+use crate::peak::Done;
 use crate::simd::Simd;
 
 /// A job: one or two tiles of rows, each with as many steps as B has. The tiles may stand anywhere.
@@ -67,6 +68,9 @@ impl Job<'_> {
 pub(crate) trait Unit: Copy {
     /// Steps of a block: what of A and B is used again and again should stay in the caches.
     const BLOCK_STEPS: usize;
+
+    /// So many rounds of multiply-adds that never leave the registers; see [`peak`](crate::peak).
+    fn multiply_adds<S: Simd>(self, s: S, rounds: usize) -> Done;
 
     /// Does a job.
     fn multiply<S: Simd>(self, s: S, job: Job<'_>, sums: &mut [Panel]);
