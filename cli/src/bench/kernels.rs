@@ -10,12 +10,13 @@ use aquatint_kernels::{
 use aquatint_model::shapes::{self, Attention, Conv, Image, Linear, Upsample};
 use aquatint_tensor::{Tensor, f16};
 
-use super::cases::{Case, Family, Layer, Run, Rung, rung};
+use super::cases::{Case, Family, Isas, Layer, Run, Rung, rung};
 use super::roofline::Work;
 
-/// Every case on these instruction sets, the last of which is the one that pictures are made with.
-pub(super) fn cases(isas: &[Isa]) -> Vec<Case> {
-    let images = || shapes::SD_IMAGES.to_vec();
+/// Every case on these instruction sets.
+pub(super) fn cases(isas: &Isas) -> Vec<Case> {
+    let (images, vae_images) = shapes::SD_IMAGES.split_at(4);
+    let images = || vec![images.to_vec(), vae_images.to_vec()];
     let example = shapes::SD_IMAGES[0];
     let passes: [(&'static str, &'static [Rung<Image>]); 8] = [
         ("group_norm", &GROUP_NORM),
@@ -27,28 +28,30 @@ pub(super) fn cases(isas: &[Isa]) -> Vec<Case> {
         ("geglu", &GEGLU),
         ("upsample", &UPSAMPLE),
     ];
-    let convs = shapes::UNET_CONVS.into_iter().chain(shapes::VAE_CONVS).collect();
-    let attentions = shapes::UNET_ATTENTIONS.into_iter().chain([shapes::VAE_ATTENTION]).collect();
+    let convs = vec![shapes::UNET_CONVS.to_vec(), shapes::VAE_CONVS.to_vec()];
+    let (upsamples, vae_upsamples) = shapes::UPSAMPLES.split_at(3);
+    let upsamples = vec![upsamples.to_vec(), vae_upsamples.to_vec()];
+    let attentions = vec![shapes::UNET_ATTENTIONS.to_vec(), vec![shapes::VAE_ATTENTION]];
     let mut cases = [
         Family {
             kernel: "gemm",
-            layers: shapes::UNET_LINEARS.to_vec(),
+            networks: vec![shapes::UNET_LINEARS.to_vec()],
             example: shapes::UNET_LINEARS[8],
             rungs: &GEMM,
         }
         .cases(isas),
-        Family { kernel: "conv2d", layers: convs, example: shapes::UNET_CONVS[8], rungs: &CONV2D }
+        Family { kernel: "conv2d", networks: convs, example: shapes::UNET_CONVS[8], rungs: &CONV2D }
             .cases(isas),
         Family {
             kernel: "upsample_conv",
-            layers: shapes::UPSAMPLES.to_vec(),
+            networks: upsamples,
             example: shapes::UPSAMPLES[2],
             rungs: &UPSAMPLE_CONV,
         }
         .cases(isas),
         Family {
             kernel: "attention",
-            layers: attentions,
+            networks: attentions,
             example: shapes::UNET_ATTENTIONS[0],
             rungs: &ATTENTION,
         }
@@ -58,12 +61,24 @@ pub(super) fn cases(isas: &[Isa]) -> Vec<Case> {
     .flatten()
     .collect::<Vec<_>>();
     for (kernel, rungs) in passes {
-        cases.extend(Family { kernel, layers: images(), example, rungs }.cases(isas));
+        cases.extend(Family { kernel, networks: images(), example, rungs }.cases(isas));
     }
     cases
 }
 
-static GEMM: [Rung<Linear>; 3] = [
+/// The form in use of a kernel whose products can be in bf16.
+const fn in_bf16<L>(name: &'static str, prepare: fn(L, Isa) -> Run) -> Rung<L> {
+    let idea = "Operands rounded to bf16, sums in f32";
+    Rung { precision: Precision::Bf16, ..rung(name, idea, prepare) }
+}
+
+/// The same with operands in two parts. The operations of the product are counted once, not three times, so that speeds can be compared.
+const fn in_bf16x3<L>(name: &'static str, prepare: fn(L, Isa) -> Run) -> Rung<L> {
+    let idea = "Operands split into two bf16 parts, three products, sums in f32";
+    Rung { precision: Precision::Bf16x3, ..rung(name, idea, prepare) }
+}
+
+static GEMM: [Rung<Linear>; 5] = [
     Rung {
         single_thread: true,
         unfit: |layer| layer.rows > 512,
@@ -85,13 +100,17 @@ static GEMM: [Rung<Linear>; 3] = [
     rung(
         "blocked",
         "twelve rows share each panel (384 sums live in registers), blocks fit the caches, all cores work",
-        |layer, isa| {
-            let (x, w) = linear_operands(layer);
-            let w = gemm::Weights::pack(w.view());
-            Box::new(move || drop(linear::linear(isa, x.view(), &w, Epilogue::default())))
-        },
+        |layer, isa| linear_run(layer, isa, Precision::F32),
     ),
+    in_bf16("blocked", |layer, isa| linear_run(layer, isa, Precision::Bf16)),
+    in_bf16x3("blocked", |layer, isa| linear_run(layer, isa, Precision::Bf16x3)),
 ];
+
+fn linear_run(layer: Linear, isa: Isa, precision: Precision) -> Run {
+    let (x, w) = linear_operands(layer);
+    let w = gemm::Weights::pack_for(precision, w.view());
+    Box::new(move || drop(linear::linear(isa, x.view(), &w, Epilogue::default())))
+}
 
 fn linear_operands(layer: Linear) -> (Tensor<f32, 2>, Tensor<f32, 2>) {
     (
@@ -100,7 +119,7 @@ fn linear_operands(layer: Linear) -> (Tensor<f32, 2>, Tensor<f32, 2>) {
     )
 }
 
-static CONV2D: [Rung<Conv>; 3] = [
+static CONV2D: [Rung<Conv>; 5] = [
     Rung {
         // The matrix of all patches would be larger than a gigabyte.
         unfit: |layer| {
@@ -110,7 +129,7 @@ static CONV2D: [Rung<Conv>; 3] = [
             "im2col",
             "write each patch as a row of a matrix; then one matrix product does it all",
             |layer, isa| {
-                let (x, w, geometry) = conv_operands(layer);
+                let (x, w, geometry) = conv_operands(layer, Precision::F32);
                 Box::new(move || drop(im2col::conv2d(isa, x.view(), &w, geometry, Epilogue::default())))
             },
         )
@@ -118,10 +137,7 @@ static CONV2D: [Rung<Conv>; 3] = [
     rung(
         "indirect",
         "the same product, but the rows stay where they are in the image: nothing is written",
-        |layer, isa| {
-            let (x, w, geometry) = conv_operands(layer);
-            Box::new(move || drop(indirect::conv2d(isa, x.view(), &w, geometry, Epilogue::default())))
-        },
+        |layer, isa| conv_run(layer, isa, Precision::F32),
     ),
     Rung {
         unfit: |layer| !conv2d::wants_winograd(conv_shape(layer), Precision::F32, conv_geometry(layer)),
@@ -129,11 +145,13 @@ static CONV2D: [Rung<Conv>; 3] = [
             "winograd",
             "3×3: 36 products of sums for 16 outputs, where the definition has 144; the speed is that of its 144",
             |layer, isa| {
-                let (x, w, geometry) = conv_operands(layer);
+                let (x, w, geometry) = conv_operands(layer, Precision::F32);
                 Box::new(move || drop(winograd::conv2d(isa, x.view(), &w, geometry, Epilogue::default())))
             },
         )
     },
+    in_bf16("indirect", |layer, isa| conv_run(layer, isa, Precision::Bf16)),
+    in_bf16x3("indirect", |layer, isa| conv_run(layer, isa, Precision::Bf16x3)),
 ];
 
 fn conv_shape(layer: &Conv) -> [usize; 4] {
@@ -144,44 +162,61 @@ fn conv_geometry(layer: &Conv) -> Geometry {
     Geometry { stride: [layer.stride; 2], ..Geometry::same(layer.kernel_size) }
 }
 
-fn conv_operands(layer: Conv) -> (Tensor<f32, 4>, conv2d::Weights, Geometry) {
-    let Conv { in_channels, out_channels, kernel_size, .. } = layer;
-    let w = Tensor::full([out_channels, in_channels, kernel_size, kernel_size], 0.25f32);
-    (Tensor::full(conv_shape(&layer), 0.5), conv2d::Weights::pack(w.view()), conv_geometry(&layer))
+fn conv_run(layer: Conv, isa: Isa, precision: Precision) -> Run {
+    let (x, w, geometry) = conv_operands(layer, precision);
+    Box::new(move || drop(indirect::conv2d(isa, x.view(), &w, geometry, Epilogue::default())))
 }
 
-static UPSAMPLE_CONV: [Rung<Upsample>; 2] = [
+fn conv_operands(layer: Conv, precision: Precision) -> (Tensor<f32, 4>, conv2d::Weights, Geometry) {
+    let Conv { in_channels, out_channels, kernel_size, .. } = layer;
+    let w = Tensor::full([out_channels, in_channels, kernel_size, kernel_size], 0.25f32);
+    let w = conv2d::Weights::pack_for(precision, w.view());
+    (Tensor::full(conv_shape(&layer), 0.5), w, conv_geometry(&layer))
+}
+
+static UPSAMPLE_CONV: [Rung<Upsample>; 4] = [
     rung("two_steps", "the fast forms of both, one after the other", |layer, isa| {
-        let (x, w) = upsample_operands(layer);
+        let (x, w) = upsample_operands(layer, Precision::F32);
         Box::new(move || drop(two_steps::upsample_conv(isa, x.view(), &w, Epilogue::default())))
     }),
     rung(
         "phases",
         "four 2×2 convolutions of the small image; the doubled one never exists",
-        |layer, isa| {
-            let (x, w) = upsample_operands(layer);
-            Box::new(move || drop(phases::upsample_conv(isa, x.view(), &w, Epilogue::default())))
-        },
+        |layer, isa| upsample_run(layer, isa, Precision::F32),
     ),
+    in_bf16("phases", |layer, isa| upsample_run(layer, isa, Precision::Bf16)),
+    in_bf16x3("phases", |layer, isa| upsample_run(layer, isa, Precision::Bf16x3)),
 ];
 
-fn upsample_operands(layer: Upsample) -> (Tensor<f32, 4>, upsample_conv::Weights) {
+fn upsample_run(layer: Upsample, isa: Isa, precision: Precision) -> Run {
+    let (x, w) = upsample_operands(layer, precision);
+    Box::new(move || drop(phases::upsample_conv(isa, x.view(), &w, Epilogue::default())))
+}
+
+fn upsample_operands(layer: Upsample, precision: Precision) -> (Tensor<f32, 4>, upsample_conv::Weights) {
     let Upsample { images, size, channels, .. } = layer;
-    let w = upsample_conv::Weights::pack(Tensor::full([channels, channels, 3, 3], 0.25f32).view());
+    let w = Tensor::full([channels, channels, 3, 3], 0.25f32);
+    let w = upsample_conv::Weights::pack_for(precision, w.view());
     (Tensor::full([images, size, size, channels], 0.5), w)
 }
 
-static ATTENTION: [Rung<Attention>; 1] = [rung(
-    "blocked",
-    "scores live for 192 keys × 32 queries only; the softmax is corrected as larger scores turn up",
-    |layer, isa| {
-        let Attention { images, queries, keys, heads, head_dim, .. } = layer;
-        let q = Tensor::full([images, queries, heads, head_dim], 0.5);
-        let k = Tensor::full([images, keys, heads, head_dim], 0.25);
-        let settings = attention::Attention::new(head_dim);
-        Box::new(move || drop(attention::attention(isa, q.view(), k.view(), k.view(), settings)))
-    },
-)];
+static ATTENTION: [Rung<Attention>; 3] = [
+    rung(
+        "blocked",
+        "scores live for 192 keys × 32 queries only; the softmax is corrected as larger scores turn up",
+        |layer, isa| attention_run(layer, isa, Precision::F32),
+    ),
+    in_bf16("rounded", |layer, isa| attention_run(layer, isa, Precision::Bf16)),
+    in_bf16x3("rounded", |layer, isa| attention_run(layer, isa, Precision::Bf16x3)),
+];
+
+fn attention_run(layer: Attention, isa: Isa, precision: Precision) -> Run {
+    let Attention { images, queries, keys, heads, head_dim, .. } = layer;
+    let q = Tensor::full([images, queries, heads, head_dim], 0.5);
+    let k = Tensor::full([images, keys, heads, head_dim], 0.25);
+    let settings = attention::Attention { precision, ..attention::Attention::new(head_dim) };
+    Box::new(move || drop(attention::attention(isa, q.view(), k.view(), k.view(), settings)))
+}
 
 static GROUP_NORM: [Rung<Image>; 1] = [rung(
     "streaming",
@@ -242,7 +277,18 @@ fn varied(layer: Image) -> Tensor<f32, 4> {
     Tensor::from_fn(layer.shape(), |[_, y, x, c]| ((x + 3 * y + 7 * c) % 11) as f32 * 0.2 - 1.0)
 }
 
+/// Bytes of a number.
 const F32: f64 = 4.0;
+
+/// The bytes of a layer: `numbers` that come and go, in f32, and weights.
+fn bytes(numbers: usize, weights: usize, precision: Precision) -> f64 {
+    let weight = match precision {
+        Precision::F32 => F32,
+        Precision::Bf16 => F32 / 2.0,
+        Precision::Bf16x3 => F32, // two parts
+    };
+    F32 * numbers as f64 + weight * weights as f64
+}
 
 impl Layer for Linear {
     fn shape(&self) -> String {
@@ -251,10 +297,11 @@ impl Layer for Linear {
     fn count(&self) -> usize {
         self.count
     }
-    fn work(&self) -> Work {
+    fn work(&self, precision: Precision) -> Work {
         let Linear { rows, in_features, out_features, .. } = *self;
-        let numbers = rows * in_features + in_features * out_features + rows * out_features;
-        Work { flops: self.flops() as f64, bytes: F32 * numbers as f64 }
+        let numbers = rows * in_features + rows * out_features;
+        let bytes = bytes(numbers, in_features * out_features, precision);
+        Work { flops: self.flops() as f64, bytes }
     }
 }
 
@@ -267,13 +314,12 @@ impl Layer for Conv {
     fn count(&self) -> usize {
         self.count
     }
-    fn work(&self) -> Work {
+    fn work(&self, precision: Precision) -> Work {
         let Conv { images, size, in_channels, out_channels, kernel_size, stride, .. } = *self;
         let pixels = images * size * size;
-        let numbers = pixels * in_channels
-            + kernel_size * kernel_size * in_channels * out_channels
-            + pixels / (stride * stride) * out_channels;
-        Work { flops: self.flops() as f64, bytes: F32 * numbers as f64 }
+        let numbers = pixels * in_channels + pixels / (stride * stride) * out_channels;
+        let weights = kernel_size * kernel_size * in_channels * out_channels;
+        Work { flops: self.flops() as f64, bytes: bytes(numbers, weights, precision) }
     }
 }
 
@@ -284,10 +330,10 @@ impl Layer for Upsample {
     fn count(&self) -> usize {
         self.count
     }
-    fn work(&self) -> Work {
+    fn work(&self, precision: Precision) -> Work {
         let Upsample { images, size, channels, .. } = *self;
-        let numbers = 5 * images * size * size * channels + 9 * channels * channels;
-        Work { flops: self.flops() as f64, bytes: F32 * numbers as f64 }
+        let numbers = 5 * images * size * size * channels;
+        Work { flops: self.flops() as f64, bytes: bytes(numbers, 9 * channels * channels, precision) }
     }
 }
 
@@ -299,10 +345,10 @@ impl Layer for Attention {
     fn count(&self) -> usize {
         self.count
     }
-    fn work(&self) -> Work {
+    fn work(&self, precision: Precision) -> Work {
         let Attention { images, queries, keys, heads, head_dim, .. } = *self;
         let numbers = images * heads * head_dim * (2 * queries + 2 * keys);
-        Work { flops: self.flops() as f64, bytes: F32 * numbers as f64 }
+        Work { flops: self.flops() as f64, bytes: bytes(numbers, 0, precision) }
     }
 }
 
@@ -314,7 +360,7 @@ impl Layer for Image {
     fn count(&self) -> usize {
         1
     }
-    fn work(&self) -> Work {
+    fn work(&self, _: Precision) -> Work {
         Work { flops: 0.0, bytes: 2.0 * F32 * self.len() as f64 }
     }
 }
@@ -325,7 +371,7 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_every_kernel_has_one_example_and_one_form_in_use() {
-        let cases = cases(&Isa::available());
+        let cases = cases(&Isas::of(Isa::best()));
         let mut names: Vec<String> = cases.iter().map(Case::name).collect();
         names.sort();
         let all = names.len();
@@ -335,7 +381,13 @@ mod tests {
             ["gemm", "conv2d", "upsample_conv", "attention", "group_norm", "layer_norm", "softmax", "geglu"];
         for kernel in kernels {
             let of = || cases.iter().filter(|case| case.kernel == kernel);
-            assert_eq!(of().filter(|case| case.used && case.example).count(), 1, "{kernel}");
+            let used = |precision| {
+                of().filter(|case| case.used && case.example && case.precision == precision).count()
+            };
+            assert_eq!(used(Precision::F32), 1, "{kernel}");
+            let rounds = ["gemm", "conv2d", "upsample_conv", "attention"].contains(&kernel);
+            let expected = usize::from(rounds && Isa::best() != Isa::best().for_f32());
+            assert_eq!([Precision::Bf16, Precision::Bf16x3].map(used), [expected; 2], "{kernel}");
         }
     }
 
@@ -351,15 +403,16 @@ mod tests {
             include_str!("../../../kernels/src/softmax/mod.rs"),
             include_str!("../../../kernels/src/activation/mod.rs"),
             include_str!("../../../kernels/src/upsample/mod.rs"),
+            include_str!("../../../kernels/src/precision.rs"),
         ];
-        for case in cases(&[Isa::portable()]).iter().filter(|case| case.rung != "blocked, f16") {
+        for case in cases(&Isas::of(Isa::portable())).iter().filter(|case| case.rung != "blocked, f16") {
             assert!(pages.iter().any(|page| page.contains(case.idea)), "{}: {}", case.name(), case.idea);
         }
     }
 
     #[test]
     fn every_case_of_a_small_layer_runs() {
-        for case in cases(&Isa::available()).iter().filter(|case| case.work.bytes < 2e6) {
+        for case in cases(&Isas::of(Isa::best())).iter().filter(|case| case.work.bytes < 2e6) {
             (case.prepare)()();
         }
     }

@@ -6,7 +6,10 @@
 //! | [`im2col`] | write each patch as … | 286, 52 % | 191, 71 % | 80, 65 % |
 //! ```
 //!
-//! GFLOP/s and share of the peak that was measured beside it; GB/s and share of the bandwidth for kernels that read and write.
+//! GFLOP/s and share of the peak that was measured beside it (of bf16 where the instruction set has a unit for it, and bf16x3 counts the
+//! operations of the product once); GB/s and share of the bandwidth for kernels that read and write.
+
+use aquatint_kernels::Precision;
 
 use super::cases::Case;
 use super::machine::Machine;
@@ -35,19 +38,25 @@ fn table(kernel: &str, cases: &[Case], rows: &[Row], machine: &Machine) -> Optio
     let heads: String = isas.iter().map(|isa| format!(" {isa} |")).collect();
     let mut table =
         format!("{kernel}, {shape}\n\n| step | idea |{heads}\n|---|---|{}", "---|".repeat(isas.len()));
-    let mut rungs: Vec<&str> = Vec::new();
+    let mut rungs = Vec::new();
     for case in examples() {
-        if rungs.contains(&case.rung) {
+        let rung = (case.rung, case.precision);
+        if rungs.contains(&rung) {
             continue;
         }
-        rungs.push(case.rung);
+        rungs.push(rung);
         let cell = |isa: &&str| {
-            let case = examples().find(|other| other.rung == case.rung && other.isa.name() == *isa);
+            let case =
+                examples().find(|other| (other.rung, other.precision) == rung && other.isa.name() == *isa);
             let cell = case.and_then(measured).map(|row| cell(row, machine)).unwrap_or_default();
             format!(" {cell} |")
         };
         let cells: String = isas.iter().map(cell).collect();
-        table.push_str(&format!("\n| [`{}`] | {} |{cells}", case.rung, case.idea));
+        let precision = match case.precision {
+            Precision::F32 => String::new(),
+            precision => format!(", {precision}"),
+        };
+        table.push_str(&format!("\n| [`{}`]{precision} | {} |{cells}", case.rung, case.idea));
     }
     Some(table)
 }
@@ -71,7 +80,7 @@ fn cell(row: &Row, machine: &Machine) -> String {
 mod tests {
     use aquatint_kernels::Isa;
 
-    use super::super::cases::{Family, Layer, Rung, rung};
+    use super::super::cases::{Family, Isas, Layer, Rung, rung};
     use super::super::report::tests::row;
     use super::super::roofline::Work;
     use super::super::roofline::tests::machine;
@@ -87,25 +96,29 @@ mod tests {
         fn count(&self) -> usize {
             1
         }
-        fn work(&self) -> Work {
+        fn work(&self, _: Precision) -> Work {
             Work { flops: 2e10, bytes: 1e7 }
         }
     }
 
-    static RUNGS: [Rung<Only>; 2] = [
+    static RUNGS: [Rung<Only>; 3] = [
         rung("im2col", "patches", |_, _| Box::new(|| ())),
         rung("indirect", "pointers", |_, _| Box::new(|| ())),
+        Rung { precision: Precision::Bf16, ..rung("indirect", "rounded", |_, _| Box::new(|| ())) },
     ];
 
     #[test]
     fn a_table_has_a_row_for_each_rung_and_says_nothing_of_what_was_not_measured() {
         let isa = Isa::portable();
-        let cases = Family { kernel: "conv2d", layers: vec![], example: Only, rungs: &RUNGS }.cases(&[isa]);
+        let isas = Isas { single: vec![isa], pairs: vec![isa] };
+        let cases = Family { kernel: "conv2d", networks: vec![], example: Only, rungs: &RUNGS }.cases(&isas);
         let mut machine = machine();
         machine.peaks.iter_mut().for_each(|peak| peak.isa = isa.name().into());
-        let rows = [Row { isa: isa.name().into(), ..row("3×3", 0.2, 0.0) }];
+        let rows = [Row { precision: Precision::Bf16, ..row("3×3", 0.4, 0.0) }, row("3×3", 0.2, 0.0)];
+        let rows = rows.map(|row| Row { isa: isa.name().into(), ..row });
         let expected = "conv2d, 3×3\n\n| step | idea | portable |\n|---|---|---|\n\
-                        | [`im2col`] | patches |  |\n| [`indirect`] | pointers | 100, 50 % |";
+                        | [`im2col`] | patches |  |\n| [`indirect`] | pointers | 100, 50 % |\n\
+                        | [`indirect`], bf16 | rounded | 50, 25 % |";
         assert_eq!(table("conv2d", &cases, &rows, &machine).as_deref(), Some(expected));
         assert_eq!(table("conv2d", &cases, &[], &machine), None);
     }

@@ -5,15 +5,13 @@
 
 use std::time::Instant;
 
-use aquatint_kernels::Isa;
 use aquatint_kernels::simd::{Op, Simd};
+use aquatint_kernels::{Isa, peak};
 use serde::{Deserialize, Serialize};
 
 use crate::topology;
 
-/// Independent sums, at most: eight hide four cycles of latency at two multiply-adds a cycle, and a few more do no harm.
-const SUMS: usize = 12;
-/// Multiply-adds in a row before the clock is read: some tens of microseconds.
+/// Rounds of [`peak::multiply_adds`] before the clock is read: less than a millisecond.
 const ROUNDS: usize = 20_000;
 
 /// A machine and its limits.
@@ -31,7 +29,7 @@ pub(super) struct Machine {
     pub(super) bandwidths: Vec<Bandwidth>,
 }
 
-/// What an instruction set reaches without memory.
+/// What an instruction set reaches without memory: in bf16 if it has a unit for that, else in f32.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Peak {
     pub(super) isa: String,
@@ -62,10 +60,11 @@ impl Machine {
         let (mut peaks, mut bandwidths) = (Vec::new(), Vec::new());
         for threads in counts {
             for &isa in isas {
-                let flops_per_second = on_threads(threads, |_| rate(each, || isa.run(MultiplyAdds).0));
+                let flops_per_second =
+                    on_threads(threads, |_| rate(each, || peak::multiply_adds(isa, ROUNDS)));
                 peaks.push(Peak { isa: isa.name().into(), threads, flops_per_second });
             }
-            let isa = Isa::best();
+            let isa = Isa::best().for_f32();
             let levels = caches.iter().map(|cache| (cache.level.clone(), Some(cache.capacity(threads))));
             for (level, capacity) in levels.chain([("memory".to_owned(), None)]) {
                 // Half of a cache, so that what else lies there does not matter; of the memory, far more than any cache.
@@ -95,11 +94,11 @@ impl Machine {
     pub(super) fn print(&self) {
         println!("{}, {} cores, {} logical CPUs", self.cpu, self.cores, self.logical_cpus);
         for Peak { isa, threads, flops_per_second } in &self.peaks {
-            println!("  {isa:10} {threads:3} threads {:8.1} GFLOP/s", flops_per_second / 1e9);
+            println!("  {isa:11} {threads:3} threads {:8.1} GFLOP/s", flops_per_second / 1e9);
         }
         for Bandwidth { level, capacity, threads, bytes_per_second } in &self.bandwidths {
             let size = capacity.map_or(String::new(), |bytes| format!(" of {} KiB", bytes / 1024));
-            println!("  {level:10} {threads:3} threads {:8.1} GB/s{size}", bytes_per_second / 1e9);
+            println!("  {level:11} {threads:3} threads {:8.1} GB/s{size}", bytes_per_second / 1e9);
         }
     }
 }
@@ -147,26 +146,6 @@ fn rate(seconds: f64, mut f: impl FnMut() -> usize) -> f64 {
     }
 }
 
-/// `sum = sum·0.999 + 0.001`, over and over.
-struct MultiplyAdds;
-
-impl Op for MultiplyAdds {
-    type Output = (usize, f32);
-    #[inline(always)]
-    fn eval<S: Simd>(self, s: S) -> (usize, f32) {
-        let sums = SUMS.min(S::REGISTERS - 2); // the others hold what is multiplied and added
-        let (factor, summand) = (s.splat(0.999), s.splat(0.001));
-        let mut sum = [s.splat(0.5); SUMS];
-        for _ in 0..ROUNDS {
-            for sum in &mut sum[..sums] {
-                *sum = s.mul_add(*sum, factor, summand);
-            }
-        }
-        let total = sum.into_iter().fold(s.zero(), |a, b| s.add(a, b));
-        (2 * S::LANES * sums * ROUNDS, std::hint::black_box(s.sum(total)))
-    }
-}
-
 /// The sum of all numbers, in eight parts that do not wait for each other.
 struct Read<'a> {
     data: &'a [f32],
@@ -204,8 +183,8 @@ mod tests {
 
     #[test]
     fn a_short_measurement_finds_numbers_for_everything() {
-        let machine = Machine::measure(0.01, 2, &Isa::available());
-        assert_eq!(machine.peaks.len(), 2 * Isa::available().len());
+        let machine = Machine::measure(0.01, 2, &Isa::all());
+        assert_eq!(machine.peaks.len(), 2 * Isa::all().len());
         assert!(machine.peaks.iter().all(|peak| peak.flops_per_second > 1e6), "{machine:?}");
         assert!(machine.bandwidths.iter().all(|level| level.bytes_per_second > 1e6), "{machine:?}");
         assert!(machine.bandwidths.iter().any(|level| level.level == "memory" && level.threads == 2));

@@ -7,8 +7,9 @@
 //! output     a table (report.rs), JSON, a drawing (svg.rs), a comparison (compare.rs), the tables of the docs (ladder.rs)
 //! ```
 //!
-//! All layers take minutes on slow rungs. Without `--all`, every layer is measured in the form that makes pictures, and every rung on every
-//! instruction set on one layer of its kernel.
+//! All layers take minutes on slow rungs. Without `--all`, every rung is measured on every instruction set on one layer of its kernel, and the
+//! form that makes pictures, in each precision, on the largest layers, which together are half of the kernel's work in their network; of what
+//! a filter names, on all. That should take less than three minutes on two cores.
 //!
 //! Read next: `timing.rs` (why a median), `roofline.rs` (what is possible at all).
 
@@ -26,12 +27,12 @@ mod timing;
 use std::fs;
 use std::path::PathBuf;
 
-use aquatint_kernels::Isa;
 use aquatint_model::Error;
 use clap::Args;
 
+use crate::args::Precision;
 use crate::warn;
-use cases::{Case, matches};
+use cases::{Case, Isas, matches};
 use machine::Machine;
 use report::{Report, Row};
 use stages::Stages;
@@ -49,11 +50,15 @@ pub(crate) struct Bench {
     #[arg(short, long, value_name = "DIR")]
     model: Option<PathBuf>,
 
+    /// Number format of the large products in the model's networks [default: auto]. Kernels are measured in all.
+    #[arg(long, value_enum, requires = "model")]
+    precision: Option<Precision>,
+
     /// Steps of the picture that is made with the model.
     #[arg(long, default_value_t = 1)]
     steps: usize,
 
-    /// Every layer on every rung and instruction set; else the slower ones on one layer only.
+    /// Every layer on every rung and instruction set; else the slower ones on one layer only, the fastest on the largest layers.
     #[arg(long)]
     all: bool,
 
@@ -90,13 +95,11 @@ fn seconds(text: &str) -> Result<f64, String> {
 pub(crate) fn run(args: &Bench) -> Result<(), Error> {
     // What can be refused is refused before minutes are spent.
     let old = args.compare.as_deref().map(Report::open).transpose()?;
-    let best = crate::machine(args.threads.map(usize::from))?.for_f32();
+    let isa = crate::machine(args.threads.map(usize::from))?;
     let threads = rayon::current_num_threads();
-    let mut isas = Isa::available();
-    isas.retain(|&isa| isa != best);
-    isas.push(best);
+    let isas = Isas::of(isa);
 
-    let machine = Machine::measure(MACHINE_SHARE * args.seconds, threads, &isas);
+    let machine = Machine::measure(MACHINE_SHARE * args.seconds, threads, &isas.peaks());
     machine.print();
     let cases = kernels::cases(&isas);
     let mut report = Report { version: env!("CARGO_PKG_VERSION").into(), machine, rows: Vec::new() };
@@ -105,7 +108,7 @@ pub(crate) fn run(args: &Bench) -> Result<(), Error> {
     let wanted = |case: &&Case| match (args.all, args.ladder) {
         (_, true) => case.example,
         (true, false) => true,
-        (false, false) => case.example || case.used,
+        (false, false) => case.example || case.used && (case.large || !args.filter.is_empty()),
     };
     for case in cases.iter().filter(wanted).filter(|case| matches(&case.name(), &args.filter)) {
         let row = measure(case, args.seconds, threads);
@@ -115,7 +118,8 @@ pub(crate) fn run(args: &Bench) -> Result<(), Error> {
     if let Some(folder) = &args.model {
         let (budget, filter, steps) = (4.0 * args.seconds, &args.filter[..], args.steps);
         let mut rows = Vec::new();
-        Stages { folder, isa: best, threads, budget, filter, steps }.run(&mut |row| {
+        let precision = args.precision.unwrap_or(Precision::Auto).on(isa);
+        Stages { folder, isa, precision, threads, budget, filter, steps }.run(&mut |row| {
             println!("{}", row.line(&report.machine));
             rows.push(row);
         })?;
@@ -155,6 +159,7 @@ fn measure(case: &Case, budget: f64, threads: usize) -> Row {
     Row {
         kernel: case.kernel.into(),
         rung: case.rung.into(),
+        precision: case.precision,
         isa: case.isa.name().into(),
         shape: case.shape.clone(),
         threads: if case.single_thread { 1 } else { threads },

@@ -3,9 +3,11 @@
 use std::fs;
 use std::path::Path;
 
+use aquatint_kernels::Precision;
 use aquatint_model::Error;
 use serde::{Deserialize, Serialize};
 
+use super::cases::name;
 use super::machine::Machine;
 use super::roofline::{Bound, Work};
 use super::timing::Timing;
@@ -17,6 +19,9 @@ pub(super) struct Row {
     pub(super) kernel: String,
     /// The step of the ladder, or the name of the stage.
     pub(super) rung: String,
+    /// Of its products.
+    #[serde(with = "precision", default)]
+    pub(super) precision: Precision,
     pub(super) isa: String,
     /// The layer, in words.
     pub(super) shape: String,
@@ -24,7 +29,8 @@ pub(super) struct Row {
     pub(super) threads: usize,
     /// How often a UNet step or a decoded picture contains the layer.
     pub(super) count: usize,
-    /// Multiplications and additions; 0 where time goes into reading and writing, or the number is not known.
+    /// Multiplications and additions, of a product once, also where [`Precision::Bf16x3`] makes three of it; 0 where time goes into reading and
+    /// writing, or the number is not known.
     pub(super) flops: f64,
     /// Of all inputs and outputs; 0 if not known.
     pub(super) bytes: f64,
@@ -33,9 +39,9 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// Under which filters and comparisons know it: "conv2d/indirect/avx512 3×3 640→640 @32 ×2".
+    /// Under which filters and comparisons know it; see [`name`](name()).
     pub(super) fn name(&self) -> String {
-        format!("{}/{}/{} {}", self.kernel, self.rung, self.isa, self.shape)
+        name(&self.kernel, &self.rung, self.precision, &self.isa, &self.shape)
     }
 
     pub(super) fn flops_per_second(&self) -> f64 {
@@ -57,7 +63,9 @@ impl Row {
         if self.bytes == 0.0 {
             return None;
         }
-        self.work().bound(machine, &self.isa, self.threads)
+        let products = if self.precision == Precision::Bf16x3 { 3.0 } else { 1.0 };
+        let work = Work { flops: products * self.flops, ..self.work() };
+        work.bound(machine, &self.isa, self.threads)
     }
 
     /// A line of the table.
@@ -68,9 +76,10 @@ impl Row {
             |share: Option<f64>| share.map_or(String::new(), |share| format!("{:.0} %", 100.0 * share));
         let bound = self.bound(machine);
         format!(
-            "{:14} {:14} {:9} {:26} {:>9.3} ±{:<4.1}% {:>5.2} {:>9} {:>8} {:>6} {:>6} {}",
+            "{:14} {:14} {:6} {:11} {:26} {:>9.3} ±{:<4.1}% {:>5.2} {:>9} {:>8} {:>6} {:>6} {}",
             self.kernel,
             self.rung,
+            self.precision.name(),
             self.isa,
             self.shape,
             1e3 * seconds,
@@ -88,12 +97,39 @@ impl Row {
 }
 
 /// The heads of the table's columns. "busy" is CPU time over wall time: threads that worked. "roof" is the share of what the roofline allows,
-/// "limit" what the roof is there.
+/// "limit" what the roof is there. Of bf16x3, GFLOP/s and peak count the operations of the product once, the roof the three products that it takes.
 pub(super) fn head() -> String {
     format!(
-        "{:14} {:14} {:9} {:26} {:>9} {:6} {:>5} {:>9} {:>8} {:>6} {:>6} {}",
-        "kernel", "rung", "isa", "shape", "ms", "", "busy", "GFLOP/s", "GB/s", "peak", "roof", "limit"
+        "{:14} {:14} {:6} {:11} {:26} {:>9} {:6} {:>5} {:>9} {:>8} {:>6} {:>6} {}",
+        "kernel",
+        "rung",
+        "number",
+        "isa",
+        "shape",
+        "ms",
+        "",
+        "busy",
+        "GFLOP/s",
+        "GB/s",
+        "peak",
+        "roof",
+        "limit"
     )
+}
+
+/// A precision in JSON: its name. Older reports have none and are of f32.
+mod precision {
+    use aquatint_kernels::Precision;
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(precision: &Precision, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(precision.name())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Precision, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
 }
 
 /// Everything of one run.
@@ -150,6 +186,7 @@ pub(super) mod tests {
         Row {
             kernel: "conv2d".into(),
             rung: "indirect".into(),
+            precision: Precision::F32,
             isa: "fast".into(),
             shape: shape.into(),
             threads: 2,
@@ -162,8 +199,9 @@ pub(super) mod tests {
 
     #[test]
     fn json_keeps_everything() {
+        let split = Row { precision: Precision::Bf16x3, ..row("3×3", 0.5, 0.25) };
         let report =
-            Report { version: "1.2.3".into(), machine: machine(), rows: vec![row("3×3", 0.5, 0.25)] };
+            Report { version: "1.2.3".into(), machine: machine(), rows: vec![row("3×3", 0.5, 0.25), split] };
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("report.json");
         report.save(&path).expect("writable");
@@ -190,13 +228,32 @@ pub(super) mod tests {
         let line = row("3×3", 0.2, 0.015).line(&machine());
         let words: Vec<&str> = line.split_whitespace().collect();
         let expected = [
-            "conv2d", "indirect", "fast", "3×3", "200.000", "±1.5", "%", "2.00", "100.0", "0.1", "50", "%",
-            "50", "%", "compute",
+            "conv2d", "indirect", "f32", "fast", "3×3", "200.000", "±1.5", "%", "2.00", "100.0", "0.1", "50",
+            "%", "50", "%", "compute",
         ];
         assert_eq!(words, expected);
         let copy = Row { flops: 0.0, ..row("copy", 0.002, 0.0) };
         let line = copy.line(&machine());
-        let words: Vec<&str> = line.split_whitespace().skip(4).collect();
+        let words: Vec<&str> = line.split_whitespace().skip(5).collect();
         assert_eq!(words, ["2.000", "±0.0", "%", "2.00", "5.0", "50", "%", "memory"]);
+        // The roof knows that three products are needed.
+        let split = Row { precision: Precision::Bf16x3, ..row("3×3", 0.6, 0.0) };
+        assert_eq!(
+            (split.name().as_str(), split.share_of_peak(&machine())),
+            ("conv2d/indirect/bf16x3/fast 3×3", Some(1.0 / 6.0))
+        );
+        assert_eq!(split.bound(&machine()).expect("it was measured").seconds, 0.3);
+    }
+
+    #[test]
+    fn reports_from_before_there_were_precisions_are_of_f32() {
+        let report =
+            Report { version: "1.2.3".into(), machine: machine(), rows: vec![row("3×3", 0.5, 0.25)] };
+        let text = serde_json::to_string(&report).expect("numbers and names");
+        let old = text.replace("\"precision\":\"f32\",", "");
+        assert!(old.len() < text.len());
+        assert_eq!(serde_json::from_str::<Report>(&old).expect("an old report"), report);
+        let odd = text.replace("\"precision\":\"f32\"", "\"precision\":\"fp8\"");
+        assert!(serde_json::from_str::<Report>(&odd).is_err());
     }
 }

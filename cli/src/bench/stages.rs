@@ -1,11 +1,11 @@
 //! Whole networks of a model folder: text encoder, UNet step with guidance, VAE decode and encode, a picture from prompt to pixels.
 //!
 //! Sizes are those for which the model was trained. Each network is loaded when it is due and dropped after it, so that the
-//! memory of one is enough. Operations are counted for Stable Diffusion 1.5 only.
+//! memory of one is enough. The text encoder is f32 always, as in a pipeline. Operations are counted for Stable Diffusion 1.5 only.
 
 use std::path::Path;
 
-use aquatint_kernels::Isa;
+use aquatint_kernels::{Isa, Precision};
 use aquatint_model::checkpoint::{Checkpoint, PartFiles};
 use aquatint_model::clip::{ClipTextConfig, ClipTextModel};
 use aquatint_model::unet::{UNet2DConditionModel, UNetConfig};
@@ -13,7 +13,7 @@ use aquatint_model::vae::{Decoder, Encoder, VaeConfig};
 use aquatint_model::{Error, LoadOptions, Pipeline, TextToImage, shapes};
 use aquatint_tensor::{Recycling, Tensor};
 
-use super::cases::matches;
+use super::cases::{matches, name};
 use super::report::Row;
 use super::timing::{Timing, measure};
 
@@ -21,6 +21,8 @@ use super::timing::{Timing, measure};
 pub(super) struct Stages<'a> {
     pub(super) folder: &'a Path,
     pub(super) isa: Isa,
+    /// Of the large products in UNet and VAE.
+    pub(super) precision: Precision,
     pub(super) threads: usize,
     /// Seconds for each stage.
     pub(super) budget: f64,
@@ -30,6 +32,7 @@ pub(super) struct Stages<'a> {
 }
 
 const TOKENS: usize = 77;
+const TEXT_ENCODER: &str = "text encoder";
 
 impl Stages<'_> {
     /// Measures all stages that the filter names; each is handed to `found` when it is done.
@@ -49,7 +52,7 @@ impl Stages<'_> {
     }
 
     fn text_encoder(&self, gflop: f64, found: &mut dyn FnMut(Row)) -> Result<(), Error> {
-        let (stage, shape) = ("text encoder", format!("{TOKENS} tokens"));
+        let (stage, shape) = (TEXT_ENCODER, format!("{TOKENS} tokens"));
         if !self.wanted(stage, &shape) {
             return Ok(());
         }
@@ -69,7 +72,7 @@ impl Stages<'_> {
             return Ok(());
         }
         let weights = Checkpoint::open(&self.folder.join("unet"), PartFiles::Diffusers)?;
-        let unet = UNet2DConditionModel::load(&weights.weights(), config)?;
+        let unet = UNet2DConditionModel::load(&weights.weights().for_precision(self.precision), config)?;
         let text = waves([2, TOKENS, config.cross_attention_dim[0]]);
         let told = unet.prepare(self.isa, text.view(), &[500.0]);
         let latents = waves([1, height, width, config.in_channels]);
@@ -88,13 +91,13 @@ impl Stages<'_> {
         let shape = format!("{}×{}", height * factor, width * factor);
         let weights = Checkpoint::open(&self.folder.join("vae"), PartFiles::Diffusers)?;
         if self.wanted("VAE decode", &shape) {
-            let decoder = Decoder::load(&weights.weights(), config)?;
+            let decoder = Decoder::load(&weights.weights().for_precision(self.precision), config)?;
             let latents = waves([1, height, width, config.latent_channels]);
             let decode = || drop(decoder.forward(self.isa, latents.view()));
             found(self.row("VAE decode", shape.clone(), decode_gflop, decode));
         }
         if self.wanted("VAE encode", &shape) {
-            let encoder = Encoder::load(&weights.weights(), config)?;
+            let encoder = Encoder::load(&weights.weights().for_precision(self.precision), config)?;
             let picture = waves([1, height * factor, width * factor, config.in_channels]);
             let encode = || drop(encoder.forward(self.isa, picture.view()));
             found(self.row("VAE encode", shape, encode_gflop, encode));
@@ -107,7 +110,8 @@ impl Stages<'_> {
         if !self.wanted(stage, &shape) {
             return Ok(());
         }
-        let pipeline = Pipeline::load(self.folder, &LoadOptions { isa: self.isa, ..LoadOptions::default() })?;
+        let options = LoadOptions { isa: self.isa, precision: self.precision };
+        let pipeline = Pipeline::load(self.folder, &options)?;
         let request =
             TextToImage { prompt: "a fox in the snow".into(), steps: self.steps, ..pipeline.defaults() };
         let mut failed = None;
@@ -120,16 +124,23 @@ impl Stages<'_> {
     }
 
     fn wanted(&self, stage: &str, shape: &str) -> bool {
-        matches(&format!("stage/{stage}/{} {shape}", self.isa), self.filter)
+        let precision = self.precision_of(stage);
+        matches(&name("stage", stage, precision, self.isa.name_for(precision), shape), self.filter)
+    }
+
+    fn precision_of(&self, stage: &str) -> Precision {
+        if stage == TEXT_ENCODER { Precision::F32 } else { self.precision }
     }
 
     fn row(&self, stage: &str, shape: String, gflop: f64, run: impl FnMut()) -> Row {
         let _recycling = Recycling::start(); // as the pipeline does
         let timing: Timing = measure(self.budget, run);
+        let precision = self.precision_of(stage);
         Row {
             kernel: "stage".into(),
             rung: stage.into(),
-            isa: self.isa.name().into(),
+            precision,
+            isa: self.isa.name_for(precision).into(),
             shape,
             threads: self.threads,
             count: 1,

@@ -1,8 +1,12 @@
 //! The roofline as a drawing: speed over intensity, both logarithmic, a dot for each kernel.
 //!
-//! Slopes are bandwidths, flat lines the peaks of the instruction sets. A browser shows a dot's name when the mouse is on it.
+//! Slopes are bandwidths, flat lines the peaks of the instruction sets: one roof for f32, and a higher one for bf16 where the CPU has a unit
+//! for it. A browser shows a dot's name when the mouse is on it. Products in bf16 are rings; in bf16x3, whose operations are counted
+//! once, they can reach a third of the roof.
 
 use std::fmt::Write as _;
+
+use aquatint_kernels::Precision;
 
 use super::report::{Report, Row};
 
@@ -124,13 +128,25 @@ pub(super) fn roofline(report: &Report) -> Option<String> {
         let name = format!("{}: {:.1} GFLOP/s", row.name(), row.flops_per_second() / 1e9);
         let _ = writeln!(
             out,
-            "<circle cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"4\" fill=\"{}\" fill-opacity=\"0.6\"><title>{}</title></circle>",
-            colour(&row.isa),
+            "<circle cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"4\" {}><title>{}</title></circle>",
+            dot(row.precision, colour(&row.isa)),
             escaped(&name)
         );
     }
     out.push_str("</svg>\n");
     Some(out)
+}
+
+/// A disc for f32, a ring for bf16, a thin one for bf16x3.
+fn dot(precision: Precision, colour: &str) -> String {
+    let ring = |width: f64| {
+        format!("fill=\"white\" fill-opacity=\"0.6\" stroke=\"{colour}\" stroke-width=\"{width}\"")
+    };
+    match precision {
+        Precision::F32 => format!("fill=\"{colour}\" fill-opacity=\"0.6\""),
+        Precision::Bf16 => ring(2.5),
+        Precision::Bf16x3 => ring(1.0),
+    }
 }
 
 fn escaped(text: &str) -> String {
@@ -139,6 +155,7 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::machine::Peak;
     use super::super::report::tests::row;
     use super::super::roofline::tests::machine;
     use super::*;
@@ -159,6 +176,20 @@ mod tests {
             assert!(svg.contains(label), "{label}: {svg}");
         }
         assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n") && !svg.contains("NaN"));
+    }
+
+    #[test]
+    fn both_roofs_are_drawn_and_each_precision_has_its_dots() {
+        let mut machine = machine();
+        machine.peaks.push(Peak { isa: "tiles".into(), threads: 2, flops_per_second: 3e12 });
+        let in_tiles = |precision| Row { precision, isa: "tiles".into(), ..row("3×3", 0.01, 0.0) };
+        let rows = vec![row("3×3", 0.2, 0.0), in_tiles(Precision::Bf16), in_tiles(Precision::Bf16x3)];
+        let svg = roofline(&Report { version: "1".into(), machine, rows }).expect("dots");
+        assert!(svg.contains("fast 200 GFLOP/s") && svg.contains("tiles 3000 GFLOP/s"), "{svg}");
+        let rings = |width: &str| {
+            svg.matches(&format!("stroke=\"#2e7d32\" stroke-width=\"{width}\"><title>")).count()
+        };
+        assert_eq!((svg.matches("<circle").count(), rings("2.5"), rings("1")), (3, 1, 1), "{svg}");
     }
 
     #[test]

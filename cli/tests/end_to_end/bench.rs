@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use aquatint_kernels::{Isa, Precision};
+
 use crate::{aquatint, refused, with_model};
 
 /// Arguments after which every measurement is as short as it can be.
@@ -9,6 +11,11 @@ const QUICK: [&str; 3] = ["bench", "--seconds", "0.000001"];
 
 fn quick<'a>(more: &[&'a str]) -> Vec<&'a str> {
     QUICK.iter().chain(more).copied().collect()
+}
+
+/// Whether bf16 is more than a stand-in on this CPU.
+fn has_unit() -> bool {
+    Isa::best() != Isa::best().for_f32()
 }
 
 #[test]
@@ -24,10 +31,19 @@ fn a_table_a_json_a_drawing_and_a_comparison() {
         run.stdout.contains(" threads ") && run.stdout.contains("GB/s") && !run.stdout.contains("conv2d")
     );
     let svg = fs::read_to_string(folder.path().join("a.svg")).expect("it was written");
-    assert_eq!(svg.matches("<circle").count(), 1);
+    // One in f32 and, if the CPU has a unit for them, the two in bf16.
+    let dots = if has_unit() { 3 } else { 1 };
+    assert_eq!(svg.matches("<circle").count(), dots);
 
     let text = fs::read_to_string(folder.path().join("a.json")).expect("it was written");
-    for key in ["\"version\"", "\"cpu\"", "\"lower_quartile\"", "\"cpu_seconds\"", "\"154×768→320\""] {
+    for key in [
+        "\"version\"",
+        "\"cpu\"",
+        "\"lower_quartile\"",
+        "\"cpu_seconds\"",
+        "\"precision\": \"f32\"",
+        "\"154×768→320\"",
+    ] {
         assert!(text.contains(key), "{key}: {text}");
     }
     let again = aquatint(folder.path(), &quick(&["gemm 154×768→320", "--compare", "a.json", "-t", "2"]));
@@ -37,6 +53,31 @@ fn a_table_a_json_a_drawing_and_a_comparison() {
         "{}",
         again.stdout
     );
+}
+
+#[test]
+fn each_precision_is_a_row_that_filters_and_comparisons_tell_apart() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let measured = |precision: &str| {
+        let words = ["gemm", precision, "2×320→1280", "--all", "--json", "a.json", "-t", "1"];
+        let run = aquatint(folder.path(), &quick(&words));
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        run.stdout.lines().filter(|line| line.starts_with("gemm ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    // On the vectors alone and on each unit.
+    let on = Isa::all().iter().filter(|isa| isa.for_f32() == Isa::best().for_f32()).count();
+    for precision in ["/bf16/", "/bf16x3/"] {
+        let rows = measured(precision);
+        let name = precision.trim_matches('/');
+        assert!(rows.len() == on && rows.iter().all(|row| row.contains(&format!(" {name} "))), "{rows:?}");
+        let again =
+            aquatint(folder.path(), &quick(&["gemm 2×320→1280", "--all", "--compare", "a.json", "-t", "1"]));
+        let compared =
+            again.stdout.lines().filter(|line| line.contains('→') && line.contains(precision)).count();
+        assert_eq!(compared, on, "{}", again.stdout);
+        assert!(!again.stdout.contains("gemm/blocked/portable "), "{}", again.stdout);
+    }
+    assert!(measured("blocked/portable").iter().all(|row| row.contains(" f32 ")));
 }
 
 #[test]
@@ -56,6 +97,23 @@ fn stages_of_a_model_are_measured() {
     assert_eq!(run.code, 0, "{}", run.stderr);
     for stage in ["text encoder", "UNet step", "VAE decode", "VAE encode", "picture"] {
         assert!(run.stdout.contains(&format!("\nstage          {stage} ")), "{stage}: {}", run.stdout);
+    }
+    let auto = Isa::best().auto_precision();
+    assert!(run.stdout.contains(&format!("UNet step      {auto} ")), "{}", run.stdout);
+    for precision in [Precision::Bf16, Precision::Bf16x3] {
+        let words = ["-m", "tiny", "stage", "--precision", precision.name()];
+        let run = aquatint(folder.path(), &quick(&words));
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        for (stage, expected) in
+            [("text encoder", Precision::F32), ("UNet step", precision), ("VAE decode", precision)]
+        {
+            let row = format!(
+                "\nstage          {stage:14} {:6} {} ",
+                expected.name(),
+                Isa::best().name_for(expected)
+            );
+            assert!(run.stdout.contains(&row), "{row}: {}", run.stdout);
+        }
     }
 }
 
