@@ -28,8 +28,8 @@ fn refusal(footprint: &Footprint, request: &TextToImage, together: usize, free: 
     let TextToImage { width, height, .. } = request;
     let needed = gigabytes(footprint.bytes(request, together));
     let pictures = if together > 1 { format!("{together} pictures") } else { "a picture".into() };
-    let advice = if footprint.weights > free {
-        format!("the weights alone are {}; choose a smaller model", gigabytes(footprint.weights))
+    let advice = if footprint.weights() > free {
+        format!("the weights alone are {}; choose a smaller model", gigabytes(footprint.weights()))
     } else if together > 1 && footprint.bytes(request, 1) <= free {
         "choose a smaller --batch-size".into()
     } else {

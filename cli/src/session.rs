@@ -107,15 +107,16 @@ impl<'a> Session<'a> {
             (None, Some(stored)) => stored,
             (flag, _) => flag.unwrap_or(Precision::Auto).on(isa),
         };
-        let footprint = Footprint::of(&args.model, precision)?;
-        let needed =
-            memory::check(&footprint, &first(&footprint.defaults)?, args.several.batch_size as usize)?;
-        eprintln!("about {} of memory will be needed at most", memory::gigabytes(needed));
         let several = &args.several;
         // The networks of one walk are needed one after the other, those of several again and again.
         let keep = several.batch.is_some() || several.batch_count > several.batch_size;
+        let options = LoadOptions { isa, precision, keep };
+        let footprint = Footprint::of(&args.model, &options)?;
+        let needed =
+            memory::check(&footprint, &first(&footprint.defaults)?, args.several.batch_size as usize)?;
+        eprintln!("about {} of memory will be needed at most", memory::gigabytes(needed));
         let start = Instant::now();
-        let pipeline = Pipeline::load(&args.model, &LoadOptions { isa, precision, keep })?;
+        let pipeline = Pipeline::load(&args.model, &options)?;
         for warning in pipeline.warnings() {
             warn(warning);
         }

@@ -110,7 +110,7 @@ impl Stages<'_> {
         if !self.wanted(stage, &shape) {
             return Ok(());
         }
-        let options = LoadOptions { isa: self.isa, precision: self.precision };
+        let options = LoadOptions { isa: self.isa, precision: self.precision, keep: true };
         let pipeline = Pipeline::load(self.folder, &options)?;
         let request =
             TextToImage { prompt: "a fox in the snow".into(), steps: self.steps, ..pipeline.defaults() };

@@ -1,12 +1,13 @@
 //! Checkpoints, interruptions, strips, several pictures: what happens around a walk.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use aquatint_kernels::Precision;
-use aquatint_model::{Footprint, TextToImage};
+use aquatint_model::{Footprint, LoadOptions, TextToImage};
 use tempfile::TempDir;
 
 use crate::{Run, aquatint, aquatint_with, refused, with_model};
@@ -225,7 +226,7 @@ fn what_does_not_fit_into_memory_is_refused_before_the_model_is_loaded() {
     // The size that was advised is taken.
     let advised = run.stderr.split("smaller size, ").nth(1).and_then(|rest| rest.split(' ').next());
     let (width, height) = advised.and_then(|size| size.split_once('×')).expect("a size");
-    let memory = Footprint::of(folder.path().join("tiny"), Precision::F32).expect("a model");
+    let memory = footprint(folder.path(), Precision::F32);
     let request = TextToImage {
         width: width.parse().expect("a number"),
         height: height.parse().expect("a number"),
@@ -242,10 +243,16 @@ fn what_does_not_fit_into_memory_is_refused_before_the_model_is_loaded() {
     assert_eq!(with("2000000000", &["-W", "64", "-H", "64"]).code, 0);
 }
 
+/// That of the model `tiny` for a single picture.
+fn footprint(folder: &Path, precision: Precision) -> Footprint {
+    let options = LoadOptions { precision, keep: false, ..LoadOptions::default() };
+    Footprint::of(folder.join("tiny"), &options).expect("a model")
+}
+
 #[test]
 fn weights_in_two_parts_need_more_memory() {
     let folder = with_model();
-    let memory = Footprint::of(folder.path().join("tiny"), Precision::Bf16).expect("a model");
+    let memory = footprint(folder.path(), Precision::Bf16);
     let request = TextToImage { width: 64, height: 64, ..memory.defaults.clone() };
     let enough = memory.bytes(&request, 1).to_string();
     let with = |precision: &str| {

@@ -7,7 +7,7 @@
 //! Stable Diffusion 1.5. For a tile unit, which would wait for the sums, they are made and rounded when the weights are packed, and the plain weights are
 //! not kept.
 //!
-//! Images of an odd size, which grow to one row less than the double, need the plain weights. They follow from the sums ([`plain`]).
+//! Images of an odd size, which grow to one row less than the double, need the plain weights. They follow from the sums (`plain` below).
 
 use aquatint_tensor::{Tensor, View};
 

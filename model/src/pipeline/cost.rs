@@ -1,9 +1,10 @@
 //! What a picture will cost, known from the configs alone: memory before the model is loaded, arithmetic before the first step.
 //!
 //! ```text
-//! memory      weights as they are stored, or for products in bf16 as they are packed, + the larger of
+//! memory      the larger of, each with its weights as they are stored, or for products in bf16 as they are packed,
 //!                 UNet   latents' pixels · texts · 48 · block_out_channels[0] · 4 bytes
 //!                 VAE    picture's pixels · 9 · block_out_channels[0] · 4 bytes
+//!             if all networks are kept for the next picture: with the weights of all
 //! arithmetic  2 · weights, once for each pixel of their level, + 4 · pixels · tokens · channels for each attention
 //! ```
 //!
@@ -11,15 +12,15 @@
 //! 256×256 and 0.46 GB at 512×512 (44 channels for each first one), decoding 0.26 and 1.12 GB (8.3). Both grow with the area, because attention
 //! never writes its matrix, and are rounded up here. The list of weights comes from the load code, see [`Schema`].
 //!
-//! Rounded weights take 2 bytes, weights in two parts 4, whatever the file has; those of an upsampling stand there a second time, as sums for
-//! the four phases.
+//! Rounded weights take 2 bytes, weights in two parts 4, whatever the file has; those of an upsampling are kept as sums
+//! for the four phases, 16 taps for 9.
 
 use std::path::Path;
 use std::time::Duration;
 
 use aquatint_kernels::Precision;
 
-use super::{TextToImage, load};
+use super::{LoadOptions, TextToImage, load};
 use crate::checkpoint::{PartFiles, Schema, TensorSpec, WeightFiles};
 use crate::clip::{ClipTextConfig, ClipTextModel};
 use crate::error::Result;
@@ -36,8 +37,10 @@ const VAE_CHANNELS: u64 = 9;
 /// Memory that a model needs.
 #[derive(Clone, Debug)]
 pub struct Footprint {
-    /// Bytes of its weights.
-    pub weights: u64,
+    /// Bytes of the weights of the text encoder, UNet and VAE.
+    weights: [u64; 3],
+    /// Whether all of them stay in memory.
+    keep: bool,
     unet_per_pixel: u64,
     vae_per_pixel: u64,
     /// Pixels of a picture in a row of those of one pixel of its latents.
@@ -47,11 +50,11 @@ pub struct Footprint {
 }
 
 impl Footprint {
-    /// That of the model in a folder, with the products of UNet and VAE in `precision`; its weights are not read.
+    /// That of the model in a folder, if it is loaded so; its weights are not read.
     ///
     /// # Errors
     /// If the folder is no model, or a part of it is missing.
-    pub fn of(folder: impl AsRef<Path>, precision: Precision) -> Result<Self> {
+    pub fn of(folder: impl AsRef<Path>, &LoadOptions { precision, keep, .. }: &LoadOptions) -> Result<Self> {
         let folder = folder.as_ref();
         load::check_index(folder)?;
         let unet = UNetConfig::open(&folder.join("unet/config.json"))?;
@@ -68,9 +71,12 @@ impl Footprint {
         Decoder::load(&vae_schema.weights().for_precision(precision), &vae)?;
         Encoder::load(&vae_schema.weights().for_precision(precision), &vae)?;
         Ok(Self {
-            weights: stored("text_encoder", PartFiles::Transformers)?
-                + loaded(stored("unet", PartFiles::Diffusers)?, &unet_schema.tensors())
-                + loaded(stored("vae", PartFiles::Diffusers)?, &vae_schema.tensors()),
+            weights: [
+                stored("text_encoder", PartFiles::Transformers)?,
+                loaded(stored("unet", PartFiles::Diffusers)?, &unet_schema.tensors()),
+                loaded(stored("vae", PartFiles::Diffusers)?, &vae_schema.tensors()),
+            ],
+            keep,
             unet_per_pixel: 4 * UNET_CHANNELS * unet.block_out_channels[0] as u64,
             vae_per_pixel: 4 * VAE_CHANNELS * vae.block_out_channels[0] as u64,
             factor: vae.scale_factor() as u64,
@@ -83,7 +89,20 @@ impl Footprint {
         let pixels = request.width as u64 * request.height as u64;
         let texts = together as u64 * if request.guided() { 2 } else { 1 };
         let unet = pixels / self.factor.pow(2) * texts * self.unet_per_pixel;
-        self.weights + unet.max(pixels * self.vae_per_pixel)
+        let [text_weights, unet_weights, vae_weights] = self.weights;
+        let vae = pixels * self.vae_per_pixel;
+        match self.keep {
+            true => self.weights() + unet.max(vae),
+            false => text_weights.max(unet_weights + unet).max(vae_weights + vae),
+        }
+    }
+
+    /// Bytes of the weights that are in memory at the same time.
+    pub fn weights(&self) -> u64 {
+        match self.keep {
+            true => self.weights.iter().sum(),
+            false => self.weights.into_iter().max().unwrap_or(0),
+        }
     }
 }
 
@@ -101,16 +120,15 @@ fn loaded(stored: u64, tensors: &[TensorSpec]) -> u64 {
 /// Bytes of a tensor that is packed for products in bf16; `None` of one that is not.
 fn packed(tensor: &TensorSpec) -> Option<usize> {
     let &[out_channels, in_channels, ref window @ ..] = &tensor.shape[..] else { return None };
-    let taps: usize = window.iter().product();
-    // A doubled image is convolved by four windows of 2×2 as well.
-    let phases = if tensor.name.contains("upsamplers") { 16 } else { 0 };
+    // A doubled image is convolved by four windows of 2×2.
+    let taps = if tensor.name.contains("upsamplers") { 16 } else { window.iter().product() };
     let number = match tensor.precision {
         Precision::F32 => return None,
         Precision::Bf16 => 2,
         Precision::Bf16x3 => 4,
     };
     let [rows, columns] = [out_channels, in_channels].map(|channels| channels.next_multiple_of(32)); // whole tiles
-    Some(number * rows * columns * (taps + phases))
+    Some(number * rows * columns * taps)
 }
 
 /// Arithmetic of a step of the UNet, for each level of halving, and of the text encoder.
@@ -235,14 +253,14 @@ mod tests {
         let path = folder.path().join("tiny");
         let model = RandomModel { architecture: Architecture::Tiny, dtype: DType::F16, seed: 0 };
         model.write(&path, &mut |_, _| {}).expect("the folder is writable");
-        let footprint = Footprint::of(&path, Precision::F32).expect("a model");
+        let footprint = Footprint::of(&path, &LoadOptions::default()).expect("a model");
         let bytes = |side: usize, together: usize| {
             let request = TextToImage { width: side, height: side, ..footprint.defaults.clone() };
-            footprint.bytes(&request, together) - footprint.weights
+            footprint.bytes(&request, together) - footprint.weights()
         };
         assert_eq!(bytes(256, 1), 4 * bytes(128, 1));
         assert!(bytes(128, 64) > bytes(128, 1), "many pictures together need more than decoding one");
-        assert!(footprint.weights > 1_000_000);
+        assert!(footprint.weights() > 1_000_000);
     }
 
     /// Within a per cent of what the published sizes of SD 1.5's parts come to: 859.5 million weights of the UNet, 83.7 of the VAE.
@@ -264,8 +282,8 @@ mod tests {
         };
         close(bytes(Precision::F32, half), 1.719e9);
         close(bytes(Precision::F32, single), 3.438e9);
-        // Three upsamplings, of 1280, 1280 and 640 channels, have 16 taps more.
-        let phases = 16.0 * (2.0 * 1280.0 * 1280.0 + 640.0 * 640.0);
+        // Three upsamplings, of 1280, 1280 and 640 channels, have 16 taps for 9.
+        let phases = 7.0 * (2.0 * 1280.0 * 1280.0 + 640.0 * 640.0);
         // The way of the time stays f32: its own two layers, and one in each block that together make 20160 channels of it.
         let in_f32 = 1280.0 * (320.0 + 1280.0 + 20160.0);
         close(bytes(Precision::Bf16, half), 1.719e9 + 2.0 * phases);

@@ -168,8 +168,11 @@ fn what_is_used_is_the_form_that_the_rule_names() {
     let w = Weights::pack(random([8, 16, 3, 3], 1).view());
     for (shape, filtered) in [([1, 12, 9, 16], true), ([1, 4, 4, 16], false)] {
         let x = random(shape, 2);
-        let form = if filtered { conv2d } else { indirect::conv2d };
-        let used = super::super::conv2d(Isa::best(), x.view(), &w, SAME, Epilogue::default());
-        assert!(used == form(Isa::best(), x.view(), &w, SAME, Epilogue::default()), "{shape:?}");
+        let (isa, epilogue) = (Isa::best(), Epilogue::default());
+        let form = match filtered {
+            true => conv2d(isa, x.view(), &w, SAME, epilogue),
+            false => indirect::conv2d(isa, x.view(), &w, SAME, epilogue),
+        };
+        assert!(super::super::conv2d(isa, x.view(), &w, SAME, epilogue) == form, "{shape:?}");
     }
 }

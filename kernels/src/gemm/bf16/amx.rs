@@ -263,7 +263,7 @@ unsafe fn one_by_two(a: &[&ATile], b: &[BStep], sums: &mut [Panel], first: bool)
 /// # Safety
 /// AMX is there and configured on this thread.
 unsafe fn multiply_adds(rounds: usize, sums: &mut [Panel; 2 * TILE]) {
-    let [a, b] = [0.5f32, 0.25].map(f32::to_bits).map(|x| ATile([[Pair::of(x, x); 16]; TILE]));
+    let [a, b] = [0.5f32, 0.25].map(f32::to_bits).map(|x| [Line([Pair::of(x, x); 16]); TILE]);
     // SAFETY: reads a tile of each operand and writes 32 rows of sums, all of which are borrowed; all registers that change are named.
     unsafe {
         asm!(

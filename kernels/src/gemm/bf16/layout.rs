@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn columns_become_rows_and_columns_again() {
-        let step = BStep::from_fn([32, 32], |n, k| f32::to_bits((32 * n + k) as f32) & HIGH);
+        let step = BStep::from_fn(|n, k| f32::to_bits((32 * n + k) as f32) & HIGH);
         let mut again = BStep::ZERO;
         for first in [0, TILE] {
             let tile = step.columns(first);
