@@ -112,11 +112,8 @@ fn stages_of_a_model_are_measured() {
         for (stage, expected) in
             [("text encoder", Precision::F32), ("UNet step", precision), ("VAE decode", precision)]
         {
-            let row = format!(
-                "\nstage          {stage:14} {:6} {} ",
-                expected.name(),
-                chosen().name_for(expected)
-            );
+            let row =
+                format!("\nstage          {stage:14} {:6} {} ", expected.name(), chosen().name_for(expected));
             assert!(run.stdout.contains(&row), "{row}: {}", run.stdout);
         }
     }
