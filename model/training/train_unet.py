@@ -38,6 +38,8 @@ parser.add_argument("--batch", type=int, default=32)
 parser.add_argument("--lr", type=float, default=3e-3, help="peak learning rate")
 parser.add_argument("--start", help="folder of a model whose denoiser and text encoder to start from, as ../embedded")
 parser.add_argument("--resume", action="store_true", help="go on from OUT/unet.pt")
+parser.add_argument("--colors", type=float, default=1, help="how often pictures of things in unusual colours are visited, to others")
+parser.add_argument("--average", type=float, default=0.9995, help="decay of the averaged weights; 0.99 for a short run")
 parser.add_argument("--report", type=int, default=500, help="steps between reports and checkpoints")
 parser.add_argument("--assistants", type=int, default=1, help="further processes, one core each, that send gradients as they find time")
 args = parser.parse_args()
@@ -51,6 +53,8 @@ OTHER_STYLES = 0.4  # how often they are visited: a prompt that names no style m
 SETTINGS = dict(num_inference_steps=20, guidance_scale=4.0)  # what suits the model; aquatint takes its defaults from there
 scheduler = DPMSolverMultistepScheduler(algorithm_type="dpmsolver++", solver_order=2, steps_offset=1, timestep_spacing="trailing", **SCHEDULE)
 alphas = DDIMScheduler(**SCHEDULE).alphas_cumprod
+noise_share = torch.cumsum(1 - alphas, 0)  # a noise level is visited in proportion to sigma^2: what is drawn is decided at the high ones
+noise_share /= noise_share[-1].clone()
 
 vae = fastcpu.patch(AutoencoderKL.from_pretrained(f"{args.out}/vae", low_cpu_mem_usage=False).eval())
 channels = vae.config.latent_channels
@@ -86,6 +90,7 @@ tokens = tokenized(texts)
 first = np.cumsum([1] + [len(r["captions"]) for r in rows])  # row i's captions are texts[first[i]:first[i + 1]]
 row_of = np.array([r["row"] for r in rows])
 weight = np.array([r["weight"] * (1 if r["style"] == "3d" else OTHER_STYLES) for r in rows])
+weight *= np.array([args.colors if r["kind"] == "color" else 1 for r in rows])
 is_icon = np.array([r["kind"] == "icon" for r in rows])
 icon_share, scene_share = (np.cumsum(np.where(kind, weight, 0)) / weight[kind].sum() for kind in (is_icon, ~is_icon))
 
@@ -136,7 +141,7 @@ def batch():
 def backward():
     """Adds a batch's gradient to the parameters' and gives its loss."""
     x, ids = batch()
-    t = ((torch.randperm(args.batch) + torch.rand(args.batch)) / args.batch * 1000).long()
+    t = torch.searchsorted(noise_share, (torch.randperm(args.batch) + torch.rand(args.batch)) / args.batch)
     alpha, sigma = alphas[t].sqrt().view(-1, 1, 1, 1), (1 - alphas[t]).sqrt().view(-1, 1, 1, 1)
     noise = torch.randn_like(x)
     with torch.autocast("cpu", torch.bfloat16):
@@ -193,7 +198,7 @@ def train_step():
 
 @torch.no_grad()
 def average():
-    decay = min((1 + step) / (10 + step), 0.9995)
+    decay = min((1 + step) / (10 + step), args.average)
     for mean, model in ((ema_unet, unet), (ema_text, text)):
         torch._foreach_lerp_(list(mean.parameters()), list(model.parameters()), 1 - decay)
 
