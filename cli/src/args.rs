@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use aquatint_kernels::{self as kernels, Isa};
 use aquatint_model::random_model::Architecture;
-use aquatint_model::{EMBEDDED, Format, PromptSyntax, RandomSource};
+use aquatint_model::{EMBEDDED, Format, Precisions, PromptSyntax, RandomSource};
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::bench::Bench;
@@ -307,24 +307,27 @@ impl From<Rng> for RandomSource {
 
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum Precision {
-    /// The fastest that keeps the picture: bf16 on a CPU with AMX, else f32.
+    /// The fastest that keeps the picture: bf16 with AMX, mixed with AMD's AVX-512 BF16, else f32.
     Auto,
     /// Single precision: the picture that diffusers makes in float32.
     F32,
     /// Operands rounded to 8 bits, sums in f32: nearly the same picture, and fast on CPUs with AMX or, less so, AVX-512 BF16.
     Bf16,
+    /// As bf16, but for 3×3 convolutions, which f32 does with a quarter of the multiplications.
+    Mixed,
     /// Operands split in two bf16 parts, sums in f32: the same picture within two levels, three times the products.
     Bf16x3,
 }
 
 impl Precision {
     /// What it means on an instruction set.
-    pub(crate) fn on(self, isa: Isa) -> kernels::Precision {
+    pub(crate) fn on(self, isa: Isa) -> Precisions {
         match self {
-            Self::Auto => isa.auto_precision(),
-            Self::F32 => kernels::Precision::F32,
-            Self::Bf16 => kernels::Precision::Bf16,
-            Self::Bf16x3 => kernels::Precision::Bf16x3,
+            Self::Auto => Precisions::auto(isa),
+            Self::F32 => kernels::Precision::F32.into(),
+            Self::Bf16 => kernels::Precision::Bf16.into(),
+            Self::Mixed => Precisions::MIXED,
+            Self::Bf16x3 => kernels::Precision::Bf16x3.into(),
         }
     }
 }

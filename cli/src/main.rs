@@ -43,8 +43,8 @@ mod wish;
 use std::fmt::Display;
 use std::process::ExitCode;
 
-use aquatint_kernels::{Isa, Precision};
-use aquatint_model::{Error, ErrorKind};
+use aquatint_kernels::Isa;
+use aquatint_model::{Error, ErrorKind, Precisions};
 
 use args::{Args, Command};
 
@@ -100,8 +100,8 @@ fn machine(threads: Option<usize>) -> Result<Isa, Error> {
 }
 
 /// What is said of how pictures are computed.
-fn computing(isa: Isa, precision: Precision) -> String {
-    let (unit, threads) = (isa.name_for(precision), rayon::current_num_threads());
+fn computing(isa: Isa, precision: Precisions) -> String {
+    let (unit, threads) = (isa.name_for(precision.products), rayon::current_num_threads());
     format!("computing with {precision}, {unit}, {threads} threads")
 }
 

@@ -53,6 +53,17 @@ enum Pairs {
     Amx(Amx),
 }
 
+/// How much faster products are in bf16 than in f32.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Bf16Gain {
+    /// Not at all: operands are widened first, or the instruction is as slow as that.
+    None,
+    /// Twice: an instruction for pairs at the rate of f32's.
+    Twice,
+    /// An order of magnitude: a tile unit.
+    Tiles,
+}
+
 /// All names, from the slowest to the fastest.
 const NAMES: [&str; 5] = ["portable", "avx2", "avx512", "avx512_bf16", "amx"];
 
@@ -123,16 +134,14 @@ impl Isa {
         Isa { vectors: Vectors::Portable(Portable), pairs: Pairs::Software(Software) }
     }
 
-    /// The fastest precision whose pictures look like those of f32: bf16 with AMX, else f32.
-    ///
-    /// A rule and no measurement, since a picture must not depend on what else a machine was doing. bf16 on AMX is an order of
-    /// magnitude faster than f32. `vdpbf16ps` is twice as fast as f32 on AMD's CPUs and slower on Intel's; whoever has the former can ask
-    /// for bf16.
-    pub fn auto_precision(self) -> Precision {
+    /// How much faster products are in bf16 than in f32.
+    pub fn bf16_gain(self) -> Bf16Gain {
         match self.pairs {
+            Pairs::Software(_) => Bf16Gain::None,
             #[cfg(target_arch = "x86_64")]
-            Pairs::Amx(_) => Precision::Bf16,
-            _ => Precision::F32,
+            Pairs::Avx512(unit) => unit.gain(),
+            #[cfg(target_arch = "x86_64")]
+            Pairs::Amx(_) => Bf16Gain::Tiles,
         }
     }
 

@@ -39,7 +39,7 @@ pub mod softmax;
 pub mod upsample;
 pub mod upsample_conv;
 
-pub use isa::{Isa, IsaError};
+pub use isa::{Bf16Gain, Isa, IsaError};
 pub use precision::{Precision, UnknownPrecision};
 #[cfg(test)]
 mod testing;

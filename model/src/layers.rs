@@ -121,6 +121,7 @@ impl Conv2d {
     pub fn load(w: &Weights<'_>, channels: [usize; 2], geometry: Geometry) -> Result<Self> {
         let [out_channels, in_channels] = channels;
         let [height, width] = geometry.kernel_size;
+        let w = if conv2d::winograd::can(Precision::F32, geometry) { &w.for_window() } else { w };
         Ok(Self {
             weight: w.conv("weight", [out_channels, in_channels, height, width])?,
             bias: w.vector("bias", out_channels)?,
@@ -180,8 +181,8 @@ pub struct GroupNorm {
     bias: Vec<f32>,
     num_groups: usize,
     eps: f32,
-    /// Of the layer that follows.
-    precision: Precision,
+    /// Of a linear layer that follows, and of a 3×3 window.
+    precisions: [Precision; 2],
 }
 
 impl GroupNorm {
@@ -191,12 +192,13 @@ impl GroupNorm {
     /// See [`Linear::load`].
     pub fn load(w: &Weights<'_>, channels: usize, num_groups: usize, eps: f32) -> Result<Self> {
         let (weight, bias) = (w.vector("weight", channels)?, w.vector("bias", channels)?);
-        Ok(Self { weight, bias, num_groups, eps, precision: w.precision() })
+        let precisions = [w.precision(), w.for_window().precision()];
+        Ok(Self { weight, bias, num_groups, eps, precisions })
     }
 
     /// `x: [n, h, w, c]` → the same shape, for a linear layer.
     pub fn forward(&self, isa: Isa, x: View<'_, f32, 4>) -> Operand<4> {
-        self.normalise(isa, &[x], Activation::None, Form::rows(self.precision))
+        self.normalise(isa, &[x], Activation::None, Form::rows(self.precisions[0]))
     }
 
     /// `silu(norm(x))` for a 3×3 convolution: in one pass, since the two always come together.
@@ -206,7 +208,7 @@ impl GroupNorm {
 
     /// The same of images that are joined channel by channel.
     pub fn forward_silu_joined(&self, isa: Isa, pieces: &[View<'_, f32, 4>]) -> Operand<4> {
-        self.normalise(isa, pieces, Activation::Silu, Form::image(self.precision))
+        self.normalise(isa, pieces, Activation::Silu, Form::image(self.precisions[1]))
     }
 
     fn normalise(

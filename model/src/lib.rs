@@ -13,6 +13,7 @@
 //! | [`picture`], [`photo`] | picture → PNG; picture files, other sizes, masks |
 //! | [`parameters`] | the text inside a picture that says how it was made |
 //! | [`checkpoint`], [`config`] | reading weights and settings, and refusing what is not understood |
+//! | [`precisions`] | in which numbers the networks compute |
 //! | [`layers`] | linear, convolution, norms, attention: weights beside the kernels |
 //! | [`embedded`] | the small model inside the program |
 //! | [`inspect`], [`random_model`] | what a folder holds and lacks; a folder with random weights to test and time with |
@@ -36,6 +37,7 @@ pub mod parameters;
 pub mod photo;
 pub mod picture;
 pub mod pipeline;
+pub mod precisions;
 pub mod prompt;
 pub mod random_model;
 pub mod rng;
@@ -53,6 +55,7 @@ pub use pipeline::{
     Footprint, ImageToImage, Inpaint, LoadOptions, Moment, Observer, Pipeline, Progress, Snapshot, Stop,
     Task, TextToImage,
 };
+pub use precisions::Precisions;
 pub use prompt::PromptSyntax;
 pub use rng::{Generator, RandomSource};
 pub use samplers::{SamplerChoice, SamplerKind, Schedule};

@@ -3,7 +3,7 @@
 //! `goldens/embedded.py` asked diffusers for them, with the folder `model/embedded` and its own settings.
 
 use aquatint_kernels::{Isa, Precision};
-use aquatint_model::{EMBEDDED, LoadOptions, Photo, Picture, Pipeline, TextToImage};
+use aquatint_model::{EMBEDDED, LoadOptions, Photo, Picture, Pipeline, Precisions, TextToImage};
 use aquatint_tests::{json, path};
 
 const COLUMNS: usize = 5;
@@ -52,7 +52,8 @@ fn pictures_of_the_embedded_model_are_those_of_diffusers() {
 /// The mean of the pictures' PSNRs is at least the PSNR of their mean error, which is what is measured here.
 #[test]
 fn pictures_in_other_precisions_look_the_same() {
-    for (precision, rows, least) in [(Precision::Bf16, ROWS, 35.0), (Precision::Bf16x3, 1, 60.0)] {
+    let [bf16, split] = [Precision::Bf16, Precision::Bf16x3].map(Precisions::all);
+    for (precision, rows, least) in [(bf16, ROWS, 35.0), (Precisions::MIXED, ROWS, 35.0), (split, 1, 60.0)] {
         let found = drawn(LoadOptions { precision, ..LoadOptions::default() }, rows);
         let differences = differences(&found, &expected());
         let squares: f64 = differences.iter().map(|&d| f64::from(d).powi(2)).sum();

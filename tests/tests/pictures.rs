@@ -107,7 +107,7 @@ fn load(folder: &str, isa: Isa) -> Pipeline {
 }
 
 fn load_for(folder: &str, isa: Isa, precision: Precision) -> Pipeline {
-    let options = LoadOptions { isa, precision, ..LoadOptions::default() };
+    let options = LoadOptions { isa, precision: precision.into(), ..LoadOptions::default() };
     Pipeline::load(path(folder), &options).unwrap_or_else(|error| panic!("{folder}: {error}"))
 }
 

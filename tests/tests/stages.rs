@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 
 use aquatint_kernels::{Isa, Precision};
+use aquatint_model::Precisions;
 use aquatint_model::checkpoint::{Checkpoint, PartFiles};
 use aquatint_model::clip::{ClipTextConfig, ClipTextModel};
 use aquatint_model::unet::{UNet2DConditionModel, UNetConfig};
@@ -26,10 +27,10 @@ fn stages(pipeline: &str) -> Golden {
 }
 
 fn unet(pipeline: &str) -> UNet2DConditionModel {
-    unet_for(pipeline, Precision::F32)
+    unet_for(pipeline, Precisions::default())
 }
 
-fn unet_for(pipeline: &str, precision: Precision) -> UNet2DConditionModel {
+fn unet_for(pipeline: &str, precision: Precisions) -> UNet2DConditionModel {
     let folder = part(pipeline, "unet");
     let config = UNetConfig::open(&folder.join("config.json")).expect("a valid config");
     let weights = Checkpoint::open(&folder, PartFiles::Diffusers).expect("valid weights");
@@ -53,16 +54,19 @@ fn text_encoder() {
         let folder = part(pipeline, "text_encoder");
         let config = ClipTextConfig::open(&folder.join("config.json")).expect("a valid config");
         let weights = Checkpoint::open(&folder, PartFiles::Transformers).expect("valid weights");
-        let model = ClipTextModel::load(&weights.weights(), &config).expect("weights that fit the config");
-        assert_eq!(weights.unused(), [""; 0], "{pipeline}: the text encoder read every tensor");
         let ids = golden.integers("text.ids");
-        for isa in Isa::available() {
-            // Two prompts at once must give what each gives alone.
-            let found = model.forward(isa, &[&ids, &ids]);
-            let expected = golden.tensor("text.embeddings");
-            for prompt in 0..2 {
-                let found = found.view().slice(0, prompt..prompt + 1);
-                check(&format!("{pipeline} text encoder"), isa, found, expected.view());
+        for (precision, isas) in [(Precision::F32, Isa::available()), (Precision::Bf16x3, Isa::all())] {
+            let w = weights.weights().for_precision(precision);
+            let model = ClipTextModel::load(&w, &config).expect("weights that fit the config");
+            assert_eq!(weights.unused(), [""; 0], "{pipeline}: the text encoder read every tensor");
+            for isa in isas {
+                // Two prompts at once must give what each gives alone.
+                let found = model.forward(isa, &[&ids, &ids]);
+                let expected = golden.tensor("text.embeddings");
+                for prompt in 0..2 {
+                    let found = found.view().slice(0, prompt..prompt + 1);
+                    check(&format!("{pipeline} text encoder, {precision}"), isa, found, expected.view());
+                }
             }
         }
     }
@@ -96,7 +100,8 @@ fn unet_call() {
 /// Operands rounded or split: what that does to one call of the UNet, measured as the length of the difference.
 #[test]
 fn unet_call_in_every_precision() {
-    for (precision, tolerance) in [(Precision::Bf16, 1e-2), (Precision::Bf16x3, 1e-4)] {
+    let [bf16, split] = [Precision::Bf16, Precision::Bf16x3].map(Precisions::all);
+    for (precision, tolerance) in [(bf16, 1e-2), (Precisions::MIXED, 1e-2), (split, 1e-4)] {
         for pipeline in PIPELINES {
             let golden = stages(pipeline);
             let unet = unet_for(pipeline, precision);

@@ -5,6 +5,7 @@
 //! Nothing is allocated before a case is due.
 
 use aquatint_kernels::{Isa, Precision};
+use aquatint_model::Precisions;
 
 use super::roofline::Work;
 
@@ -84,10 +85,17 @@ impl Case {
 }
 
 /// "conv2d/indirect/avx512 3×3 640→640 @32 ×2", "conv2d/indirect/bf16/amx 3×3 640→640 @32 ×2".
-pub(super) fn name(kernel: &str, rung: &str, precision: Precision, isa: &str, shape: &str) -> String {
-    match precision {
-        Precision::F32 => format!("{kernel}/{rung}/{isa} {shape}"),
-        _ => format!("{kernel}/{rung}/{precision}/{isa} {shape}"),
+pub(super) fn name(
+    kernel: &str,
+    rung: &str,
+    precision: impl Into<Precisions>,
+    isa: &str,
+    shape: &str,
+) -> String {
+    let precision = precision.into();
+    match precision == Precisions::default() {
+        true => format!("{kernel}/{rung}/{isa} {shape}"),
+        false => format!("{kernel}/{rung}/{precision}/{isa} {shape}"),
     }
 }
 

@@ -114,7 +114,7 @@ mod tests {
         let cases = Family { kernel: "conv2d", networks: vec![], example: Only, rungs: &RUNGS }.cases(&isas);
         let mut machine = machine();
         machine.peaks.iter_mut().for_each(|peak| peak.isa = isa.name().into());
-        let rows = [Row { precision: Precision::Bf16, ..row("3×3", 0.4, 0.0) }, row("3×3", 0.2, 0.0)];
+        let rows = [Row { precision: Precision::Bf16.into(), ..row("3×3", 0.4, 0.0) }, row("3×3", 0.2, 0.0)];
         let rows = rows.map(|row| Row { isa: isa.name().into(), ..row });
         let expected = "conv2d, 3×3\n\n| step | idea | portable |\n|---|---|---|\n\
                         | [`im2col`] | patches |  |\n| [`indirect`] | pointers | 100, 50 % |\n\

@@ -159,7 +159,7 @@ fn measure(case: &Case, budget: f64, threads: usize) -> Row {
     Row {
         kernel: case.kernel.into(),
         rung: case.rung.into(),
-        precision: case.precision,
+        precision: case.precision.into(),
         isa: case.isa.name().into(),
         shape: case.shape.clone(),
         threads: if case.single_thread { 1 } else { threads },

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use aquatint_kernels::Precision;
-use aquatint_model::Error;
+use aquatint_model::{Error, Precisions};
 use serde::{Deserialize, Serialize};
 
 use super::cases::name;
@@ -21,7 +21,7 @@ pub(super) struct Row {
     pub(super) rung: String,
     /// Of its products.
     #[serde(with = "precision", default)]
-    pub(super) precision: Precision,
+    pub(super) precision: Precisions,
     pub(super) isa: String,
     /// The layer, in words.
     pub(super) shape: String,
@@ -63,7 +63,7 @@ impl Row {
         if self.bytes == 0.0 {
             return None;
         }
-        let products = if self.precision == Precision::Bf16x3 { 3.0 } else { 1.0 };
+        let products = if self.precision.products == Precision::Bf16x3 { 3.0 } else { 1.0 };
         let work = Work { flops: products * self.flops, ..self.work() };
         work.bound(machine, &self.isa, self.threads)
     }
@@ -119,16 +119,17 @@ pub(super) fn head() -> String {
 
 /// A precision in JSON: its name. Older reports have none and are of f32.
 mod precision {
-    use aquatint_kernels::Precision;
+    use aquatint_model::Precisions;
     use serde::de::Error as _;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(precision: &Precision, to: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(precision: &Precisions, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(precision.name())
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Precision, D::Error> {
-        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Precisions, D::Error> {
+        let name = String::deserialize(from)?;
+        Precisions::named(&name).ok_or_else(|| D::Error::custom(format!("no precision is called `{name}`")))
     }
 }
 
@@ -186,7 +187,7 @@ pub(super) mod tests {
         Row {
             kernel: "conv2d".into(),
             rung: "indirect".into(),
-            precision: Precision::F32,
+            precision: Precisions::default(),
             isa: "fast".into(),
             shape: shape.into(),
             threads: 2,
@@ -199,7 +200,7 @@ pub(super) mod tests {
 
     #[test]
     fn json_keeps_everything() {
-        let split = Row { precision: Precision::Bf16x3, ..row("3×3", 0.5, 0.25) };
+        let split = Row { precision: Precision::Bf16x3.into(), ..row("3×3", 0.5, 0.25) };
         let report =
             Report { version: "1.2.3".into(), machine: machine(), rows: vec![row("3×3", 0.5, 0.25), split] };
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -237,7 +238,7 @@ pub(super) mod tests {
         let words: Vec<&str> = line.split_whitespace().skip(5).collect();
         assert_eq!(words, ["2.000", "±0.0", "%", "2.00", "5.0", "50", "%", "memory"]);
         // The roof knows that three products are needed.
-        let split = Row { precision: Precision::Bf16x3, ..row("3×3", 0.4, 0.0) };
+        let split = Row { precision: Precision::Bf16x3.into(), ..row("3×3", 0.4, 0.0) };
         assert_eq!(
             (split.name().as_str(), split.share_of_peak(&machine())),
             ("conv2d/indirect/bf16x3/fast 3×3", Some(0.25))

@@ -1,16 +1,16 @@
 //! Whole networks of a model folder: text encoder, UNet step with guidance, VAE decode and encode, a picture from prompt to pixels.
 //!
 //! Sizes are those for which the model was trained. Each network is loaded when it is due and dropped after it, so that the
-//! memory of one is enough. The text encoder is f32 always, as in a pipeline. Operations are counted for Stable Diffusion 1.5 only.
+//! memory of one is enough. The text encoder's precision is that in a pipeline. Operations are counted for Stable Diffusion 1.5 only.
 
 use std::path::Path;
 
-use aquatint_kernels::{Isa, Precision};
+use aquatint_kernels::Isa;
 use aquatint_model::checkpoint::{Checkpoint, PartFiles};
 use aquatint_model::clip::{ClipTextConfig, ClipTextModel};
 use aquatint_model::unet::{UNet2DConditionModel, UNetConfig};
 use aquatint_model::vae::{Decoder, Encoder, VaeConfig};
-use aquatint_model::{Error, LoadOptions, Pipeline, TextToImage, shapes};
+use aquatint_model::{Error, LoadOptions, Pipeline, Precisions, TextToImage, shapes};
 use aquatint_tensor::{Recycling, Tensor};
 
 use super::cases::{matches, name};
@@ -22,7 +22,7 @@ pub(super) struct Stages<'a> {
     pub(super) folder: &'a Path,
     pub(super) isa: Isa,
     /// Of the large products in UNet and VAE.
-    pub(super) precision: Precision,
+    pub(super) precision: Precisions,
     pub(super) threads: usize,
     /// Seconds for each stage.
     pub(super) budget: f64,
@@ -58,7 +58,8 @@ impl Stages<'_> {
         }
         let weights = Checkpoint::open(&self.folder.join("text_encoder"), PartFiles::Transformers)?;
         let config = ClipTextConfig::open(&self.folder.join("text_encoder/config.json"))?;
-        let text_encoder = ClipTextModel::load(&weights.weights(), &config)?;
+        let weights = weights.weights().for_precision(self.precision_of(stage));
+        let text_encoder = ClipTextModel::load(&weights, &config)?;
         let tokens = TOKENS.min(config.max_position_embeddings);
         let ids: Vec<u32> = (0..tokens).map(|i| (i * 613 % config.vocab_size) as u32).collect();
         found(self.row(stage, shape, gflop, || drop(text_encoder.forward(self.isa, &[&ids]))));
@@ -125,11 +126,11 @@ impl Stages<'_> {
 
     fn wanted(&self, stage: &str, shape: &str) -> bool {
         let precision = self.precision_of(stage);
-        matches(&name("stage", stage, precision, self.isa.name_for(precision), shape), self.filter)
+        matches(&name("stage", stage, precision, self.isa.name_for(precision.products), shape), self.filter)
     }
 
-    fn precision_of(&self, stage: &str) -> Precision {
-        if stage == TEXT_ENCODER { Precision::F32 } else { self.precision }
+    fn precision_of(&self, stage: &str) -> Precisions {
+        if stage == TEXT_ENCODER { self.precision.for_text(self.isa).into() } else { self.precision }
     }
 
     fn row(&self, stage: &str, shape: String, gflop: f64, run: impl FnMut()) -> Row {
@@ -140,7 +141,7 @@ impl Stages<'_> {
             kernel: "stage".into(),
             rung: stage.into(),
             precision,
-            isa: self.isa.name_for(precision).into(),
+            isa: self.isa.name_for(precision.products).into(),
             shape,
             threads: self.threads,
             count: 1,

@@ -129,7 +129,7 @@ pub(super) fn roofline(report: &Report) -> Option<String> {
         let _ = writeln!(
             out,
             "<circle cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"4\" {}><title>{}</title></circle>",
-            dot(row.precision, colour(&row.isa)),
+            dot(row.precision.products, colour(&row.isa)),
             escaped(&name)
         );
     }
@@ -182,7 +182,11 @@ mod tests {
     fn both_roofs_are_drawn_and_each_precision_has_its_dots() {
         let mut machine = machine();
         machine.peaks.push(Peak { isa: "tiles".into(), threads: 2, flops_per_second: 3e12 });
-        let in_tiles = |precision| Row { precision, isa: "tiles".into(), ..row("3×3", 0.01, 0.0) };
+        let in_tiles = |precision: Precision| Row {
+            precision: precision.into(),
+            isa: "tiles".into(),
+            ..row("3×3", 0.01, 0.0)
+        };
         let rows = vec![row("3×3", 0.2, 0.0), in_tiles(Precision::Bf16), in_tiles(Precision::Bf16x3)];
         let svg = roofline(&Report { version: "1".into(), machine, rows }).expect("dots");
         assert!(svg.contains("fast 200 GFLOP/s") && svg.contains("tiles 3000 GFLOP/s"), "{svg}");

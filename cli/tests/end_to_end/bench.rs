@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use aquatint_kernels::{Isa, Precision};
+use aquatint_kernels::Isa;
+use aquatint_model::Precisions;
 
 use crate::{aquatint, refused, with_model};
 
@@ -103,17 +104,17 @@ fn stages_of_a_model_are_measured() {
     for stage in ["text encoder", "UNet step", "VAE decode", "VAE encode", "picture"] {
         assert!(run.stdout.contains(&format!("\nstage          {stage} ")), "{stage}: {}", run.stdout);
     }
-    let auto = chosen().auto_precision();
+    let auto = Precisions::auto(chosen());
     assert!(run.stdout.contains(&format!("UNet step      {auto} ")), "{}", run.stdout);
-    for precision in [Precision::Bf16, Precision::Bf16x3] {
+    for precision in Precisions::ALL {
         let words = ["-m", "tiny", "stage", "--precision", precision.name()];
         let run = aquatint(folder.path(), &quick(&words));
         assert_eq!(run.code, 0, "{}", run.stderr);
-        for (stage, expected) in
-            [("text encoder", Precision::F32), ("UNet step", precision), ("VAE decode", precision)]
+        let text = precision.for_text(chosen()).into();
+        for (stage, expected) in [("text encoder", text), ("UNet step", precision), ("VAE decode", precision)]
         {
-            let row =
-                format!("\nstage          {stage:14} {:6} {} ", expected.name(), chosen().name_for(expected));
+            let isa = chosen().name_for(expected.products);
+            let row = format!("\nstage          {stage:14} {:6} {isa} ", expected.name());
             assert!(run.stdout.contains(&row), "{row}: {}", run.stdout);
         }
     }

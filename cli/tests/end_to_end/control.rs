@@ -245,7 +245,7 @@ fn what_does_not_fit_into_memory_is_refused_before_the_model_is_loaded() {
 
 /// That of the model `tiny` for a single picture.
 fn footprint(folder: &Path, precision: Precision) -> Footprint {
-    let options = LoadOptions { precision, keep: false, ..LoadOptions::default() };
+    let options = LoadOptions { precision: precision.into(), keep: false, ..LoadOptions::default() };
     Footprint::of(folder.join("tiny"), &options).expect("a model")
 }
 

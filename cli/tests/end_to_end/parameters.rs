@@ -149,7 +149,7 @@ fn the_precision_is_said_stored_and_taken_from_the_picture() {
     let folder = with_picture();
     let again = ["txt2img", "-m", "tiny", "--from-image"];
     made(&folder, &["-p", "a fox", "-s", "7", "--precision", "f32", "-o", "plain.png"]);
-    for precision in ["bf16", "bf16x3"] {
+    for precision in ["bf16", "mixed", "bf16x3"] {
         let run = aquatint(
             folder.path(),
             &[&again[..], &["plain.png", "--precision", precision, "-o", "a.png"]].concat(),

@@ -18,6 +18,7 @@ use half::{bf16, f16};
 
 use super::{Checkpoint, Schema, StoredTensor, StoredType};
 use crate::error::{Error, Result};
+use crate::precisions::Precisions;
 
 /// A place in the tree of tensor names.
 #[derive(Clone)]
@@ -26,7 +27,7 @@ pub struct Weights<'a> {
     /// Empty, or ending in a dot.
     prefix: String,
     /// For which products matrices and kernels are packed.
-    precision: Precision,
+    precisions: Precisions,
     /// Whether tensors are only looked for.
     without_numbers: bool,
 }
@@ -42,7 +43,7 @@ impl<'a> Weights<'a> {
         Self {
             source: Source::Checkpoint(checkpoint),
             prefix: String::new(),
-            precision: Precision::F32,
+            precisions: Precisions::default(),
             without_numbers: false,
         }
     }
@@ -51,7 +52,7 @@ impl<'a> Weights<'a> {
         Self {
             source: Source::Schema(schema),
             prefix: String::new(),
-            precision: Precision::F32,
+            precisions: Precisions::default(),
             without_numbers: false,
         }
     }
@@ -61,9 +62,14 @@ impl<'a> Weights<'a> {
         Self { prefix: format!("{}{name}.", self.prefix), ..*self }
     }
 
-    /// The same place, to read weights for products in `precision`.
-    pub fn for_precision(&self, precision: Precision) -> Self {
-        Self { precision, ..self.clone() }
+    /// The same place, to read weights for products in this precision, or in one for each kind of product.
+    pub fn for_precision(&self, precisions: impl Into<Precisions>) -> Self {
+        Self { precisions: precisions.into(), ..self.clone() }
+    }
+
+    /// The same place, to read the weights of a 3×3 window.
+    pub fn for_window(&self) -> Self {
+        self.for_precision(self.precisions.windows)
     }
 
     /// The same place, to look whether everything is there: names, shapes and types are checked, and the layers stay empty.
@@ -79,7 +85,7 @@ impl<'a> Weights<'a> {
 
     /// For which products matrices and kernels are packed.
     pub fn precision(&self) -> Precision {
-        self.precision
+        self.precisions.products
     }
 
     /// Whether there is a tensor of this name. Only for names that changed over time; what a model needs follows from its config.
@@ -132,18 +138,18 @@ impl<'a> Weights<'a> {
     ) -> Result<gemm::Weights> {
         let shape = [out_channels, in_channels / segment_len, segment_len];
         self.read(name, &[out_channels, in_channels, 1, 1], |elements| match elements {
-            Elements::F32(x) => gemm::Weights::pack_segments(self.precision, View::from_slice(shape, &x)),
-            Elements::F16(x) => gemm::Weights::pack_segments(self.precision, View::from_slice(shape, &x)),
-            Elements::Bf16(x) => gemm::Weights::pack_segments(self.precision, View::from_slice(shape, &x)),
+            Elements::F32(x) => gemm::Weights::pack_segments(self.precision(), View::from_slice(shape, &x)),
+            Elements::F16(x) => gemm::Weights::pack_segments(self.precision(), View::from_slice(shape, &x)),
+            Elements::Bf16(x) => gemm::Weights::pack_segments(self.precision(), View::from_slice(shape, &x)),
         })
         .map(|weights| weights.unwrap_or_else(gemm::Weights::empty))
     }
 
     fn matrix(&self, name: &str, stored: &[usize], shape: [usize; 2]) -> Result<gemm::Weights> {
         self.read(name, stored, |elements| match elements {
-            Elements::F32(x) => gemm::Weights::pack_for(self.precision, View::from_slice(shape, &x)),
-            Elements::F16(x) => gemm::Weights::pack_for(self.precision, View::from_slice(shape, &x)),
-            Elements::Bf16(x) => gemm::Weights::pack_for(self.precision, View::from_slice(shape, &x)),
+            Elements::F32(x) => gemm::Weights::pack_for(self.precision(), View::from_slice(shape, &x)),
+            Elements::F16(x) => gemm::Weights::pack_for(self.precision(), View::from_slice(shape, &x)),
+            Elements::Bf16(x) => gemm::Weights::pack_for(self.precision(), View::from_slice(shape, &x)),
         })
         .map(|weights| weights.unwrap_or_else(gemm::Weights::empty))
     }
@@ -154,9 +160,9 @@ impl<'a> Weights<'a> {
     /// See [`Weights::vector`].
     pub fn conv(&self, name: &str, shape: [usize; 4]) -> Result<conv2d::Weights> {
         self.read(name, &shape, |elements| match elements {
-            Elements::F32(x) => conv2d::Weights::pack_for(self.precision, View::from_slice(shape, &x)),
-            Elements::F16(x) => conv2d::Weights::pack_for(self.precision, View::from_slice(shape, &x)),
-            Elements::Bf16(x) => conv2d::Weights::pack_for(self.precision, View::from_slice(shape, &x)),
+            Elements::F32(x) => conv2d::Weights::pack_for(self.precision(), View::from_slice(shape, &x)),
+            Elements::F16(x) => conv2d::Weights::pack_for(self.precision(), View::from_slice(shape, &x)),
+            Elements::Bf16(x) => conv2d::Weights::pack_for(self.precision(), View::from_slice(shape, &x)),
         })
         .map(|weights| weights.unwrap_or_else(conv2d::Weights::empty))
     }
@@ -168,10 +174,14 @@ impl<'a> Weights<'a> {
     pub fn upsample_conv(&self, name: &str, channels: usize) -> Result<upsample_conv::Weights> {
         let shape = [channels, channels, 3, 3];
         self.read(name, &shape, |elements| match elements {
-            Elements::F32(x) => upsample_conv::Weights::pack_for(self.precision, View::from_slice(shape, &x)),
-            Elements::F16(x) => upsample_conv::Weights::pack_for(self.precision, View::from_slice(shape, &x)),
+            Elements::F32(x) => {
+                upsample_conv::Weights::pack_for(self.precision(), View::from_slice(shape, &x))
+            }
+            Elements::F16(x) => {
+                upsample_conv::Weights::pack_for(self.precision(), View::from_slice(shape, &x))
+            }
             Elements::Bf16(x) => {
-                upsample_conv::Weights::pack_for(self.precision, View::from_slice(shape, &x))
+                upsample_conv::Weights::pack_for(self.precision(), View::from_slice(shape, &x))
             }
         })
         .map(|weights| weights.unwrap_or_else(upsample_conv::Weights::empty))
@@ -201,7 +211,7 @@ impl<'a> Weights<'a> {
         let checkpoint = match self.source {
             Source::Checkpoint(checkpoint) => checkpoint,
             Source::Schema(schema) => {
-                schema.record(name, shape, self.precision);
+                schema.record(name, shape, self.precision());
                 return Ok(None);
             }
         };

@@ -18,11 +18,10 @@
 
 use std::str::FromStr;
 
-use aquatint_kernels::Precision;
-
 use super::{ModelId, Parameters};
 use crate::error::{Error, Result};
 use crate::pipeline::TextToImage;
+use crate::precisions::Precisions;
 use crate::prompt::PromptSyntax;
 use crate::rng::RandomSource;
 use crate::samplers::{SamplerChoice, SamplerKind, Schedule};
@@ -115,8 +114,8 @@ impl Parameters {
 
     /// The same, made by a model that was loaded for this precision.
     #[must_use]
-    pub fn with_precision(mut self, precision: Precision) -> Self {
-        if precision != Precision::F32 {
+    pub fn with_precision(mut self, precision: Precisions) -> Self {
+        if precision != Precisions::default() {
             self.push("Precision", precision);
         }
         self
@@ -126,12 +125,13 @@ impl Parameters {
     ///
     /// # Errors
     /// `Request` if the value has no meaning.
-    pub fn precision(&self) -> Result<Option<Precision>> {
+    pub fn precision(&self) -> Result<Option<Precisions>> {
         match self.get("Precision") {
-            Some(name) => {
-                name.parse().map(Some).map_err(|_| meaningless("Precision", name, "f32, bf16 or bf16x3"))
-            }
-            None => Ok(self.is_ours().then_some(Precision::F32)),
+            Some(name) => match Precisions::named(name) {
+                Some(precisions) => Ok(Some(precisions)),
+                None => Err(meaningless("Precision", name, "f32, bf16, mixed or bf16x3")),
+            },
+            None => Ok(self.is_ours().then(Precisions::default)),
         }
     }
 
@@ -323,10 +323,10 @@ mod tests {
 
     #[test]
     fn a_picture_says_its_precision_unless_it_is_f32() {
-        for precision in Precision::ALL {
+        for precision in Precisions::ALL {
             let request = TextToImage::default();
             let parameters = Parameters::of(&request, SamplerKind::Euler, &model()).with_precision(precision);
-            assert_eq!(parameters.get("Precision").is_some(), precision != Precision::F32);
+            assert_eq!(parameters.get("Precision").is_some(), precision != Precisions::default());
             let read = Parameters::parse(&parameters.to_string());
             assert_eq!(read.precision().expect("it has a meaning"), Some(precision));
             assert_eq!(read.ignored().count(), 0);
@@ -335,7 +335,7 @@ mod tests {
         assert_eq!(theirs.precision().expect("there is none"), None);
         let odd = Parameters::parse("Steps: 20, Sampler: Euler, Precision: fp8");
         let error = odd.precision().expect_err("it has no meaning").to_string();
-        assert!(error.contains("`Precision: fp8`; expected f32, bf16 or bf16x3"), "{error}");
+        assert!(error.contains("`Precision: fp8`; expected f32, bf16, mixed or bf16x3"), "{error}");
     }
 
     #[test]

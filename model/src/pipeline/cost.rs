@@ -54,7 +54,7 @@ impl Footprint {
     ///
     /// # Errors
     /// If the folder is no model, or a part of it is missing.
-    pub fn of(folder: impl AsRef<Path>, &LoadOptions { precision, keep, .. }: &LoadOptions) -> Result<Self> {
+    pub fn of(folder: impl AsRef<Path>, &LoadOptions { isa, precision, keep }: &LoadOptions) -> Result<Self> {
         let folder = folder.as_ref();
         load::check_index(folder)?;
         let unet = UNetConfig::open(&folder.join("unet/config.json"))?;
@@ -66,13 +66,15 @@ impl Footprint {
             }
             Ok(bytes)
         };
-        let [unet_schema, vae_schema] = [Schema::new(), Schema::new()];
+        let text = ClipTextConfig::open(&folder.join("text_encoder/config.json"))?;
+        let [text_schema, unet_schema, vae_schema] = [Schema::new(), Schema::new(), Schema::new()];
+        ClipTextModel::load(&text_schema.weights().for_precision(precision.for_text(isa)), &text)?;
         UNet2DConditionModel::load(&unet_schema.weights().for_precision(precision), &unet)?;
         Decoder::load(&vae_schema.weights().for_precision(precision), &vae)?;
         Encoder::load(&vae_schema.weights().for_precision(precision), &vae)?;
         Ok(Self {
             weights: [
-                stored("text_encoder", PartFiles::Transformers)?,
+                loaded(stored("text_encoder", PartFiles::Transformers)?, &text_schema.tensors()),
                 loaded(stored("unet", PartFiles::Diffusers)?, &unet_schema.tensors()),
                 loaded(stored("vae", PartFiles::Diffusers)?, &vae_schema.tensors()),
             ],

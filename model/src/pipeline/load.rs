@@ -15,7 +15,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aquatint_kernels::{Isa, Precision};
+use aquatint_kernels::Isa;
 use serde_json::Value;
 
 use super::cost::Arithmetic;
@@ -27,6 +27,7 @@ use crate::config::ConfigFile;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::parameters::ModelId;
+use crate::precisions::Precisions;
 use crate::samplers::SchedulerConfig;
 use crate::tokenizer::Tokenizer;
 use crate::unet::{UNet2DConditionModel, UNetConfig};
@@ -37,8 +38,8 @@ use crate::vae::{Decoder, Encoder, VaeConfig};
 pub struct LoadOptions {
     /// The instruction set to compute with.
     pub isa: Isa,
-    /// The precision of the large products in UNet and VAE. The text encoder is always f32: it runs once, and its errors would be in every step.
-    pub precision: Precision,
+    /// The precision of the large products in UNet and VAE; of the text encoder's see [`Precisions::for_text`].
+    pub precision: Precisions,
     /// Whether text encoder, UNet and VAE stay in memory for the next picture. Otherwise each is loaded when a picture comes to it and freed
     /// when it leaves it, so that memory is needed for the largest and not for all.
     pub keep: bool,
@@ -47,7 +48,7 @@ pub struct LoadOptions {
 impl Default for LoadOptions {
     /// The best instruction set that this CPU has, f32, and everything is kept.
     fn default() -> Self {
-        Self { isa: Isa::best(), precision: Precision::F32, keep: true }
+        Self { isa: Isa::best(), precision: Precisions::default(), keep: true }
     }
 }
 
@@ -89,8 +90,9 @@ impl Pipeline {
         // In the order in which a folder's errors are best told; what is missing is known before anything is loaded.
         let file = open("text_encoder", PartFiles::Transformers)?;
         let config = text_config.clone();
+        let text_precision = precision.for_text(isa).into();
         let text_encoder =
-            Part::new(Arc::clone(&file), Precision::F32, keep, move |w| ClipTextModel::load(w, &config));
+            Part::new(Arc::clone(&file), text_precision, keep, move |w| ClipTextModel::load(w, &config));
         text_encoder.check()?;
         warnings.extend(leftovers(&folder.join("text_encoder"), &file.unused()));
 

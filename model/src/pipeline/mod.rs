@@ -31,7 +31,7 @@ mod walk;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use aquatint_kernels::{Isa, Precision, elementwise};
+use aquatint_kernels::{Isa, elementwise};
 use aquatint_tensor::{Recycling, Tensor, View};
 
 pub use cost::Footprint;
@@ -49,6 +49,7 @@ use crate::clip::{ClipTextConfig, ClipTextModel};
 use crate::error::{Error, Result};
 use crate::parameters::{ModelId, Parameters};
 use crate::picture::Picture;
+use crate::precisions::Precisions;
 use crate::prompt::Reader;
 use crate::rng::Generator;
 use crate::samplers::{Prediction, Sampler, SchedulerConfig};
@@ -84,7 +85,7 @@ pub struct Pipeline {
     arithmetic: Arithmetic,
     model: ModelId,
     isa: Isa,
-    precision: Precision,
+    precision: Precisions,
     warnings: Vec<String>,
 }
 

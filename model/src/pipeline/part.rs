@@ -11,15 +11,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aquatint_kernels::Precision;
-
 use crate::checkpoint::{Checkpoint, Weights};
 use crate::error::Result;
+use crate::precisions::Precisions;
 
 /// A network, its file, and how to get from the one to the other.
 pub(super) struct Part<T> {
     file: Arc<Checkpoint>,
-    precision: Precision,
+    precisions: Precisions,
     load: Load<T>,
     /// Whether it stays in memory.
     keep: bool,
@@ -32,11 +31,11 @@ impl<T> Part<T> {
     /// A part that is not loaded yet.
     pub(super) fn new(
         file: Arc<Checkpoint>,
-        precision: Precision,
+        precisions: Precisions,
         keep: bool,
         load: impl Fn(&Weights<'_>) -> Result<T> + Send + Sync + 'static,
     ) -> Self {
-        Self { file, precision, load: Box::new(load), keep, loaded: Mutex::default() }
+        Self { file, precisions, load: Box::new(load), keep, loaded: Mutex::default() }
     }
 
     /// Whether the file holds what the network needs; its numbers are not read.
@@ -56,7 +55,7 @@ impl<T> Part<T> {
         if let Some(part) = &*loaded {
             return Ok(Arc::clone(part));
         }
-        let part = Arc::new((self.load)(&self.file.weights().for_precision(self.precision))?);
+        let part = Arc::new((self.load)(&self.file.weights().for_precision(self.precisions))?);
         Ok(Arc::clone(loaded.insert(part)))
     }
 
@@ -77,7 +76,7 @@ mod tests {
 
     fn part(folder: &std::path::Path, name: &'static str, keep: bool) -> Part<Linear> {
         let file = Checkpoint::open(&folder.join("unet"), PartFiles::Diffusers).expect("it was just written");
-        Part::new(Arc::new(file), Precision::F32, keep, move |w| Linear::load(&w.at(name), [128, 32]))
+        Part::new(Arc::new(file), Precisions::default(), keep, move |w| Linear::load(&w.at(name), [128, 32]))
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::arch::x86_64::*;
 
 use super::super::Panel;
 use super::{ATile, BStep, Job, Line, Pair, Unit, layout};
+use crate::Bf16Gain;
 use crate::peak::Done;
 use crate::simd::Simd;
 
@@ -27,6 +28,13 @@ impl Avx512Bf16 {
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512bf16");
         all.then_some(Self(()))
+    }
+
+    /// How much faster than f32 it is, which depends on who made the CPU.
+    pub(crate) fn gain(self) -> Bf16Gain {
+        let maker = __cpuid(0);
+        let maker = [maker.ebx, maker.edx, maker.ecx].map(u32::to_le_bytes);
+        if maker.as_flattened() == b"AuthenticAMD" { Bf16Gain::Twice } else { Bf16Gain::None }
     }
 }
 
