@@ -2,10 +2,11 @@
 
 use aquatint_tensor::{Tensor, View};
 
-use crate::Isa;
 use crate::chunks::row_major;
-use crate::gemm::{Epilogue, Joined, Matrix, Weights, blocked};
-use crate::operand::Input;
+use crate::gemm::bf16::Rounded;
+use crate::gemm::{Epilogue, GatedWeights, Joined, Matrix, Weights, blocked};
+use crate::operand::{Input, Operand};
+use crate::{Isa, Precision};
 
 /// `out[.., n] = epilogue(Σₖ x[.., k]·w[n, k])`
 ///
@@ -65,7 +66,53 @@ pub fn linear_into<'a, const N: usize>(
     }
 }
 
-/// The same of inputs that are joined feature by feature, without joining them: `[.., a]`, `[.., b]`, … are the input `[.., a + b + …]`.
+/// A linear layer and [`geglu`](crate::activation::geglu()) of its result, which is never written: `x: [.., in_features]` → `[.., features]`, rounded
+/// if the weights are.
+///
+/// ```
+/// # use aquatint_kernels::{Isa, Precision, gemm::GatedWeights, linear::linear_geglu};
+/// # use aquatint_tensor::Tensor;
+/// let x = Tensor::from_vec([1, 1], vec![2.0]);
+/// let w = Tensor::from_vec([2, 1], vec![3.0f32, 0.0]); // the value 3·2, the gate 0·2 + 1
+/// let w = GatedWeights::pack(Precision::F32, w.view(), &[0.0, 1.0]);
+/// let y = linear_geglu(Isa::best(), x.view(), &w).into_tensor(); // gelu(1) = 0.8413
+/// assert_eq!(y.map(|y| (y * 1e3).round() / 1e3).as_slice(), [5.048]);
+/// ```
+///
+/// # Panics
+/// If the last axis of `x` is not as long as the weights are deep, or `x` was rounded for something else.
+pub fn linear_geglu<'a, const N: usize>(
+    isa: Isa,
+    x: impl Into<Input<'a, N>>,
+    w: &GatedWeights,
+) -> Operand<N> {
+    let x = x.into();
+    let (mut shape, in_features) = (x.shape(), w.in_features());
+    let rows = shape[..N - 1].iter().product();
+    assert_eq!(shape[N - 1], in_features, "the input has {} features, not {in_features}", shape[N - 1]);
+    shape[N - 1] = w.features();
+    match x {
+        Input::F32(x) => {
+            let x = row_major(x);
+            let a = Matrix::new(View::from_slice([rows, in_features], &x));
+            if w.precision() == Precision::F32 {
+                let mut out = Tensor::recycled(shape);
+                blocked::gated_product_into(
+                    isa,
+                    &a,
+                    w,
+                    blocked::rows_of(out.as_mut_slice(), rows, w.features()),
+                );
+                return out.into();
+            }
+            let a = Rounded::of_rows(isa, w.precision(), &a, 0..rows, [1, in_features]);
+            Operand::rounded(shape, blocked::gated_rounded_product(isa, &a, rows, w))
+        }
+        Input::Rounded(_, x) => Operand::rounded(shape, blocked::gated_rounded_product(isa, x, rows, w)),
+    }
+}
+
+/// A linear layer of inputs that are joined feature by feature, without joining them: `[.., a]`, `[.., b]`, … are the input `[.., a + b + …]`.
 ///
 /// The weights must be packed in segments of which each input holds whole ones. An input with fewer rows begins again at its end.
 ///
@@ -109,8 +156,9 @@ pub fn linear_joined<const N: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Precision;
+    use crate::activation;
     use crate::gemm::reference;
+    use crate::layer_norm::{layer_norm, layer_norm_for};
     use crate::testing::{assert_close, random};
 
     #[test]
@@ -129,6 +177,50 @@ mod tests {
                 let epilogue = Epilogue { residual: Some(residual.as_slice()), ..Epilogue::default() };
                 let found = linear_joined(isa, &[a.view(), b.view()], &packed, epilogue);
                 assert_close(&format!("joined, {precision}, {isa}"), &found, &expected, 1.5e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn values_and_gates_meet_whatever_their_number() {
+        // Of inputs one step and many blocks deep; of outputs half a panel, one and a half, and more tasks than one.
+        for (rows, in_features, features) in [(5, 7, 16), (300, 40, 48), (37, 4200, 72), (530, 330, 400)] {
+            let (x, w) = (random([rows, in_features], 1), random([2 * features, in_features], 2));
+            let (w, bias) = (w.map(|w| w / (in_features as f32).sqrt()), random([2 * features], 3));
+            let product = reference::product(x.view(), w.view());
+            let product = Tensor::from_fn([rows, 2 * features], |[m, n]| product[[m, n]] + bias[[n]]);
+            let expected = activation::reference::geglu(product.view());
+            for precision in [Precision::F32, Precision::Bf16x3] {
+                let w = GatedWeights::pack(precision, w.view(), bias.as_slice());
+                for isa in Isa::all_and_emulated() {
+                    let what = format!("{rows}×{in_features} → {features}, {precision}, {isa}");
+                    let y = linear_geglu(isa, x.view(), &w);
+                    assert_eq!(y.shape(), [rows, features], "{what}");
+                    // A rounded result can be read by a product only: here with the identity.
+                    let same = Tensor::from_fn([features, features], |[i, j]| f32::from(i == j));
+                    let same = Weights::pack_for(precision, same.view());
+                    let found = linear(isa, &y, &same, Epilogue::default());
+                    assert_close(&what, &found, &expected, 3e-5);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn gated_sums_of_a_rounded_operand_have_the_bits_of_those_of_its_tensor() {
+        let x = random([70, 64], 1);
+        let (w, bias) = (random([128, 64], 2), random([128], 3));
+        let (weight, zero) = (vec![1.0; 64], vec![0.0; 64]);
+        for precision in Precision::ALL {
+            let w = GatedWeights::pack(precision, w.view(), bias.as_slice());
+            let same =
+                Weights::pack_for(precision, Tensor::from_fn([64, 64], |[i, j]| f32::from(i == j)).view());
+            for isa in Isa::all_and_emulated() {
+                let tensor = layer_norm(isa, x.view(), &weight, &zero, 1e-5);
+                let operand = layer_norm_for(isa, x.view(), &weight, &zero, 1e-5, precision);
+                let through = |y: &Operand<2>| linear(isa, y, &same, Epilogue::default());
+                let expected = through(&linear_geglu(isa, tensor.view(), &w));
+                assert!(through(&linear_geglu(isa, &operand, &w)) == expected, "{precision}, {isa}");
             }
         }
     }

@@ -15,11 +15,10 @@
 //! behind it: rounded already, if that layer's products are in bf16.
 
 use aquatint_kernels::conv2d::{self, Geometry};
+use aquatint_kernels::gemm::GatedWeights;
 use aquatint_kernels::group_norm::{self, Activation};
 use aquatint_kernels::operand::Form;
-use aquatint_kernels::{
-    Isa, Precision, activation, attention, gemm, layer_norm, linear, upsample, upsample_conv,
-};
+use aquatint_kernels::{Isa, Precision, attention, gemm, layer_norm, linear, upsample, upsample_conv};
 use aquatint_tensor::{Tensor, View};
 
 pub use aquatint_kernels::gemm::Epilogue;
@@ -78,11 +77,6 @@ impl Linear {
         self.forward_with(isa, x, Epilogue::default())
     }
 
-    /// `x[.., ..c]·gelu(x[.., c..])`, as an operand for this layer.
-    pub fn geglu<const N: usize>(&self, isa: Isa, x: View<'_, f32, N>) -> Operand<N> {
-        activation::geglu_for(isa, x, self.weight.precision())
-    }
-
     /// The same, written to a part of a larger result, with more to be done to each number before it is stored; the bias is filled in here.
     pub fn forward_into<'a, const N: usize>(
         &self,
@@ -103,6 +97,26 @@ impl Linear {
         epilogue: Epilogue<'_>,
     ) -> Tensor<f32, N> {
         linear::linear(isa, x, &self.weight, Epilogue { bias: self.bias.as_deref(), ..epilogue })
+    }
+}
+
+/// A linear layer with bias of whose results one half is the gate of the other.
+pub struct GatedLinear {
+    weight: GatedWeights,
+}
+
+impl GatedLinear {
+    /// `shape`: `[2·features, in_features]`, the gates in the second half.
+    ///
+    /// # Errors
+    /// See [`Linear::load`].
+    pub fn load(w: &Weights<'_>, shape: [usize; 2]) -> Result<Self> {
+        Ok(Self { weight: w.gated("weight", "bias", shape)? })
+    }
+
+    /// `value·gelu(gate)`: `x: [.., in_features]` → `[.., features]`, for another linear layer.
+    pub fn forward<'a, const N: usize>(&self, isa: Isa, x: impl Into<Input<'a, N>>) -> Operand<N> {
+        linear::linear_geglu(isa, x, &self.weight)
     }
 }
 

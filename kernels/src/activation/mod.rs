@@ -12,12 +12,13 @@
 //! |---|---|
 //! | [`mod@reference`] | one number at a time in `f64`: the definition |
 //! | this file | a vector at a time, from the polynomials of [`simd::math`](crate::simd::math), on all cores |
+//! | [`linear_geglu`](crate::linear::linear_geglu) | the last of them where its input is made, which is never written |
 
 use aquatint_tensor::{Tensor, View};
 
+use crate::Isa;
 use crate::chunks::{for_each_chunk, row_major};
-use crate::operand::{Form, Operand, tensor_of_rows};
-use crate::{Isa, Precision};
+use crate::operand::tensor_of_rows;
 
 pub(crate) mod pointwise;
 pub mod reference;
@@ -93,25 +94,10 @@ fn apply(isa: Isa, x: &mut [f32], f: impl Pointwise) {
 /// # Panics
 /// If the last axis is odd.
 pub fn geglu<const N: usize>(isa: Isa, x: View<'_, f32, N>) -> Tensor<f32, N> {
-    let shape = halved(x.shape());
-    tensor_of_rows(isa, shape, &Gated { x: &row_major(x), columns: shape[N - 1], f: Gelu })
-}
-
-/// The same for a linear layer of this precision.
-///
-/// # Panics
-/// As [`geglu`].
-pub fn geglu_for<const N: usize>(isa: Isa, x: View<'_, f32, N>, precision: Precision) -> Operand<N> {
-    let shape = halved(x.shape());
-    let source = Gated { x: &row_major(x), columns: shape[N - 1], f: Gelu };
-    Operand::from_rows(isa, Form::rows(precision), shape, &source)
-}
-
-/// The shape with half the last axis.
-fn halved<const N: usize>(mut shape: [usize; N]) -> [usize; N] {
+    let mut shape = x.shape();
     assert!(shape[N - 1].is_multiple_of(2), "GEGLU halves the last axis of {shape:?}, which is odd");
     shape[N - 1] /= 2;
-    shape
+    tensor_of_rows(isa, shape, &Gated { x: &row_major(x), columns: shape[N - 1], f: Gelu })
 }
 
 #[cfg(test)]

@@ -23,8 +23,11 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::bf16::rounded::Tiles;
-use super::bf16::{ATile, Job, Rounded, TILE, Unit, ZERO_TILE, products};
+use super::bf16::software::Software;
+use super::bf16::{ATile, Job, Line, Rounded, TILE, Unit, ZERO_TILE, products};
 use super::epilogue::Place;
+use super::finish::{Finish, Store};
+use super::gated::{GatedWeights, RoundGated, StoreGated};
 use super::microkernel::{ROW_STEP, TILE_ROWS, tile};
 use super::rows::{MAX_PART, Part, ZEROS};
 use super::weights::Panel;
@@ -41,6 +44,10 @@ const TASK_ROWS: usize = 20 * TILE_ROWS;
 const UNIT_TASK_ROWS: usize = 8 * JOB_ROWS;
 /// Rows of a full job of a unit.
 const JOB_ROWS: usize = 2 * TILE;
+/// Rows of a tile and of a task in f32.
+const F32_TASKS: [usize; 2] = [TILE_ROWS, TASK_ROWS];
+/// The same in bf16.
+const UNIT_TASKS: [usize; 2] = [JOB_ROWS, UNIT_TASK_ROWS];
 /// Panels of a task.
 const TASK_PANELS: usize = 10;
 /// With fewer tasks than this, panels are spread over more of them, so that all cores have work.
@@ -79,10 +86,37 @@ pub(crate) fn product_into(
 ) {
     let (rows, columns) = (out.len(), w.out_features());
     epilogue.check(rows, columns);
+    let cut = Cut::new(rows, columns, F32_TASKS, 1);
     let place = Place { column: 0, first_row: 0, rows, columns };
-    tasks(columns, [TILE_ROWS, TASK_ROWS], out).into_par_iter().for_each(|task| {
-        SCRATCH.with_borrow_mut(|scratch| isa.run(Run { a, w, epilogue, place, task, scratch }));
-    });
+    multiply(isa, a, w, &cut, cut.stores(epilogue, place, out));
+}
+
+/// `out[m, j] = value·gelu(gate)` for as many rows of A as there are of the output.
+pub(crate) fn gated_product_into(isa: Isa, a: &impl Rows, w: &GatedWeights, out: Vec<&mut [f32]>) {
+    let GatedWeights { weights, bias, .. } = w;
+    let cut = Cut::new(out.len(), weights.out_features(), F32_TASKS, 2);
+    let pieces = cut.deal(out, cut.group * PANEL / 2);
+    let finish = |(task, out): (Task, _)| StoreGated { bias: &bias[task.panels.start * PANEL..], out };
+    let finishes = cut.tasks().into_iter().zip(pieces).map(finish).collect();
+    multiply(isa, a, weights, &cut, finishes);
+}
+
+/// The same of a left operand that was rounded; so is the result.
+pub(crate) fn gated_rounded_product(isa: Isa, a: &impl Tiles, rows: usize, w: &GatedWeights) -> Rounded {
+    let GatedWeights { weights, bias, .. } = w;
+    check_precision(a, weights);
+    let mut out = Rounded::rows(w.precision(), rows, w.features());
+    let cut = Cut::new(rows, weights.out_features(), UNIT_TASKS, 2);
+    let finish = |(task, planes): (Task, _)| RoundGated {
+        bias: &bias[task.panels.start * PANEL..],
+        columns: w.features().min(task.panels.end / 2 * PANEL) - task.panels.start / 2 * PANEL,
+        planes,
+    };
+    let steps = out.steps();
+    let pieces = cut.deal_planes(out.planes_mut(), steps);
+    let finishes = cut.tasks().into_iter().zip(pieces).map(finish).collect();
+    multiply_rounded(isa, a, weights, &cut, finishes);
+    out
 }
 
 /// The same of a left operand that was rounded, and weights for that precision.
@@ -94,8 +128,7 @@ pub(crate) fn rounded_product_into(
     out: Vec<&mut [f32]>,
 ) {
     let (rows, columns) = (out.len(), w.out_features());
-    let (found, expected) = (a.precision(), w.precision());
-    assert_eq!(found, expected, "an operand that was rounded for {found} meets weights for {expected}");
+    check_precision(a, w);
     epilogue.check(rows, columns);
     unit_product(isa, a, w, epilogue, Place { column: 0, first_row: 0, rows, columns }, out);
 }
@@ -109,8 +142,26 @@ fn unit_product(
     place: Place,
     out: Vec<&mut [f32]>,
 ) {
-    tasks(place.columns, [JOB_ROWS, UNIT_TASK_ROWS], out).into_par_iter().for_each(|task| {
-        SCRATCH.with_borrow_mut(|scratch| isa.run_with_unit(Run { a, w, epilogue, place, task, scratch }));
+    let cut = Cut::new(out.len(), place.columns, UNIT_TASKS, 1);
+    multiply_rounded(isa, a, w, &cut, cut.stores(epilogue, place, out));
+}
+
+fn check_precision(a: &impl Tiles, w: &Weights) {
+    let (found, expected) = (a.precision(), w.precision());
+    assert_eq!(found, expected, "an operand that was rounded for {found} meets weights for {expected}");
+}
+
+/// Does all tasks of a product in f32.
+fn multiply<F: Finish>(isa: Isa, a: &impl Rows, w: &Weights, cut: &Cut, finishes: Vec<F>) {
+    cut.tasks().into_par_iter().zip(finishes).for_each(|(task, finish)| {
+        SCRATCH.with_borrow_mut(|scratch| isa.run(Run { a, w, task, finish, scratch }));
+    });
+}
+
+/// Does all tasks of a product of rounded operands.
+fn multiply_rounded<F: Finish>(isa: Isa, a: &impl Tiles, w: &Weights, cut: &Cut, finishes: Vec<F>) {
+    cut.tasks().into_par_iter().zip(finishes).for_each(|(task, finish)| {
+        SCRATCH.with_borrow_mut(|scratch| isa.run_with_unit(Run { a, w, task, finish, scratch }));
     });
 }
 
@@ -123,39 +174,96 @@ pub(crate) fn rows_of(out: &mut [f32], rows: usize, columns: usize) -> Vec<&mut 
     out.chunks_exact_mut(columns.max(1)).collect()
 }
 
-/// A part of the output, and the pieces of its rows.
-struct Task<'a> {
+/// A part of the product.
+struct Task {
     rows: Range<usize>,
     panels: Range<usize>,
-    out: Vec<&'a mut [f32]>,
 }
 
-/// Cuts `[rows, columns]` into tasks of whole tiles. They are sorted by panels, so that neighbours read the same weights.
-fn tasks(columns: usize, [tile_rows, task_rows]: [usize; 2], out: Vec<&mut [f32]>) -> Vec<Task<'_>> {
-    let (rows, panels) = (out.len(), columns.div_ceil(PANEL));
-    if rows == 0 || panels == 0 {
-        return Vec::new();
-    }
-    // Equal chunks of whole tiles, and equal groups of panels.
-    let chunk = rows.div_ceil(rows.div_ceil(task_rows)).next_multiple_of(tile_rows);
-    let chunks = rows.div_ceil(chunk);
-    let groups = panels.div_ceil(TASK_PANELS).max(MIN_TASKS.div_ceil(chunks)).min(panels);
-    let group = panels.div_ceil(groups);
-    let groups = panels.div_ceil(group);
+/// How a product is cut into tasks.
+struct Cut {
+    rows: usize,
+    panels: usize,
+    /// Rows of a task.
+    chunk: usize,
+    /// Panels of a task.
+    group: usize,
+}
 
-    let mut tasks: Vec<Task<'_>> = (0..groups * chunks)
-        .map(|i| {
-            let (panel, row) = (i / chunks * group, i % chunks * chunk);
-            let rows = row..(row + chunk).min(rows);
-            Task { out: Vec::with_capacity(rows.len()), rows, panels: panel..(panel + group).min(panels) }
-        })
-        .collect();
-    for (m, row) in out.into_iter().enumerate() {
-        for (i, piece) in row.chunks_mut(group * PANEL).enumerate() {
-            tasks[i * chunks + m / chunk].out.push(piece);
+impl Cut {
+    /// Equal chunks of whole tiles, and equal groups of panels, of which some are finished `together`.
+    fn new(rows: usize, columns: usize, [tile_rows, task_rows]: [usize; 2], together: usize) -> Self {
+        let panels = columns.div_ceil(PANEL);
+        if rows == 0 || panels == 0 {
+            return Self { rows, panels, chunk: 1, group: together };
         }
+        let chunk = rows.div_ceil(rows.div_ceil(task_rows)).next_multiple_of(tile_rows);
+        let chunks = rows.div_ceil(chunk);
+        let groups = panels.div_ceil(TASK_PANELS).max(MIN_TASKS.div_ceil(chunks)).min(panels);
+        Self { rows, panels, chunk, group: panels.div_ceil(groups).next_multiple_of(together) }
     }
-    tasks
+
+    /// Chunks of rows, groups of panels.
+    fn counts(&self) -> [usize; 2] {
+        [self.rows.div_ceil(self.chunk), self.panels.div_ceil(self.group)]
+    }
+
+    /// Sorted by panels, so that neighbours read the same weights.
+    fn tasks(&self) -> Vec<Task> {
+        let Self { rows, panels, chunk, group } = *self;
+        let [chunks, groups] = self.counts();
+        let task = |i: usize| {
+            let (panel, row) = (i / chunks * group, i % chunks * chunk);
+            Task { rows: row..(row + chunk).min(rows), panels: panel..(panel + group).min(panels) }
+        };
+        (0..groups * chunks).map(task).collect()
+    }
+
+    /// For each task its pieces of the rows of an output of which a group of panels has `width` columns.
+    fn deal<'a>(&self, out: Vec<&'a mut [f32]>, width: usize) -> Vec<Vec<&'a mut [f32]>> {
+        let [chunks, groups] = self.counts();
+        let mut pieces: Vec<_> = (0..chunks * groups).map(|_| Vec::with_capacity(self.chunk)).collect();
+        if pieces.is_empty() {
+            return pieces;
+        }
+        for (m, row) in out.into_iter().enumerate() {
+            for (i, piece) in row.chunks_mut(width).enumerate() {
+                pieces[i * chunks + m / self.chunk].push(piece);
+            }
+        }
+        pieces
+    }
+
+    /// For each task its rows of planes that take two panels each, all `steps` of a part and then those of the next.
+    fn deal_planes<'a>(
+        &self,
+        planes: impl Iterator<Item = &'a mut [Line]>,
+        steps: usize,
+    ) -> Vec<Vec<&'a mut [Line]>> {
+        let [chunks, groups] = self.counts();
+        let mut pieces: Vec<_> = (0..chunks * groups).map(|_| Vec::new()).collect();
+        for (i, plane) in planes.enumerate() {
+            for (chunk, piece) in plane.chunks_mut(self.chunk).enumerate() {
+                pieces[i % steps / (self.group / 2) * chunks + chunk].push(piece);
+            }
+        }
+        pieces
+    }
+
+    /// For each task the place where it stores its part of `out`, whose first row and column stand at `place`.
+    fn stores<'a>(
+        &self,
+        epilogue: &'a Epilogue<'a>,
+        place: Place,
+        out: Vec<&'a mut [f32]>,
+    ) -> Vec<Store<'a>> {
+        let pieces = self.deal(out, self.group * PANEL);
+        let store = |(task, out): (Task, _)| {
+            let (first_row, column) = (place.first_row + task.rows.start, task.panels.start * PANEL);
+            Store { epilogue, place: Place { first_row, column, ..place }, out }
+        };
+        self.tasks().into_iter().zip(pieces).map(store).collect()
+    }
 }
 
 /// Buffers that a thread keeps from task to task.
@@ -174,20 +282,19 @@ thread_local! {
 }
 
 /// One task, with all that it needs.
-struct Run<'a, R> {
+struct Run<'a, R, F> {
     a: &'a R,
     w: &'a Weights,
-    epilogue: &'a Epilogue<'a>,
-    place: Place,
-    task: Task<'a>,
+    task: Task,
+    finish: F,
     scratch: &'a mut Scratch,
 }
 
-impl<R: Rows> Op for Run<'_, R> {
+impl<R: Rows, F: Finish> Op for Run<'_, R, F> {
     type Output = ();
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
-        let Run { a, w, epilogue, place, task, scratch } = self;
+        let Run { a, w, task, mut finish, scratch } = self;
         let padded_rows = task.rows.len().next_multiple_of(ROW_STEP);
         scratch.sums.resize(task.panels.len() * padded_rows, Panel::ZERO);
         scratch.weights.resize(BLOCK_DEPTH, Panel::ZERO);
@@ -207,57 +314,66 @@ impl<R: Rows> Op for Run<'_, R> {
         }
 
         let sums = &scratch.sums;
-        for (r, out) in task.out.into_iter().enumerate() {
-            let m = place.first_row + task.rows.start + r;
-            for (i, out) in out.chunks_mut(PANEL).enumerate() {
-                let place = Place { column: (task.panels.start + i) * PANEL, ..place };
-                epilogue.store(s, &sums[i * padded_rows + r], m, place, out);
+        for r in 0..task.rows.len() {
+            for panel in (0..task.panels.len()).step_by(F::PANELS) {
+                let of = |panel: usize| std::slice::from_ref(&sums[panel * padded_rows + r]);
+                let second = if F::PANELS == 2 { of(panel + 1) } else { &[] };
+                finish.store(s, Software, panel, r..r + 1, [of(panel), second]);
             }
         }
     }
 }
 
-/// Finished sums that wait for their epilogue.
+/// Complete sums that wait for what becomes of them.
 #[derive(Clone, Copy)]
 struct Finished {
     /// Where they stand in the scratch.
     start: usize,
-    /// The first of their rows, and their panel, both counted from the task's first.
+    /// The first of their rows, and their panel, the last of those that are finished together; both counted from the task's first.
     row: usize,
     panel: usize,
 }
 
 impl Finished {
+    /// Hands them over; those of an earlier panel stand `height` rows before.
     #[inline(always)]
-    fn store<S: Simd>(
+    fn store<S: Simd, U: Unit, F: Finish>(
         self,
-        s: S,
-        epilogue: &Epilogue<'_>,
-        place: Place,
-        task: &mut Task<'_>,
+        (s, unit): (S, U),
+        finish: &mut F,
+        task: &Task,
         sums: &[Panel],
+        height: usize,
     ) {
-        let place = Place { column: (task.panels.start + self.panel) * PANEL, ..place };
         let rows = self.row..task.rows.len().min(self.row + JOB_ROWS);
-        for ((r, out), sums) in rows.clone().zip(&mut task.out[rows]).zip(&sums[self.start..]) {
-            let out = &mut out[self.panel * PANEL..];
-            let width = out.len().min(PANEL);
-            epilogue.store(s, sums, place.first_row + task.rows.start + r, place, &mut out[..width]);
+        let last = &sums[self.start..][..rows.len()];
+        match F::PANELS {
+            1 => finish.store(s, unit, self.panel, rows, [last, &[]]),
+            _ => {
+                let first = &sums[self.start - height..][..rows.len()];
+                finish.store(s, unit, self.panel - 1, rows, [first, last]);
+            }
         }
     }
 }
 
-impl<T: Tiles> UnitOp for Run<'_, T> {
+impl<T: Tiles, F: Finish> UnitOp for Run<'_, T, F> {
     type Output = ();
     #[inline(always)]
     fn eval<S: Simd, U: Unit>(self, s: S, unit: U) {
-        let Run { a, w, epilogue, place, mut task, scratch } = self;
+        let Run { a, w, task, mut finish, scratch } = self;
         let parts = w.precision().parts();
         let (rows, panels) = (task.rows.len(), task.panels.clone());
         let row_tiles = rows.div_ceil(TILE);
         let one_block = w.steps() <= U::BLOCK_STEPS;
-        // Sums that are finished in one block need room for two jobs only: one under way, one in its epilogue.
-        let all_sums = if one_block { 2 * JOB_ROWS } else { panels.len() * row_tiles * TILE };
+        let height = row_tiles * TILE;
+        // Sums that are finished in one block need room for two jobs only: one under way, one in its epilogue. Of two panels that are finished
+        // together, the first waits for the second; then the next two are begun elsewhere.
+        let all_sums = match (one_block, F::PANELS) {
+            (true, 1) => 2 * JOB_ROWS,
+            (true, _) => 2 * F::PANELS * height,
+            (false, _) => panels.len() * height,
+        };
         grow(&mut scratch.sums, all_sums, Panel::ZERO);
         if a.may_copy() {
             grow(&mut scratch.tiles, parts * row_tiles * w.steps().min(U::BLOCK_STEPS), ZERO_TILE);
@@ -276,11 +392,12 @@ impl<T: Tiles> UnitOp for Run<'_, T> {
             }
             let tiles = |part: usize, i: usize| &tiles[(part * row_tiles + i) * steps..][..steps];
             for (panel, number) in panels.clone().enumerate() {
-                for (i, row) in (0..row_tiles * TILE).step_by(JOB_ROWS).enumerate() {
-                    let job_rows = JOB_ROWS.min(row_tiles * TILE - row);
-                    let start = match one_block {
-                        true => finished.map_or(0, |before| JOB_ROWS - before.start),
-                        false => panel * row_tiles * TILE + row,
+                for (i, row) in (0..height).step_by(JOB_ROWS).enumerate() {
+                    let job_rows = JOB_ROWS.min(height - row);
+                    let start = match (one_block, F::PANELS) {
+                        (true, 1) => finished.map_or(0, |before| JOB_ROWS - before.start),
+                        (true, _) => panel % (2 * F::PANELS) * height + row,
+                        (false, _) => panel * height + row,
                     };
                     let sums = &mut all_sums[start..start + job_rows];
                     for (n, &(part_of_a, part_of_b)) in products(parts).iter().enumerate() {
@@ -292,14 +409,15 @@ impl<T: Tiles> UnitOp for Run<'_, T> {
                         };
                         unit.multiply(s, job, sums);
                     }
-                    if last && let Some(before) = finished.replace(Finished { start, row, panel }) {
-                        before.store(s, epilogue, place, &mut task, all_sums);
+                    let complete = last && panel % F::PANELS == F::PANELS - 1;
+                    if complete && let Some(before) = finished.replace(Finished { start, row, panel }) {
+                        before.store((s, unit), &mut finish, &task, all_sums, height);
                     }
                 }
             }
         }
         if let Some(last) = finished {
-            last.store(s, epilogue, place, &mut task, all_sums);
+            last.store((s, unit), &mut finish, &task, all_sums, height);
         }
     }
 }

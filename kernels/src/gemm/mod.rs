@@ -18,6 +18,8 @@
 pub mod bf16;
 pub mod blocked;
 mod epilogue;
+mod finish;
+mod gated;
 pub(crate) mod microkernel;
 mod pack;
 pub mod reference;
@@ -27,6 +29,7 @@ mod weights;
 
 pub use epilogue::Epilogue;
 pub(crate) use epilogue::Place;
+pub use gated::GatedWeights;
 pub(crate) use microkernel::{ROW_STEP, TILE_ROWS, tile};
 pub(crate) use rows::ZEROS;
 pub use rows::{Joined, Matrix, Part, Rows};

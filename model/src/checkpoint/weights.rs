@@ -12,6 +12,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use aquatint_kernels::gemm::GatedWeights;
 use aquatint_kernels::{Precision, conv2d, gemm, upsample_conv};
 use aquatint_tensor::{Element, Tensor, View};
 use half::{bf16, f16};
@@ -126,7 +127,22 @@ impl<'a> Weights<'a> {
         self.matrix(name, &[out_channels, in_channels, 1, 1], [out_channels, in_channels])
     }
 
-    /// The same, packed in segments of `segment_len` inputs each, for an input that is joined of several.
+    /// The packed matrix and the bias of a linear layer with gates; `shape`: `[2·features, in_features]`.
+    ///
+    /// # Errors
+    /// See [`Weights::vector`].
+    pub fn gated(&self, weight: &str, bias: &str, shape: [usize; 2]) -> Result<GatedWeights> {
+        let bias = self.vector(bias, shape[0])?;
+        let precision = self.precision();
+        self.read(weight, &shape, |elements| match elements {
+            Elements::F32(x) => GatedWeights::pack(precision, View::from_slice(shape, &x), &bias),
+            Elements::F16(x) => GatedWeights::pack(precision, View::from_slice(shape, &x), &bias),
+            Elements::Bf16(x) => GatedWeights::pack(precision, View::from_slice(shape, &x), &bias),
+        })
+        .map(|weights| weights.unwrap_or_else(GatedWeights::empty))
+    }
+
+    /// The packed matrix of a 1×1 convolution, in segments of `segment_len` inputs each, for an input that is joined of several.
     ///
     /// # Errors
     /// See [`Weights::vector`].

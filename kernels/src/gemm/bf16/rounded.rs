@@ -114,6 +114,17 @@ impl Rounded {
         rounded
     }
 
+    /// A matrix of any numbers, to be overwritten.
+    pub(crate) fn rows(precision: Precision, rows: usize, columns: usize) -> Self {
+        Self::recycled((precision, 0), [1, 1, rows], columns.div_ceil(STEP))
+    }
+
+    /// All planes, those of the second part behind those of the first, each with a line for every pixel.
+    pub(crate) fn planes_mut(&mut self) -> impl Iterator<Item = &mut [Line]> {
+        let lines = self.inside().lines();
+        self.lines.chunks_mut(self.pitch).map(move |plane| &mut plane[..lines])
+    }
+
     fn recycled((precision, border): (Precision, usize), grid: [usize; 3], steps: usize) -> Self {
         assert!(precision != Precision::F32, "nothing is rounded for f32");
         let [images, height, width] = grid;
@@ -131,8 +142,8 @@ impl Rounded {
         let lines = self.inside().lines();
         let mut pieces = Vec::new();
         pieces.resize_with(lines.div_ceil(len), || Vec::with_capacity(self.precision.parts() * self.steps));
-        for plane in self.lines.chunks_mut(self.pitch) {
-            for (pieces, piece) in pieces.iter_mut().zip(plane[..lines].chunks_mut(len)) {
+        for plane in self.planes_mut() {
+            for (pieces, piece) in pieces.iter_mut().zip(plane.chunks_mut(len)) {
                 pieces.push(piece);
             }
         }

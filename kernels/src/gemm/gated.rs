@@ -1,0 +1,160 @@
+//! A product whose columns come in two halves, one the gate of the other: `out[m, j] = value·gelu(gate)`, the feed-forward layers' GEGLU.
+//!
+//! ```text
+//! in memory:   v0 … v31 | v32 … v63 | …  g0 … g31 | g32 … g63 | …        packed:   v0 … v31 | g0 … g31 | v32 … v63 | g32 … g63 | …
+//! ```
+//!
+//! Packed so that the panels of value and gate are neighbours, both sums of a number are complete at about the same time, in the same core's
+//! cache. The product, eight times as wide as the tokens, is never written: what leaves is half of it, and rounded if the layer behind it wants
+//! it so. For the 8192 tokens of a step of Stable Diffusion at 64×64 that saves 84 MB written and read again.
+
+use std::ops::Range;
+
+use aquatint_tensor::View;
+
+use super::bf16::{Line, Unit, split_rows};
+use super::finish::Finish;
+use super::{PANEL, Packable, Panel, Weights};
+use crate::Precision;
+use crate::activation::pointwise::Gelu;
+use crate::simd::{Pointwise, Simd};
+
+/// The weights and the bias of such a layer.
+pub struct GatedWeights {
+    pub(super) weights: Weights,
+    /// In the same order, filled up to whole panels.
+    pub(super) bias: Vec<f32>,
+    features: usize,
+}
+
+impl GatedWeights {
+    /// Packs `w: [2·features, in_features]` and `bias: [2·features]`, the gates in the second half.
+    ///
+    /// # Panics
+    /// If `w` is not row-major, has an odd number of rows, or the bias has another length.
+    pub fn pack<T: Packable>(precision: Precision, w: View<'_, T, 2>, bias: &[f32]) -> Self {
+        let [rows, in_features] = w.shape();
+        assert!(rows.is_multiple_of(2), "half of {rows} columns cannot be gates");
+        assert_eq!(bias.len(), rows, "the bias has {} numbers for {rows} columns", bias.len());
+        let (features, numbers) = (rows / 2, w.as_slice().expect("row-major weights"));
+        let columns = 2 * features.next_multiple_of(PANEL);
+        // What fills a last pair of panels is never used.
+        let source = |column: usize| {
+            let (feature, gate) = (column / (2 * PANEL) * PANEL + column % PANEL, column / PANEL % 2);
+            gate * features + feature.min(features - 1)
+        };
+        let order: Vec<usize> = (0..columns).map(source).collect();
+        let rows: Vec<T> =
+            order.iter().flat_map(|row| &numbers[row * in_features..][..in_features]).copied().collect();
+        Self {
+            weights: Weights::pack_for(precision, View::from_slice([columns, in_features], &rows)),
+            bias: order.iter().map(|&row| bias[row]).collect(),
+            features,
+        }
+    }
+
+    /// Weights without a column: a stand-in where only shapes are asked for.
+    pub fn empty() -> Self {
+        Self { weights: Weights::empty(), bias: Vec::new(), features: 0 }
+    }
+
+    /// Columns of the output: half of those of the product.
+    pub fn features(&self) -> usize {
+        self.features
+    }
+
+    /// The length of a row of the input.
+    pub fn in_features(&self) -> usize {
+        self.weights.segment_len()
+    }
+
+    /// The precision of the product, and of what leaves it.
+    pub fn precision(&self) -> Precision {
+        self.weights.precision()
+    }
+}
+
+/// A row of values times the gelu of its gates.
+#[inline(always)]
+fn gate<S: Simd>(s: S, [value, gate]: [&Panel; 2], bias: &[f32], out: &mut Panel) {
+    for lanes in (0..PANEL).step_by(S::LANES) {
+        let value = s.add(s.load(&value[lanes..]), s.load(&bias[lanes..]));
+        let gate = s.add(s.load(&gate[lanes..]), s.load(&bias[PANEL + lanes..]));
+        s.store(s.mul(value, Gelu.apply(s, gate)), &mut out[lanes..]);
+    }
+}
+
+/// Writes f32.
+pub(super) struct StoreGated<'a> {
+    /// Of the task's columns.
+    pub(super) bias: &'a [f32],
+    /// The task's piece of each of its rows.
+    pub(super) out: Vec<&'a mut [f32]>,
+}
+
+impl Finish for StoreGated<'_> {
+    const PANELS: usize = 2;
+
+    #[inline(always)]
+    fn store<S: Simd, U: Unit>(
+        &mut self,
+        s: S,
+        _: U,
+        panel: usize,
+        rows: Range<usize>,
+        [values, gates]: [&[Panel]; 2],
+    ) {
+        let bias = &self.bias[panel * PANEL..][..2 * PANEL];
+        for (out, sums) in self.out[rows].iter_mut().zip(values.iter().zip(gates)) {
+            let mut gated = Panel::ZERO;
+            gate(s, [sums.0, sums.1], bias, &mut gated);
+            let out = &mut out[panel / 2 * PANEL..];
+            let width = out.len().min(PANEL);
+            out[..width].copy_from_slice(&gated[..width]);
+        }
+    }
+}
+
+/// Rounds what it writes: 32 columns of a row are a line of a plane.
+pub(super) struct RoundGated<'a> {
+    /// Of the task's columns.
+    pub(super) bias: &'a [f32],
+    /// Columns of the output that the task has.
+    pub(super) columns: usize,
+    /// The task's rows of its planes, those of the second part behind those of the first.
+    pub(super) planes: Vec<&'a mut [Line]>,
+}
+
+/// Rows that are rounded at a time.
+const ROUNDED: usize = 16;
+
+impl Finish for RoundGated<'_> {
+    const PANELS: usize = 2;
+
+    #[inline(always)]
+    fn store<S: Simd, U: Unit>(
+        &mut self,
+        s: S,
+        unit: U,
+        panel: usize,
+        rows: Range<usize>,
+        [values, gates]: [&[Panel]; 2],
+    ) {
+        let bias = &self.bias[panel * PANEL..][..2 * PANEL];
+        let plane = panel / 2;
+        let width = PANEL.min(self.columns - plane * PANEL);
+        let (high, low) = self.planes.split_at_mut(self.columns.div_ceil(PANEL));
+        let low = if low.is_empty() { low } else { &mut low[plane..=plane] };
+        let high = &mut high[plane..=plane];
+        let mut room = [Panel::ZERO; ROUNDED];
+        for first in rows.clone().step_by(ROUNDED) {
+            let count = ROUNDED.min(rows.end - first);
+            let at = first - rows.start;
+            for (out, sums) in room[..count].iter_mut().zip(values[at..].iter().zip(&gates[at..])) {
+                gate(s, [sums.0, sums.1], bias, out);
+            }
+            let gated: [&[f32]; ROUNDED] = std::array::from_fn(|i| &room[i][..width]);
+            split_rows(unit, &gated[..count], (high, low), first);
+        }
+    }
+}
