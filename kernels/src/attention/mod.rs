@@ -7,10 +7,11 @@
 //! | step | idea | AVX-512 | AVX2 | portable |
 //! |---|---|---|---|---|
 //! | [`mod@reference`] | the formula, a row of scores at a time, sums in `f64` | | | |
-//! | [`blocked`] | scores live for 192 keys × 32 queries only; the softmax is corrected as larger scores turn up | 318, 58 % | 176, 65 % | 66, 54 % |
+//! | [`blocked`] | scores live for 96 keys × 32 queries only; the softmax is corrected as larger scores turn up | 80, 68 % | 63, 55 % | 24, 50 % |
+//! | [`rounded`] | the same with operands in bf16 and a tile unit | 126, 54 % of its peak | | |
 //!
-//! GFLOP/s of the two products and share of the peak (`benches/benches/peak.rs`) on two cores of an AMD EPYC (Zen 5), 4096 tokens,
-//! 8 heads of 40: `cargo bench -p aquatint-benches --bench attention -- "4096x4096 8x40"`. What is missing are the exponentials.
+//! GFLOP/s of the two products in CPU time and share of the peak in the same run, one core of an AMD EPYC (Zen 4), 4096 tokens, 8 heads of 40;
+//! the last with AVX-512 BF16. By the clock and in f32: `cargo bench -p aquatint-benches --bench attention -- "4096x4096 8x40"`.
 //!
 //! At 64×64 latents a head has 4096×4096 scores, 64 MB; sixteen of them stored would be 1 GB for one layer, and would be
 //! read and written from memory four times. In blocks they never leave the L1 cache.
@@ -21,8 +22,10 @@
 //! Source: Vaswani et al., "Attention Is All You Need" (2017, arXiv:1706.03762), section 3.2.1.
 
 pub mod blocked;
+mod panels;
 pub mod reference;
 pub mod rounded;
+mod softmax;
 
 use aquatint_tensor::{Tensor, View};
 

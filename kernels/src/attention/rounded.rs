@@ -4,18 +4,17 @@
 //! for each head, once:      K in tiles (rows are keys, depth is the head's), Vᵀ in tiles (rows are channels, depth is the keys)
 //! for a panel of 32 queries, for each block of keys:
 //!     Sᵀ = K·Qᵀ             Qᵀ in pairs along the head's depth
-//!     Pᵀ, correction        f32, as in `blocked.rs`; the scale is applied here, so that Q is rounded as it is
-//!     Oᵀ = Oᵀ·correction + Vᵀ·Pᵀ         Pᵀ in pairs along the keys: two neighbouring rows of scores, lane by lane
+//!     Pᵀ                    f32, as in `blocked.rs`, and rounded as it comes; the scale is applied here, so that Q is rounded as it is
+//!     Oᵀ = Oᵀ + Vᵀ·Pᵀ       Pᵀ in pairs along the keys: two neighbouring rows of scores, lane by lane
 //! ```
 //!
 //! A tile unit wants the right operand in pairs of neighbours in the depth. For Pᵀ these are rows, so that joining them needs no
-//! shuffling: the transposition that spares `blocked.rs` every horizontal sum spares this one the transposition of P. Q and V are transposed
-//! when they are rounded already, pair by pair.
+//! shuffling: the transposition that spares `blocked.rs` every horizontal sum spares this one the transposition of P.
 //!
 //! A tile unit is so fast that most of the time goes to the exponentials, 16 million for each image and head at 64×64. With operands in one part
-//! they are powers of 2 to four digits, since P is then rounded to two and a half. The running maximum costs one instruction in ten, and makes
-//! overflow impossible whatever the scores are. In `Bf16x3` all four operands, P among them, are split in two, each product is three, and
-//! exponentials are as exact as in f32.
+//! they are powers of 2 to four digits, since P is then rounded to two and a half. Channels are filled up to tiles of 16; where that leaves a row,
+//! as a head_dim of 40 does, it is all ones, and Vᵀ·Pᵀ gives the sum of P as well. In `Bf16x3` all four operands, P among them, are split in two,
+//! each product is three, and exponentials are as exact as in f32.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -23,14 +22,15 @@ use std::ops::Range;
 use aquatint_tensor::{Tensor, View};
 use rayon::prelude::*;
 
-use super::blocked::{Exponential, Natural, RunningSoftmax, contiguous_rows, hide_later_keys};
+use super::panels::{Place, contiguous_rows, for_each_panel, hide_later_keys, turn_in, turn_out};
+use super::softmax::{Coarse, Exact, RunningSoftmax, scale_rows};
 use super::{Attention, check};
 use crate::gemm::bf16::{
-    ATile, BStep, Job, Line, Lines, STEP, TILE, Unit, ZERO_TILE, products, split_panel, split_rows,
+    ATile, BStep, Job, Line, Lines, STEP, TILE, Unit, products, split_panel, split_rows,
 };
-use crate::gemm::{PANEL, Panel, Row};
+use crate::gemm::{Panel, Row};
 use crate::isa::UnitOp;
-use crate::simd::{Simd, math};
+use crate::simd::Simd;
 use crate::{Isa, Precision};
 
 /// Keys in a block: the scores are 16 KB and the weights 8 KB, and K, Vᵀ of as many keys are read from the L2 cache.
@@ -67,38 +67,17 @@ pub fn attention(
     let all_heads: Vec<Head<Places<'_>>> =
         packed.iter().map(|head| Head { keys: head.keys.places(), values: head.values.places() }).collect();
 
-    // One task for each image, panel of queries and head; each gets its pieces of the output rows.
-    let panels = queries.div_ceil(PANEL);
-    let mut pieces: Vec<Vec<&mut [f32]>> = Vec::new();
-    pieces.resize_with(images * heads * panels, || Vec::with_capacity(PANEL));
-    for (i, piece) in out.as_mut_slice().chunks_exact_mut(head_dim).enumerate() {
-        let (n, query, head) = (i / heads / queries, i / heads % queries, i % heads);
-        pieces[(n * heads + head) * panels + query / PANEL].push(piece);
-    }
-    pieces.into_par_iter().enumerate().for_each(|(i, out)| {
-        let (n, head, first_query) = (i / panels / heads, i / panels % heads, i % panels * PANEL);
-        let task = Task {
-            q: q.select::<3>(0, n).select::<2>(1, head).slice(0, first_query..first_query + out.len()),
-            head: &all_heads[i / panels],
-            keys,
-            first_query,
-            settings,
-            out,
-        };
+    for_each_panel(&mut out, |place, out| {
+        let head = &all_heads[place.image * heads + place.head];
+        let task = Task { q: place.queries(q, out.len()), head, keys, place, settings, out };
         SCRATCH.with_borrow_mut(|scratch| isa.run_with_unit(Run { task, scratch }));
     });
     out
 }
 
-/// 2ˣ, coarse: see [`math::coarse_exp2`].
-struct Binary;
-
-impl Exponential for Binary {
-    const LOG_E: f32 = std::f32::consts::LOG2_E;
-    #[inline(always)]
-    fn exp<S: Simd>(s: S, x: S::V) -> S::V {
-        math::coarse_exp2(s, x)
-    }
+/// Whether the tiles of Vᵀ have a row to spare for the sum of the weights. In `Bf16x3` the total of `softmax.rs` is more exact.
+fn has_row_of_ones(head_dim: usize, parts: usize) -> bool {
+    parts == 1 && !head_dim.is_multiple_of(TILE)
 }
 
 /// Rows of tiles, for each part: `[parts][tiles of rows][steps]`.
@@ -139,31 +118,31 @@ impl Tiles {
         packed
     }
 
-    /// Rounds the columns of a matrix, 32 × 32 numbers at a time: as a step of a right operand, which is then turned on its side.
+    /// Rounds the columns of a matrix, 32 rows of it at a time; and a column of ones behind them where there is room.
     #[inline(always)]
-    fn pack_columns<U: Unit>(unit: U, x: View<'_, f32, 2>, parts: usize) -> Self {
+    fn pack_columns<S: Simd, U: Unit>((s, unit): (S, U), x: View<'_, f32, 2>, parts: usize) -> Self {
         let [depth, columns] = x.shape();
         let mut packed = Self::recycled([columns, depth], parts);
-        let (row_tiles, steps) = (packed.row_tiles, packed.steps);
+        let steps = packed.steps;
         let (high, low) = packed.parts_mut();
-        let all: Vec<&[f32]> = x.rows().collect();
-        let mut rows = [Panel::ZERO; STEP];
-        let [mut high_step, mut low_step] = [BStep::ZERO; 2];
-        for (step, numbers) in all.chunks(STEP).enumerate() {
-            for first in (0..columns).step_by(PANEL) {
-                let width = PANEL.min(columns - first);
-                for (row, numbers) in rows.iter_mut().zip(numbers) {
-                    row[..width].copy_from_slice(&numbers[first..first + width]);
-                    row[width..].fill(0.0);
+        let mut turned = vec![Panel::ZERO; columns + usize::from(has_row_of_ones(columns, parts))];
+        for step in 0..steps {
+            let rows = step * STEP..depth.min((step + 1) * STEP);
+            if let Some(ones) = turned.get_mut(columns) {
+                ones[..rows.len()].fill(1.0);
+                ones[rows.len()..].fill(0.0);
+            }
+            turn_in(s, x.slice(0, rows), 1.0, &mut turned[..columns]);
+            for (row_tile, turned) in turned.chunks(TILE).enumerate() {
+                let mut rows: [&[f32]; TILE] = [&[]; TILE];
+                for (row, numbers) in rows.iter_mut().zip(turned) {
+                    *row = &numbers.0;
                 }
-                let low_steps = if low.is_empty() { &mut [] } else { std::slice::from_mut(&mut low_step) };
-                let rows = &rows[..numbers.len()];
-                split_panel(unit, rows, std::slice::from_mut(&mut high_step), low_steps);
-                for (i, row_tile) in (first / TILE..row_tiles).take(2).enumerate() {
-                    high[row_tile * steps + step] = high_step.columns(i * TILE);
-                    if !low.is_empty() {
-                        low[row_tile * steps + step] = low_step.columns(i * TILE);
-                    }
+                let at = row_tile * steps + step;
+                let mut high: [&mut [Line]; 1] = [&mut high[at]];
+                match low.get_mut(at) {
+                    Some(low) => split_rows(unit, &rows, (&mut high, &mut [low]), 0),
+                    None => split_rows(unit, &rows, (&mut high, &mut []), 0),
                 }
             }
         }
@@ -235,10 +214,10 @@ struct Pack<'a> {
 impl UnitOp for Pack<'_> {
     type Output = Head<Tiles>;
     #[inline(always)]
-    fn eval<S: Simd, U: Unit>(self, _: S, unit: U) -> Head<Tiles> {
+    fn eval<S: Simd, U: Unit>(self, s: S, unit: U) -> Head<Tiles> {
         Head {
             keys: Tiles::pack(unit, self.k, self.parts),
-            values: Tiles::pack_columns(unit, self.v, self.parts),
+            values: Tiles::pack_columns((s, unit), self.v, self.parts),
         }
     }
 }
@@ -249,8 +228,7 @@ struct Task<'a> {
     q: View<'a, f32, 2>,
     head: &'a Head<Places<'a>>,
     keys: usize,
-    /// The position of the first query among all queries.
-    first_query: usize,
+    place: Place,
     settings: Attention,
     /// A row for each query, `[queries][head_dim]`.
     out: Vec<&'a mut [f32]>,
@@ -259,11 +237,11 @@ struct Task<'a> {
 /// Buffers that a thread keeps from task to task; what is rounded has a high and a low part.
 #[derive(Default)]
 struct Scratch {
-    /// Some rows of Q: `[steps]`
-    rows: [Vec<ATile>; 2],
+    /// Qᵀ in f32: `[head_dim]`, queries on the lanes
+    turned: Vec<Panel>,
     /// Qᵀ: `[steps]`
     queries: [Vec<BStep>; 2],
-    /// Sᵀ, then Pᵀ in f32: `[keys of a block]`, queries on the lanes
+    /// Sᵀ, in `Bf16x3` then Pᵀ: `[keys of a block]`, queries on the lanes
     scores: Vec<Panel>,
     /// Pᵀ: `[steps]`
     weights: [Vec<BStep>; 2],
@@ -284,29 +262,33 @@ impl UnitOp for Run<'_> {
     type Output = ();
     #[inline(always)]
     fn eval<S: Simd, U: Unit>(self, s: S, unit: U) {
-        match self.task.settings.precision {
-            Precision::Bf16x3 => self.attend::<S, U, Natural>(s, unit),
-            Precision::Bf16 | Precision::F32 => self.attend::<S, U, Binary>(s, unit),
-        }
+        unit.run(s, Attend(self));
     }
 }
 
-impl Run<'_> {
+/// The same, compiled for the unit.
+struct Attend<'a>(Run<'a>);
+
+impl UnitOp for Attend<'_> {
+    type Output = ();
     #[inline(always)]
-    fn attend<S: Simd, U: Unit, E: Exponential>(self, s: S, unit: U) {
-        let Run { task, scratch } = self;
-        let [queries, _] = task.q.shape();
+    fn eval<S: Simd, U: Unit>(self, s: S, unit: U) {
+        let Run { task, scratch } = self.0;
+        let [queries, head_dim] = task.q.shape();
         let Head { keys, values } = task.head;
         let parts = task.settings.precision.parts();
-        scratch.round_queries(unit, task.q, parts);
-        let Scratch { queries: q_steps, scores, weights, sums, .. } = scratch;
+        let Scratch { turned, queries: q_steps, scores, weights, sums } = scratch;
+        turned.resize(head_dim, Panel::ZERO);
+        turn_in(s, task.q, 1.0, turned);
+        split(unit, turned, q_steps, parts);
         sums.clear();
         sums.resize(values.row_tiles * TILE, Panel::ZERO);
-        let mut softmax = RunningSoftmax::<E>::new(task.settings.scale);
+        let mut softmax = RunningSoftmax::new(task.settings.scale);
+        let has_row_of_ones = has_row_of_ones(head_dim, parts);
 
         // No query of this panel sees a key behind its last one.
-        let visible =
-            if task.settings.causal { task.keys.min(task.first_query + queries) } else { task.keys };
+        let first_query = task.place.first_query;
+        let visible = if task.settings.causal { task.keys.min(first_query + queries) } else { task.keys };
         for first in (0..visible).step_by(BLOCK_KEYS) {
             let block = first..visible.min(first + BLOCK_KEYS);
             scores.resize(block.len().next_multiple_of(TILE), Panel::ZERO);
@@ -314,69 +296,38 @@ impl Run<'_> {
 
             scores.truncate(block.len());
             if task.settings.causal {
-                hide_later_keys(scores, block.start, task.first_query);
+                hide_later_keys(scores, block.start, first_query);
             }
-            let correction = softmax.update(s, scores);
-            let steps = scores.len().div_ceil(STEP);
-            let [high, low] = weights;
-            high.resize(steps, BStep::ZERO);
-            low.resize((parts - 1) * steps, BStep::ZERO);
-            split_panel(unit, scores, high, low);
-
-            scale_rows(s, sums, correction);
+            if let Some(correction) = softmax.raise(s, scores) {
+                scale_rows(s, sums, &correction);
+            }
+            if parts == 1 {
+                let [steps, _] = &mut *weights;
+                steps.resize(scores.len().div_ceil(STEP), BStep::ZERO);
+                if has_row_of_ones {
+                    softmax.weigh_rounded::<Coarse, S, U, false>((s, unit), scores, steps);
+                } else {
+                    softmax.weigh_rounded::<Coarse, S, U, true>((s, unit), scores, steps);
+                }
+            } else {
+                softmax.weigh::<Exact, S>(s, scores);
+                split(unit, scores, weights, parts);
+            }
             let steps = first / STEP..block.end.div_ceil(STEP);
             values.multiply((s, unit), (0, steps), weights, sums, false);
         }
 
-        scale_rows(s, sums, Row(softmax.total.map(|total| 1.0 / total)));
-        for (lane, out) in task.out.into_iter().enumerate() {
-            for (x, sum) in out.iter_mut().zip(sums.iter()) {
-                *x = sum[lane];
-            }
-        }
+        let total = if has_row_of_ones { &sums[head_dim] } else { &softmax.total };
+        let factors = Row(total.map(|total| 1.0 / total));
+        turn_out(s, &sums[..head_dim], &factors, task.out);
     }
 }
 
-impl Scratch {
-    /// Rounds up to 32 rows of Q and turns them on their side.
-    #[inline(always)]
-    fn round_queries<U: Unit>(&mut self, unit: U, q: View<'_, f32, 2>, parts: usize) {
-        let [queries, head_dim] = q.shape();
-        let steps = head_dim.div_ceil(STEP);
-        let [high, low] = &mut self.rows;
-        high.resize(steps, ZERO_TILE);
-        low.resize((parts - 1) * steps, ZERO_TILE);
-        for (part, steps_of_part) in self.queries.iter_mut().enumerate() {
-            steps_of_part.clear();
-            steps_of_part.resize(if part < parts { steps } else { 0 }, BStep::ZERO);
-        }
-        for first in (0..queries).step_by(TILE) {
-            let mut rows: [&[f32]; TILE] = [&[]; TILE];
-            for (row, query) in rows.iter_mut().zip(first..queries) {
-                *row = q.select::<1>(0, query).as_slice().expect("the numbers of a query are neighbours");
-            }
-            for part in [&mut *high, &mut *low] {
-                part.fill(ZERO_TILE);
-            }
-            let [mut planes, mut low_planes] = [&mut *high, &mut *low]
-                .map(|part| part.iter_mut().map(|tile| &mut tile[..]).collect::<Vec<&mut [Line]>>());
-            split_rows(unit, &rows[..(queries - first).min(TILE)], (&mut planes, &mut low_planes), 0);
-            for (steps, tiles) in self.queries.iter_mut().zip([&*high, &*low]) {
-                for (step, tile) in steps.iter_mut().zip(tiles) {
-                    step.set_columns(first, tile);
-                }
-            }
-        }
-    }
-}
-
-/// Multiplies each lane of all rows by a factor of its own.
+/// Rounds rows of a panel in one part or two.
 #[inline(always)]
-fn scale_rows<S: Simd>(s: S, rows: &mut [Panel], factors: Panel) {
-    for row in rows {
-        for lanes in (0..PANEL).step_by(S::LANES) {
-            let scaled = s.mul(s.load(&row[lanes..]), s.load(&factors[lanes..]));
-            s.store(scaled, &mut row[lanes..]);
-        }
-    }
+fn split<U: Unit>(unit: U, rows: &[Panel], [high, low]: &mut [Vec<BStep>; 2], parts: usize) {
+    let steps = rows.len().div_ceil(STEP);
+    high.resize(steps, BStep::ZERO);
+    low.resize((parts - 1) * steps, BStep::ZERO);
+    split_panel(unit, rows, high, low);
 }

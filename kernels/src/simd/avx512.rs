@@ -1,35 +1,36 @@
-//! AVX-512: sixteen lanes, thirty-two registers. Of its many parts only the foundation (F) is used.
+//! AVX-512: sixteen lanes, thirty-two registers. Of its many parts the foundation (F) is used and,
+//! for one instruction, DQ: every CPU since Skylake that has the one has the other.
 
 use std::arch::x86_64::*;
 
-use super::{Op, Simd};
+use super::{Op, Simd, math};
 
-/// Proof that the CPU has AVX-512F. The private field keeps [`detect`](Self::detect) the only way to get one.
+/// Proof that the CPU has AVX-512F and DQ. The private field keeps [`detect`](Self::detect) the only way to get one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Avx512(());
 
 impl Avx512 {
     /// A proof, if this CPU has the instructions and the operating system saves the registers.
     pub fn detect() -> Option<Self> {
-        is_x86_feature_detected!("avx512f").then_some(Self(()))
+        (is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq")).then_some(Self(()))
     }
 
-    /// Runs `op` in a function that is compiled for AVX-512F.
+    /// Runs `op` in a function that is compiled for AVX-512F and DQ.
     #[inline]
     pub(crate) fn run<O: Op>(self, op: O) -> O::Output {
-        #[target_feature(enable = "avx512f")]
+        #[target_feature(enable = "avx512f,avx512dq")]
         fn compiled_for_avx512<O: Op>(isa: Avx512, op: O) -> O::Output {
             op.eval(isa)
         }
-        // SAFETY: `self` exists only if `detect` found the feature.
+        // SAFETY: `self` exists only if `detect` found both features.
         unsafe { compiled_for_avx512(self, op) }
     }
 }
 
-/// One intrinsic that needs AVX-512F and nothing else.
+/// One intrinsic that needs AVX-512F or DQ and nothing else.
 macro_rules! avx512 {
     ($call:expr) => {{
-        // SAFETY: the caller holds an `Avx512`, which exists only if `detect` found the feature; an intrinsic that
+        // SAFETY: the caller holds an `Avx512`, which exists only if `detect` found both features; an intrinsic that
         // takes a pointer is given one to a `[f32; 16]` that is borrowed for the call.
         #[allow(clippy::multiple_unsafe_ops_per_block, reason = "an intrinsic and the pointer it reads are one idea")]
         unsafe {
@@ -97,5 +98,18 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn ldexp(self, x: __m512, n: __m512) -> __m512 {
         avx512!(_mm512_scalef_ps(x, n))
+    }
+    #[inline(always)]
+    fn exp2_with<const N: usize>(self, x: __m512, p: [f32; N]) -> __m512 {
+        // One instruction takes x − ⌊x⌋; another multiplies by 2^⌊x⌋, and knows by itself what to do with an x far below.
+        let fraction = avx512!(_mm512_reduce_ps::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(x));
+        avx512!(_mm512_scalef_ps(math::polynomial(self, p, fraction), x))
+    }
+    #[inline(always)]
+    fn interleave(self, a: __m512, b: __m512) -> [__m512; 2] {
+        // Bit 4 of an index chooses between a and b.
+        let lower = avx512!(_mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23));
+        let upper = avx512!(_mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31));
+        [avx512!(_mm512_permutex2var_ps(a, lower, b)), avx512!(_mm512_permutex2var_ps(a, upper, b))]
     }
 }

@@ -69,6 +69,55 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// x·2ⁿ for an integral n from −126 to 127.
     fn ldexp(self, x: Self::V, n: Self::V) -> Self::V;
 
+    /// `2^⌊x⌋·p(x − ⌊x⌋)` with the coefficients of p, constant term first: 2ˣ, where p is 2ʳ on [0, 1].
+    ///
+    /// For x up to 127. From x = −126 down it is 2⁻¹²⁵ at most, nothing at all where the instruction set can; NaN stays NaN.
+    #[inline(always)]
+    fn exp2_with<const N: usize>(self, x: Self::V, p: [f32; N]) -> Self::V {
+        // In `max` the second operand wins over NaN.
+        let x = self.max(self.splat(-126.0), x);
+        let n = math::round(self, self.sub(x, self.splat(0.5)));
+        self.ldexp(math::polynomial(self, p, self.sub(x, n)), n)
+    }
+
+    /// `a₀ b₀ a₁ b₁ …`, in two vectors.
+    #[inline(always)]
+    fn interleave(self, a: Self::V, b: Self::V) -> [Self::V; 2] {
+        let mut lanes = [[0.0; MAX_LANES]; 2];
+        self.store(a, &mut lanes[0]);
+        self.store(b, &mut lanes[1]);
+        let half = |first: usize| -> [f32; MAX_LANES] {
+            std::array::from_fn(|i| lanes[i % 2][(first + i / 2) % MAX_LANES])
+        };
+        [self.load(&half(0)), self.load(&half(Self::LANES / 2))]
+    }
+
+    /// Rows become columns: as many vectors as there are lanes, 4, 8 or 16; the rest are left alone.
+    ///
+    /// Vector i is interleaved with the one half of all vectors further on, and all that again. Write the place of a number as the bits of its
+    /// row and then those of its lane: each round rotates them by one, so that as many rounds as a lane has bits swap both.
+    #[inline(always)]
+    fn transpose(self, rows: &mut [Self::V; MAX_LANES]) {
+        // Not as a loop, so that all vectors stay in registers.
+        if Self::LANES > 8 {
+            self.interleave_halves(rows);
+        }
+        if Self::LANES > 4 {
+            self.interleave_halves(rows);
+        }
+        self.interleave_halves(rows);
+        self.interleave_halves(rows);
+    }
+
+    /// One round of [`transpose`](Self::transpose).
+    #[inline(always)]
+    fn interleave_halves(self, rows: &mut [Self::V; MAX_LANES]) {
+        let (before, half) = (*rows, Self::LANES / 2);
+        for i in 0..half {
+            [rows[2 * i], rows[2 * i + 1]] = self.interleave(before[i], before[i + half]);
+        }
+    }
+
     /// Zero in each lane.
     #[inline(always)]
     fn zero(self) -> Self::V {
@@ -200,6 +249,7 @@ mod tests {
             row(&|a, _| s.abs(a));
             row(&|a, b| s.select_less(a, b, s.splat(1.0), s.zero()));
             row(&|a, _| s.ldexp(a, s.splat(-3.0)));
+            row(&|a, _| s.exp2_with(a, [1.0, 0.5]));
             rows
         }
     }
@@ -207,12 +257,44 @@ mod tests {
     #[test]
     fn every_back_end_gives_the_same_numbers() {
         let expected = Isa::portable().run(AllOps);
-        let hand = [-7.375, -7.625, -0.9375, -60.0, 1.0625, -7.5, 0.125, 7.5, 1.0, -0.9375];
+        let hand = [-7.375, -7.625, -0.9375, -60.0, 1.0625, -7.5, 0.125, 7.5, 1.0, -0.9375, 1.25 / 256.0];
         for (row, first) in expected.iter().zip(hand) {
             assert_eq!(row[0], first);
         }
         for isa in Isa::available() {
             assert_eq!(isa.run(AllOps), expected, "{isa}");
+        }
+    }
+
+    struct Turn;
+
+    impl Op for Turn {
+        type Output = Vec<Vec<f32>>;
+        #[inline(always)]
+        fn eval<S: Simd>(self, s: S) -> Self::Output {
+            let mut rows = [s.zero(); MAX_LANES];
+            for (i, row) in rows[..S::LANES].iter_mut().enumerate() {
+                let numbers: Vec<f32> = (0..S::LANES).map(|lane| (100 * i + lane) as f32).collect();
+                *row = s.load(&numbers);
+            }
+            s.transpose(&mut rows);
+            let numbers = |row: &S::V| {
+                let mut out = vec![0.0; S::LANES];
+                s.store(*row, &mut out);
+                out
+            };
+            rows[..S::LANES].iter().map(numbers).collect()
+        }
+    }
+
+    #[test]
+    fn rows_become_columns() {
+        for isa in Isa::available() {
+            let turned = isa.run(Turn);
+            for (i, row) in turned.iter().enumerate() {
+                let expected: Vec<f32> = (0..turned.len()).map(|lane| (100 * lane + i) as f32).collect();
+                assert_eq!(row, &expected, "{isa}, row {i}");
+            }
         }
     }
 

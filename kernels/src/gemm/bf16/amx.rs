@@ -24,6 +24,7 @@ use std::sync::OnceLock;
 use super::super::{PANEL, Panel};
 use super::avx512::Avx512Bf16;
 use super::{ATile, BStep, Job, Line, Pair, TILE, Unit, layout};
+use crate::isa::UnitOp;
 use crate::peak::Done;
 use crate::simd::Simd;
 
@@ -136,6 +137,22 @@ impl Unit for &Configured {
         match self.amx.round {
             Some(unit) => unit.round_panel(rows, steps),
             None => layout::round_panel(rows, steps),
+        }
+    }
+
+    #[inline(always)]
+    fn round_pairs<S: Simd>(self, s: S, first: S::V, second: S::V, pairs: &mut [Pair]) {
+        match self.amx.round {
+            Some(unit) => unit.round_pairs(s, first, second, pairs),
+            None => layout::round_pairs(s, first, second, pairs),
+        }
+    }
+
+    #[inline(always)]
+    fn run<S: Simd, O: UnitOp>(self, s: S, op: O) -> O::Output {
+        match self.amx.round {
+            Some(unit) => unit.run_with(s, self, op),
+            None => op.eval(s, self),
         }
     }
 }

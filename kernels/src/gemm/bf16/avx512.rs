@@ -11,6 +11,7 @@ use std::arch::x86_64::*;
 use super::super::Panel;
 use super::{ATile, BStep, Job, Line, Pair, Unit, layout};
 use crate::Bf16Gain;
+use crate::isa::UnitOp;
 use crate::peak::Done;
 use crate::simd::Simd;
 
@@ -26,6 +27,7 @@ impl Avx512Bf16 {
     pub(crate) fn detect() -> Option<Self> {
         let all = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512bf16");
         all.then_some(Self(()))
     }
@@ -35,6 +37,17 @@ impl Avx512Bf16 {
         let maker = __cpuid(0);
         let maker = [maker.ebx, maker.edx, maker.ecx].map(u32::to_le_bytes);
         if maker.as_flattened() == b"AuthenticAMD" { Bf16Gain::Twice } else { Bf16Gain::None }
+    }
+
+    /// Runs `op`, which uses some unit or other, in a function that is compiled for these instructions.
+    #[inline]
+    pub(super) fn run_with<S: Simd, U: Unit, O: UnitOp>(self, s: S, unit: U, op: O) -> O::Output {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
+        fn compiled_for_bf16<S: Simd, U: Unit, O: UnitOp>(s: S, unit: U, op: O) -> O::Output {
+            op.eval(s, unit)
+        }
+        // SAFETY: `self` exists only if `detect` found the features.
+        unsafe { compiled_for_bf16(s, unit, op) }
     }
 }
 
@@ -65,6 +78,24 @@ impl Unit for Avx512Bf16 {
     fn round_panel(self, rows: &[Panel], steps: &mut [BStep]) {
         // SAFETY: as above.
         unsafe { round_panel(rows, steps) }
+    }
+
+    #[inline(always)]
+    fn round_pairs<S: Simd>(self, s: S, first: S::V, second: S::V, pairs: &mut [Pair]) {
+        if S::LANES != 16 {
+            return layout::round_pairs(s, first, second, pairs);
+        }
+        // A detour that the compiler sees through: all three are the same register.
+        let mut rows = [[0.0; 16]; 2];
+        s.store(first, &mut rows[0]);
+        s.store(second, &mut rows[1]);
+        // SAFETY: as above.
+        unsafe { round_pairs(&rows[0], &rows[1], pairs) }
+    }
+
+    #[inline(always)]
+    fn run<S: Simd, O: UnitOp>(self, s: S, op: O) -> O::Output {
+        self.run_with(s, self, op)
     }
 }
 
@@ -173,17 +204,22 @@ fn round_rows(rows: &[&[f32]], planes: &mut [&mut [Line]], at: usize) {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 fn round_panel(rows: &[Panel], steps: &mut [BStep]) {
+    layout::fill_panel(rows, steps.len(), |step, row, first, second| {
+        for column in [0, 16] {
+            round_pairs(&first[column..], &second[column..], &mut steps[step].0[row][column..]);
+        }
+    });
+}
+
+/// Sixteen pairs `(first[i], second[i])`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn round_pairs(first: &[f32], second: &[f32], pairs: &mut [Pair]) {
     // Word 2i of the result is word i, one of the first row; word 2i + 1 is word i + 16, one of the second.
     let mut order = [Pair::default(); 16];
     for (i, pair) in (0..).zip(&mut order) {
         *pair = Pair::of(i << 16, (i + 16) << 16);
     }
-    let order = load_pairs(&order);
-    layout::fill_panel(rows, steps.len(), |step, row, first, second| {
-        for column in [0, 16] {
-            let rounded = _mm512_cvtne2ps_pbh(load(&second[column..]), load(&first[column..]));
-            let pairs = _mm512_permutexvar_epi16(order, as_integers(rounded));
-            store_pairs(pairs, &mut steps[step].0[row][column..]);
-        }
-    });
+    let rounded = _mm512_cvtne2ps_pbh(load(second), load(first));
+    store_pairs(_mm512_permutexvar_epi16(load_pairs(&order), as_integers(rounded)), pairs);
 }

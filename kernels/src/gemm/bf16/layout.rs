@@ -6,11 +6,11 @@
 //! BStep    32 deep × 32 columns     row k/2: pairs (k, k + 1) of columns 0, 1, … 31     128 bytes a row, 2 KB
 //! ```
 //!
-//! Intel calls the last order VNNI. Turned on its side, pair by pair, 16 columns of a step are a tile: rows become columns without taking a pair
-//! apart. Rounding is to the nearest bf16, ties to even, as the instructions do it: cutting the lower half off instead would make every
-//! number smaller, and errors that all point one way add up.
+//! Intel calls the last order VNNI. Rounding is to the nearest bf16, ties to even, as the instructions do it: cutting the lower half off
+//! instead would make every number smaller, and errors that all point one way add up.
 
 use super::super::weights::{PANEL, Panel};
+use crate::simd::{MAX_LANES, Simd};
 
 /// Depth of a step: what one tile register holds of a row.
 pub(crate) const STEP: usize = 32;
@@ -130,30 +130,6 @@ impl BStep {
         step
     }
 
-    /// 16 columns, from `first` on, as the rows of a tile.
-    #[inline(always)]
-    pub(crate) fn columns(&self, first: usize) -> ATile {
-        let mut tile = ZERO_TILE;
-        for (k, row) in self.0.iter().enumerate() {
-            let row: &[Pair; TILE] = row[first..].first_chunk().expect("16 columns");
-            for i in 0..TILE {
-                tile[i].0[k] = row[i];
-            }
-        }
-        tile
-    }
-
-    /// The rows of a tile become 16 columns, from `first` on.
-    #[inline(always)]
-    pub(crate) fn set_columns(&mut self, first: usize, tile: &ATile) {
-        for (k, row) in self.0.iter_mut().enumerate() {
-            let row: &mut [Pair; TILE] = row[first..].first_chunk_mut().expect("16 columns");
-            for i in 0..TILE {
-                row[i] = tile[i].0[k];
-            }
-        }
-    }
-
     /// The number of a column at a depth.
     pub(crate) fn at(&self, column: usize, depth: usize) -> f32 {
         let pair = self.0[depth / 2][column];
@@ -217,6 +193,18 @@ pub(super) fn round_panel(rows: &[Panel], steps: &mut [BStep]) {
             pairs[i] = Pair::of(round(first[i]), round(second[i]));
         }
     });
+}
+
+/// See [`Unit::round_pairs`](super::Unit::round_pairs).
+#[inline(always)]
+pub(super) fn round_pairs<S: Simd>(s: S, first: S::V, second: S::V, pairs: &mut [Pair]) {
+    let mut lanes = [[0.0; MAX_LANES]; 2];
+    s.store(first, &mut lanes[0]);
+    s.store(second, &mut lanes[1]);
+    let pairs = &mut pairs[..S::LANES];
+    for i in 0..S::LANES {
+        pairs[i] = Pair::of(round(lanes[0][i]), round(lanes[1][i]));
+    }
 }
 
 /// See [`split_panel`](super::split_panel).
@@ -295,17 +283,5 @@ mod tests {
         let mut steps = [BStep([[Pair(1); PANEL]; PAIRS]); 2];
         round_panel(&rows, &mut steps);
         assert_eq!([31, 32, 34, 35].map(|k| steps[k / STEP].at(7, k % STEP)), [31.0, 32.0, 34.0, 0.0]);
-    }
-
-    #[test]
-    fn columns_become_rows_and_columns_again() {
-        let step = BStep::from_fn(|n, k| f32::to_bits((32 * n + k) as f32) & HIGH);
-        let mut again = BStep::ZERO;
-        for first in [0, TILE] {
-            let tile = step.columns(first);
-            assert_eq!(tile[5].0[3].second(), step.at(first + 5, 7));
-            again.set_columns(first, &tile);
-        }
-        assert_eq!(again.0, step.0);
     }
 }

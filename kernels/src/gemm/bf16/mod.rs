@@ -37,6 +37,7 @@ pub(crate) use lines::Lines;
 pub use rounded::Rounded;
 
 use super::Panel;
+use crate::isa::UnitOp;
 use crate::peak::Done;
 use crate::simd::Simd;
 
@@ -85,6 +86,18 @@ pub(crate) trait Unit: Copy {
     #[inline(always)]
     fn round_panel(self, rows: &[Panel], steps: &mut [BStep]) {
         layout::round_panel(rows, steps);
+    }
+
+    /// Rounds two vectors that are neighbours in the depth: `pairs[i] = (first[i], second[i])`. Fast inside of [`run`](Self::run).
+    #[inline(always)]
+    fn round_pairs<S: Simd>(self, s: S, first: S::V, second: S::V, pairs: &mut [Pair]) {
+        layout::round_pairs(s, first, second, pairs);
+    }
+
+    /// Runs an operation in a function that is compiled for the unit's instructions too, so that it can hold what is smaller than a job.
+    #[inline(always)]
+    fn run<S: Simd, O: UnitOp>(self, s: S, op: O) -> O::Output {
+        op.eval(s, self)
     }
 }
 
