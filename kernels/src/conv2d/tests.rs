@@ -36,6 +36,8 @@ fn cases() -> Vec<Case> {
         }),
         case("depth above a block", [1, 4, 4, 300], 40, Geometry::same(3)),
         case("rows above a task", [1, 17, 19, 4], 6, Geometry::same(3)),
+        case("tiles where they stand", [2, 3, 32, 70], 40, Geometry::same(3)),
+        case("stride 2, several steps", [2, 8, 8, 70], 5, Geometry::halving(Padding::all(1))),
     ]
 }
 
@@ -113,13 +115,17 @@ fn sizes_that_cannot_be_are_none() {
 
 #[test]
 fn the_same_bits_on_any_number_of_threads() {
-    let (x, w) = (random([2, 20, 20, 40], 1), Weights::pack(random([70, 40, 3, 3], 2).view()));
-    for isa in Isa::available() {
-        let run = |threads| -> Tensor<f32, 4> {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
-            pool.install(|| indirect::conv2d(isa, x.view(), &w, Geometry::same(3), Epilogue::default()))
-        };
-        let one = run(1);
-        assert!([2, 5].map(run).iter().all(|other| other == &one), "{isa}");
+    let (x, w) = (random([2, 20, 20, 40], 1), random([70, 40, 3, 3], 2));
+    for precision in [Precision::F32, Precision::Bf16] {
+        let w = Weights::pack_for(precision, w.view());
+        for isa in Isa::available() {
+            let run = |threads| -> Tensor<f32, 4> {
+                let pool =
+                    rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
+                pool.install(|| indirect::conv2d(isa, x.view(), &w, Geometry::same(3), Epilogue::default()))
+            };
+            let one = run(1);
+            assert!([2, 5].map(run).iter().all(|other| other == &one), "{precision}, {isa}");
+        }
     }
 }

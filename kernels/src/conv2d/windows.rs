@@ -13,18 +13,34 @@ use crate::Precision;
 use crate::gemm::bf16::rounded::{Inside, Rounded, Tiles};
 use crate::gemm::bf16::{ATile, Line, TILE};
 
-/// The patch matrix in tiles. Row m is output pixel (n, y, x); the steps are those of tap (0, 0), then of tap (0, 1), and so on.
+/// The patch matrix in tiles. Row m is output pixel (n, y, x); the steps are those of the first 32 channels, tap by tap, then of the next 32.
 pub(crate) struct Windows<'a> {
     x: &'a Rounded,
     inside: Inside,
     output: [usize; 2],
     geometry: Geometry,
+    /// Whether no window reaches beyond the border: then a tap is an offset, for all pixels the same.
+    bordered: bool,
+}
+
+/// Where 16 output pixels find what they see.
+enum Sight {
+    /// Under the first tap in this line and the 15 behind it.
+    Neighbours(usize),
+    /// Under the first tap in these lines.
+    Apart([usize; TILE]),
+    /// Under some taps perhaps nowhere.
+    Unknown,
 }
 
 impl<'a> Windows<'a> {
     pub(crate) fn new(x: &'a Rounded, geometry: Geometry) -> Self {
-        let inside = x.inside();
-        Self { x, inside, output: geometry.output_or_panic(inside.size()), geometry }
+        let (inside, [kernel_h, kernel_w]) = (x.inside(), geometry.kernel_size);
+        let output = geometry.output_or_panic(inside.size());
+        let windows = Self { x, inside, output, geometry, bordered: false };
+        let last = (output[0] * output[1]).saturating_sub(1);
+        let corners = [windows.line(0, [0, 0]), windows.line(last, [kernel_h - 1, kernel_w - 1])];
+        Self { bordered: corners.iter().all(Option::is_some), ..windows }
     }
 
     /// The line that output pixel m sees under a tap, unless it lies behind the border.
@@ -39,12 +55,29 @@ impl<'a> Windows<'a> {
         self.inside.line(n, source(0, y, padding.top), source(1, x, padding.left))
     }
 
-    /// The first line of the tile at output pixel `first`, if its 16 lines are neighbours.
+    /// What the 16 output pixels from `first` on see.
     #[inline(always)]
-    fn neighbours(&self, first: usize, tap: [usize; 2]) -> Option<usize> {
-        let in_a_row = self.geometry.stride == [1, 1] && first % self.output[1] + TILE <= self.output[1];
-        let line = self.line(first, tap).filter(|_| in_a_row)?;
-        self.line(first + TILE - 1, tap).map(|_| line)
+    fn sight(&self, first: usize) -> Sight {
+        if !self.bordered {
+            return Sight::Unknown;
+        }
+        // Pixels behind the last image may see anything.
+        let line = |m: usize| self.line(m, [0, 0]).unwrap_or(0);
+        let ([_, out_w], stride) = (self.output, self.geometry.stride);
+        if stride == [1, 1] && first % out_w + TILE <= out_w {
+            return Sight::Neighbours(line(first));
+        }
+        // Within a row of the output, the next pixel is a stride further on.
+        let (mut next, mut x) = (line(first), first % out_w);
+        Sight::Apart(std::array::from_fn(|i| {
+            let this = next;
+            x += 1;
+            next += stride[1];
+            if x == out_w {
+                (x, next) = (0, line(first + i + 1));
+            }
+            this
+        }))
     }
 }
 
@@ -54,13 +87,7 @@ impl Tiles for Windows<'_> {
     }
 
     fn may_copy(&self) -> bool {
-        let [kernel_h, kernel_w] = self.geometry.kernel_size;
-        let [out_h, out_w] = self.output;
-        // If the corners of an image find their neighbours under all corners of the window, everything else does.
-        let corners = [0, (out_h * out_w).saturating_sub(TILE)];
-        let taps = [[0, 0], [0, kernel_w - 1], [kernel_h - 1, 0], [kernel_h - 1, kernel_w - 1]];
-        !out_w.is_multiple_of(TILE)
-            || corners.iter().any(|&first| taps.iter().any(|&tap| self.neighbours(first, tap).is_none()))
+        !self.bordered || self.geometry.stride != [1, 1] || !self.output[1].is_multiple_of(TILE)
     }
 
     fn gather<'a>(
@@ -71,29 +98,34 @@ impl Tiles for Windows<'_> {
         room: &mut IterMut<'a, ATile>,
         out: &mut Vec<&'a ATile>,
     ) {
-        let (per_tap, kernel_w) = (self.x.steps(), self.geometry.kernel_size[1]);
-        let mut step = steps.start;
-        while step < steps.end {
-            let (tap, plane) = (step / per_tap, step % per_tap);
-            let tap = [tap / kernel_w, tap % kernel_w];
-            let planes = plane..per_tap.min(plane + steps.end - step);
-            step += planes.len();
-            let planes = planes.map(|plane| self.x.plane(part, plane));
-            match self.neighbours(first, tap) {
-                Some(line) => out.extend(planes.map(|plane| -> &ATile {
-                    plane[line..].first_chunk().expect("16 lines within a row of the image")
-                })),
-                None => {
-                    let lines: [_; TILE] = std::array::from_fn(|i| self.line(first + i, tap));
-                    out.extend(planes.map(|plane| -> &ATile {
-                        let tile = room.next().expect("room for every tile of a block");
-                        for (copy, line) in tile.iter_mut().zip(lines) {
-                            *copy = line.map_or(Line::ZERO, |line| plane[line]);
-                        }
-                        tile
-                    }));
-                }
+        let Geometry { kernel_size: [kernel_h, kernel_w], dilation, .. } = self.geometry;
+        let sight = self.sight(first);
+        let taps = kernel_h * kernel_w;
+        let (mut plane, mut tap) = (steps.start / taps, steps.start % taps);
+        out.extend(steps.map(|_| -> &ATile {
+            let (lines, position) = (self.x.plane(part, plane), [tap / kernel_w, tap % kernel_w]);
+            tap += 1;
+            if tap == taps {
+                (plane, tap) = (plane + 1, 0);
             }
-        }
+            let offset = position[0] * dilation[0] * self.inside.row() + position[1] * dilation[1];
+            let mut tile = || room.next().expect("room for every tile of a block");
+            match &sight {
+                Sight::Neighbours(line) => {
+                    lines[line + offset..].first_chunk().expect("16 lines within a row of the image")
+                }
+                Sight::Apart(at) => copied(tile(), lines, |i| Some(at[i] + offset)),
+                Sight::Unknown => copied(tile(), lines, |i| self.line(first + i, position)),
+            }
+        }));
     }
+}
+
+/// A tile of the lines at `at(0)`, `at(1)`, … of a plane; where there is none, it is zero.
+#[inline(always)]
+fn copied<'a>(tile: &'a mut ATile, plane: &[Line], at: impl Fn(usize) -> Option<usize>) -> &'a ATile {
+    for (i, copy) in tile.iter_mut().enumerate() {
+        *copy = at(i).map_or(Line::ZERO, |line| plane[line]);
+    }
+    tile
 }

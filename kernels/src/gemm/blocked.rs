@@ -11,8 +11,8 @@
 //! ```
 //!
 //! The weights' precision picks the tile: 12 rows in f32 (`microkernel.rs`) or a job for a unit ([`bf16`](super::bf16)). A unit is too fast to wait
-//! for anything else: rows are rounded before, and the sums of a job go through the epilogue when the next job is under way, while they
-//! are in the L1 cache.
+//! for anything else: rows are rounded before, a panel is fetched from memory while the one before it is used, and the sums of a job go through the
+//! epilogue when the next job is under way, while they are in the L1 cache.
 //!
 //! The cut depends on the shape alone and each sum has a fixed order, so the result is the same, bit for bit, on any
 //! number of threads.
@@ -112,7 +112,7 @@ pub(crate) fn gated_rounded_product(isa: Isa, a: &impl Tiles, rows: usize, w: &G
         columns: w.features().min(task.panels.end / 2 * PANEL) - task.panels.start / 2 * PANEL,
         planes,
     };
-    let steps = out.steps();
+    let steps = w.features().div_ceil(PANEL);
     let pieces = cut.deal_planes(out.planes_mut(), steps);
     let finishes = cut.tasks().into_iter().zip(pieces).map(finish).collect();
     multiply_rounded(isa, a, weights, &cut, finishes);
@@ -300,7 +300,9 @@ impl<R: Rows, F: Finish> Op for Run<'_, R, F> {
         scratch.weights.resize(BLOCK_DEPTH, Panel::ZERO);
 
         let mut a_rows: Vec<&[f32]> = Vec::with_capacity(padded_rows);
-        for (i, part) in blocks(w.segments(), w.segment_len()).enumerate() {
+        // A list, lest the inner loop compute the ends of its block again and again.
+        let parts: Vec<Part> = blocks(w.segments(), w.segment_len()).collect();
+        for (i, part) in parts.into_iter().enumerate() {
             let (start, len) = (part.start, part.range.len());
             a_rows.clear();
             a.gather(task.rows.clone(), part, &mut a_rows);
@@ -365,7 +367,8 @@ impl<T: Tiles, F: Finish> UnitOp for Run<'_, T, F> {
         let parts = w.precision().parts();
         let (rows, panels) = (task.rows.len(), task.panels.clone());
         let row_tiles = rows.div_ceil(TILE);
-        let one_block = w.steps() <= U::BLOCK_STEPS;
+        let longest = block_steps(w.steps(), w.segments(), U::BLOCK_STEPS);
+        let one_block = w.steps() <= longest;
         let height = row_tiles * TILE;
         // Sums that are finished in one block need room for two jobs only: one under way, one in its epilogue. Of two panels that are finished
         // together, the first waits for the second; then the next two are begun elsewhere.
@@ -376,12 +379,12 @@ impl<T: Tiles, F: Finish> UnitOp for Run<'_, T, F> {
         };
         grow(&mut scratch.sums, all_sums, Panel::ZERO);
         if a.may_copy() {
-            grow(&mut scratch.tiles, parts * row_tiles * w.steps().min(U::BLOCK_STEPS), ZERO_TILE);
+            grow(&mut scratch.tiles, parts * row_tiles * w.steps().min(longest), ZERO_TILE);
         }
         let Scratch { sums: all_sums, tiles: room, .. } = scratch;
 
         let mut finished: Option<Finished> = None;
-        for block in unit_blocks(w.steps(), U::BLOCK_STEPS) {
+        for block in unit_blocks(w.steps(), longest) {
             let (steps, last) = (block.len(), block.end == w.steps());
             let mut room = room.iter_mut();
             let mut tiles: Vec<&ATile> = Vec::with_capacity(parts * row_tiles * steps);
@@ -392,6 +395,11 @@ impl<T: Tiles, F: Finish> UnitOp for Run<'_, T, F> {
             }
             let tiles = |part: usize, i: usize| &tiles[(part * row_tiles + i) * steps..][..steps];
             for (panel, number) in panels.clone().enumerate() {
+                // The block of weights behind this one: the next panel's, or the first panel's next.
+                let (next, next_block) = match number + 1 < panels.end {
+                    true => (number + 1, block.clone()),
+                    false => (panels.start, block.end..w.steps().min(block.end + longest)),
+                };
                 for (i, row) in (0..height).step_by(JOB_ROWS).enumerate() {
                     let job_rows = JOB_ROWS.min(height - row);
                     let start = match (one_block, F::PANELS) {
@@ -407,7 +415,12 @@ impl<T: Tiles, F: Finish> UnitOp for Run<'_, T, F> {
                             b: &w.panel(number, part_of_b)[block.clone()],
                             first: block.start == 0 && n == 0,
                         };
-                        unit.multiply(s, job, sums);
+                        // Of each part of the next block every job has its share fetched.
+                        let ahead = match n < parts {
+                            true => share(&w.panel(next, n)[next_block.clone()], i, row_tiles.div_ceil(2)),
+                            false => &[],
+                        };
+                        unit.multiply_ahead(s, job, ahead, sums);
                     }
                     let complete = last && panel % F::PANELS == F::PANELS - 1;
                     if complete && let Some(before) = finished.replace(Finished { start, row, panel }) {
@@ -420,6 +433,12 @@ impl<T: Tiles, F: Finish> UnitOp for Run<'_, T, F> {
             last.store((s, unit), &mut finish, &task, all_sums, height);
         }
     }
+}
+
+/// Part `i` of a slice that is cut into so many nearly equal ones.
+#[inline(always)]
+fn share<T>(all: &[T], i: usize, parts: usize) -> &[T] {
+    &all[i * all.len() / parts..(i + 1) * all.len() / parts]
 }
 
 /// Makes a buffer at least so long.
@@ -442,9 +461,38 @@ fn blocks(segments: usize, segment_len: usize) -> impl Iterator<Item = Part> {
     })
 }
 
-/// The steps of a unit's depth as blocks of nearly equal length; one of no steps if there are none, which makes the sums zero.
-fn unit_blocks(steps: usize, longest: usize) -> impl Iterator<Item = Range<usize>> {
-    let count = steps.div_ceil(longest).max(1);
-    let len = steps.div_ceil(count);
-    (0..count).map(move |i| i * len..((i + 1) * len).min(steps))
+/// The steps of each block but the last: as nearly equal as they can be, each with whole turns of the segments, unless one is longer than `longest`.
+fn block_steps(steps: usize, segments: usize, longest: usize) -> usize {
+    let unit = if segments <= longest { segments.max(1) } else { 1 };
+    let units = steps.div_ceil(unit);
+    let count = units.div_ceil(longest / unit).max(1);
+    units.div_ceil(count) * unit
+}
+
+/// The steps of a unit's depth as blocks; one of no steps if there are none, which makes the sums zero.
+fn unit_blocks(steps: usize, block: usize) -> impl Iterator<Item = Range<usize>> {
+    let count = steps.div_ceil(block.max(1)).max(1);
+    (0..count).map(move |i| i * block..((i + 1) * block).min(steps))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_take_whole_turns_of_the_segments() {
+        for ((steps, segments, longest), expected) in [
+            ((90, 9, 126), vec![(0, 90)]),
+            ((360, 9, 126), vec![(0, 126), (126, 252), (252, 360)]),
+            ((90, 9, 20), vec![(0, 18), (18, 36), (36, 54), (54, 72), (72, 90)]),
+            ((40, 1, 20), vec![(0, 20), (20, 40)]),
+            ((40, 1, 15), vec![(0, 14), (14, 28), (28, 40)]),
+            ((49, 49, 20), vec![(0, 17), (17, 34), (34, 49)]), // a turn is longer than a block
+            ((0, 0, 20), vec![(0, 0)]),
+        ] {
+            let block = block_steps(steps, segments, longest);
+            let found: Vec<_> = unit_blocks(steps, block).map(|block| (block.start, block.end)).collect();
+            assert_eq!(found, expected, "{steps} steps, {segments} segments, {longest}");
+        }
+    }
 }

@@ -101,17 +101,18 @@ fn pieces<T: Packable, const DEPTH: usize>(w: &Columns<'_, T>) -> Vec<[Row<T>; D
     (0..w.panels() * per_panel).into_par_iter().with_min_len(TASK).map(piece).collect()
 }
 
-/// `[panels][parts][steps]`, rounded; every segment begins with a new step. Segment i is the sum of the segments `sums[i]` of `w`, in f32.
+/// `[panels][parts][steps]`, rounded, in the order of [`Weights`](super::Weights). Segment i is the sum of the segments `sums[i]` of `w`, in f32.
 pub(super) fn steps<T: Packable>(
     precision: Precision,
     w: &Columns<'_, T>,
     sums: &[Vec<usize>],
 ) -> Vec<BStep> {
     let per_segment = w.segment_len.div_ceil(STEP);
-    let (steps, parts) = (sums.len() * per_segment, precision.parts());
+    let (segments, parts) = (sums.len(), precision.parts());
+    let steps = segments * per_segment;
     let step = |i: usize| {
         let (panel, part, step) = (i / steps / parts, i / steps % parts, i % steps);
-        let (terms, start) = (&sums[step / per_segment], step % per_segment * STEP);
+        let (terms, start) = (&sums[step % segments], step / segments * STEP);
         let columns = sum(w, panel, terms, start..w.segment_len.min(start + STEP));
         match part {
             0 => BStep::from_columns(&columns, |x| halves(x).high),
@@ -178,7 +179,7 @@ mod tests {
                     let expected = if n < out { w[[n, s, k]] } else { 0.0 };
                     let place = format!("{name} {out}×{segments}×{len}: {n}, {s}, {k}");
                     assert_eq!(rows[(n / PANEL * segments + s) * len + k][n % PANEL], expected, "{place}");
-                    let step = n / PANEL * 2 * segments * per_segment + s * per_segment + k / STEP;
+                    let step = n / PANEL * 2 * segments * per_segment + k / STEP * segments + s;
                     let found =
                         [step, step + segments * per_segment].map(|step| high[step].at(n % PANEL, k % STEP));
                     let parts = halves(expected);
@@ -196,7 +197,7 @@ mod tests {
             for (i, terms) in sums.iter().enumerate() {
                 for (n, k) in (0..5).flat_map(|n| (0..40).map(move |k| (n, k))) {
                     let sum: f32 = terms.iter().map(|&s| w[[n, s, k]]).sum();
-                    let found = steps[2 * i + k / STEP].at(n, k % STEP);
+                    let found = steps[k / STEP * 3 + i].at(n, k % STEP);
                     assert_eq!(found, bf16::from_f32(sum).to_f32(), "{name}: {n}, {i}, {k}");
                 }
             }

@@ -9,8 +9,16 @@
 //!
 //! The depth comes in segments of equal length: one for a linear layer, one for each tap of a convolution. A last
 //! panel that is not full is filled with zeros. For products in f32, weights stay in the type in which they were published; 16-bit ones
-//! become `f32` a block at a time, just before use. For the other precisions they are rounded once, as they are packed ([`pack`]), and stand in the order
-//! of [`bf16`](super::bf16).
+//! become `f32` a block at a time, just before use.
+//!
+//! For the other precisions they are rounded once, as they are packed ([`pack`]), in the steps of [`bf16`](super::bf16), 32 deep:
+//!
+//! ```text
+//! panels[n / 32][part][k / 32][segment]     a step each
+//! ```
+//!
+//! Here the segments take turns: the nine taps of 32 channels follow each other. What the window's neighbours see is nearly the same, so the nine
+//! steps of a tile of pixels read little more than one of them alone, and find it in the L1 cache.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -186,10 +194,10 @@ impl Weights {
             let (panel, part, step) = (i / steps / parts, i / steps % parts, i % steps);
             let number = |n, k| {
                 let term = |&(which, segment, factor): &(usize, usize, f32)| {
-                    let at = segment * per_segment + step % per_segment;
+                    let at = step / segments.len() * of[which].segments + segment;
                     factor * (0..parts).map(|part| of[which].panel(panel, part)[at].at(n, k)).sum::<f32>()
                 };
-                let halves = halves(segments[step / per_segment].iter().map(term).sum());
+                let halves = halves(segments[step % segments.len()].iter().map(term).sum());
                 if part == 0 { halves.high } else { halves.low }
             };
             BStep::from_fn(number)
@@ -300,7 +308,7 @@ impl Weights {
         self.segments * self.segment_len.div_ceil(STEP)
     }
 
-    /// All steps of part `part` (0: high, 1: low) of a panel, for weights that were rounded.
+    /// All steps of part `part` (0: high, 1: low) of a panel, for weights that were rounded: of each segment the first step, then of each the second.
     ///
     /// # Panics
     /// If they were not.
@@ -370,6 +378,7 @@ mod tests {
             assert_eq!(packed.steps(), 4); // 35 is two steps, twice
             let high = packed.panel(1, 0);
             assert_eq!(high[0].at(7, 0), rounded(3900.0)); // column 39, segment 0, position 0
+            assert_eq!(high[1].at(0, 2), rounded(3252.0)); // column 32, segment 1, position 2
             assert_eq!(high[3].at(0, 2), rounded(3284.0)); // column 32, segment 1, position 32 + 2
             assert_eq!(high[3].at(0, 3), 0.0); // there is no position 35
             assert_eq!(high[0].at(8, 0), 0.0); // there is no column 40

@@ -4,8 +4,8 @@
 //! tdpbf16ps c, a, b      c[16][16] += a[16 rows][32 deep] · b[32 deep][16 columns]      16,384 operations in 16 cycles
 //! ```
 //!
-//! A job works on 2×2 tiles of sums, so that each tile of A and of B that is loaded is used twice: four loads feed four products, and
-//! stand between them, where the load ports have nothing else to do.
+//! A job works on 2×2 tiles of sums, so that each tile of A and of B that is loaded is used twice; [`two_by_two`] has the schedule. What the products
+//! do not wait for is the L2 cache, if the weights are there in time: they are fetched while the panel before them is at work.
 //!
 //! The intrinsics are not stable in Rust, inline assembly is. The compiler cannot keep a value in a tile register, it can
 //! only be told that one is overwritten: so one whole job, from the first sum to the last, is one `asm!` block.
@@ -19,6 +19,7 @@
 
 use std::arch::asm;
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use super::super::{PANEL, Panel};
@@ -113,14 +114,19 @@ impl Unit for &Configured {
     }
 
     #[inline(always)]
-    fn multiply<S: Simd>(self, _: S, job: Job<'_>, sums: &mut [Panel]) {
+    fn multiply<S: Simd>(self, s: S, job: Job<'_>, sums: &mut [Panel]) {
+        self.multiply_ahead(s, job, &[], sums);
+    }
+
+    #[inline(always)]
+    fn multiply_ahead<S: Simd>(self, _: S, job: Job<'_>, ahead: &[BStep], sums: &mut [Panel]) {
         job.check(sums);
         match job.lower {
             // SAFETY: `self` proves that the instructions exist and this thread's registers are configured; `check` that all three
             // operands have as many tiles as there are steps, and that there are 32 rows of sums.
-            Some(lower) => unsafe { two_by_two(job.upper, lower, job.b, sums, job.first) },
+            Some(lower) => unsafe { two_by_two(job, lower, ahead, sums) },
             // SAFETY: as above, with 16 rows of sums.
-            None => unsafe { one_by_two(job.upper, job.b, sums, job.first) },
+            None => unsafe { one_by_two(job, ahead, sums) },
         }
     }
 
@@ -162,20 +168,41 @@ const A_STRIDE: usize = 64;
 /// Bytes from a row of a [`BStep`] or of a [`Panel`] to the next; the second register's 16 columns stand 64 bytes further on.
 const WIDE_STRIDE: usize = 128;
 
-/// 32 rows × 32 columns of sums in registers 0 to 3; A in 4 and 5, B in 6 and 7.
+/// How the cache lines of `ahead` are spread over so many steps: begin, end, and how many at each step, of which the last have fewer or none.
+#[inline(always)]
+fn spread(ahead: &[BStep], steps: usize) -> (Range<*const BStep>, usize) {
+    let lines = size_of_val(ahead) / size_of::<Line>();
+    (ahead.as_ptr_range(), lines.div_ceil(steps.max(1)))
+}
+
+/// 32 rows × 32 columns of sums in registers 0 to 3; A in 4 and 5, B in 6 and 7. A step:
+///
+/// ```text
+/// cycle       0      16      32      48      64
+/// load ports  B0 A0  B1      A1              B0 A0        a tile is 16 lines, two a cycle: 32 cycles a step, from the L1 cache
+/// tile unit          A0·B0   A0·B1   A1·B0   A1·B1        16 cycles each, 64 a step
+/// L2 cache    · · · · · ·                                 some lines of what is wanted next, from memory
+/// ```
+///
+/// A product is done 52 cycles after it began, and sums can be added to only then: four sums in turns, begun every 64 cycles, never wait for
+/// themselves. For this reason they take turns up to the last step, and all four are stored behind it. To finish them one after the other, so
+/// that each is stored under the next one's products, would cost more than the stores: four steps of one register alone last 3·52 + 16
+/// cycles, not 64.
 ///
 /// # Safety
-/// AMX is there and configured on this thread; `upper` and `lower` have as many tiles as `b` has steps; `sums` has 32 rows.
+/// AMX is there and configured on this thread; the job has two tiles of rows, the second being `lower`, of as many steps as B; `sums` has 32 rows.
 #[inline]
-unsafe fn two_by_two(upper: &[&ATile], lower: &[&ATile], b: &[BStep], sums: &mut [Panel], first: bool) {
+unsafe fn two_by_two(job: Job<'_>, lower: &[&ATile], ahead: &[BStep], sums: &mut [Panel]) {
     const {
         assert!(size_of::<[Panel; TILE]>() == 2048 && size_of::<&ATile>() == 8 && size_of::<BStep>() == 2048);
     };
+    let (range, pace) = spread(ahead, job.b.len());
+    let mut next = range.start;
     // SAFETY: reads the tiles of the operands from start to end and reads and writes 32 rows of sums, all of which are borrowed for the call and
     // as long as the caller vouches for; all registers that change are named.
     unsafe {
         asm!(
-            "test {first:e}, {first:e}",
+            "test {lines}, {lines}",
             "jnz 2f",
             "tileloadd tmm0, [{sums} + {wide}*1]",
             "tileloadd tmm1, [{sums} + {wide}*1 + 64]",
@@ -201,6 +228,15 @@ unsafe fn two_by_two(upper: &[&ATile], lower: &[&ATile], b: &[BStep], sums: &mut
             "tileloadd tmm5, [{tile} + {narrow}*1]",
             "tdpbf16ps tmm2, tmm5, tmm6",
             "tdpbf16ps tmm3, tmm5, tmm7",
+            "mov {lines}, {pace}",
+            "6:",
+            "cmp {next}, {end}",
+            "jae 7f",
+            "prefetcht1 [{next}]",
+            "add {next}, 64",
+            "dec {lines}",
+            "jnz 6b",
+            "7:",
             "add {b}, 2048",
             "add {upper}, 8",
             "add {lower}, 8",
@@ -211,11 +247,15 @@ unsafe fn two_by_two(upper: &[&ATile], lower: &[&ATile], b: &[BStep], sums: &mut
             "tilestored [{sums} + {wide}*1 + 64], tmm1",
             "tilestored [{sums} + {wide}*1 + 2048], tmm2",
             "tilestored [{sums} + {wide}*1 + 2112], tmm3",
-            first = in(reg) u32::from(first),
-            steps = inout(reg) b.len() => _,
-            upper = inout(reg) upper.as_ptr() => _,
+            // What tells whether to begin at zero is asked once; then its register counts lines.
+            lines = inout(reg) u64::from(job.first) => _,
+            steps = inout(reg) job.b.len() => _,
+            upper = inout(reg) job.upper.as_ptr() => _,
             lower = inout(reg) lower.as_ptr() => _,
-            b = inout(reg) b.as_ptr() => _,
+            b = inout(reg) job.b.as_ptr() => _,
+            next = inout(reg) next,
+            end = in(reg) range.end,
+            pace = in(reg) pace,
             sums = in(reg) sums.as_mut_ptr(),
             tile = out(reg) _,
             narrow = in(reg) A_STRIDE,
@@ -225,6 +265,7 @@ unsafe fn two_by_two(upper: &[&ATile], lower: &[&ATile], b: &[BStep], sums: &mut
             options(nostack),
         );
     }
+    debug_assert!(next == range.end || job.b.is_empty(), "all lines were asked for");
 }
 
 /// 16 rows × 32 columns of sums in registers 0 and 1; A in 4, B in 6 and 7.
@@ -232,11 +273,13 @@ unsafe fn two_by_two(upper: &[&ATile], lower: &[&ATile], b: &[BStep], sums: &mut
 /// # Safety
 /// As for [`two_by_two`], without `lower` and with 16 rows of `sums`.
 #[inline]
-unsafe fn one_by_two(a: &[&ATile], b: &[BStep], sums: &mut [Panel], first: bool) {
+unsafe fn one_by_two(job: Job<'_>, ahead: &[BStep], sums: &mut [Panel]) {
+    let (range, pace) = spread(ahead, job.b.len());
+    let mut next = range.start;
     // SAFETY: as in `two_by_two`, with 16 rows of sums.
     unsafe {
         asm!(
-            "test {first:e}, {first:e}",
+            "test {lines}, {lines}",
             "jnz 2f",
             "tileloadd tmm0, [{sums} + {wide}*1]",
             "tileloadd tmm1, [{sums} + {wide}*1 + 64]",
@@ -254,6 +297,15 @@ unsafe fn one_by_two(a: &[&ATile], b: &[BStep], sums: &mut [Panel], first: bool)
             "tdpbf16ps tmm0, tmm4, tmm6",
             "tileloadd tmm7, [{b} + {wide}*1 + 64]",
             "tdpbf16ps tmm1, tmm4, tmm7",
+            "mov {lines}, {pace}",
+            "6:",
+            "cmp {next}, {end}",
+            "jae 7f",
+            "prefetcht1 [{next}]",
+            "add {next}, 64",
+            "dec {lines}",
+            "jnz 6b",
+            "7:",
             "add {b}, 2048",
             "add {a}, 8",
             "dec {steps}",
@@ -261,10 +313,13 @@ unsafe fn one_by_two(a: &[&ATile], b: &[BStep], sums: &mut [Panel], first: bool)
             "5:",
             "tilestored [{sums} + {wide}*1], tmm0",
             "tilestored [{sums} + {wide}*1 + 64], tmm1",
-            first = in(reg) u32::from(first),
-            steps = inout(reg) b.len() => _,
-            a = inout(reg) a.as_ptr() => _,
-            b = inout(reg) b.as_ptr() => _,
+            lines = inout(reg) u64::from(job.first) => _,
+            steps = inout(reg) job.b.len() => _,
+            a = inout(reg) job.upper.as_ptr() => _,
+            b = inout(reg) job.b.as_ptr() => _,
+            next = inout(reg) next,
+            end = in(reg) range.end,
+            pace = in(reg) pace,
             sums = in(reg) sums.as_mut_ptr(),
             tile = out(reg) _,
             narrow = in(reg) A_STRIDE,
@@ -273,6 +328,7 @@ unsafe fn one_by_two(a: &[&ATile], b: &[BStep], sums: &mut [Panel], first: bool)
             options(nostack),
         );
     }
+    debug_assert!(next == range.end || job.b.is_empty(), "all lines were asked for");
 }
 
 /// All four sums gain 32 products of ½·¼ in each place, over and over; a register's products are begun every 64 cycles and done after 52.

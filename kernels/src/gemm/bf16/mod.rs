@@ -76,6 +76,13 @@ pub(crate) trait Unit: Copy {
     /// Does a job.
     fn multiply<S: Simd>(self, s: S, job: Job<'_>, sums: &mut [Panel]);
 
+    /// Does a job, and meanwhile has `ahead` fetched into the L2 cache: steps that later jobs will ask for. A unit need not, if it is slow enough
+    /// for the CPU's own prefetching to keep up.
+    #[inline(always)]
+    fn multiply_ahead<S: Simd>(self, s: S, job: Job<'_>, _ahead: &[BStep], sums: &mut [Panel]) {
+        self.multiply(s, job, sums);
+    }
+
     /// Rounds rows of equal length, 32 numbers for each of the planes; row i becomes line `at + i` of each. What is missing of a line becomes zero.
     #[inline(always)]
     fn round_rows(self, rows: &[&[f32]], planes: &mut [&mut [Line]], at: usize) {

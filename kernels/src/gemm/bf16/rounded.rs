@@ -41,7 +41,7 @@ pub(crate) trait Tiles: Sync {
     /// Whether some must be copied together.
     fn may_copy(&self) -> bool;
 
-    /// Appends to `out`, for each of the `steps`, the tile of part `part` that begins at row `first`: where it stands, or a copy in the next
+    /// Appends to `out`, for each of the `steps` in the order of the weights, the tile of part `part` that begins at row `first`: where it stands, or a copy in the next
     /// place of `room`. Rows behind the last one may be any numbers.
     fn gather<'a>(
         &'a self,
@@ -65,6 +65,8 @@ pub struct Rounded {
     border: usize,
     /// Planes of a part.
     steps: usize,
+    /// Segments of the depth, whose planes stand one behind the other.
+    segments: usize,
     /// Lines from a plane to the next.
     pitch: usize,
 }
@@ -79,7 +81,7 @@ impl Rounded {
         source: &impl RowSource,
     ) -> Self {
         let steps = channels.div_ceil(STEP);
-        let mut rounded = Self::recycled((precision, border), grid, steps);
+        let mut rounded = Self::recycled((precision, border), grid, [1, steps]);
         let chunk = rows_per_task(channels);
         let inside = rounded.inside();
         rounded.pieces(chunk).into_par_iter().enumerate().for_each(|(i, planes)| {
@@ -97,8 +99,8 @@ impl Rounded {
         rows: Range<usize>,
         [segments, segment_len]: [usize; 2],
     ) -> Self {
-        let steps = segments * segment_len.div_ceil(STEP);
-        let mut rounded = Self::recycled((precision, 0), [1, 1, rows.len()], steps);
+        let depth = [segments, segment_len.div_ceil(STEP)];
+        let mut rounded = Self::recycled((precision, 0), [1, 1, rows.len()], depth);
         let chunk = rows_per_task(segments * segment_len).next_multiple_of(TILE);
         rounded.pieces(chunk).into_par_iter().enumerate().for_each(|(i, planes)| {
             let rows = rows.start + i * chunk..rows.end.min(rows.start + (i + 1) * chunk);
@@ -116,7 +118,7 @@ impl Rounded {
 
     /// A matrix of any numbers, to be overwritten.
     pub(crate) fn rows(precision: Precision, rows: usize, columns: usize) -> Self {
-        Self::recycled((precision, 0), [1, 1, rows], columns.div_ceil(STEP))
+        Self::recycled((precision, 0), [1, 1, rows], [1, columns.div_ceil(STEP)])
     }
 
     /// All planes, those of the second part behind those of the first, each with a line for every pixel.
@@ -125,7 +127,11 @@ impl Rounded {
         self.lines.chunks_mut(self.pitch).map(move |plane| &mut plane[..lines])
     }
 
-    fn recycled((precision, border): (Precision, usize), grid: [usize; 3], steps: usize) -> Self {
+    fn recycled(
+        (precision, border): (Precision, usize),
+        grid: [usize; 3],
+        [segments, per_segment]: [usize; 2],
+    ) -> Self {
         assert!(precision != Precision::F32, "nothing is rounded for f32");
         let [images, height, width] = grid;
         let pixels = images * (height + 2 * border) * (width + 2 * border);
@@ -133,8 +139,9 @@ impl Rounded {
         if pitch.is_multiple_of(CACHE_WAY) {
             pitch += TILE;
         }
+        let steps = segments * per_segment;
         let lines = Lines::recycled(precision.parts() * steps * pitch);
-        Self { lines, precision, grid, border, steps, pitch }
+        Self { lines, precision, grid, border, steps, segments, pitch }
     }
 
     /// All planes, cut into pieces of at most `len` lines: `[pieces][parts · steps]`.
@@ -148,11 +155,6 @@ impl Rounded {
             }
         }
         pieces
-    }
-
-    /// Planes of a part.
-    pub(crate) fn steps(&self) -> usize {
-        self.steps
     }
 
     /// Where pixels stand in a plane.
@@ -185,8 +187,10 @@ impl Tiles for Rounded {
         out: &mut Vec<&'a ATile>,
     ) {
         assert_eq!(self.border, 0, "this image was rounded for a window, not for a linear layer");
+        let per_segment = self.steps / self.segments.max(1);
         out.extend(steps.map(|step| -> &ATile {
-            self.plane(part, step)[first..].first_chunk().expect("planes are whole tiles")
+            let plane = step % self.segments * per_segment + step / self.segments;
+            self.plane(part, plane)[first..].first_chunk().expect("planes are whole tiles")
         }));
     }
 }
@@ -229,6 +233,11 @@ impl Inside {
     /// Height and width of an image without its border.
     pub(crate) fn size(self) -> [usize; 2] {
         [self.grid[1], self.grid[2]]
+    }
+
+    /// Lines from a row of an image to the next.
+    pub(crate) fn row(self) -> usize {
+        self.grid[2] + 2 * self.border
     }
 }
 
@@ -348,7 +357,7 @@ mod tests {
         let x = random([40, 3 * 50], 2);
         for isa in Isa::all_and_emulated() {
             let rounded = Rounded::of_rows(isa, Precision::Bf16x3, &Matrix::new(x.view()), 3..40, [3, 50]);
-            assert_eq!(rounded.steps(), 6);
+            assert_eq!(rounded.steps, 6);
             for (m, segment, k) in [(3, 0, 0), (39, 2, 49), (20, 1, 33)] {
                 let (found, expected) = (number(&rounded, m - 3, segment * 64 + k), x[[m, segment * 50 + k]]);
                 assert!(

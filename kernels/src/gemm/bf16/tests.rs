@@ -13,6 +13,8 @@ struct OneJob<'a> {
     /// `[columns, depth]`
     b: &'a Tensor<f32, 2>,
     before: Option<f32>,
+    /// Steps that are fetched meanwhile.
+    ahead: Option<usize>,
 }
 
 impl UnitOp for OneJob<'_> {
@@ -39,7 +41,11 @@ impl UnitOp for OneJob<'_> {
             vec![Row([self.before.unwrap_or(f32::NAN); PANEL]); if rows > TILE { 2 * TILE } else { TILE }];
         let [upper, lower] = [upper, lower].map(|tiles| tiles.iter().collect::<Vec<_>>());
         let lower = (rows > TILE).then_some(&lower[..]);
-        unit.multiply(s, Job { upper: &upper, lower, b: &b, first: self.before.is_none() }, &mut sums);
+        let job = Job { upper: &upper, lower, b: &b, first: self.before.is_none() };
+        match self.ahead {
+            None => unit.multiply(s, job, &mut sums),
+            Some(ahead) => unit.multiply_ahead(s, job, &vec![BStep::ZERO; ahead], &mut sums),
+        }
         Tensor::from_fn([rows, columns], |[m, n]| sums[m][n])
     }
 }
@@ -54,10 +60,26 @@ fn every_unit_does_the_same_job() {
         let expected = reference::product(a.view(), b.view());
         for isa in Isa::all_and_emulated() {
             let name = format!("{rows}×{depth}×{columns}, {isa}");
-            let found = isa.run_with_unit(OneJob { a: &a, b: &b, before: None });
+            let found = isa.run_with_unit(OneJob { a: &a, b: &b, before: None, ahead: None });
             assert_close(&name, &found, &expected, 1e-6);
-            let found = isa.run_with_unit(OneJob { a: &a, b: &b, before: Some(3.0) });
+            let found = isa.run_with_unit(OneJob { a: &a, b: &b, before: Some(3.0), ahead: None });
             assert_close(&format!("{name}, on top of 3"), &found, &expected.map(|x| x + 3.0), 1e-6);
+        }
+    }
+}
+
+#[test]
+fn jobs_of_any_depth_are_the_same_whatever_is_fetched_meanwhile() {
+    for (rows, steps) in [TILE, 2 * TILE].into_iter().flat_map(|rows| (0..10).map(move |steps| (rows, steps)))
+    {
+        let [a, b] = [rows, PANEL].map(|lines| to_bf16(&random([lines, steps * STEP], lines as u64)));
+        let expected = reference::product(a.view(), b.view());
+        for isa in Isa::all_and_emulated() {
+            for (before, ahead) in [None, Some(3.0)].into_iter().flat_map(|b| [0, 1, 7].map(|n| (b, n))) {
+                let found = isa.run_with_unit(OneJob { a: &a, b: &b, before, ahead: Some(ahead) });
+                let name = format!("{rows} rows, {steps} steps on {before:?}, {ahead} ahead, {isa}");
+                assert_close(&name, &found, &expected.map(|x| x + before.unwrap_or(0.0)), 1e-6);
+            }
         }
     }
 }
@@ -71,9 +93,9 @@ fn every_unit_rounds_to_the_same_numbers() {
     x[[0, 1]] = f32::from_bits(0x3F81_8000);
     let expected = to_bf16(&x);
     for isa in Isa::all_and_emulated() {
-        let as_a = isa.run_with_unit(OneJob { a: &x, b: &identity, before: None });
+        let as_a = isa.run_with_unit(OneJob { a: &x, b: &identity, before: None, ahead: None });
         assert_close(&format!("A, {isa}"), &as_a, &expected, 0.0);
-        let as_b = isa.run_with_unit(OneJob { a: &identity, b: &x, before: None });
+        let as_b = isa.run_with_unit(OneJob { a: &identity, b: &x, before: None, ahead: None });
         assert_close(&format!("B, {isa}"), &as_b, &expected.view().permute([1, 0]).to_tensor(), 0.0);
     }
 }
@@ -85,7 +107,7 @@ fn nan_and_infinity_are_not_hidden() {
         a[[1, 35]] = bad;
         let b = Tensor::full([2, 40], 1.0);
         for isa in Isa::all_and_emulated() {
-            let found = isa.run_with_unit(OneJob { a: &a, b: &b, before: None });
+            let found = isa.run_with_unit(OneJob { a: &a, b: &b, before: None, ahead: None });
             assert!(!found[[1, 1]].is_finite() && found[[0, 0]] == 40.0, "{bad}, {isa}: {found:?}");
         }
     }
