@@ -7,14 +7,12 @@
 //! y₁ = d₁g₀ + d₂g₁ + d₃g₂      m₃ = (d₁ − d₃)·g₂     m₂ = (d₂ − d₁)·(g₀ − g₁ + g₂)/2     y₁ = m₁ − m₂ − m₃
 //! ```
 //!
-//! The brackets with g are computed once for all pixels, those with d once for all output channels, and the sums over the input
-//! channels are taken of the m, before they become y. So what remains per pixel and channel pair is products. For a window of 3×3 each number above
-//! becomes a row that is treated likewise: 16 products for 2×2 outputs instead of 36. This file uses F(4, 3) (`transforms.rs`): **36 products
-//! for 4×4 outputs instead of 144**. Each of the 36 is a matrix product over all tiles, by the microkernel of [`gemm`](crate::gemm).
+//! The brackets with g are computed once for all pixels, those with d once for all output channels, and the m are summed over the input channels before
+//! they become y. For a window of 3×3 each number above becomes a row that is treated likewise: 16 products for 2×2 outputs, not 36. This file uses
+//! F(4, 3) (`transforms.rs`): **36 products for 4×4 outputs, not 144**, each a matrix product over all tiles, by the microkernel of [`gemm`](crate::gemm).
 //!
-//! The price: transforms, a quarter to nearly half of the time, and half a digit of f32: the mean error is three times that of a direct
-//! sum, 8·10⁻⁷ of the result. F(2, 3) is as exact as a direct sum, but a first version of this file was 1.3 to 1.9 times as slow with it
-//! (8×8 images: 0.9).
+//! The price: transforms, a quarter to nearly half of the time, and half a digit of f32: the mean error is three times that of a direct sum,
+//! 8·10⁻⁷ of the result. F(2, 3) is as exact as a direct sum, but was 1.3 to 1.9 times as slow (8×8 images: 0.9).
 //!
 //! Sources: Winograd, *Arithmetic Complexity of Computations* (1980); Lavin and Gray, "Fast Algorithms for Convolutional Neural
 //! Networks" (2016, arXiv:1509.09308).
