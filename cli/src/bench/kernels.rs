@@ -203,7 +203,7 @@ fn upsample_operands(layer: Upsample, precision: Precision) -> (Tensor<f32, 4>, 
 static ATTENTION: [Rung<Attention>; 3] = [
     rung(
         "blocked",
-        "scores live for 192 keys × 32 queries only; the softmax is corrected as larger scores turn up",
+        "scores live for 96 keys × 32 queries only; the softmax is corrected as larger scores turn up",
         |layer, isa| attention_run(layer, isa, Precision::F32),
     ),
     in_bf16("rounded", |layer, isa| attention_run(layer, isa, Precision::Bf16)),
