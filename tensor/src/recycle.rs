@@ -23,9 +23,12 @@ struct Pool {
     holders: usize,
     /// Freed buffers, by capacity.
     buffers: Vec<Vec<f32>>,
+    /// Numbers in buffers that were handed out and have not come back. No more is kept than that: a tensor whose memory came from elsewhere, once
+    /// in each step, would otherwise make the pool larger in each step.
+    lent: usize,
 }
 
-static POOL: Mutex<Pool> = Mutex::new(Pool { holders: 0, buffers: Vec::new() });
+static POOL: Mutex<Pool> = Mutex::new(Pool { holders: 0, buffers: Vec::new(), lent: 0 });
 
 /// While one is alive, buffers that are freed anywhere in the process are kept for [`Tensor::recycled`](crate::Tensor::recycled); with the last
 /// one all of them are freed.
@@ -45,7 +48,12 @@ pub struct Recycling(());
 impl Recycling {
     /// From now on.
     pub fn start() -> Self {
-        POOL.lock().unwrap_or_else(PoisonError::into_inner).holders += 1;
+        let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+        if pool.holders == 0 {
+            pool.lent = 0;
+        }
+        pool.holders += 1;
+        drop(pool);
         Self(())
     }
 }
@@ -65,8 +73,11 @@ impl Pool {
     fn take(&mut self, len: usize) -> Option<Vec<f32>> {
         let mut i = self.buffers.partition_point(|buffer| buffer.capacity() < len);
         if self.buffers.get(i).is_some_and(|buffer| buffer.capacity() / 2 <= len) {
-            return Some(self.buffers.remove(i));
+            let buffer = self.buffers.remove(i);
+            self.lent += buffer.capacity();
+            return Some(buffer);
         }
+        self.lent += len;
         let mut freed = 0;
         while i > 0 && freed < len {
             i -= 1;
@@ -76,6 +87,8 @@ impl Pool {
     }
 
     fn give(&mut self, buffer: Vec<f32>) {
+        let Some(lent) = self.lent.checked_sub(buffer.capacity()) else { return };
+        self.lent = lent;
         let i = self.buffers.partition_point(|other| other.capacity() < buffer.capacity());
         self.buffers.insert(i, buffer);
     }
@@ -115,7 +128,7 @@ mod tests {
     use super::*;
 
     fn pool(capacities: &[usize]) -> Pool {
-        let mut pool = Pool { holders: 1, buffers: Vec::new() };
+        let mut pool = Pool { holders: 1, buffers: Vec::new(), lent: capacities.iter().sum() };
         capacities.iter().for_each(|&capacity| pool.give(Vec::with_capacity(capacity)));
         pool
     }
@@ -139,6 +152,21 @@ mod tests {
         assert_eq!(left, [50, 1000], "200 and 100 were freed, which is enough");
         assert_eq!(pool.take(60), None);
         assert_eq!(pool.buffers.len(), 1);
+    }
+
+    #[test]
+    fn no_more_is_kept_than_was_lent() {
+        let mut pool = pool(&[100, 200]);
+        assert_eq!(pool.take(150).map(|buffer| buffer.capacity()), Some(200));
+        assert_eq!(pool.take(300), None); // the 100 make room for a new one
+        for _step in 0..10 {
+            pool.give(Vec::with_capacity(300));
+            pool.give(Vec::with_capacity(200)); // these two come back, or others like them
+            pool.give(Vec::with_capacity(150)); // this one came from elsewhere
+            let left: Vec<usize> = pool.buffers.iter().map(Vec::capacity).collect();
+            assert_eq!(left, [200, 300]);
+            assert!(pool.take(300).is_some() && pool.take(200).is_some());
+        }
     }
 
     #[test]
