@@ -14,6 +14,7 @@ use aquatint_tensor::View;
 
 use super::bf16::{Line, Unit, split_rows};
 use super::finish::Finish;
+use super::pack::Columns;
 use super::{PANEL, Packable, Panel, Weights};
 use crate::Precision;
 use crate::activation::pointwise::Gelu;
@@ -44,13 +45,9 @@ impl GatedWeights {
             gate * features + feature.min(features - 1)
         };
         let order: Vec<usize> = (0..columns).map(source).collect();
-        let rows: Vec<T> =
-            order.iter().flat_map(|row| &numbers[row * in_features..][..in_features]).copied().collect();
-        Self {
-            weights: Weights::pack_for(precision, View::from_slice([columns, in_features], &rows)),
-            bias: order.iter().map(|&row| bias[row]).collect(),
-            features,
-        }
+        let w = View::from_slice([rows, 1, in_features], numbers);
+        let weights = Weights::pack_columns(precision, &Columns::of(w).in_order(&order), [1, in_features]);
+        Self { weights, bias: order.iter().map(|&row| bias[row]).collect(), features }
     }
 
     /// Weights without a column: a stand-in where only shapes are asked for.

@@ -17,7 +17,8 @@ use rayon::prelude::*;
 
 use super::bf16::{BStep, STEP, halves};
 use super::weights::{PANEL, Packable, Row};
-use crate::Precision;
+use crate::simd::{Op, Simd};
+use crate::{Isa, Precision};
 
 /// Depth of a piece.
 const PIECE: usize = 32;
@@ -32,6 +33,8 @@ pub(super) struct Columns<'a, T: Clone> {
     segment_len: usize,
     /// From a segment to the next, and from a position in it to the next.
     strides: [usize; 2],
+    /// Which published column comes to each place, if not the one of the same number.
+    order: Option<&'a [usize]>,
 }
 
 impl<'a, T: Packable> Columns<'a, T> {
@@ -45,7 +48,16 @@ impl<'a, T: Packable> Columns<'a, T> {
         } else {
             (Cow::Owned(w.to_tensor().into_vec()), [segment_len, 1])
         };
-        Self { data, out_features, segments, segment_len, strides }
+        Self { data, out_features, segments, segment_len, strides, order: None }
+    }
+
+    /// The columns in another order, in which some may come twice.
+    pub(super) fn in_order(self, order: &'a [usize]) -> Self {
+        Self { out_features: order.len(), order: Some(order), ..self }
+    }
+
+    pub(super) fn out_features(&self) -> usize {
+        self.out_features
     }
 
     fn panels(&self) -> usize {
@@ -61,6 +73,7 @@ impl<'a, T: Packable> Columns<'a, T> {
     #[inline(always)]
     fn gather(&self, column: usize, segment: usize, start: usize, out: &mut [T]) {
         let depth = self.segments * self.segment_len;
+        let column = self.order.map_or(column, |order| order[column]);
         let column = &self.data[column * depth..][..depth];
         let from = &column[segment * self.strides[0] + start * self.strides[1]..];
         match self.strides[1] {
@@ -110,16 +123,31 @@ pub(super) fn steps<T: Packable>(
     let per_segment = w.segment_len.div_ceil(STEP);
     let (segments, parts) = (sums.len(), precision.parts());
     let steps = segments * per_segment;
+    let isa = Isa::best(); // a number is rounded the same on each
     let step = |i: usize| {
         let (panel, part, step) = (i / steps / parts, i / steps % parts, i % steps);
         let (terms, start) = (&sums[step % segments], step / segments * STEP);
         let columns = sum(w, panel, terms, start..w.segment_len.min(start + STEP));
-        match part {
-            0 => BStep::from_columns(&columns, |x| halves(x).high),
-            _ => BStep::from_columns(&columns, |x| halves(x).low),
-        }
+        isa.run(Turn { columns: &columns, low: part > 0 })
     };
     (0..w.panels() * parts * steps).into_par_iter().with_min_len(TASK).map(step).collect()
+}
+
+/// 32 columns, rounded and turned: the part that is high, or low.
+struct Turn<'a> {
+    columns: &'a [[f32; STEP]; PANEL],
+    low: bool,
+}
+
+impl Op for Turn<'_> {
+    type Output = BStep;
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) -> BStep {
+        match self.low {
+            false => BStep::from_columns(s, self.columns, |x| halves(x).high),
+            true => BStep::from_columns(s, self.columns, |x| halves(x).low),
+        }
+    }
 }
 
 /// Of each column of a panel the sum of some segments, from one position to another of at most a step; zero where there is nothing.
@@ -186,6 +214,21 @@ mod tests {
                     assert_eq!(found.map(f32::to_bits), [parts.high, parts.low], "{place}");
                 }
             });
+        }
+    }
+
+    #[test]
+    fn columns_are_turned_alike_on_every_instruction_set() {
+        let columns = std::array::from_fn(|n| std::array::from_fn(|k| (n * 1000 + k) as f32 + 0.37));
+        for isa in Isa::all() {
+            for low in [false, true] {
+                let found = isa.run(Turn { columns: &columns, low });
+                let expected = BStep::from_fn(|n, k| {
+                    let halves = halves(columns[n][k]);
+                    if low { halves.low } else { halves.high }
+                });
+                assert!(found.0 == expected.0, "{isa}, low: {low}");
+            }
         }
     }
 

@@ -137,13 +137,22 @@ impl Weights {
 
     /// Packs weights whose depth comes in segments, `w: [out_features, segments, segment_len]` under any strides.
     pub fn pack_segments<T: Packable>(precision: Precision, w: View<'_, T, 3>) -> Self {
-        let [out_features, segments, segment_len] = w.shape();
-        let columns = Columns::of(w);
+        let [_, segments, segment_len] = w.shape();
+        Self::pack_columns(precision, &Columns::of(w), [segments, segment_len])
+    }
+
+    /// The same of columns that may stand in another order; `depth`: the segments and their length.
+    pub(super) fn pack_columns<T: Packable>(
+        precision: Precision,
+        columns: &Columns<'_, T>,
+        [segments, segment_len]: [usize; 2],
+    ) -> Self {
+        let out_features = columns.out_features();
         let panels = match precision {
-            Precision::F32 => T::wrap(pack::rows(&columns)),
+            Precision::F32 => T::wrap(pack::rows(columns)),
             Precision::Bf16 | Precision::Bf16x3 => {
                 let each: Vec<Vec<usize>> = (0..segments).map(|segment| vec![segment]).collect();
-                Panels::Steps(precision, pack::steps(precision, &columns, &each))
+                Panels::Steps(precision, pack::steps(precision, columns, &each))
             }
         };
         Self { panels, out_features, segments, segment_len }

@@ -111,20 +111,41 @@ impl BStep {
     }
 
     /// `f` of each number of 32 columns, bf16 as the bits of an f32.
+    ///
+    /// A square of as many pairs as a vector has lanes is turned by interleaving its upper half with its lower one, as often as it can be halved.
     #[inline(always)]
-    pub(crate) fn from_columns(columns: &[[f32; STEP]; PANEL], f: impl Fn(f32) -> u32) -> Self {
-        // First what vectors can do, then the turn.
-        let mut turned = [[Pair(0); PAIRS]; PANEL];
-        for (pairs, column) in turned.iter_mut().zip(columns) {
+    pub(crate) fn from_columns<S: Simd>(
+        s: S,
+        columns: &[[f32; STEP]; PANEL],
+        f: impl Fn(f32) -> u32,
+    ) -> Self {
+        let mut pairs = [[0.0; PAIRS]; PANEL];
+        for (pairs, column) in pairs.iter_mut().zip(columns) {
             for (pair, x) in pairs.iter_mut().zip(column.as_chunks().0) {
                 let &[first, second] = x;
-                *pair = Pair::of(f(first), f(second));
+                *pair = f32::from_bits(Pair::of(f(first), f(second)).bits());
             }
         }
         let mut step = Self::ZERO;
-        for n in 0..PANEL {
-            for k in 0..PAIRS {
-                step.0[k][n] = turned[n][k];
+        for n in (0..PANEL).step_by(S::LANES) {
+            for k in (0..PAIRS).step_by(S::LANES) {
+                let mut square = [s.splat(0.0); MAX_LANES];
+                for i in 0..S::LANES {
+                    square[i] = s.load(&pairs[n + i][k..]);
+                }
+                for _ in 0..S::LANES.ilog2() {
+                    let before = square;
+                    for i in 0..S::LANES / 2 {
+                        [square[2 * i], square[2 * i + 1]] =
+                            s.interleave(before[i], before[i + S::LANES / 2]);
+                    }
+                }
+                for i in 0..S::LANES {
+                    let mut lanes = [0.0; MAX_LANES];
+                    s.store(square[i], &mut lanes);
+                    step.0[k + i][n..n + S::LANES]
+                        .copy_from_slice(&lanes.map(|x| Pair(x.to_bits()))[..S::LANES]);
+                }
             }
         }
         step
