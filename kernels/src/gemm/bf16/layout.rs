@@ -111,8 +111,6 @@ impl BStep {
     }
 
     /// `f` of each number of 32 columns, bf16 as the bits of an f32.
-    ///
-    /// A square of as many pairs as a vector has lanes is turned by interleaving its upper half with its lower one, as often as it can be halved.
     #[inline(always)]
     pub(crate) fn from_columns<S: Simd>(
         s: S,
@@ -133,13 +131,7 @@ impl BStep {
                 for i in 0..S::LANES {
                     square[i] = s.load(&pairs[n + i][k..]);
                 }
-                for _ in 0..S::LANES.ilog2() {
-                    let before = square;
-                    for i in 0..S::LANES / 2 {
-                        [square[2 * i], square[2 * i + 1]] =
-                            s.interleave(before[i], before[i + S::LANES / 2]);
-                    }
-                }
+                s.transpose(&mut square);
                 for i in 0..S::LANES {
                     let mut lanes = [0.0; MAX_LANES];
                     s.store(square[i], &mut lanes);
