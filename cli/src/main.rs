@@ -12,6 +12,7 @@
 //! | 4 | part of a batch failed; the rest is there |
 //! | 130 | interrupted; what was finished is kept |
 
+mod aligned;
 mod args;
 mod batch;
 mod bench;
@@ -47,6 +48,9 @@ use aquatint_kernels::Isa;
 use aquatint_model::{Error, ErrorKind, Precisions};
 
 use args::{Args, Command};
+
+#[global_allocator]
+static ALLOCATOR: aligned::Aligned = aligned::Aligned;
 
 fn main() -> ExitCode {
     system::end_when_output_is_closed();

@@ -113,10 +113,7 @@ fn linear_run(layer: Linear, isa: Isa, precision: Precision) -> Run {
 }
 
 fn linear_operands(layer: Linear) -> (Tensor<f32, 2>, Tensor<f32, 2>) {
-    (
-        Tensor::full([layer.rows, layer.in_features], 0.5),
-        Tensor::full([layer.out_features, layer.in_features], 0.25),
-    )
+    (noise([layer.rows, layer.in_features]), noise([layer.out_features, layer.in_features]))
 }
 
 static CONV2D: [Rung<Conv>; 5] = [
@@ -169,9 +166,9 @@ fn conv_run(layer: Conv, isa: Isa, precision: Precision) -> Run {
 
 fn conv_operands(layer: Conv, precision: Precision) -> (Tensor<f32, 4>, conv2d::Weights, Geometry) {
     let Conv { in_channels, out_channels, kernel_size, .. } = layer;
-    let w = Tensor::full([out_channels, in_channels, kernel_size, kernel_size], 0.25f32);
+    let w = noise([out_channels, in_channels, kernel_size, kernel_size]);
     let w = conv2d::Weights::pack_for(precision, w.view());
-    (Tensor::full(conv_shape(&layer), 0.5), w, conv_geometry(&layer))
+    (noise(conv_shape(&layer)), w, conv_geometry(&layer))
 }
 
 static UPSAMPLE_CONV: [Rung<Upsample>; 4] = [
@@ -195,9 +192,9 @@ fn upsample_run(layer: Upsample, isa: Isa, precision: Precision) -> Run {
 
 fn upsample_operands(layer: Upsample, precision: Precision) -> (Tensor<f32, 4>, upsample_conv::Weights) {
     let Upsample { images, size, channels, .. } = layer;
-    let w = Tensor::full([channels, channels, 3, 3], 0.25f32);
+    let w = noise([channels, channels, 3, 3]);
     let w = upsample_conv::Weights::pack_for(precision, w.view());
-    (Tensor::full([images, size, size, channels], 0.5), w)
+    (noise([images, size, size, channels]), w)
 }
 
 static ATTENTION: [Rung<Attention>; 3] = [
@@ -212,8 +209,8 @@ static ATTENTION: [Rung<Attention>; 3] = [
 
 fn attention_run(layer: Attention, isa: Isa, precision: Precision) -> Run {
     let Attention { images, queries, keys, heads, head_dim, .. } = layer;
-    let q = Tensor::full([images, queries, heads, head_dim], 0.5);
-    let k = Tensor::full([images, keys, heads, head_dim], 0.25);
+    let q = noise([images, queries, heads, head_dim]);
+    let k = noise([images, keys, heads, head_dim]);
     let settings = attention::Attention { precision, ..attention::Attention::new(head_dim) };
     Box::new(move || drop(attention::attention(isa, q.view(), k.view(), k.view(), settings)))
 }
@@ -275,6 +272,16 @@ fn in_place(layer: Image, isa: Isa, f: fn(Isa, &mut [f32])) -> Run {
 /// Numbers around zero that are not all the same.
 fn varied(layer: Image) -> Tensor<f32, 4> {
     Tensor::from_fn(layer.shape(), |[_, y, x, c]| ((x + 3 * y + 7 * c) % 11) as f32 * 0.2 - 1.0)
+}
+
+/// Numbers between −½ and ½ without a pattern. The same number everywhere would flatter a tile unit: it draws less power, and the clock stays higher.
+fn noise<const N: usize>(shape: [usize; N]) -> Tensor<f32, N> {
+    let mut state = 1u32;
+    Tensor::from_fn(shape, |_| {
+        // Numerical Recipes' generator; the upper bits are the better ones.
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1u32 << 24) as f32 - 0.5
+    })
 }
 
 /// Bytes of a number.

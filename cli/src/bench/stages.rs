@@ -11,7 +11,7 @@ use aquatint_model::clip::{ClipTextConfig, ClipTextModel};
 use aquatint_model::unet::{UNet2DConditionModel, UNetConfig};
 use aquatint_model::vae::{Decoder, Encoder, VaeConfig};
 use aquatint_model::{Error, LoadOptions, Pipeline, Precisions, TextToImage, shapes};
-use aquatint_tensor::{Recycling, Tensor};
+use aquatint_tensor::Tensor;
 
 use super::cases::{matches, name};
 use super::report::Row;
@@ -134,7 +134,6 @@ impl Stages<'_> {
     }
 
     fn row(&self, stage: &str, shape: String, gflop: f64, run: impl FnMut()) -> Row {
-        let _recycling = Recycling::start(); // as the pipeline does
         let timing: Timing = measure(self.budget, run);
         let precision = self.precision_of(stage);
         Row {

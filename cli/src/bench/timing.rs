@@ -6,6 +6,7 @@
 
 use std::time::Instant;
 
+use aquatint_tensor::Recycling;
 use serde::{Deserialize, Serialize};
 
 use crate::system::cpu_seconds;
@@ -60,8 +61,9 @@ impl Timing {
     }
 }
 
-/// Runs `f` once to warm up caches and memory, then for about `budget` seconds, but at least three times (twice or once if it takes long).
+/// Runs `f` once to warm up caches and memory (buffers are used again, as the pipeline does it), then for about `budget` seconds, but at least three times (twice or once if it takes long).
 pub(super) fn measure(budget: f64, mut f: impl FnMut()) -> Timing {
+    let _recycling = Recycling::start();
     let start = Instant::now();
     f();
     let once = start.elapsed().as_secs_f64();

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! The weights' precision picks the tile: 12 rows in f32 (`microkernel.rs`) or a job for a unit ([`bf16`](super::bf16)). A unit is too fast to wait
-//! for anything else: rows are rounded before, a panel is fetched from memory while the one before it is used, and the sums of a job go through the
-//! epilogue when the next job is under way, while they are in the L1 cache.
+//! for anything else: rows are rounded before, a panel is fetched from memory while the one before it is used, what the epilogue adds to the sums of a
+//! job is fetched when the job begins, and the sums go through the epilogue when the next job is under way, while they are in the L1 cache.
 //!
 //! The cut depends on the shape alone and each sum has a fixed order, so the result is the same, bit for bit, on any
 //! number of threads.
@@ -71,7 +71,7 @@ pub fn product(isa: Isa, rows: usize, a: &impl Rows, w: &Weights, epilogue: &Epi
     for first in (0..rows).step_by(ROUNDED_ROWS) {
         let chunk = first..rows.min(first + ROUNDED_ROWS);
         let x = Rounded::of_rows(isa, w.precision(), a, chunk.clone(), depth);
-        let place = Place { column: 0, first_row: first, rows, columns };
+        let place = Place { first_row: first, ..Place::of(rows, columns) };
         unit_product(isa, &x, w, epilogue, place, out.drain(..chunk.len()).collect());
     }
 }
@@ -87,8 +87,7 @@ pub(crate) fn product_into(
     let (rows, columns) = (out.len(), w.out_features());
     epilogue.check(rows, columns);
     let cut = Cut::new(rows, columns, F32_TASKS, 1);
-    let place = Place { column: 0, first_row: 0, rows, columns };
-    multiply(isa, a, w, &cut, cut.stores(epilogue, place, out));
+    multiply(isa, a, w, &cut, cut.stores(epilogue, Place::of(rows, columns), out));
 }
 
 /// `out[m, j] = value·gelu(gate)` for as many rows of A as there are of the output.
@@ -130,7 +129,7 @@ pub(crate) fn rounded_product_into(
     let (rows, columns) = (out.len(), w.out_features());
     check_precision(a, w);
     epilogue.check(rows, columns);
-    unit_product(isa, a, w, epilogue, Place { column: 0, first_row: 0, rows, columns }, out);
+    unit_product(isa, a, w, epilogue, Place::of(rows, columns), out);
 }
 
 /// The same for the rows of the output from `place` on.
@@ -367,7 +366,8 @@ impl<T: Tiles, F: Finish> UnitOp for Run<'_, T, F> {
         let parts = w.precision().parts();
         let (rows, panels) = (task.rows.len(), task.panels.clone());
         let row_tiles = rows.div_ceil(TILE);
-        let longest = block_steps(w.steps(), w.segments(), U::BLOCK_STEPS);
+        let longest = if w.segments() > 1 { U::WINDOW_BLOCK_STEPS } else { U::BLOCK_STEPS };
+        let longest = block_steps(w.steps(), w.segments(), longest);
         let one_block = w.steps() <= longest;
         let height = row_tiles * TILE;
         // Sums that are finished in one block need room for two jobs only: one under way, one in its epilogue. Of two panels that are finished
@@ -407,6 +407,9 @@ impl<T: Tiles, F: Finish> UnitOp for Run<'_, T, F> {
                         (true, _) => panel % (2 * F::PANELS) * height + row,
                         (false, _) => panel * height + row,
                     };
+                    if last {
+                        finish.expect(s, panel, row..rows.min(row + job_rows));
+                    }
                     let sums = &mut all_sums[start..start + job_rows];
                     for (n, &(part_of_a, part_of_b)) in products(parts).iter().enumerate() {
                         let job = Job {
@@ -432,6 +435,7 @@ impl<T: Tiles, F: Finish> UnitOp for Run<'_, T, F> {
         if let Some(last) = finished {
             last.store((s, unit), &mut finish, &task, all_sums, height);
         }
+        s.drain();
     }
 }
 

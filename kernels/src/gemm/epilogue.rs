@@ -51,9 +51,26 @@ impl<'a> Epilogue<'a> {
         }
     }
 
-    /// Writes columns `column..` of output row `m` from one row of a panel; `out` may be narrower than the panel.
+    /// Has fetched what [`store`](Self::store) will read of columns `column..` of output row `m`.
     #[inline(always)]
-    pub(crate) fn store<S: Simd>(&self, s: S, product: &Panel, m: usize, at: Place, out: &mut [f32]) {
+    pub(crate) fn prefetch<S: Simd>(&self, s: S, m: usize, at: Place, width: usize) {
+        if let Some(residual) = self.residual {
+            s.prefetch(&residual[m * at.columns + at.column..][..width]);
+        }
+    }
+
+    /// Writes columns `column..` of output row `m` from one row of a panel; `out` may be narrower than the panel, and can be
+    /// written past the caches.
+    #[inline(always)]
+    pub(crate) fn store<S: Simd>(
+        &self,
+        s: S,
+        product: &Panel,
+        m: usize,
+        at: Place,
+        streamed: bool,
+        out: &mut [f32],
+    ) {
         let part = |x: &[f32]| if x.len() < S::LANES { s.load_or(x, 0.0) } else { s.load(x) };
         let per_image = self.per_image.map(|view| {
             let rows_per_image = at.rows / view.shape()[0];
@@ -75,7 +92,11 @@ impl<'a> Epilogue<'a> {
             if self.scale != 1.0 {
                 v = s.mul(v, s.splat(self.scale));
             }
-            if out.len() < S::LANES { s.store_part(v, out) } else { s.store(v, out) }
+            match out.len() < S::LANES {
+                true => s.store_part(v, out),
+                false if streamed => s.stream(v, out),
+                false => s.store(v, out),
+            }
         }
     }
 }
@@ -91,4 +112,11 @@ pub(crate) struct Place {
     pub(crate) rows: usize,
     /// Columns of the whole output.
     pub(crate) columns: usize,
+}
+
+impl Place {
+    /// The first of an output of `[rows, columns]`.
+    pub(crate) fn of(rows: usize, columns: usize) -> Self {
+        Self { column: 0, first_row: 0, rows, columns }
+    }
 }

@@ -59,6 +59,25 @@ impl Simd for Avx512 {
         avx512!(_mm512_storeu_ps(out.as_mut_ptr(), v));
     }
     #[inline(always)]
+    fn stream(self, v: __m512, out: &mut [f32]) {
+        let line: &mut [f32; 16] = out.first_chunk_mut().expect("room for a vector");
+        if line.as_ptr().addr().is_multiple_of(64) {
+            avx512!(_mm512_stream_ps(line.as_mut_ptr(), v));
+        } else {
+            self.store(v, line);
+        }
+    }
+    #[inline(always)]
+    fn drain(self) {
+        avx512!(_mm_sfence());
+    }
+    #[inline(always)]
+    fn prefetch(self, x: &[f32]) {
+        for line in x.chunks(16) {
+            avx512!(_mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()));
+        }
+    }
+    #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
         avx512!(_mm512_add_ps(a, b))
     }

@@ -48,6 +48,17 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn load(self, x: &[f32]) -> Self::V;
     /// Writes the lanes to the start of `out`.
     fn store(self, v: Self::V, out: &mut [f32]);
+    /// The same, past the caches if the CPU can and `out` begins at a cache line. What was written may be read when [`drain`](Self::drain) has been called.
+    #[inline(always)]
+    fn stream(self, v: Self::V, out: &mut [f32]) {
+        self.store(v, out);
+    }
+    /// Waits until all that was streamed can be seen by other threads.
+    #[inline(always)]
+    fn drain(self) {}
+    /// Has the cache lines of `x` fetched, which will be read soon.
+    #[inline(always)]
+    fn prefetch(self, _x: &[f32]) {}
     /// a + b
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// a − b

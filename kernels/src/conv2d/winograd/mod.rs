@@ -76,7 +76,7 @@ pub fn conv2d(
         "minimal filtering is for 3×3 windows in f32 with stride 1 and padding 1"
     );
     assert!(channels > 0, "an image without channels has nothing to filter");
-    let place = Place { column: 0, first_row: 0, rows: images * height * width, columns };
+    let place = Place::of(images * height * width, columns);
     epilogue.check(place.rows, columns);
     let mut out = Tensor::recycled([images, height, width, columns]);
     if out.is_empty() {

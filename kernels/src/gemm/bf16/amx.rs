@@ -100,9 +100,15 @@ static CONFIGURATION: Configuration = Configuration {
 };
 
 impl Unit for &Configured {
+    /// 256 deep: 16 KB of B stay in the L1 cache for all rows of a task, and only A comes from L2, which cannot deliver both as fast as they are used.
+    /// Sums are fetched and put back more often, which costs less: against 126 steps, linear layers take 9 % less time.
+    const BLOCK_STEPS: usize = 8;
     /// 4032 deep: the 90 steps of a 3×3 window over 320 channels, and its multiples, need few or no second rounds for the sums. 250 KB of B and
     /// an image's rows, of which the nine taps share nearly all, stay in an L2 cache of 2 MB.
-    const BLOCK_STEPS: usize = 126;
+    const WINDOW_BLOCK_STEPS: usize = 126;
+    /// As large as the L2 cache. On the virtual machine where this was measured L3 is no faster than memory (17 GB/s a core), so what is streamed
+    /// loses nothing: linear layers take 4 % less time, convolutions of the VAE 10 %.
+    const STREAM_FROM: usize = 2 << 20;
 
     #[inline(always)]
     fn multiply_adds<S: Simd>(self, _: S, rounds: usize) -> Done {

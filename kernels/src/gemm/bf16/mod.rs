@@ -69,6 +69,10 @@ impl Job<'_> {
 pub(crate) trait Unit: Copy {
     /// Steps of a block: what of A and B is used again and again should stay in the caches.
     const BLOCK_STEPS: usize;
+    /// The same where the steps are those of a window, whose taps see nearly the same lines of A.
+    const WINDOW_BLOCK_STEPS: usize = Self::BLOCK_STEPS;
+    /// Bytes of an output that is written past the caches, because it would not stay there and each of its lines would be fetched before it is overwritten.
+    const STREAM_FROM: usize = usize::MAX;
 
     /// So many rounds of multiply-adds that never leave the registers; see [`peak`](crate::peak).
     fn multiply_adds<S: Simd>(self, s: S, rounds: usize) -> Done;
