@@ -24,7 +24,7 @@ use std::sync::OnceLock;
 
 use super::super::{PANEL, Panel};
 use super::avx512::Avx512Bf16;
-use super::{ATile, BStep, Job, Line, Pair, TILE, Unit, layout};
+use super::{ATile, BStep, Job, Line, Pair, Planes, TILE, Unit, layout};
 use crate::isa::UnitOp;
 use crate::peak::Done;
 use crate::simd::Simd;
@@ -149,6 +149,22 @@ impl Unit for &Configured {
         match self.amx.round {
             Some(unit) => unit.round_panel(rows, steps),
             None => layout::round_panel(rows, steps),
+        }
+    }
+
+    #[inline(always)]
+    fn split_rows(self, rows: &[&[f32]], planes: Planes<'_, '_>, at: usize) {
+        match self.amx.round {
+            Some(unit) => unit.split_rows(rows, planes, at),
+            None => layout::split_rows(rows, planes, at),
+        }
+    }
+
+    #[inline(always)]
+    fn split_panel(self, rows: &[Panel], high: &mut [BStep], low: &mut [BStep]) {
+        match self.amx.round {
+            Some(unit) => unit.split_panel(rows, high, low),
+            None => layout::split_panel(rows, high, low),
         }
     }
 

@@ -9,7 +9,7 @@
 use std::arch::x86_64::*;
 
 use super::super::Panel;
-use super::{ATile, BStep, Job, Line, Pair, Unit, layout};
+use super::{ATile, BStep, Job, Line, Pair, Planes, Unit, layout};
 use crate::Bf16Gain;
 use crate::isa::UnitOp;
 use crate::peak::Done;
@@ -79,6 +79,18 @@ impl Unit for Avx512Bf16 {
     fn round_panel(self, rows: &[Panel], steps: &mut [BStep]) {
         // SAFETY: as above.
         unsafe { round_panel(rows, steps) }
+    }
+
+    #[inline(always)]
+    fn split_rows(self, rows: &[&[f32]], planes: Planes<'_, '_>, at: usize) {
+        // SAFETY: as above.
+        unsafe { split_rows(rows, planes, at) }
+    }
+
+    #[inline(always)]
+    fn split_panel(self, rows: &[Panel], high: &mut [BStep], low: &mut [BStep]) {
+        // SAFETY: as above.
+        unsafe { split_panel(rows, high, low) }
     }
 
     #[inline(always)]
@@ -212,15 +224,54 @@ fn round_panel(rows: &[Panel], steps: &mut [BStep]) {
     });
 }
 
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn split_rows(rows: &[&[f32]], (high, low): Planes<'_, '_>, at: usize) {
+    layout::fill_rows(rows, high.len(), |row, step, x| {
+        let halves = split(load(x), load(&x[16..]));
+        for (planes, half) in [&mut *high, &mut *low].into_iter().zip(halves) {
+            store_pairs(half, &mut planes[step][at + row].0);
+        }
+    });
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn split_panel(rows: &[Panel], high: &mut [BStep], low: &mut [BStep]) {
+    layout::fill_panel(rows, high.len(), |step, row, first, second| {
+        for column in [0, 16] {
+            let halves = split(load(&first[column..]), load(&second[column..]));
+            for (steps, half) in [&mut *high, &mut *low].into_iter().zip(halves) {
+                store_pairs(in_pairs(half), &mut steps[step].0[row][column..]);
+            }
+        }
+    });
+}
+
+/// The nearest bf16 of 32 numbers, and the nearest of what is left of each.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn split(first: __m512, second: __m512) -> [__m512i; 2] {
+    let high = as_integers(_mm512_cvtne2ps_pbh(second, first));
+    let widened = |half: __m256i| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half)));
+    let first = _mm512_sub_ps(first, widened(_mm512_castsi512_si256(high)));
+    let second = _mm512_sub_ps(second, widened(_mm512_extracti64x4_epi64::<1>(high)));
+    [high, as_integers(_mm512_cvtne2ps_pbh(second, first))]
+}
+
 /// Sixteen pairs `(first[i], second[i])`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 fn round_pairs(first: &[f32], second: &[f32], pairs: &mut [Pair]) {
+    store_pairs(in_pairs(as_integers(_mm512_cvtne2ps_pbh(load(second), load(first)))), pairs);
+}
+
+/// Sixteen numbers of a row and sixteen of the next, with neighbours in the depth side by side.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn in_pairs(rows: __m512i) -> __m512i {
     // Word 2i of the result is word i, one of the first row; word 2i + 1 is word i + 16, one of the second.
     let mut order = [Pair::default(); 16];
     for (i, pair) in (0..).zip(&mut order) {
         *pair = Pair::of(i << 16, (i + 16) << 16);
     }
-    let rounded = _mm512_cvtne2ps_pbh(load(second), load(first));
-    store_pairs(_mm512_permutexvar_epi16(load_pairs(&order), as_integers(rounded)), pairs);
+    _mm512_permutexvar_epi16(load_pairs(&order), rows)
 }

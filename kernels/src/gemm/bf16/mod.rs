@@ -99,6 +99,18 @@ pub(crate) trait Unit: Copy {
         layout::round_panel(rows, steps);
     }
 
+    /// As [`round_rows`](Self::round_rows), in two parts: the nearest bf16, and that of what is left.
+    #[inline(always)]
+    fn split_rows(self, rows: &[&[f32]], planes: Planes<'_, '_>, at: usize) {
+        layout::split_rows(rows, planes, at);
+    }
+
+    /// As [`round_panel`](Self::round_panel), in two parts.
+    #[inline(always)]
+    fn split_panel(self, rows: &[Panel], high: &mut [BStep], low: &mut [BStep]) {
+        layout::split_panel(rows, high, low);
+    }
+
     /// Rounds two vectors that are neighbours in the depth: `pairs[i] = (first[i], second[i])`. Fast inside of [`run`](Self::run).
     #[inline(always)]
     fn round_pairs<S: Simd>(self, s: S, first: S::V, second: S::V, pairs: &mut [Pair]) {
@@ -117,7 +129,7 @@ pub(crate) trait Unit: Copy {
 pub(crate) fn split_rows<U: Unit>(unit: U, rows: &[&[f32]], (high, low): Planes<'_, '_>, at: usize) {
     match low {
         [] => unit.round_rows(rows, high, at),
-        _ => layout::split_rows(rows, (high, low), at),
+        _ => unit.split_rows(rows, (high, low), at),
     }
 }
 
@@ -126,7 +138,7 @@ pub(crate) fn split_rows<U: Unit>(unit: U, rows: &[&[f32]], (high, low): Planes<
 pub(crate) fn split_panel<U: Unit>(unit: U, rows: &[Panel], high: &mut [BStep], low: &mut [BStep]) {
     match low {
         [] => unit.round_panel(rows, high),
-        _ => layout::split_panel(rows, high, low),
+        _ => unit.split_panel(rows, high, low),
     }
 }
 
