@@ -7,6 +7,18 @@
 //! A job works on 2×2 tiles of sums, so that each tile of A and of B that is loaded is used twice; [`two_by_two`] has the schedule. What the products
 //! do not wait for is the L2 cache, if the weights are there in time: they are fetched while the panel before them is at work.
 //!
+//! GFLOP/s of a core, tiles of random numbers, one run of a throw-away program on an Intel Xeon (virtual, 2 MB of L2 a core):
+//!
+//! | | |
+//! |---|---|
+//! | products of registers that never change | 3800 |
+//! | A and B in the L1 cache, whatever the order of loads | 2300 to 2650 |
+//! | the same tiles all zero | 2900 to 3020 |
+//! | A in L1, B in L2 | 2250 to 2400 |
+//! | loads alone, B in L2, as if they were the work | 3020 |
+//!
+//! So the order of loads and products hardly matters; what real numbers cost is the clock.
+//!
 //! The intrinsics are not stable in Rust, inline assembly is. The compiler cannot keep a value in a tile register, it can
 //! only be told that one is overwritten: so one whole job, from the first sum to the last, is one `asm!` block.
 //!
