@@ -1,6 +1,6 @@
 //! Large buffers begin at a cache line.
 //!
-//! The allocator of the operating system aligns to 16 bytes. A vector of AVX-512 is a whole line: in such a buffer each would lie across two, and none could be
+//! The system's allocator aligns to 16 bytes. A vector of AVX-512 is a whole line: in such a buffer each would lie across two, and none could be
 //! written past the caches, which takes whole lines. Only a program can choose its allocator, so this stands here and not beside the tensors.
 
 #![allow(
@@ -45,7 +45,7 @@ unsafe fn moved_up(start: *mut u8) -> *mut u8 {
 }
 
 // SAFETY: all memory is the system's. What `alloc` and `alloc_zeroed` move up, `dealloc` moves down by the distance that stands in front of it; both
-// decide by the layout alone, which is the same for both. Growing is left to the trait, which calls these three.
+// decide by the layout alone, which is the same for both. `realloc` leaves to the system what is small before and after, and else calls the others.
 unsafe impl GlobalAlloc for Aligned {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller vouches for the layout, and `enlarged` makes it only longer and stricter.

@@ -182,6 +182,27 @@ mod tests {
     }
 
     #[test]
+    fn a_large_output_has_the_same_bits_past_the_caches_and_through_them() {
+        const LINE: usize = 16; // numbers of a cache line
+        let [rows, features] = [1100, 500]; // 2.2 MB: a tile unit streams it, if it begins at a line
+        let (x, residual) = (random([rows, 40], 1), random([rows, features], 3));
+        let epilogue = Epilogue { residual: Some(residual.as_slice()), ..Epilogue::default() };
+        for precision in [Precision::Bf16, Precision::Bf16x3] {
+            let w = Weights::pack_for(precision, random([features, 40], 2).view());
+            for isa in Isa::all_and_emulated() {
+                let [aligned, apart] = [0, 1].map(|shift| {
+                    let mut memory = vec![f32::NAN; rows * features + 2 * LINE];
+                    let first = memory.as_ptr().align_offset(64) + shift;
+                    let out = &mut memory[first..][..rows * features];
+                    linear_into(isa, x.view(), &w, epilogue, out);
+                    out.to_vec()
+                });
+                assert!(aligned == apart, "{precision}, {isa}");
+            }
+        }
+    }
+
+    #[test]
     fn values_and_gates_meet_whatever_their_number() {
         // Of inputs one step and many blocks deep; of outputs half a panel, one and a half, and more tasks than one.
         for (rows, in_features, features) in [(5, 7, 16), (300, 40, 48), (37, 4200, 72), (530, 330, 400)] {
