@@ -24,9 +24,10 @@ use rayon::prelude::*;
 
 use super::bf16::rounded::Tiles;
 use super::bf16::software::Software;
-use super::bf16::{ATile, Job, Line, Rounded, TILE, Unit, ZERO_TILE, products};
+use super::bf16::{ATile, Job, Rounded, TILE, Unit, ZERO_TILE, products};
+use super::cut::{Cut, Task};
 use super::epilogue::Place;
-use super::finish::{Finish, Store};
+use super::finish::Finish;
 use super::gated::{GatedWeights, RoundGated, StoreGated};
 use super::microkernel::{ROW_STEP, TILE_ROWS, tile};
 use super::rows::{MAX_PART, Part, ZEROS};
@@ -38,7 +39,7 @@ use crate::{Isa, Precision};
 
 /// Depth of a block: 256 rows of a panel are 32 KB, two thirds of today's L1 caches.
 const BLOCK_DEPTH: usize = 256;
-/// Rows of a task in f32: with [`TASK_PANELS`] panels their sums take 300 KB, their parts of a block another 240 KB.
+/// Rows of a task in f32: with the panels of `cut.rs` their sums take 300 KB, their parts of a block another 240 KB.
 const TASK_ROWS: usize = 20 * TILE_ROWS;
 /// Rows of a task in bf16.
 const UNIT_TASK_ROWS: usize = 8 * JOB_ROWS;
@@ -48,10 +49,6 @@ const JOB_ROWS: usize = 2 * TILE;
 const F32_TASKS: [usize; 2] = [TILE_ROWS, TASK_ROWS];
 /// The same in bf16.
 const UNIT_TASKS: [usize; 2] = [JOB_ROWS, UNIT_TASK_ROWS];
-/// Panels of a task.
-const TASK_PANELS: usize = 10;
-/// With fewer tasks than this, panels are spread over more of them, so that all cores have work.
-const MIN_TASKS: usize = 16;
 
 /// Rows that are rounded together if a product gets them in f32: 128 tasks, and no copy of a whole large image.
 const ROUNDED_ROWS: usize = 128 * UNIT_TASK_ROWS;
@@ -171,98 +168,6 @@ fn multiply_rounded<F: Finish>(isa: Isa, a: &impl Tiles, w: &Weights, cut: &Cut,
 pub(crate) fn rows_of(out: &mut [f32], rows: usize, columns: usize) -> Vec<&mut [f32]> {
     assert_eq!(out.len(), rows * columns, "the output must be [{rows}, {columns}]");
     out.chunks_exact_mut(columns.max(1)).collect()
-}
-
-/// A part of the product.
-struct Task {
-    rows: Range<usize>,
-    panels: Range<usize>,
-}
-
-/// How a product is cut into tasks.
-struct Cut {
-    rows: usize,
-    panels: usize,
-    /// Rows of a task.
-    chunk: usize,
-    /// Panels of a task.
-    group: usize,
-}
-
-impl Cut {
-    /// Equal chunks of whole tiles, and equal groups of panels, of which some are finished `together`.
-    fn new(rows: usize, columns: usize, [tile_rows, task_rows]: [usize; 2], together: usize) -> Self {
-        let panels = columns.div_ceil(PANEL);
-        if rows == 0 || panels == 0 {
-            return Self { rows, panels, chunk: 1, group: together };
-        }
-        let chunk = rows.div_ceil(rows.div_ceil(task_rows)).next_multiple_of(tile_rows);
-        let chunks = rows.div_ceil(chunk);
-        let groups = panels.div_ceil(TASK_PANELS).max(MIN_TASKS.div_ceil(chunks)).min(panels);
-        Self { rows, panels, chunk, group: panels.div_ceil(groups).next_multiple_of(together) }
-    }
-
-    /// Chunks of rows, groups of panels.
-    fn counts(&self) -> [usize; 2] {
-        [self.rows.div_ceil(self.chunk), self.panels.div_ceil(self.group)]
-    }
-
-    /// Sorted by panels, so that neighbours read the same weights.
-    fn tasks(&self) -> Vec<Task> {
-        let Self { rows, panels, chunk, group } = *self;
-        let [chunks, groups] = self.counts();
-        let task = |i: usize| {
-            let (panel, row) = (i / chunks * group, i % chunks * chunk);
-            Task { rows: row..(row + chunk).min(rows), panels: panel..(panel + group).min(panels) }
-        };
-        (0..groups * chunks).map(task).collect()
-    }
-
-    /// For each task its pieces of the rows of an output of which a group of panels has `width` columns.
-    fn deal<'a>(&self, out: Vec<&'a mut [f32]>, width: usize) -> Vec<Vec<&'a mut [f32]>> {
-        let [chunks, groups] = self.counts();
-        let mut pieces: Vec<_> = (0..chunks * groups).map(|_| Vec::with_capacity(self.chunk)).collect();
-        if pieces.is_empty() {
-            return pieces;
-        }
-        for (m, row) in out.into_iter().enumerate() {
-            for (i, piece) in row.chunks_mut(width).enumerate() {
-                pieces[i * chunks + m / self.chunk].push(piece);
-            }
-        }
-        pieces
-    }
-
-    /// For each task its rows of planes that take two panels each, all `steps` of a part and then those of the next.
-    fn deal_planes<'a>(
-        &self,
-        planes: impl Iterator<Item = &'a mut [Line]>,
-        steps: usize,
-    ) -> Vec<Vec<&'a mut [Line]>> {
-        let [chunks, groups] = self.counts();
-        let mut pieces: Vec<_> = (0..chunks * groups).map(|_| Vec::new()).collect();
-        for (i, plane) in planes.enumerate() {
-            for (chunk, piece) in plane.chunks_mut(self.chunk).enumerate() {
-                pieces[i % steps / (self.group / 2) * chunks + chunk].push(piece);
-            }
-        }
-        pieces
-    }
-
-    /// For each task the place where it stores its part of `out`, whose first row and column stand at `place`.
-    fn stores<'a>(
-        &self,
-        epilogue: &'a Epilogue<'a>,
-        place: Place,
-        out: Vec<&'a mut [f32]>,
-    ) -> Vec<Store<'a>> {
-        let pieces = self.deal(out, self.group * PANEL);
-        let store = |(task, out): (Task, _)| {
-            let (first_row, column) = (place.first_row + task.rows.start, task.panels.start * PANEL);
-            Store { epilogue, place: Place { first_row, column, ..place }, out }
-        };
-        self.tasks().into_iter().zip(pieces).map(store).collect()
-    }
 }
 
 /// Buffers that a thread keeps from task to task.

@@ -13,10 +13,11 @@
 //! convolution gives pixels of its input; both are the same loop. B is a [`Weights`], packed once when a
 //! model is loaded.
 //!
-//! Read next: `microkernel.rs` (the registers), then `blocked.rs` (the caches), then `conv2d`.
+//! Read next: `microkernel.rs` (the registers), then `blocked.rs` (the caches), `cut.rs` (the cores), then `conv2d`.
 
 pub mod bf16;
 pub mod blocked;
+mod cut;
 mod epilogue;
 mod finish;
 mod gated;

@@ -1,0 +1,118 @@
+//! How a product is cut into tasks, and its output dealt to them.
+//!
+//! ```text
+//!             group 0   group 1   …        of panels of 32 columns
+//! chunk 0    [ task ]  [ task ]
+//! chunk 1    [ task ]  [ task ]            of whole tiles of rows
+//! ```
+//!
+//! Each task gets its pieces of the output as slices that are its own: no two can write to the same place, and the compiler knows it.
+
+use std::ops::Range;
+
+use super::bf16::Line;
+use super::epilogue::Place;
+use super::finish::Store;
+use super::{Epilogue, PANEL};
+
+/// Panels of a task.
+const TASK_PANELS: usize = 10;
+/// With fewer tasks than this, panels are spread over more of them, so that all cores have work.
+const MIN_TASKS: usize = 16;
+
+/// A part of the product.
+pub(super) struct Task {
+    pub(super) rows: Range<usize>,
+    pub(super) panels: Range<usize>,
+}
+
+/// How a product is cut into tasks.
+pub(super) struct Cut {
+    rows: usize,
+    panels: usize,
+    /// Rows of a task.
+    chunk: usize,
+    /// Panels of a task.
+    pub(super) group: usize,
+}
+
+impl Cut {
+    /// Equal chunks of whole tiles, and equal groups of panels, of which some are finished `together`.
+    pub(super) fn new(
+        rows: usize,
+        columns: usize,
+        [tile_rows, task_rows]: [usize; 2],
+        together: usize,
+    ) -> Self {
+        let panels = columns.div_ceil(PANEL);
+        if rows == 0 || panels == 0 {
+            return Self { rows, panels, chunk: 1, group: together };
+        }
+        let chunk = rows.div_ceil(rows.div_ceil(task_rows)).next_multiple_of(tile_rows);
+        let chunks = rows.div_ceil(chunk);
+        let groups = panels.div_ceil(TASK_PANELS).max(MIN_TASKS.div_ceil(chunks)).min(panels);
+        Self { rows, panels, chunk, group: panels.div_ceil(groups).next_multiple_of(together) }
+    }
+
+    /// Chunks of rows, groups of panels.
+    fn counts(&self) -> [usize; 2] {
+        [self.rows.div_ceil(self.chunk), self.panels.div_ceil(self.group)]
+    }
+
+    /// Sorted by panels, so that neighbours read the same weights.
+    pub(super) fn tasks(&self) -> Vec<Task> {
+        let Self { rows, panels, chunk, group } = *self;
+        let [chunks, groups] = self.counts();
+        let task = |i: usize| {
+            let (panel, row) = (i / chunks * group, i % chunks * chunk);
+            Task { rows: row..(row + chunk).min(rows), panels: panel..(panel + group).min(panels) }
+        };
+        (0..groups * chunks).map(task).collect()
+    }
+
+    /// For each task its pieces of the rows of an output of which a group of panels has `width` columns.
+    pub(super) fn deal<'a>(&self, out: Vec<&'a mut [f32]>, width: usize) -> Vec<Vec<&'a mut [f32]>> {
+        let [chunks, groups] = self.counts();
+        let mut pieces: Vec<_> = (0..chunks * groups).map(|_| Vec::with_capacity(self.chunk)).collect();
+        if pieces.is_empty() {
+            return pieces;
+        }
+        for (m, row) in out.into_iter().enumerate() {
+            for (i, piece) in row.chunks_mut(width).enumerate() {
+                pieces[i * chunks + m / self.chunk].push(piece);
+            }
+        }
+        pieces
+    }
+
+    /// For each task its rows of planes that take two panels each, all `steps` of a part and then those of the next.
+    pub(super) fn deal_planes<'a>(
+        &self,
+        planes: impl Iterator<Item = &'a mut [Line]>,
+        steps: usize,
+    ) -> Vec<Vec<&'a mut [Line]>> {
+        let [chunks, groups] = self.counts();
+        let mut pieces: Vec<_> = (0..chunks * groups).map(|_| Vec::new()).collect();
+        for (i, plane) in planes.enumerate() {
+            for (chunk, piece) in plane.chunks_mut(self.chunk).enumerate() {
+                pieces[i % steps / (self.group / 2) * chunks + chunk].push(piece);
+            }
+        }
+        pieces
+    }
+
+    /// For each task the place where it stores its part of `out`, whose first row and column stand at `place`.
+    pub(super) fn stores<'a>(
+        &self,
+        epilogue: &'a Epilogue<'a>,
+        place: Place,
+        out: Vec<&'a mut [f32]>,
+    ) -> Vec<Store<'a>> {
+        let pieces = self.deal(out, self.group * PANEL);
+        let store = |(task, out): (Task, _)| {
+            let (first_row, column) = (place.first_row + task.rows.start, task.panels.start * PANEL);
+            Store { epilogue, place: Place { first_row, column, ..place }, out }
+        };
+        self.tasks().into_iter().zip(pieces).map(store).collect()
+    }
+}
