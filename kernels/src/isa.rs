@@ -145,6 +145,15 @@ impl Isa {
         }
     }
 
+    /// Whether tiles and vectors work at the same time in attention.
+    pub(crate) fn has_beats(self) -> bool {
+        match self.pairs {
+            #[cfg(target_arch = "x86_64")]
+            Pairs::Amx(unit) => unit.has_beats(),
+            _ => false,
+        }
+    }
+
     /// The instruction set of this name.
     ///
     /// # Errors

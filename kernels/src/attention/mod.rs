@@ -9,9 +9,17 @@
 //! | [`mod@reference`] | the formula, a row of scores at a time, sums in `f64` | | | |
 //! | [`blocked`] | scores live for 96 keys × 32 queries only; the softmax is corrected as larger scores turn up | 80, 68 % | 63, 55 % | 24, 50 % |
 //! | [`rounded`] | the same with operands in bf16 and a tile unit | 126, 54 % of its peak | | |
+//! | [`interleaved`] | the tile unit scores some keys while the vectors weigh others | see below | | |
 //!
 //! GFLOP/s of the two products in CPU time and share of the peak in the same run, one core of an AMD EPYC (Zen 4), 4096 tokens, 8 heads of 40;
 //! the last with AVX-512 BF16. By the clock and in f32: `cargo bench -p aquatint-benches --bench attention -- "4096x4096 8x40"`.
+//!
+//! The last two on an Intel Xeon with AMX, both cores, milliseconds:
+//!
+//! | tokens, heads | 4096, 8×40, two images | 1024, 8×80, two | 256, 8×160, two | 4096, 1×512 |
+//! |---|---|---|---|---|
+//! | [`rounded`] | 40.4 | 4.2 | 1.0 | 34.8 |
+//! | [`interleaved`] | 29.6 | 4.3 | 1.0 | 20.3 |
 //!
 //! At 64×64 latents a head has 4096×4096 scores, 64 MB; sixteen of them stored would be 1 GB for one layer, and would be
 //! read and written from memory four times. In blocks they never leave the L1 cache.
@@ -22,6 +30,7 @@
 //! Source: Vaswani et al., "Attention Is All You Need" (2017, arXiv:1706.03762), section 3.2.1.
 
 pub mod blocked;
+pub mod interleaved;
 mod panels;
 pub mod reference;
 pub mod rounded;
@@ -77,6 +86,10 @@ pub fn attention(
 ) -> Tensor<f32, 4> {
     match settings.precision {
         Precision::F32 => blocked::attention(isa, q, k, v, settings),
+        Precision::Bf16 if interleaved::pays(isa, settings) => {
+            let trusted = interleaved::attention(isa, q, k, v, settings);
+            trusted.unwrap_or_else(|| rounded::attention(isa, q, k, v, settings))
+        }
         Precision::Bf16 | Precision::Bf16x3 => rounded::attention(isa, q, k, v, settings),
     }
 }

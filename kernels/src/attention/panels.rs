@@ -34,21 +34,30 @@ impl Place {
 
 /// Calls `f` for each image, head and panel of queries, in parallel, with its pieces of the output rows.
 pub(super) fn for_each_panel(out: &mut Tensor<f32, 4>, f: impl Fn(Place, Vec<&mut [f32]>) + Sync) {
+    for_each_chunk(out, PANEL, f);
+}
+
+/// The same for as many queries as are asked for.
+pub(super) fn for_each_chunk(
+    out: &mut Tensor<f32, 4>,
+    len: usize,
+    f: impl Fn(Place, Vec<&mut [f32]>) + Sync,
+) {
     let [images, queries, heads, head_dim] = out.shape();
-    let panels = queries.div_ceil(PANEL);
+    let panels = queries.div_ceil(len);
     let mut pieces: Vec<Vec<&mut [f32]>> = Vec::new();
-    pieces.resize_with(images * heads * panels, || Vec::with_capacity(PANEL));
+    pieces.resize_with(images * heads * panels, || Vec::with_capacity(len));
     let mut rows = out.as_mut_slice().chunks_exact_mut(head_dim);
     for image in 0..images {
         for query in 0..queries {
             for (head, row) in rows.by_ref().take(heads).enumerate() {
-                pieces[(image * heads + head) * panels + query / PANEL].push(row);
+                pieces[(image * heads + head) * panels + query / len].push(row);
             }
         }
     }
     pieces.into_par_iter().enumerate().for_each(|(i, out)| {
         let (image, head) = (i / panels / heads, i / panels % heads);
-        f(Place { image, head, first_query: i % panels * PANEL }, out);
+        f(Place { image, head, first_query: i % panels * len }, out);
     });
 }
 

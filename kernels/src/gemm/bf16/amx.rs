@@ -36,7 +36,8 @@ use std::sync::OnceLock;
 
 use super::super::{PANEL, Panel};
 use super::avx512::Avx512Bf16;
-use super::{ATile, BStep, Job, Line, Pair, Planes, TILE, Unit, layout};
+use super::beats::{GROUP, Plan, Stage, SumTile};
+use super::{ATile, BStep, Job, Line, Pair, Planes, TILE, Unit, beats, layout};
 use crate::isa::UnitOp;
 use crate::peak::Done;
 use crate::simd::Simd;
@@ -46,6 +47,8 @@ use crate::simd::Simd;
 pub(crate) struct Amx {
     /// Every CPU with AMX can also round with one instruction; one whose AMX is emulated may not.
     round: Option<Avx512Bf16>,
+    /// So it is with what the vectors do during [`beats`].
+    vectors: Option<beats::amx::Vectors>,
 }
 
 impl Amx {
@@ -53,7 +56,7 @@ impl Amx {
     pub(crate) fn detect() -> Option<Self> {
         static GRANTED: OnceLock<bool> = OnceLock::new();
         let granted = *GRANTED.get_or_init(|| is_present() && ask_permission());
-        granted.then(|| Self { round: Avx512Bf16::detect() })
+        granted.then(Self::of_this_cpu)
     }
 
     /// The real unit, or one whose instructions are emulated.
@@ -61,8 +64,18 @@ impl Amx {
     pub(crate) fn real_or_emulated() -> Self {
         Self::detect().unwrap_or_else(|| {
             super::amx_emulator::install();
-            Self { round: Avx512Bf16::detect() }
+            Self::of_this_cpu()
         })
+    }
+
+    /// With all that the CPU has beside the tiles.
+    fn of_this_cpu() -> Self {
+        Self { round: Avx512Bf16::detect(), vectors: beats::amx::Vectors::detect() }
+    }
+
+    /// Whether tiles and vectors can work at the same time: see [`beats`].
+    pub(crate) fn has_beats(self) -> bool {
+        self.vectors.is_some()
     }
 
     /// Configures this thread's tile registers until the result is dropped. Once at a time: the inner of two would release both.
@@ -186,6 +199,17 @@ impl Unit for &Configured {
             Some(unit) => unit.round_pairs(s, first, second, pairs),
             None => layout::round_pairs(s, first, second, pairs),
         }
+    }
+
+    fn play(self, plan: &Plan, stage: Stage<'_>) {
+        match self.amx.vectors {
+            Some(vectors) => beats::amx::play(vectors, self, plan, stage),
+            None => beats::play(plan, stage),
+        }
+    }
+
+    fn add_values(self, weights: &[ATile], values: &[ATile], sums: &mut [SumTile; GROUP]) {
+        beats::amx::add_values(self, weights, values, sums);
     }
 
     #[inline(always)]

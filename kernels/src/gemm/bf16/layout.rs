@@ -124,6 +124,18 @@ impl BStep {
                 *pair = f32::from_bits(Pair::of(f(first), f(second)).bits());
             }
         }
+        Self::from_pairs(s, &pairs)
+    }
+
+    /// 32 columns that were rounded as rows.
+    #[inline(always)]
+    pub(crate) fn from_lines<S: Simd>(s: S, columns: &[Line; PANEL]) -> Self {
+        Self::from_pairs(s, &columns.map(|column| column.0.map(|pair| f32::from_bits(pair.bits()))))
+    }
+
+    /// The pairs of 32 columns, as the bits of f32.
+    #[inline(always)]
+    fn from_pairs<S: Simd>(s: S, pairs: &[[f32; PAIRS]; PANEL]) -> Self {
         let mut step = Self::ZERO;
         for n in (0..PANEL).step_by(S::LANES) {
             for k in (0..PAIRS).step_by(S::LANES) {

@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 
 use aquatint_tensor::Tensor;
 
-use super::layout::Line;
+use super::layout::{BStep, Line};
 
 /// Numbers of f32 that take as much room as a line.
 const FLOATS: usize = size_of::<Line>() / size_of::<f32>();
@@ -22,6 +22,20 @@ impl Lines {
         let lines = Self { memory: Tensor::recycled([(len + 1) * FLOATS]), len };
         assert_eq!(lines.len(), len, "a buffer that can be aligned");
         lines
+    }
+
+    /// The same as steps of B, as many as are whole.
+    pub(crate) fn steps(&self) -> &[BStep] {
+        // SAFETY: both are arrays of `u32` that begin at a cache line, without padding.
+        let (_, steps, _) = unsafe { self[..].align_to() };
+        steps
+    }
+
+    /// The same to be written.
+    pub(crate) fn steps_mut(&mut self) -> &mut [BStep] {
+        // SAFETY: as above.
+        let (_, steps, _) = unsafe { self[..].align_to_mut() };
+        steps
     }
 }
 

@@ -26,11 +26,13 @@ pub(crate) mod amx;
 pub(crate) mod amx_emulator;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+pub(crate) mod beats;
 mod layout;
 mod lines;
 pub(crate) mod rounded;
 pub(crate) mod software;
 
+use beats::{GROUP, Plan, Stage, SumTile};
 pub use layout::BStep;
 pub(crate) use layout::{ATile, Line, Pair, Planes, STEP, TILE, ZERO_TILE, halves};
 pub(crate) use lines::Lines;
@@ -115,6 +117,16 @@ pub(crate) trait Unit: Copy {
     #[inline(always)]
     fn round_pairs<S: Simd>(self, s: S, first: S::V, second: S::V, pairs: &mut [Pair]) {
         layout::round_pairs(s, first, second, pairs);
+    }
+
+    /// Does all beats of a plan.
+    fn play(self, plan: &Plan, stage: Stage<'_>) {
+        beats::play(plan, stage);
+    }
+
+    /// `sums += weights · values`, three tiles of values to one of weights: for columns of V that the beats leave out.
+    fn add_values(self, weights: &[ATile], values: &[ATile], sums: &mut [SumTile; GROUP]) {
+        beats::add_values(weights, values, sums);
     }
 
     /// Runs an operation in a function that is compiled for the unit's instructions too, so that it can hold what is smaller than a job.
