@@ -112,6 +112,36 @@ pub fn linear_geglu<'a, const N: usize>(
     }
 }
 
+/// A linear layer whose result is rounded for the product behind it, if the weights are: `x: [.., in_features]` → `[.., out_features]`.
+///
+/// # Panics
+/// As [`linear`].
+pub fn linear_rounded<'a, const N: usize>(
+    isa: Isa,
+    x: impl Into<Input<'a, N>>,
+    w: &Weights,
+    bias: Option<&[f32]>,
+) -> Operand<N> {
+    let x = x.into();
+    if w.precision() == Precision::F32 {
+        return linear(isa, x, w, Epilogue::bias(bias)).into();
+    }
+    let (mut shape, in_features) = (x.shape(), w.segment_len());
+    let rows = shape[..N - 1].iter().product();
+    assert_eq!(shape[N - 1], in_features, "the input has {} features, not {in_features}", shape[N - 1]);
+    shape[N - 1] = w.out_features();
+    let rounded = match x {
+        Input::F32(x) => {
+            let x = row_major(x);
+            let a = Matrix::new(View::from_slice([rows, in_features], &x));
+            let a = Rounded::of_rows(isa, w.precision(), &a, 0..rows, [1, in_features]);
+            blocked::rounding_product(isa, &a, rows, w, bias)
+        }
+        Input::Rounded(_, x) => blocked::rounding_product(isa, x, rows, w, bias),
+    };
+    Operand::rounded(shape, rounded)
+}
+
 /// A linear layer of inputs that are joined feature by feature, without joining them: `[.., a]`, `[.., b]`, … are the input `[.., a + b + …]`.
 ///
 /// The weights must be packed in segments of which each input holds whole ones. An input with fewer rows begins again at its end.

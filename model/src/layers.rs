@@ -311,21 +311,26 @@ pub struct Heads {
     pub precision: Precision,
 }
 
-/// `softmax(Q·Kᵀ / √head_dim)·V` for each head.
+impl Heads {
+    fn settings(self, channels: usize) -> attention::Attention {
+        let scale = 1.0 / ((channels / self.count) as f32).sqrt();
+        attention::Attention { scale, causal: self.mask == Mask::Causal, precision: self.precision }
+    }
+
+    /// `layer(x)` as [`multi_head_attention`] wants it: `x: [n, tokens, in_features]` → `[n, tokens, c]`.
+    pub fn project<'a>(self, isa: Isa, layer: &Linear, x: impl Into<Input<'a, 3>>) -> Operand<3> {
+        let channels = layer.weight.out_features();
+        match attention::takes_rounded(isa, self.settings(channels), channels / self.count) {
+            true => linear::linear_rounded(isa, x, &layer.weight, layer.bias.as_deref()),
+            false => layer.forward(isa, x).into(),
+        }
+    }
+}
+
+/// `softmax(Q·Kᵀ / √head_dim)·V` for each head, of what [`Heads::project`] made.
 ///
-/// `q: [n, tokens, c]`, `k` and `v: [n, keys, c]` → `[n, tokens, c]`.
-pub fn multi_head_attention(
-    isa: Isa,
-    qkv: [View<'_, f32, 3>; 3],
-    Heads { count, mask, precision }: Heads,
-) -> Tensor<f32, 3> {
-    let [n, tokens, channels] = qkv[0].shape();
-    let head_dim = channels / count;
-    let [q, k, v] = qkv.map(|x| {
-        let [n, tokens, _] = x.shape();
-        x.reshape([n, tokens, count, head_dim]).expect("the channels of a token are contiguous")
-    });
-    let scale = 1.0 / (head_dim as f32).sqrt();
-    let settings = attention::Attention { scale, causal: mask == Mask::Causal, precision };
-    attention::attention(isa, q, k, v, settings).reshape([n, tokens, channels])
+/// `q: [m, tokens, c]`, `k` and `v: [n, keys, c]` → `[n, tokens, c]`; keys number i meet queries number i mod m.
+pub fn multi_head_attention(isa: Isa, qkv: [&Operand<3>; 3], heads: Heads) -> Operand<3> {
+    let [.., channels] = qkv[0].shape();
+    attention::attention_of_operands(isa, qkv, heads.count, heads.settings(channels))
 }

@@ -2,36 +2,38 @@
 //!
 //! ```text
 //! for each head, once:      K in steps (columns are keys), V in groups of 48 columns, a column of ones behind the last
-//! for a chunk of queries:   Q in tiles; m of each query from its scores for the first 32 keys
-//!     for each block of keys: the beats of all its units for all queries; then the other groups of V
-//!     out = O / the column of sums
+//! for a chunk of queries:   for each of some neighbouring heads:
+//!                               Q in tiles; m of each query from its scores for the first 32 keys
+//!                               for each block of keys: the beats of all its units for all queries; then the other groups of V
+//!                               mean = O / the column of sums
+//!                           the means of a query, heads side by side, as f32 or rounded for the layer behind
 //! ```
 //!
 //! A block of keys stays in the L1 cache while the queries of a chunk come from L2. m is a guess, which real scores do not prove wrong: only if a later
 //! score were 2¹²⁷ times as heavy would a weight overflow. That is checked at the end, and then there is no result.
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use aquatint_tensor::{Tensor, View};
 use rayon::prelude::*;
 
-use super::panels::{Place, contiguous_rows, for_each_chunk};
-use super::rounded::Tiles;
+use super::panels::{contiguous_rows, for_each_chunk};
 use super::{Attention, check};
 use crate::gemm::bf16::beats::{
     BLOCK, GROUP, KEYS, Plan, QUERIES, Scores, Stage, SumTile, blocks, pair_of_keys, shift, trusted,
 };
-use crate::gemm::bf16::{ATile, BStep, Job, Line, Lines, Pair, STEP, TILE, Unit, ZERO_TILE};
+use crate::gemm::bf16::{ATile, BStep, Job, Line, Lines, Pair, Rounded, STEP, TILE, Unit, ZERO_TILE};
 use crate::gemm::{PANEL, Panel};
 use crate::isa::UnitOp;
 use crate::simd::{MAX_LANES, Simd};
 use crate::{Isa, Precision};
 
-/// Tiles of queries of a task.
-const CHUNK: usize = 32;
+/// Queries of a task.
+const CHUNK: usize = 32 * QUERIES;
 /// The same if there would be too few tasks.
-const SMALL_CHUNK: usize = 8;
+const SMALL_CHUNK: usize = 8 * QUERIES;
 /// As many as should be enough for all cores.
 const MIN_TASKS: usize = 16;
 /// Columns of V that are multiplied in one go.
@@ -39,7 +41,7 @@ const GROUP_COLUMNS: usize = GROUP * TILE;
 
 /// Whether this is the fastest form: with a unit that can, and if all keys are seen by all queries.
 pub(super) fn pays(isa: Isa, settings: Attention) -> bool {
-    isa.has_beats() && !settings.causal
+    settings.precision == Precision::Bf16 && !settings.causal && isa.has_beats()
 }
 
 /// Attention in bf16, interleaved; see [`attention`](super::attention()). `None` if some weights were too large to be represented: then
@@ -55,38 +57,190 @@ pub fn attention(
     settings: Attention,
 ) -> Option<Tensor<f32, 4>> {
     let (images, queries, keys, heads, head_dim) = check(q, k, v);
-    assert!(
-        settings.precision == Precision::Bf16 && !settings.causal,
-        "interleaved attention is for {settings:?}"
-    );
-    let mut out = Tensor::recycled([images, queries, heads, head_dim]);
-    if out.is_empty() {
-        return Some(out);
-    }
     let copies = [q, k, v].map(contiguous_rows);
     let [q, k, v] = [(0, q), (1, k), (2, v)].map(|(i, x)| copies[i].as_ref().map_or(x, Tensor::view));
-    let packed: Vec<Head> = (0..images * heads)
-        .into_par_iter()
-        .map(|i| {
-            let [k, v] = [k, v].map(|x| x.select::<3>(0, i / heads).select::<2>(1, i % heads));
-            isa.run_with_unit(Pack { k, v })
-        })
-        .collect();
+    let shape = Shape { images, queries, keys, heads, head_dim };
+    let mut out = Tensor::recycled([images, queries, heads / shape.together(), shape.width()]);
+    if out.is_empty() {
+        return Some(out.reshape([images, queries, heads, head_dim]));
+    }
+    let whole = Whole::new(isa, shape, [q, k, v].map(Numbers::F32), settings);
+    for_each_chunk(&mut out, shape.chunk(), |place, out| {
+        whole.attend(place.image, place.head, place.first_query, Means::F32(out));
+    });
+    whole.is_trusted().then(|| out.reshape([images, queries, heads, head_dim]))
+}
 
-    let enough = images * heads * queries.div_ceil(CHUNK * QUERIES) >= MIN_TASKS;
-    let chunk = QUERIES * if enough { CHUNK } else { SMALL_CHUNK };
-    let doubted = AtomicBool::new(false);
-    for_each_chunk(&mut out, chunk, |place, out| {
-        let head = &packed[place.image * heads + place.head];
-        let Place { image, head: h, first_query } = place;
-        let q = q.select::<3>(0, image).select::<2>(1, h).slice(0, first_query..first_query + out.len());
+/// The same of operands that were rounded as rows for a linear layer, `[images · tokens, heads · head_dim]`; so is the result. Where there are more
+/// images of keys than of queries, the queries begin again with their first.
+///
+/// # Panics
+/// As [`attention`], or if heads do not begin at multiples of eight channels.
+pub(crate) fn attention_of_rounded(
+    isa: Isa,
+    [q, k, v]: [&Rounded; 3],
+    shape: Shape,
+    settings: Attention,
+) -> Option<Rounded> {
+    assert!(
+        shape.head_dim.is_multiple_of(PIECE),
+        "heads of {} channels are not whole pieces",
+        shape.head_dim
+    );
+    let Shape { images, queries, heads, head_dim, .. } = shape;
+    let mut out = Rounded::rows(Precision::Bf16, images * queries, heads * head_dim);
+    let whole = Whole::new(isa, shape, [q, k, v].map(Numbers::Rounded), settings);
+    let (chunk, per_group) = (shape.chunk(), shape.width().div_ceil(STEP));
+    let chunks = queries.div_ceil(chunk);
+    let mut pieces: Vec<Vec<&mut [Line]>> = Vec::new();
+    pieces.resize_with(images * chunks * heads / shape.together(), Vec::new);
+    for (step, plane) in out.planes_mut().enumerate() {
+        for (image, lines) in plane.chunks_mut(queries).enumerate() {
+            for (i, lines) in lines.chunks_mut(chunk).enumerate() {
+                pieces[(step / per_group * images + image) * chunks + i].push(lines);
+            }
+        }
+    }
+    pieces.into_par_iter().enumerate().for_each(|(i, planes)| {
+        whole.attend(i / chunks % images, i / chunks / images, i % chunks * chunk, Means::Rounded(planes));
+    });
+    whole.is_trusted().then_some(out)
+}
+
+/// What there is to attend to.
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    /// Images of keys.
+    pub(crate) images: usize,
+    pub(crate) queries: usize,
+    pub(crate) keys: usize,
+    pub(crate) heads: usize,
+    pub(crate) head_dim: usize,
+}
+
+impl Shape {
+    /// Neighbouring heads of a task: so many that their channels are whole lines, if there are so many.
+    fn together(&self) -> usize {
+        let whole = |&n: &usize| self.heads.is_multiple_of(n) && (n * self.head_dim).is_multiple_of(STEP);
+        (1..self.heads).find(whole).unwrap_or(self.heads)
+    }
+
+    /// Channels of a task.
+    fn width(&self) -> usize {
+        self.together() * self.head_dim
+    }
+
+    /// Queries of a task.
+    fn chunk(&self) -> usize {
+        let tasks = self.images * self.heads / self.together() * self.queries.div_ceil(CHUNK);
+        if tasks >= MIN_TASKS { CHUNK } else { SMALL_CHUNK }
+    }
+}
+
+/// Q, K or V of all heads.
+#[derive(Clone, Copy)]
+enum Numbers<'a> {
+    /// `[images, tokens, heads, head_dim]`
+    F32(View<'a, f32, 4>),
+    /// `[images · tokens, heads · head_dim]`
+    Rounded(&'a Rounded),
+}
+
+/// Channels of heads stand in whole pieces of a line.
+pub(super) const PIECE: usize = 8;
+
+impl Numbers<'_> {
+    /// Rounded rows of a head: row i becomes line i of each step.
+    #[inline(always)]
+    fn lines<U: Unit>(
+        &self,
+        unit: U,
+        (image, head, head_dim): (usize, usize, usize),
+        rows: Range<usize>,
+        steps: &mut [&mut [Line]],
+    ) {
+        match self {
+            Self::F32(x) => {
+                let x = x.select::<3>(0, image % x.shape()[0]).select::<2>(1, head).slice(0, rows);
+                let rows: Vec<&[f32]> = x.rows().collect();
+                unit.round_rows(&rows, steps, 0);
+            }
+            Self::Rounded(x) => {
+                let pieces = head_dim / PIECE;
+                for piece in 0..steps.len() * STEP / PIECE {
+                    let (step, to) = (piece * PIECE / STEP, piece * PIECE % STEP / 2);
+                    let out = steps[step][..rows.len()].iter_mut();
+                    let out = out.map(|line| &mut line.0[to..][..PIECE / 2]);
+                    if piece >= pieces {
+                        out.for_each(|pairs| pairs.fill(Pair::default()));
+                        continue;
+                    }
+                    let channel = head * head_dim + piece * PIECE;
+                    let from = channel % STEP / 2;
+                    for (pairs, line) in out.zip(&x.plane(0, channel / STEP)[rows.clone()]) {
+                        pairs.copy_from_slice(&line.0[from..][..PIECE / 2]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The rows of an image among all.
+    fn rows(&self, image: usize, tokens: usize) -> Range<usize> {
+        match self {
+            Self::F32(_) => 0..tokens,
+            Self::Rounded(x) => {
+                let first = image * tokens % x.inside().pixels();
+                first..first + tokens
+            }
+        }
+    }
+}
+
+/// Where the means of a chunk of queries go.
+enum Means<'a> {
+    /// A row for each query.
+    F32(Vec<&'a mut [f32]>),
+    /// Planes with a line for each.
+    Rounded(Vec<&'a mut [Line]>),
+}
+
+/// All of it, with K and V packed.
+struct Whole<'a> {
+    isa: Isa,
+    shape: Shape,
+    q: Numbers<'a>,
+    /// `[images][heads]`
+    packed: Vec<Head>,
+    scale: f32,
+    doubted: AtomicBool,
+}
+
+impl<'a> Whole<'a> {
+    fn new(isa: Isa, shape: Shape, [q, k, v]: [Numbers<'a>; 3], settings: Attention) -> Self {
+        let Attention { scale, causal, precision } = settings;
+        assert!(precision == Precision::Bf16 && !causal, "interleaved attention is not for {settings:?}");
+        let packed = (0..shape.images * shape.heads)
+            .into_par_iter()
+            .map(|i| isa.run_with_unit(Pack { k, v, shape, image: i / shape.heads, head: i % shape.heads }))
+            .collect();
+        Self { isa, shape, q, packed, scale, doubted: AtomicBool::new(false) }
+    }
+
+    /// The means of a chunk of queries of an image, for a task's heads.
+    fn attend(&self, image: usize, group: usize, first_query: usize, out: Means<'_>) {
         SCRATCH.with_borrow_mut(|scratch| {
-            if !isa.run_with_unit(Run { q, head, keys, scale: settings.scale, out, scratch }) {
-                doubted.store(true, Relaxed);
+            let run = Run { whole: self, image, group, first_query, out, scratch };
+            if !self.isa.run_with_unit(run) {
+                self.doubted.store(true, Relaxed);
             }
         });
-    });
-    (!doubted.into_inner()).then_some(out)
+    }
+
+    /// Whether nothing overflowed.
+    fn is_trusted(&self) -> bool {
+        !self.doubted.load(Relaxed)
+    }
 }
 
 /// What all queries of a head share.
@@ -95,90 +249,89 @@ struct Head {
     keys: Lines,
     /// V: `[groups][units][3]` tiles
     values: Lines,
-    units: usize,
 }
 
-/// K and V of a head, `[keys, head_dim]`.
+/// A head's K and V.
 struct Pack<'a> {
-    k: View<'a, f32, 2>,
-    v: View<'a, f32, 2>,
+    k: Numbers<'a>,
+    v: Numbers<'a>,
+    shape: Shape,
+    image: usize,
+    head: usize,
 }
 
 impl UnitOp for Pack<'_> {
     type Output = Head;
     #[inline(always)]
     fn eval<S: Simd, U: Unit>(self, s: S, unit: U) -> Head {
-        unit.run(s, PackHere(self))
-    }
-}
-
-/// The same, compiled for the unit.
-struct PackHere<'a>(Pack<'a>);
-
-impl UnitOp for PackHere<'_> {
-    type Output = Head;
-    #[inline(always)]
-    fn eval<S: Simd, U: Unit>(self, s: S, unit: U) -> Head {
-        let Pack { k, v } = self.0;
-        let [keys, head_dim] = k.shape();
-        let (units, steps) = (keys.div_ceil(KEYS), head_dim.div_ceil(STEP));
-        let groups = groups(head_dim);
-        let mut head = Head {
-            keys: Lines::recycled(units * steps * 2 * STEP / 2),
+        let Pack { k, v, shape, image, head } = self;
+        let Shape { keys, head_dim, .. } = shape;
+        let (units, steps, groups) = (keys.div_ceil(KEYS), head_dim.div_ceil(STEP), groups(head_dim));
+        let mut packed = Head {
+            keys: Lines::recycled(units * steps * PANEL),
             values: Lines::recycled(groups * units * GROUP * TILE),
-            units,
         };
-
-        let mut rounded = vec![[Line::ZERO; PANEL]; steps];
-        let rows: Vec<&[f32]> = k.rows().collect();
-        for (rows, packed) in rows.chunks(KEYS).zip(head.keys.steps_mut().chunks_mut(steps)) {
-            rounded.fill([Line::ZERO; PANEL]);
-            let mut planes: Vec<&mut [Line]> = rounded.iter_mut().map(|step| &mut step[..]).collect();
-            unit.round_rows(rows, &mut planes, 0);
-            for (packed, step) in packed.iter_mut().zip(&rounded) {
+        let mut rounded = vec![[Line::ZERO; KEYS]; steps];
+        let all_keys = packed.keys.steps_mut();
+        let (all_values, _) = packed.values.as_chunks_mut::<TILE>();
+        for unit_of_keys in 0..units {
+            let first = unit_of_keys * KEYS;
+            let count = KEYS.min(keys - first);
+            let lines = |x: Numbers<'_>, rounded: &mut [[Line; KEYS]]| {
+                let rows = x.rows(image, keys);
+                if count < KEYS {
+                    rounded.fill([Line::ZERO; KEYS]);
+                }
+                let mut steps: Vec<&mut [Line]> = rounded.iter_mut().map(|step| &mut step[..]).collect();
+                x.lines(
+                    unit,
+                    (image, head, head_dim),
+                    rows.start + first..rows.start + first + count,
+                    &mut steps,
+                );
+            };
+            lines(k, &mut rounded);
+            for (packed, step) in all_keys[unit_of_keys * steps..].iter_mut().zip(&rounded) {
                 *packed = BStep::from_lines(s, step);
             }
-        }
-
-        let rows: Vec<&[f32]> = v.rows().collect();
-        let (tiles, _) = head.values.as_chunks_mut::<TILE>();
-        for (i, tile) in tiles.iter_mut().enumerate() {
-            let (group, unit_of_keys, column) = (i / GROUP / units, i / GROUP % units, i % GROUP * TILE);
-            let columns = group * GROUP_COLUMNS + column..;
-            for (r, line) in tile.iter_mut().enumerate() {
-                let first = unit_of_keys * KEYS + pair_of_keys(r);
-                let [first, second] = [0, 1].map(|i| Values::of(rows.get(first + i).copied(), columns.start));
-                for lane in (0..TILE).step_by(S::LANES) {
-                    let [first, second] = [&first, &second].map(|x| x.load(s, lane));
-                    unit.round_pairs(s, first, second, &mut line.0[lane..]);
-                }
-                if let Some(pair) = head_dim.checked_sub(columns.start).and_then(|at| line.0.get_mut(at)) {
-                    let [first, second] = [&first, &second].map(|x| f32::from(u8::from(x.exist)).to_bits());
-                    *pair = Pair::of(first, second);
+            lines(v, &mut rounded);
+            for group in 0..groups {
+                let tiles = &mut all_values[(group * units + unit_of_keys) * GROUP..][..GROUP];
+                for (i, tile) in tiles.iter_mut().enumerate() {
+                    let column = group * GROUP_COLUMNS + i * TILE;
+                    let ones = head_dim.checked_sub(column).filter(|&at| at < TILE);
+                    pair_values(&rounded, column, tile);
+                    for (r, line) in tile.iter_mut().enumerate() {
+                        if let Some(at) = ones {
+                            let [first, second] = [0, 1].map(|i| pair_of_keys(r) + i < count);
+                            line.0[at] = Pair::of(one_if(first), one_if(second));
+                        }
+                    }
                 }
             }
         }
-        head
+        packed
     }
 }
 
-/// A key's values from some column on.
-struct Values<'a> {
-    numbers: &'a [f32],
-    exist: bool,
+/// The bits of 1 or 0.
+fn one_if(it_is: bool) -> u32 {
+    f32::from(u8::from(it_is)).to_bits()
 }
 
-impl<'a> Values<'a> {
-    #[inline(always)]
-    fn of(row: Option<&'a [f32]>, column: usize) -> Self {
-        Self { numbers: row.and_then(|row| row.get(column..)).unwrap_or(&[]), exist: row.is_some() }
-    }
-
-    /// A vector of them, zeros where there are none.
-    #[inline(always)]
-    fn load<S: Simd>(&self, s: S, lane: usize) -> S::V {
-        let numbers = self.numbers.get(lane..).unwrap_or(&[]);
-        if numbers.len() >= S::LANES { s.load(numbers) } else { s.load_or(numbers, 0.0) }
+/// Sixteen columns of V, from `column` on, with neighbouring keys side by side; zeros behind the last step.
+#[inline(always)]
+fn pair_values(rows: &[[Line; KEYS]], column: usize, tile: &mut ATile) {
+    let Some(rows) = rows.get(column / STEP) else {
+        *tile = ZERO_TILE;
+        return;
+    };
+    let from = column % STEP / 2;
+    for (r, line) in tile.iter_mut().enumerate() {
+        let [first, second] = [0, 1].map(|i| &rows[pair_of_keys(r) + i].0[from..][..TILE / 2]);
+        for ((pairs, &a), &b) in line.0.as_chunks_mut::<2>().0.iter_mut().zip(first).zip(second) {
+            *pairs = Pair::cross(a, b);
+        }
     }
 }
 
@@ -187,29 +340,38 @@ fn groups(head_dim: usize) -> usize {
     (head_dim + 1).div_ceil(GROUP_COLUMNS)
 }
 
-/// Some queries of one head of one image.
+/// A chunk of queries of an image, and some heads.
 struct Run<'a> {
-    /// `[queries, head_dim]`
-    q: View<'a, f32, 2>,
-    head: &'a Head,
-    keys: usize,
-    scale: f32,
-    /// A row for each query, `[queries][head_dim]`.
-    out: Vec<&'a mut [f32]>,
+    whole: &'a Whole<'a>,
+    image: usize,
+    group: usize,
+    first_query: usize,
+    out: Means<'a>,
     scratch: &'a mut Scratch,
 }
 
 /// Buffers that a thread keeps from task to task.
 struct Scratch {
+    /// Q of a head: `[tiles of queries][steps]`
+    queries: Vec<ATile>,
     scores: [Scores; 2],
     weights: Vec<ATile>,
     /// `[groups][tiles of queries + 1]`
     sums: Vec<[SumTile; GROUP]>,
+    /// `[queries][heads][head_dim]`
+    means: Vec<f32>,
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Scratch> =
-        const { RefCell::new(Scratch { scores: [Scores::ZERO; 2], weights: Vec::new(), sums: Vec::new() }) };
+    static SCRATCH: RefCell<Scratch> = const {
+        RefCell::new(Scratch {
+            queries: Vec::new(),
+            scores: [Scores::ZERO; 2],
+            weights: Vec::new(),
+            sums: Vec::new(),
+            means: Vec::new(),
+        })
+    };
 }
 
 impl UnitOp for Run<'_> {
@@ -217,17 +379,68 @@ impl UnitOp for Run<'_> {
     type Output = bool;
     #[inline(always)]
     fn eval<S: Simd, U: Unit>(self, s: S, unit: U) -> bool {
-        let Run { q, head, keys, scale, mut out, scratch } = self;
-        let [queries, head_dim] = q.shape();
-        let (steps, tiles, groups) = (head_dim.div_ceil(STEP), queries.div_ceil(QUERIES), groups(head_dim));
-        let factor = scale * std::f32::consts::LOG2_E;
-        let q = Tiles::pack(unit, q, 1);
-        let (k, units) = (head.keys.steps(), head.units);
-        let (v, _) = head.values.as_chunks::<TILE>();
-        let values = |group: usize| &v[group * units * GROUP..][..units * GROUP];
-        let shifts = estimate((s, unit), q.all(), &k[..steps], keys.min(KEYS), factor);
+        let Run { whole, image, group, first_query, out, scratch } = self;
+        let Shape { keys, heads, head_dim, .. } = whole.shape;
+        let count = match &out {
+            Means::F32(rows) => rows.len(),
+            Means::Rounded(planes) => planes.first().map_or(0, |plane| plane.len()),
+        };
+        let (together, width) = (whole.shape.together(), whole.shape.width());
+        scratch.means.resize(count * width, 0.0);
+        let mut good = true;
+        for i in 0..together {
+            let head = group * together + i;
+            let rows = whole.q.rows(image, whole.shape.queries).start + first_query;
+            let attend = Attend {
+                q: (whole.q, (image, head, head_dim), rows..rows + count),
+                head: &whole.packed[image * heads + head],
+                keys,
+                factor: whole.scale * std::f32::consts::LOG2_E,
+                at: [i * head_dim, width],
+            };
+            good &= attend.run((s, unit), scratch);
+        }
+        let means = scratch.means.chunks_exact(width);
+        match out {
+            Means::F32(rows) => {
+                rows.into_iter().zip(means).for_each(|(row, means)| row.copy_from_slice(means));
+            }
+            Means::Rounded(mut planes) => unit.round_rows(&means.collect::<Vec<_>>(), &mut planes, 0),
+        }
+        good
+    }
+}
 
-        let Scratch { scores, weights, sums } = scratch;
+/// One head of a task.
+struct Attend<'a> {
+    /// Where Q comes from: image, head and head_dim, and the rows.
+    q: (Numbers<'a>, (usize, usize, usize), Range<usize>),
+    head: &'a Head,
+    keys: usize,
+    factor: f32,
+    /// Where the means go: the first column of the scratch's, and how many columns there are.
+    at: [usize; 2],
+}
+
+impl Attend<'_> {
+    /// Whether the sums can be trusted.
+    #[inline(always)]
+    fn run<S: Simd, U: Unit>(self, (s, unit): (S, U), scratch: &mut Scratch) -> bool {
+        let Self { q: (numbers, place, rows), head, keys, factor, at: [first_column, width] } = self;
+        let (_, _, head_dim) = place;
+        let (count, tiles) = (rows.len(), rows.len().div_ceil(QUERIES));
+        let (steps, units, groups) = (head_dim.div_ceil(STEP), keys.div_ceil(KEYS), groups(head_dim));
+        let (k, v) = (head.keys.steps(), head.values.as_chunks::<TILE>().0);
+        let values = |group: usize| &v[group * units * GROUP..][..units * GROUP];
+
+        let Scratch { queries, scores, weights, sums, means } = scratch;
+        queries.resize(tiles * steps, ZERO_TILE);
+        for (tile, first) in queries.chunks_mut(steps).zip((rows.start..).step_by(QUERIES)) {
+            let mut steps: Vec<&mut [Line]> = tile.iter_mut().map(|step| &mut step[..]).collect();
+            numbers.lines(unit, place, first..rows.end.min(first + QUERIES), &mut steps);
+        }
+        let shifts = estimate((s, unit), queries, &k[..steps], keys.min(KEYS), factor);
+
         sums.clear();
         sums.resize(groups * (tiles + 1), [SumTile::ZERO; GROUP]);
         let plan_of = |units: usize| Plan::new(tiles, units, steps, groups > 1);
@@ -239,7 +452,7 @@ impl UnitOp for Run<'_> {
             }
             let stage = Stage {
                 factor,
-                queries: q.all(),
+                queries,
                 keys: &k[block.start * steps..],
                 values: &values(0)[block.start * GROUP..],
                 shifts: &shifts,
@@ -257,20 +470,21 @@ impl UnitOp for Run<'_> {
             }
         }
 
-        let column = |sums: &[[SumTile; GROUP]], i: usize, column: usize| -> [f32; TILE] {
+        let column = |i: usize, column: usize| -> &[f32; TILE] {
             let (group, tile) = (column / GROUP_COLUMNS, column % GROUP_COLUMNS / TILE);
-            sums[group * (tiles + 1) + i / QUERIES][tile].0[i % QUERIES]
+            &sums[group * (tiles + 1) + i / QUERIES][tile].0[i % QUERIES]
         };
         let mut good = true;
-        for (i, out) in out.iter_mut().enumerate() {
-            let total = column(sums, i, head_dim)[head_dim % TILE];
+        for (i, means) in means.chunks_exact_mut(width).take(count).enumerate() {
+            let total = column(i, head_dim)[head_dim % TILE];
             good &= trusted(total);
             let factor = s.splat(1.0 / total);
-            for (first, out) in (0..head_dim).step_by(TILE).zip(out.chunks_mut(TILE)) {
-                let sums = column(sums, i, first);
-                for (lane, out) in (0..TILE).step_by(S::LANES).zip(out.chunks_mut(S::LANES)) {
+            let means = &mut means[first_column..][..head_dim];
+            for (first, means) in (0..head_dim).step_by(TILE).zip(means.chunks_mut(TILE)) {
+                let sums = column(i, first);
+                for (lane, means) in (0..TILE).step_by(S::LANES).zip(means.chunks_mut(S::LANES)) {
                     let mean = s.mul(s.load(&sums[lane..]), factor);
-                    if out.len() == S::LANES { s.store(mean, out) } else { s.store_part(mean, out) }
+                    if means.len() == S::LANES { s.store(mean, means) } else { s.store_part(mean, means) }
                 }
             }
         }

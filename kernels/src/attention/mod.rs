@@ -36,8 +36,11 @@ pub mod reference;
 pub mod rounded;
 mod softmax;
 
-use aquatint_tensor::{Tensor, View};
+use aquatint_tensor::{Tensor, View, concat};
 
+use crate::gemm::Matrix;
+use crate::gemm::bf16::Rounded;
+use crate::operand::{Input, Operand};
 use crate::{Isa, Precision};
 
 /// The settings of an attention layer.
@@ -86,12 +89,79 @@ pub fn attention(
 ) -> Tensor<f32, 4> {
     match settings.precision {
         Precision::F32 => blocked::attention(isa, q, k, v, settings),
-        Precision::Bf16 if interleaved::pays(isa, settings) => {
+        _ if interleaved::pays(isa, settings) => {
             let trusted = interleaved::attention(isa, q, k, v, settings);
             trusted.unwrap_or_else(|| rounded::attention(isa, q, k, v, settings))
         }
         Precision::Bf16 | Precision::Bf16x3 => rounded::attention(isa, q, k, v, settings),
     }
+}
+
+/// Whether [`attention_of_operands`] wants what it takes rounded, for heads of this length; otherwise it wants f32.
+pub fn takes_rounded(isa: Isa, settings: Attention, head_dim: usize) -> bool {
+    interleaved::pays(isa, settings) && head_dim.is_multiple_of(interleaved::PIECE)
+}
+
+/// The same for what linear layers made, and for the linear layer behind: `q: [m, queries, heads·head_dim]`, `k, v: [n, keys, heads·head_dim]` →
+/// `[n, queries, heads·head_dim]`. Image i of the keys meets image i mod m of the queries.
+///
+/// # Panics
+/// As [`attention`](attention()); also if n is not a multiple of m, or some are rounded and others are not.
+pub fn attention_of_operands(
+    isa: Isa,
+    [q, k, v]: [&Operand<3>; 3],
+    heads: usize,
+    settings: Attention,
+) -> Operand<3> {
+    let ([few, queries, channels], [images, keys, _]) = (q.shape(), k.shape());
+    assert!(few > 0 && images.is_multiple_of(few), "{images} images of keys cannot meet {few} of queries");
+    assert_eq!(k.shape(), [images, keys, channels], "k does not fit q, which is {:?}", q.shape());
+    assert_eq!(v.shape(), k.shape(), "v does not fit k");
+    let shape = [images, queries, channels];
+    match [q, k, v].map(Input::from) {
+        [Input::F32(q), Input::F32(k), Input::F32(v)] => {
+            attention_of_views(attention, isa, [q, k, v], heads, settings).into()
+        }
+        [Input::Rounded(_, q), Input::Rounded(_, k), Input::Rounded(_, v)] => {
+            let of_heads = interleaved::Shape { images, queries, keys, heads, head_dim: channels / heads };
+            let out = interleaved::attention_of_rounded(isa, [q, k, v], of_heads, settings);
+            let rounded = out.unwrap_or_else(|| {
+                let tensors =
+                    [(q, few, queries), (k, images, keys), (v, images, keys)].map(|(x, n, tokens)| {
+                        Tensor::from_fn([n, tokens, channels], |[n, i, c]| x.number(n * tokens + i, c))
+                    });
+                let views = tensors.each_ref().map(Tensor::view);
+                let out = attention_of_views(rounded::attention, isa, views, heads, settings)
+                    .reshape([images * queries, channels]);
+                let rows = Matrix::new(out.view());
+                Rounded::of_rows(isa, settings.precision, &rows, 0..images * queries, [1, channels])
+            });
+            Operand::rounded(shape, rounded)
+        }
+        _ => panic!("of q, k and v some are rounded and others are not"),
+    }
+}
+
+/// A form of attention in f32 at its ends.
+type OfViews = fn(Isa, View<'_, f32, 4>, View<'_, f32, 4>, View<'_, f32, 4>, Attention) -> Tensor<f32, 4>;
+
+/// `form` of tokens whose heads stand side by side; the queries begin again where there are more images of keys.
+fn attention_of_views(
+    form: OfViews,
+    isa: Isa,
+    qkv: [View<'_, f32, 3>; 3],
+    heads: usize,
+    settings: Attention,
+) -> Tensor<f32, 3> {
+    let [q, k, v] = qkv.map(|x| {
+        let [n, tokens, channels] = x.shape();
+        x.reshape([n, tokens, heads, channels / heads]).expect("the channels of a token are contiguous")
+    });
+    let times = k.shape()[0] / q.shape()[0];
+    let repeated = (times > 1).then(|| concat(&vec![q; times], 0));
+    let out = form(isa, repeated.as_ref().map_or(q, Tensor::view), k, v, settings);
+    let [n, tokens, heads, head_dim] = out.shape();
+    out.reshape([n, tokens, heads * head_dim])
 }
 
 /// Panics unless the three shapes fit; gives (images, queries, keys, heads, head_dim).

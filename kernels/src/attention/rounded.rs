@@ -81,7 +81,7 @@ fn has_row_of_ones(head_dim: usize, parts: usize) -> bool {
 }
 
 /// Rows of tiles, for each part: `[parts][tiles of rows][steps]`.
-pub(super) struct Tiles {
+struct Tiles {
     lines: Lines,
     row_tiles: usize,
     steps: usize,
@@ -94,11 +94,6 @@ impl Tiles {
         Self { lines: Lines::recycled(parts * row_tiles * steps * TILE), row_tiles, steps }
     }
 
-    /// All of them.
-    pub(super) fn all(&self) -> &[ATile] {
-        self.lines.as_chunks().0
-    }
-
     /// The tiles of both parts; the second are none if there is only one.
     fn parts_mut(&mut self) -> (&mut [ATile], &mut [ATile]) {
         let (tiles, _) = self.lines.as_chunks_mut();
@@ -107,7 +102,7 @@ impl Tiles {
 
     /// Rounds the rows of a matrix.
     #[inline(always)]
-    pub(super) fn pack<U: Unit>(unit: U, x: View<'_, f32, 2>, parts: usize) -> Self {
+    fn pack<U: Unit>(unit: U, x: View<'_, f32, 2>, parts: usize) -> Self {
         let mut packed = Self::recycled(x.shape(), parts);
         let steps = packed.steps;
         let (high, low) = packed.parts_mut();
@@ -156,7 +151,11 @@ impl Tiles {
 
     /// Where each tile stands.
     fn places(&self) -> Places<'_> {
-        Places { tiles: self.all().iter().collect(), row_tiles: self.row_tiles, steps: self.steps }
+        Places {
+            tiles: self.lines.as_chunks().0.iter().collect(),
+            row_tiles: self.row_tiles,
+            steps: self.steps,
+        }
     }
 }
 

@@ -1,6 +1,9 @@
 use aquatint_tensor::Tensor;
 
-use super::{Attention, attention, blocked, interleaved, reference, rounded};
+use super::{Attention, attention, attention_of_operands, blocked, interleaved, reference, rounded};
+use crate::gemm::{Epilogue, Weights};
+use crate::linear::{linear, linear_rounded};
+use crate::operand::Operand;
 use crate::testing::{assert_close, random, to_bf16};
 use crate::{Isa, Precision};
 
@@ -110,6 +113,42 @@ fn interleaved_declines_what_it_cannot_represent() {
         let found = attention(isa, q.view(), k.view(), v.view(), settings);
         let expected = reference::attention(q.view(), k.view(), v.view(), settings);
         assert_close(&format!("{isa}"), &found, &expected, 4e-3);
+    }
+}
+
+/// Rounded by a linear layer that changes nothing, as [`attention_of_operands`] takes them.
+fn operand(isa: Isa, x: &Tensor<f32, 4>) -> Operand<3> {
+    let [n, tokens, heads, head_dim] = x.shape();
+    let channels = heads * head_dim;
+    let one = Tensor::from_fn([channels; 2], |[i, j]| f32::from(u8::from(i == j)));
+    let x = x.view().reshape([n, tokens, channels]).expect("row-major");
+    linear_rounded(isa, x, &Weights::pack_for(Precision::Bf16, one.view()), None)
+}
+
+#[test]
+fn attention_of_operands_has_the_bits_of_attention_of_their_numbers() {
+    let case = cases().into_iter().find(|case| case.name == "self").expect("a case of that name");
+    for (heads, head_dim, gain) in [(8, 40, 1.0), (2, 80, 1.0), (3, 8, 1.0), (2, 160, 1.0), (8, 40, 300.0)] {
+        let case = Case { heads, head_dim, gain, keys: 77, queries: 150, ..case };
+        let [q, k, v] = inputs(&case).map(|x| to_bf16(&x));
+        let settings = Attention { precision: Precision::Bf16, ..Attention::new(head_dim) };
+        for isa in Isa::all_and_emulated() {
+            // The queries of one image meet the keys of both.
+            let q = q.view().slice(0, 0..1).to_tensor();
+            let both = aquatint_tensor::concat(&[q.view(); 2], 0);
+            let interleaved = interleaved::attention(isa, both.view(), k.view(), v.view(), settings);
+            assert_eq!(interleaved.is_some(), gain == 1.0, "{isa}");
+            let expected = interleaved
+                .unwrap_or_else(|| rounded::attention(isa, both.view(), k.view(), v.view(), settings));
+            let operands = [&q, &k, &v].map(|x| operand(isa, x));
+            let found = attention_of_operands(isa, operands.each_ref(), heads, settings);
+            let channels = heads * head_dim;
+            let weight = Tensor::from_fn([channels; 2], |[i, j]| f32::from(u8::from(i == j)));
+            let found =
+                linear(isa, &found, &Weights::pack_for(Precision::Bf16, weight.view()), Epilogue::default());
+            let expected = to_bf16(&expected).reshape(found.shape());
+            assert!(found == expected, "{heads} heads of {head_dim}, {isa}");
+        }
     }
 }
 

@@ -30,6 +30,7 @@ use super::epilogue::Place;
 use super::finish::Finish;
 use super::gated::{GatedWeights, RoundGated, StoreGated};
 use super::microkernel::{ROW_STEP, TILE_ROWS, tile};
+use super::rounding::Round;
 use super::rows::{MAX_PART, Part, ZEROS};
 use super::weights::Panel;
 use super::{Epilogue, PANEL, Rows, Weights};
@@ -109,9 +110,32 @@ pub(crate) fn gated_rounded_product(isa: Isa, a: &impl Tiles, rows: usize, w: &G
         planes,
     };
     let steps = w.features().div_ceil(PANEL);
-    let pieces = cut.deal_planes(out.planes_mut(), steps);
+    let pieces = cut.deal_planes(out.planes_mut(), steps, 2);
     let finishes = cut.tasks().into_iter().zip(pieces).map(finish).collect();
     multiply_rounded(isa, a, weights, &cut, finishes);
+    out
+}
+
+/// `out[m, n] = Σₖ a[m, k]·w[n, k] + bias[n]`, rounded as the operands are.
+pub(crate) fn rounding_product(
+    isa: Isa,
+    a: &impl Tiles,
+    rows: usize,
+    w: &Weights,
+    bias: Option<&[f32]>,
+) -> Rounded {
+    check_precision(a, w);
+    let columns = w.out_features();
+    Epilogue::bias(bias).check(rows, columns);
+    let mut out = Rounded::rows(w.precision(), rows, columns);
+    let cut = Cut::new(rows, columns, UNIT_TASKS, 1);
+    let finish = |(task, planes): (Task, _)| {
+        let range = task.panels.start * PANEL..columns.min(task.panels.end * PANEL);
+        Round { columns: range.len(), bias: bias.map(|bias| &bias[range]), planes }
+    };
+    let pieces = cut.deal_planes(out.planes_mut(), columns.div_ceil(PANEL), 1);
+    let finishes = cut.tasks().into_iter().zip(pieces).map(finish).collect();
+    multiply_rounded(isa, a, w, &cut, finishes);
     out
 }
 

@@ -85,17 +85,18 @@ impl Cut {
         pieces
     }
 
-    /// For each task its rows of planes that take two panels each, all `steps` of a part and then those of the next.
+    /// For each task its rows of planes that take so many panels each, all `steps` of a part and then those of the next.
     pub(super) fn deal_planes<'a>(
         &self,
         planes: impl Iterator<Item = &'a mut [Line]>,
         steps: usize,
+        panels: usize,
     ) -> Vec<Vec<&'a mut [Line]>> {
         let [chunks, groups] = self.counts();
         let mut pieces: Vec<_> = (0..chunks * groups).map(|_| Vec::new()).collect();
         for (i, plane) in planes.enumerate() {
             for (chunk, piece) in plane.chunks_mut(self.chunk).enumerate() {
-                pieces[i % steps / (self.group / 2) * chunks + chunk].push(piece);
+                pieces[i % steps / (self.group / panels) * chunks + chunk].push(piece);
             }
         }
         pieces

@@ -24,6 +24,7 @@ mod gated;
 pub(crate) mod microkernel;
 mod pack;
 pub mod reference;
+mod rounding;
 pub mod row_at_a_time;
 mod rows;
 mod weights;

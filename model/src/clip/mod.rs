@@ -155,10 +155,10 @@ impl SelfAttention {
 
     /// `residual + out_proj(attention(x))`.
     fn add_to(&self, isa: Isa, x: &Operand<3>, residual: &Tensor<f32, 3>) -> Tensor<f32, 3> {
-        let qkv = [&self.q_proj, &self.k_proj, &self.v_proj].map(|proj| proj.forward(isa, x));
-        let attended = multi_head_attention(isa, qkv.each_ref().map(Tensor::view), self.heads);
+        let qkv = [&self.q_proj, &self.k_proj, &self.v_proj].map(|layer| self.heads.project(isa, layer, x));
+        let attended = multi_head_attention(isa, qkv.each_ref(), self.heads);
         let epilogue = Epilogue { residual: Some(residual.as_slice()), ..Epilogue::default() };
-        self.out_proj.forward_with(isa, attended.view(), epilogue)
+        self.out_proj.forward_with(isa, &attended, epilogue)
     }
 }
 

@@ -50,7 +50,7 @@ pub struct TransformerConfig {
 
 /// What a transformer needs to know of the texts: keys and values for each of its blocks, `[texts, tokens, channels]` each.
 pub struct TextKeys {
-    blocks: Vec<[Tensor<f32, 3>; 2]>,
+    blocks: Vec<[Operand<3>; 2]>,
 }
 
 /// A transformer over the pixels of an image.
@@ -97,7 +97,8 @@ impl Transformer2DModel {
             h = block.forward(isa, h, keys_and_values);
         }
         let [texts, ..] = h.shape();
-        add(isa, &self.proj_out, &h, repeated(x, texts).as_slice()).reshape([texts, height, width, channels])
+        add(isa, &self.proj_out, h.view(), repeated(x, texts).as_slice())
+            .reshape([texts, height, width, channels])
     }
 }
 
@@ -125,7 +126,7 @@ impl BasicTransformerBlock {
         })
     }
 
-    fn forward(&self, isa: Isa, h: Tensor<f32, 3>, text: &[Tensor<f32, 3>; 2]) -> Tensor<f32, 3> {
+    fn forward(&self, isa: Isa, h: Tensor<f32, 3>, text: &[Operand<3>; 2]) -> Tensor<f32, 3> {
         let normed = self.norm1.forward(isa, h.view());
         let itself = self.attn1.keys_and_values(isa, (&normed).into());
         let h = self.attn1.forward(isa, normed, &itself, &h);
@@ -155,8 +156,8 @@ impl Attention {
     }
 
     /// `[to_k(context), to_v(context)]`.
-    fn keys_and_values(&self, isa: Isa, context: Input<'_, 3>) -> [Tensor<f32, 3>; 2] {
-        [self.to_k.forward(isa, context), self.to_v.forward(isa, context)]
+    fn keys_and_values(&self, isa: Isa, context: Input<'_, 3>) -> [Operand<3>; 2] {
+        [&self.to_k, &self.to_v].map(|layer| self.heads.project(isa, layer, context))
     }
 
     /// `residual + to_out(attention(to_q(x), k, v))`; context i meets `x` and `residual` number i mod n.
@@ -164,15 +165,13 @@ impl Attention {
         &self,
         isa: Isa,
         x: Operand<3>,
-        [k, v]: &[Tensor<f32, 3>; 2],
+        [k, v]: &[Operand<3>; 2],
         residual: &Tensor<f32, 3>,
     ) -> Tensor<f32, 3> {
-        let q = self.to_q.forward(isa, &x);
+        let q = self.heads.project(isa, &self.to_q, &x);
         drop(x);
-        let [contexts, ..] = k.shape();
-        let q = repeated(&q, contexts);
-        let qkv = [q.view(), k.view(), v.view()];
-        let attended = multi_head_attention(isa, qkv, self.heads);
+        let attended = multi_head_attention(isa, [&q, k, v], self.heads);
+        let [contexts, ..] = attended.shape();
         add(isa, &self.to_out, &attended, repeated(residual, contexts).as_slice())
     }
 }
@@ -220,6 +219,6 @@ fn repeated<const N: usize>(x: &Tensor<f32, N>, images: usize) -> Cow<'_, Tensor
 }
 
 /// `residual + layer(x)`.
-fn add(isa: Isa, layer: &Linear, x: &Tensor<f32, 3>, residual: &[f32]) -> Tensor<f32, 3> {
-    layer.forward_with(isa, x.view(), Epilogue { residual: Some(residual), ..Epilogue::default() })
+fn add<'a>(isa: Isa, layer: &Linear, x: impl Into<Input<'a, 3>>, residual: &[f32]) -> Tensor<f32, 3> {
+    layer.forward_with(isa, x, Epilogue { residual: Some(residual), ..Epilogue::default() })
 }

@@ -79,9 +79,9 @@ impl Attention {
     fn forward(&self, isa: Isa, x: &Tensor<f32, 4>) -> Tensor<f32, 4> {
         let [n, height, width, channels] = x.shape();
         let h = self.group_norm.forward(isa, x.view()).reshape([n, height * width, channels]);
-        let qkv = [&self.to_q, &self.to_k, &self.to_v].map(|projection| projection.forward(isa, &h));
-        let attended = multi_head_attention(isa, qkv.each_ref().map(Tensor::view), self.head);
+        let qkv = [&self.to_q, &self.to_k, &self.to_v].map(|layer| self.head.project(isa, layer, &h));
+        let attended = multi_head_attention(isa, qkv.each_ref(), self.head);
         let epilogue = Epilogue { residual: Some(x.as_slice()), ..Epilogue::default() };
-        self.to_out.forward_with(isa, attended.view(), epilogue).reshape([n, height, width, channels])
+        self.to_out.forward_with(isa, &attended, epilogue).reshape([n, height, width, channels])
     }
 }

@@ -31,6 +31,12 @@ impl Pair {
         Self(second & HIGH | first >> 16)
     }
 
+    /// Of two pairs, the first numbers and the second ones.
+    #[inline(always)]
+    pub(crate) fn cross(a: Self, b: Self) -> [Self; 2] {
+        [Self(a.0 & !HIGH | b.0 << 16), Self(a.0 >> 16 | b.0 & HIGH)]
+    }
+
     /// Both, the first in the lower half.
     #[inline(always)]
     pub(crate) fn bits(self) -> u32 {

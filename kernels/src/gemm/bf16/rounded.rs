@@ -162,6 +162,13 @@ impl Rounded {
         Inside { grid: self.grid, border: self.border }
     }
 
+    /// The number in a line of a channel, both parts together.
+    pub(crate) fn number(&self, line: usize, channel: usize) -> f32 {
+        let pair = |part| self.plane(part, channel / STEP)[line].0[channel % STEP / 2];
+        let value = |part| if channel.is_multiple_of(2) { pair(part).first() } else { pair(part).second() };
+        (0..self.precision.parts()).map(value).sum()
+    }
+
     /// A plane.
     #[inline(always)]
     pub(crate) fn plane(&self, part: usize, step: usize) -> &[Line] {
@@ -203,6 +210,11 @@ pub(crate) struct Inside {
 }
 
 impl Inside {
+    /// Pixels of all images.
+    pub(crate) fn pixels(self) -> usize {
+        self.grid.iter().product()
+    }
+
     /// Lines of a plane.
     fn lines(self) -> usize {
         let [images, height, width] = self.grid;
@@ -311,13 +323,6 @@ mod tests {
     use crate::testing::{random, to_bf16};
     use aquatint_tensor::Tensor;
 
-    /// The numbers of channel c of a pixel, both parts together.
-    fn number(x: &Rounded, line: usize, channel: usize) -> f32 {
-        let pair = |part| x.plane(part, channel / STEP)[line].0[channel % STEP / 2];
-        let value = |part| if channel.is_multiple_of(2) { pair(part).first() } else { pair(part).second() };
-        (0..x.precision().parts()).map(value).sum()
-    }
-
     impl RowSource for Tensor<f32, 2> {
         fn row<'a, S: Simd>(&'a self, _: S, m: usize, _: &'a mut [f32]) -> &'a [f32] {
             let [_, columns] = self.shape();
@@ -339,13 +344,9 @@ mod tests {
                     ((0..3).contains(&y) && (0..5).contains(&x_at)).then(|| (n as isize * 3 + y) * 5 + x_at);
                 for channel in 0..channels {
                     let expected = pixel.map_or(0.0, |m| x[[m as usize, channel]]);
-                    assert_eq!(
-                        number(&rounded, line, channel),
-                        expected,
-                        "{isa}: {n}, {y}, {x_at}, {channel}"
-                    );
+                    assert_eq!(rounded.number(line, channel), expected, "{isa}: {n}, {y}, {x_at}, {channel}");
                 }
-                assert_eq!(number(&rounded, line, 95), 0.0, "what a last step lacks is zero");
+                assert_eq!(rounded.number(line, 95), 0.0, "what a last step lacks is zero");
             }
             assert_eq!(rounded.inside().line(0, -2, 0), None);
             assert_eq!(rounded.inside().line(0, 0, 6), None);
@@ -359,7 +360,7 @@ mod tests {
             let rounded = Rounded::of_rows(isa, Precision::Bf16x3, &Matrix::new(x.view()), 3..40, [3, 50]);
             assert_eq!(rounded.steps, 6);
             for (m, segment, k) in [(3, 0, 0), (39, 2, 49), (20, 1, 33)] {
-                let (found, expected) = (number(&rounded, m - 3, segment * 64 + k), x[[m, segment * 50 + k]]);
+                let (found, expected) = (rounded.number(m - 3, segment * 64 + k), x[[m, segment * 50 + k]]);
                 assert!(
                     (found - expected).abs() <= 1e-5 * expected.abs(),
                     "{isa}: {found}, expected {expected}"
