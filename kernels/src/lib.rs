@@ -31,6 +31,7 @@ pub mod group_norm;
 pub mod isa;
 pub mod layer_norm;
 pub mod linear;
+pub mod moments;
 pub mod operand;
 pub mod peak;
 mod precision;
