@@ -164,15 +164,9 @@ impl Room<'_> {
 impl Moments {
     /// For these rows of a product of `[all_rows, columns]`. `None` if its images cannot be cut into equal blocks, or there is nothing.
     pub(crate) fn room(&mut self, rows: Range<usize>, [all_rows, columns]: [usize; 2]) -> Option<Room<'_>> {
-        assert!(
-            self.images > 0 && all_rows.is_multiple_of(self.images),
-            "{all_rows} rows cannot belong to {} images",
-            self.images
-        );
-        let pixels = all_rows / self.images;
-        if pixels == 0 || columns == 0 {
-            return None;
-        }
+        let images = self.images;
+        assert!(all_rows.is_multiple_of(images), "{all_rows} rows cannot belong to {images} images");
+        let pixels = all_rows.checked_div(images).filter(|&pixels| pixels > 0 && columns > 0)?;
         let count = MAX_BLOCK.min(1 << pixels.trailing_zeros());
         if count < MIN_BLOCK {
             return None;
