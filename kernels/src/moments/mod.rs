@@ -16,7 +16,10 @@
 //! for each channel, then group: merge its blocks                 f64
 //! ```
 //!
-//! The blocks depend on the size of an image alone, and are merged in order: the same bits on any number of threads, and in any batch.
+//! The last line of a run is exact: the squares around the mean of the pixels before, of those and of the run, less n times the square of the step to the
+//! mean of all. Blocks depend on the size of an image alone, and are merged in order: the same bits on any number of threads, and in any batch.
+
+mod running;
 
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
@@ -24,17 +27,17 @@ use std::sync::{Mutex, MutexGuard};
 use aquatint_tensor::View;
 use rayon::prelude::*;
 
+use running::Read;
+pub(crate) use running::{Running, Watch};
+
 use crate::Isa;
 use crate::chunks::{row_major, rows_per_task};
 use crate::gemm::PANEL;
-use crate::simd::{Op, Simd};
 
 /// Pixels of a block at the most.
 pub(crate) const MAX_BLOCK: usize = 256;
 /// The fewest pixels of a block that are worth the merging.
 pub(crate) const MIN_BLOCK: usize = 32;
-/// Pixels of a run in the pass that only reads: more would be more places in memory to read from at once.
-const READ_RUN: usize = 8;
 
 /// Count, mean and squares of each channel of images.
 #[derive(Clone)]
@@ -80,6 +83,19 @@ impl Moments {
         moments
     }
 
+    /// For these rows of a product of `[all_rows, columns]`. `None` if its images cannot be cut into equal blocks, or there is nothing.
+    pub(crate) fn room(&mut self, rows: Range<usize>, [all_rows, columns]: [usize; 2]) -> Option<Room<'_>> {
+        let images = self.images;
+        assert!(all_rows.is_multiple_of(images), "{all_rows} rows cannot belong to {images} images");
+        let pixels = all_rows.checked_div(images).filter(|&pixels| pixels > 0 && columns > 0)?;
+        let count = MAX_BLOCK.min(1 << pixels.trailing_zeros());
+        if count < MIN_BLOCK {
+            return None;
+        }
+        let blocks = rows.step_by(count).map(|row| Block { image: row / pixels, count });
+        Some(Room { block: count, numbers: self.add(columns, blocks).chunks_exact_mut(columns).collect() })
+    }
+
     /// Room for the moments of some blocks.
     fn add(&mut self, channels: usize, blocks: impl Iterator<Item = Block>) -> &mut [f32] {
         let before = self.numbers.len();
@@ -90,7 +106,7 @@ impl Moments {
     }
 
     /// Of each channel of image number `image` mod n.
-    pub(crate) fn of_image(&self, image: usize) -> Vec<Spread> {
+    pub fn of_image(&self, image: usize) -> Vec<Spread> {
         let image = image % self.images;
         let blocks = || {
             let numbers = self.numbers.chunks_exact(2 * self.channels.max(1));
@@ -118,7 +134,19 @@ impl Moments {
 
 /// Moments that a layer takes while it stores its result; for [`Epilogue::moments`](crate::gemm::Epilogue::moments).
 ///
-/// It does so if its products are in bf16, and the pixels of an image can be cut into equal blocks. What is in f32 keeps a vector unit busy enough.
+/// It does so if its products are in bf16, and the pixels of an image can be cut into equal blocks of 32 or more; otherwise the norm reads. Products in
+/// f32 take so long that reading their results once more hardly counts.
+///
+/// ```
+/// # use aquatint_kernels::{Isa, Precision, gemm::{Epilogue, Weights}, linear::linear, moments::Taken};
+/// # use aquatint_tensor::Tensor;
+/// let x = Tensor::from_fn([32, 1], |[m, _]| m as f32);
+/// let twice = Weights::pack_for(Precision::Bf16, Tensor::full([1, 1], 2.0f32).view());
+/// let taken = Taken::of(1);
+/// linear(Isa::best(), x.view(), &twice, Epilogue { moments: Some(&taken), ..Epilogue::default() });
+/// let of_channels = taken.into_moments().expect("a block of 32 pixels").of_image(0);
+/// assert_eq!((of_channels[0].mean, of_channels[0].variance()), (31.0, 341.0)); // of 0, 2, …, 62: (32² − 1) / 3
+/// ```
 pub struct Taken {
     moments: Mutex<Moments>,
 }
@@ -161,133 +189,22 @@ impl Room<'_> {
     }
 }
 
-impl Moments {
-    /// For these rows of a product of `[all_rows, columns]`. `None` if its images cannot be cut into equal blocks, or there is nothing.
-    pub(crate) fn room(&mut self, rows: Range<usize>, [all_rows, columns]: [usize; 2]) -> Option<Room<'_>> {
-        let images = self.images;
-        assert!(all_rows.is_multiple_of(images), "{all_rows} rows cannot belong to {images} images");
-        let pixels = all_rows.checked_div(images).filter(|&pixels| pixels > 0 && columns > 0)?;
-        let count = MAX_BLOCK.min(1 << pixels.trailing_zeros());
-        if count < MIN_BLOCK {
-            return None;
-        }
-        let blocks = rows.step_by(count).map(|row| Block { image: row / pixels, count });
-        Some(Room { block: count, numbers: self.add(columns, blocks).chunks_exact_mut(columns).collect() })
-    }
-}
-
-/// A panel's columns, or as many as there are, whose moments are being taken.
-pub(crate) struct Running<S: Simd> {
-    /// The means of the rows before.
-    x0: [S::V; VECTORS],
-    sums: [S::V; VECTORS],
-    squares: [S::V; VECTORS],
-}
-
-/// Vectors of a panel at the most.
-const VECTORS: usize = PANEL / MIN_LANES;
-const MIN_LANES: usize = 8;
-
-/// Who looks at the vectors of a panel's row on their way to memory.
-pub(crate) trait Watch<S: Simd> {
-    fn see(&mut self, s: S, i: usize, x: S::V);
-}
-
-/// Nobody.
-impl<S: Simd> Watch<S> for () {
-    #[inline(always)]
-    fn see(&mut self, _: S, _: usize, _: S::V) {}
-}
-
-impl<S: Simd> Watch<S> for Running<S> {
-    #[inline(always)]
-    fn see(&mut self, s: S, i: usize, x: S::V) {
-        let x = s.sub(x, self.x0[i]);
-        self.sums[i] = s.add(self.sums[i], x);
-        self.squares[i] = s.mul_add(x, x, self.squares[i]);
-    }
-}
-
-impl<S: Simd> Running<S> {
-    /// Starts a run of rows; `mean` is that of the rows before, or the first of them.
-    #[inline(always)]
-    pub(crate) fn new(s: S, mean: &[f32]) -> Self {
-        const { assert!(S::LANES >= MIN_LANES) };
-        let mut x0 = [s.zero(); VECTORS];
-        for (x0, mean) in x0.iter_mut().zip(mean.chunks(S::LANES)) {
-            *x0 = load(s, mean);
-        }
-        Self { x0, sums: [s.zero(); VECTORS], squares: [s.zero(); VECTORS] }
-    }
-
-    /// Ends it: it had so many `rows`, and so many were `before`.
-    #[inline(always)]
-    pub(crate) fn merge(self, s: S, [before, rows]: [usize; 2], [mean, squares]: [&mut [f32]; 2]) {
-        let share = s.splat(1.0 / (before + rows) as f32);
-        let columns = mean.chunks_mut(S::LANES).zip(squares.chunks_mut(S::LANES));
-        for (i, (mean, squares)) in columns.enumerate().take(VECTORS) {
-            let offset = s.mul(self.sums[i], share);
-            let square = s.sub(self.squares[i], s.mul(self.sums[i], offset));
-            store(s, s.add(load(s, squares), square), squares);
-            store(s, s.add(self.x0[i], offset), mean);
-        }
-    }
-}
-
-#[inline(always)]
-fn load<S: Simd>(s: S, x: &[f32]) -> S::V {
-    if x.len() < S::LANES { s.load_or(x, 0.0) } else { s.load(x) }
-}
-
-#[inline(always)]
-fn store<S: Simd>(s: S, v: S::V, out: &mut [f32]) {
-    if out.len() < S::LANES { s.store_part(v, out) } else { s.store(v, out) }
-}
-
-/// The moments of a block of pixels.
-struct Read<'a> {
-    pixels: &'a [f32],
-    mean: &'a mut [f32],
-    squares: &'a mut [f32],
-}
-
-impl Op for Read<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn eval<S: Simd>(self, s: S) {
-        let Self { pixels, mean, squares } = self;
-        let channels = mean.len();
-        mean.copy_from_slice(&pixels[..channels]);
-        for (i, run) in pixels.chunks(READ_RUN * channels).enumerate() {
-            let rows = run.len() / channels;
-            for first in (0..channels).step_by(PANEL) {
-                let columns = first..channels.min(first + PANEL);
-                let [mean, squares] = [&mut mean[columns.clone()], &mut squares[columns.clone()]];
-                let mut running = Running::new(s, mean);
-                for pixel in run.chunks_exact(channels) {
-                    for (i, x) in pixel[columns.clone()].chunks(S::LANES).enumerate() {
-                        running.see(s, i, load(s, x));
-                    }
-                }
-                running.merge(s, [i * READ_RUN, rows], [mean, squares]);
-            }
-        }
-    }
-}
-
 /// What one must know of some numbers to get their variance, and to merge them with others.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Spread {
-    pub(crate) count: f64,
-    pub(crate) mean: f64,
+#[derive(Clone, Copy, PartialEq, Default, Debug)]
+pub struct Spread {
+    /// How many they are.
+    pub count: f64,
+    /// Their mean.
+    pub mean: f64,
     /// Σ(x − mean)²
-    pub(crate) squares: f64,
+    pub squares: f64,
 }
 
 impl Spread {
     /// Of both sets together (Chan, Golub & LeVeque 1979, "Updating formulae and a pairwise algorithm for computing
     /// sample variances", equation 2.1).
-    pub(crate) fn merge(self, other: Self) -> Self {
+    #[must_use]
+    pub fn merge(self, other: Self) -> Self {
         let count = self.count + other.count;
         let delta = other.mean - self.mean;
         let share = other.count / count;
@@ -299,9 +216,12 @@ impl Spread {
     }
 
     /// Divided by the count, not by one less: the variance of all there is, not an estimate from a sample.
-    pub(crate) fn variance(self) -> f64 {
+    pub fn variance(self) -> f64 {
         // A NaN must come out as NaN, which `f64::max` would hide.
         let variance = self.squares / self.count;
         if variance < 0.0 { 0.0 } else { variance }
     }
 }
+
+#[cfg(test)]
+mod tests;
