@@ -7,6 +7,7 @@
 //! | [`attention`] | softmax(Q·Kᵀ)·V | each transformer block, to the image and to the text |
 //! | [`group_norm`], [`layer_norm`], [`softmax`] | statistics of neighbours | between all of these |
 //! | [`activation`], [`elementwise`], [`upsample`] | number by number | the same |
+//! | [`moments`] | mean and variance for a norm, taken by the layer in front of it | between these |
 //! | [`operand`] | what a norm makes for a product: f32, or rounded | between these |
 //! | [`upsample_conv`] | an upsampling and the convolution after it, in 4/9 of the work | between the levels of UNet and decoder |
 //! | [`peak`] | how fast all of these could be at most | |
@@ -31,6 +32,7 @@ pub mod group_norm;
 pub mod isa;
 pub mod layer_norm;
 pub mod linear;
+pub mod moments;
 pub mod operand;
 pub mod peak;
 mod precision;

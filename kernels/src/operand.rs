@@ -217,7 +217,7 @@ mod tests {
                 let pieces = [a.view(), b.view()];
                 let tensor = group_norm_joined(isa, &pieces, norm);
                 let expected = conv2d(isa, tensor.view(), &w, geometry, Epilogue::default());
-                let operand = group_norm_for(isa, &pieces, norm, Form::image(precision));
+                let operand = group_norm_for(isa, &pieces.map(Into::into), norm, Form::image(precision));
                 assert_eq!(operand.shape(), tensor.shape());
                 let found = conv2d(isa, &operand, &w, geometry, Epilogue::default());
                 assert!(found == expected, "{size:?}, {precision}, {isa}");
@@ -261,7 +261,7 @@ mod tests {
         let (weight, bias, activation) = (&[1.0; 4], &[0.0; 4], Activation::None);
         let norm = GroupNorm { num_groups: 2, eps: 1e-5, weight, bias, activation };
         let x = random([1, 4, 4, 4], 1);
-        let x = group_norm_for(Isa::best(), &[x.view()], norm, Form::image(Precision::Bf16));
+        let x = group_norm_for(Isa::best(), &[x.view().into()], norm, Form::image(Precision::Bf16));
         let w = Weights::pack_for(Precision::Bf16, random([5, 4], 2).view());
         linear(Isa::best(), &x, &w, Epilogue::default());
     }

@@ -11,12 +11,14 @@
 //! The fields of a layer that has parts of its own carry the names of the checkpoint, so that `w.at("conv1")` loads the field
 //! `conv1`. There is no common trait: each network calls its layers by name, in the order of the formula.
 //!
-//! Images are `[n, h, w, c]`, tokens `[n, tokens, c]`, both f32. What a norm makes is an [`Operand`] instead, for the linear layer or convolution
+//! Images are `[n, h, w, c]`, tokens `[n, tokens, c]`, both f32. The layer that makes an [`Image`] may take the moments of its channels while it stores
+//! them, and a group norm behind it reads the image once instead of twice. What a norm makes is an [`Operand`] instead, for the linear layer or convolution
 //! behind it: rounded already, if that layer's products are in bf16.
 
 use aquatint_kernels::conv2d::{self, Geometry};
 use aquatint_kernels::gemm::GatedWeights;
-use aquatint_kernels::group_norm::{self, Activation};
+use aquatint_kernels::group_norm::{self, Activation, Piece};
+use aquatint_kernels::moments::{Moments, Taken};
 use aquatint_kernels::operand::Form;
 use aquatint_kernels::{Isa, Precision, attention, gemm, layer_norm, linear, upsample, upsample_conv};
 use aquatint_tensor::{Tensor, View};
@@ -120,6 +122,28 @@ impl GatedLinear {
     }
 }
 
+/// What a convolution or a residual block makes.
+pub struct Image {
+    /// `[n, h, w, c]`
+    pub pixels: Tensor<f32, 4>,
+    /// Of its channels, for a group norm behind it; `None` if the layer that made it did not take them.
+    moments: Option<Moments>,
+}
+
+impl Image {
+    /// Of n images, which `layer` makes with an epilogue that takes the moments.
+    pub fn of(n: usize, layer: impl FnOnce(Epilogue<'_>) -> Tensor<f32, 4>) -> Self {
+        let moments = Taken::of(n);
+        let pixels = layer(Epilogue { moments: Some(&moments), ..Epilogue::default() });
+        Self { pixels, moments: moments.into_moments() }
+    }
+
+    /// The pixels.
+    pub fn view(&self) -> View<'_, f32, 4> {
+        self.pixels.view()
+    }
+}
+
 /// A convolution with bias.
 pub struct Conv2d {
     weight: conv2d::Weights,
@@ -144,19 +168,17 @@ impl Conv2d {
     }
 
     /// `x: [n, h, w, in_channels]` → `[n, h', w', out_channels]`.
-    pub fn forward<'a>(&self, isa: Isa, x: impl Into<Input<'a, 4>>) -> Tensor<f32, 4> {
+    pub fn forward<'a>(&self, isa: Isa, x: impl Into<Input<'a, 4>>) -> Image {
         self.forward_with(isa, x, Epilogue::default())
     }
 
     /// The same, with more to be done to each result before it is stored; the bias is filled in here.
-    pub fn forward_with<'a>(
-        &self,
-        isa: Isa,
-        x: impl Into<Input<'a, 4>>,
-        epilogue: Epilogue<'_>,
-    ) -> Tensor<f32, 4> {
-        let epilogue = Epilogue { bias: Some(&self.bias), ..epilogue };
-        conv2d::conv2d(isa, x, &self.weight, self.geometry, epilogue)
+    pub fn forward_with<'a>(&self, isa: Isa, x: impl Into<Input<'a, 4>>, epilogue: Epilogue<'_>) -> Image {
+        let x = x.into();
+        Image::of(x.shape()[0], |image| {
+            let epilogue = Epilogue { bias: Some(&self.bias), moments: image.moments, ..epilogue };
+            conv2d::conv2d(isa, x, &self.weight, self.geometry, epilogue)
+        })
     }
 }
 
@@ -177,15 +199,19 @@ impl UpsampleConv2d {
     }
 
     /// Each pixel repeated in a square, then convolved: `x: [n, h, w, c]` → `[n, 2h, 2w, c]`.
-    pub fn forward(&self, isa: Isa, x: View<'_, f32, 4>) -> Tensor<f32, 4> {
-        upsample_conv::upsample_conv(isa, x, &self.weight, Epilogue::bias(Some(&self.bias)))
+    pub fn forward(&self, isa: Isa, x: View<'_, f32, 4>) -> Image {
+        Image::of(x.shape()[0], |image| {
+            upsample_conv::upsample_conv(isa, x, &self.weight, Epilogue { bias: Some(&self.bias), ..image })
+        })
     }
 
     /// Enlarged to any size, then convolved: `x: [n, h, w, c]` → `[n, size[0], size[1], c]`.
-    pub fn forward_to(&self, isa: Isa, x: View<'_, f32, 4>, size: [usize; 2]) -> Tensor<f32, 4> {
+    pub fn forward_to(&self, isa: Isa, x: View<'_, f32, 4>, size: [usize; 2]) -> Image {
         let enlarged = upsample::nearest(isa, x, size);
-        let epilogue = Epilogue::bias(Some(&self.bias));
-        conv2d::conv2d(isa, enlarged.view(), self.weight.plain(), Geometry::same(3), epilogue)
+        Image::of(x.shape()[0], |image| {
+            let epilogue = Epilogue { bias: Some(&self.bias), ..image };
+            conv2d::conv2d(isa, enlarged.view(), self.weight.plain(), Geometry::same(3), epilogue)
+        })
     }
 }
 
@@ -211,27 +237,29 @@ impl GroupNorm {
     }
 
     /// `x: [n, h, w, c]` → the same shape, for a linear layer.
-    pub fn forward(&self, isa: Isa, x: View<'_, f32, 4>) -> Operand<4> {
+    pub fn forward(&self, isa: Isa, x: &Image) -> Operand<4> {
         self.normalise(isa, &[x], Activation::None, Form::rows(self.precisions[0]))
     }
 
     /// `silu(norm(x))` for a 3×3 convolution: in one pass, since the two always come together.
-    pub fn forward_silu(&self, isa: Isa, x: View<'_, f32, 4>) -> Operand<4> {
+    pub fn forward_silu(&self, isa: Isa, x: &Image) -> Operand<4> {
         self.forward_silu_joined(isa, &[x])
     }
 
     /// The same of images that are joined channel by channel.
-    pub fn forward_silu_joined(&self, isa: Isa, pieces: &[View<'_, f32, 4>]) -> Operand<4> {
+    pub fn forward_silu_joined(&self, isa: Isa, pieces: &[&Image]) -> Operand<4> {
         self.normalise(isa, pieces, Activation::Silu, Form::image(self.precisions[1]))
     }
 
-    fn normalise(
+    fn normalise<'a>(
         &self,
         isa: Isa,
-        pieces: &[View<'_, f32, 4>],
+        images: &[&'a Image],
         activation: Activation,
         form: Form,
     ) -> Operand<4> {
+        let piece = |image: &&'a Image| Piece { pixels: image.view(), moments: image.moments.as_ref() };
+        let pieces: Vec<_> = images.iter().map(piece).collect();
         let norm = group_norm::GroupNorm {
             num_groups: self.num_groups,
             eps: self.eps,
@@ -239,7 +267,7 @@ impl GroupNorm {
             bias: &self.bias,
             activation,
         };
-        group_norm::group_norm_for(isa, pieces, norm, form)
+        group_norm::group_norm_for(isa, &pieces, norm, form)
     }
 }
 

@@ -164,7 +164,7 @@ fn group_normalization() {
         };
         vec![
             ("reference", channels_first(&group_norm::reference::group_norm(x.view(), norm))),
-            ("streaming", channels_first(&group_norm::streaming::group_norm(isa, &[x.view()], norm))),
+            ("streaming", channels_first(&group_norm::streaming::group_norm(isa, &[x.view().into()], norm))),
         ]
     });
 }

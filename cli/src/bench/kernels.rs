@@ -217,7 +217,7 @@ fn attention_run(layer: Attention, isa: Isa, precision: Precision) -> Run {
 
 static GROUP_NORM: [Rung<Image>; 1] = [rung(
     "streaming",
-    "statistics in one reading pass, merged exactly; scale, shift and SiLU in one writing pass",
+    "statistics in one reading pass; scale, shift and SiLU in one writing pass",
     |layer, isa| {
         let x = varied(layer);
         let (weight, bias) = (vec![1.0; layer.channels], vec![0.5; layer.channels]);

@@ -35,6 +35,7 @@ use super::rows::{MAX_PART, Part, ZEROS};
 use super::weights::Panel;
 use super::{Epilogue, PANEL, Rows, Weights};
 use crate::isa::UnitOp;
+use crate::moments::{MAX_BLOCK, MIN_BLOCK, Taken};
 use crate::simd::{Op, Simd};
 use crate::{Isa, Precision};
 
@@ -85,7 +86,7 @@ pub(crate) fn product_into(
     let (rows, columns) = (out.len(), w.out_features());
     epilogue.check(rows, columns);
     let cut = Cut::new(rows, columns, F32_TASKS, 1);
-    multiply(isa, a, w, &cut, cut.stores(epilogue, Place::of(rows, columns), out));
+    multiply(isa, a, w, &cut, cut.stores(epilogue, Place::of(rows, columns), out, None));
 }
 
 /// `out[m, j] = value·gelu(gate)` for as many rows of A as there are of the output.
@@ -162,8 +163,13 @@ fn unit_product(
     place: Place,
     out: Vec<&mut [f32]>,
 ) {
-    let cut = Cut::new(out.len(), place.columns, UNIT_TASKS, 1);
-    multiply_rounded(isa, a, w, &cut, cut.stores(epilogue, place, out));
+    const { assert!(MIN_BLOCK.is_multiple_of(JOB_ROWS) && UNIT_TASK_ROWS.is_multiple_of(MAX_BLOCK)) };
+    let mut moments = epilogue.moments.map(Taken::open);
+    let rows = place.first_row..place.first_row + out.len();
+    let room = moments.as_mut().and_then(|moments| moments.room(rows, [place.rows, place.columns]));
+    let tile_rows = room.as_ref().map_or(JOB_ROWS, |room| room.block);
+    let cut = Cut::new(out.len(), place.columns, [tile_rows, UNIT_TASK_ROWS], 1);
+    multiply_rounded(isa, a, w, &cut, cut.stores(epilogue, place, out, room));
 }
 
 fn check_precision(a: &impl Tiles, w: &Weights) {

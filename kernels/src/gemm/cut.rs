@@ -14,6 +14,7 @@ use super::bf16::Line;
 use super::epilogue::Place;
 use super::finish::Store;
 use super::{Epilogue, PANEL};
+use crate::moments::Room;
 
 /// Panels of a task.
 const TASK_PANELS: usize = 10;
@@ -72,14 +73,19 @@ impl Cut {
 
     /// For each task its pieces of the rows of an output of which a group of panels has `width` columns.
     pub(super) fn deal<'a>(&self, out: Vec<&'a mut [f32]>, width: usize) -> Vec<Vec<&'a mut [f32]>> {
+        self.deal_some(out, self.chunk, width)
+    }
+
+    /// The same of an output that has another number of rows for each chunk.
+    fn deal_some<'a>(&self, out: Vec<&'a mut [f32]>, chunk: usize, width: usize) -> Vec<Vec<&'a mut [f32]>> {
         let [chunks, groups] = self.counts();
-        let mut pieces: Vec<_> = (0..chunks * groups).map(|_| Vec::with_capacity(self.chunk)).collect();
+        let mut pieces: Vec<_> = (0..chunks * groups).map(|_| Vec::with_capacity(chunk)).collect();
         if pieces.is_empty() {
             return pieces;
         }
         for (m, row) in out.into_iter().enumerate() {
             for (i, piece) in row.chunks_mut(width).enumerate() {
-                pieces[i * chunks + m / self.chunk].push(piece);
+                pieces[i * chunks + m / chunk].push(piece);
             }
         }
         pieces
@@ -102,17 +108,25 @@ impl Cut {
         pieces
     }
 
-    /// For each task the place where it stores its part of `out`, whose first row and column stand at `place`.
+    /// For each task the place where it stores its part of `out`, whose first row and column stand at `place`, and of the moments of its blocks, of
+    /// which a chunk has whole ones.
     pub(super) fn stores<'a>(
         &self,
         epilogue: &'a Epilogue<'a>,
         place: Place,
         out: Vec<&'a mut [f32]>,
+        moments: Option<Room<'a>>,
     ) -> Vec<Store<'a>> {
-        let pieces = self.deal(out, self.group * PANEL);
+        let width = self.group * PANEL;
+        let pieces = self.deal(out, width);
+        let rooms = moments.map(|Room { block, numbers }| {
+            let pieces = self.deal_some(numbers, 2 * self.chunk / block, width);
+            pieces.into_iter().map(move |numbers| Room { block, numbers })
+        });
+        let mut rooms = rooms.into_iter().flatten();
         let store = |(task, out): (Task, _)| {
             let (first_row, column) = (place.first_row + task.rows.start, task.panels.start * PANEL);
-            Store { epilogue, place: Place { first_row, column, ..place }, out }
+            Store { epilogue, place: Place { first_row, column, ..place }, out, moments: rooms.next() }
         };
         self.tasks().into_iter().zip(pieces).map(store).collect()
     }

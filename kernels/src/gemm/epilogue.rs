@@ -3,6 +3,7 @@
 use aquatint_tensor::View;
 
 use super::weights::Panel;
+use crate::moments::{Taken, Watch};
 use crate::simd::Simd;
 
 /// `out[m, n] = (product[m, n] + bias[n] + per_image[image(m), n] + residual[m, n]) · scale`, absent terms being 0.
@@ -17,11 +18,13 @@ pub struct Epilogue<'a> {
     pub residual: Option<&'a [f32]>,
     /// A factor for everything: diffusers' `1 / output_scale_factor`.
     pub scale: f32,
+    /// Where the moments of each image's columns are left, for a group norm; see [`Taken`] when they are.
+    pub moments: Option<&'a Taken>,
 }
 
 impl Default for Epilogue<'_> {
     fn default() -> Self {
-        Self { bias: None, per_image: None, residual: None, scale: 1.0 }
+        Self { bias: None, per_image: None, residual: None, scale: 1.0, moments: None }
     }
 }
 
@@ -60,16 +63,16 @@ impl<'a> Epilogue<'a> {
     }
 
     /// Writes columns `column..` of output row `m` from one row of a panel; `out` may be narrower than the panel, and can be
-    /// written past the caches.
+    /// written past the caches. `watch` sees what is written.
     #[inline(always)]
     pub(crate) fn store<S: Simd>(
         &self,
         s: S,
         product: &Panel,
-        m: usize,
-        at: Place,
+        (m, at): (usize, Place),
         streamed: bool,
         out: &mut [f32],
+        watch: &mut impl Watch<S>,
     ) {
         let part = |x: &[f32]| if x.len() < S::LANES { s.load_or(x, 0.0) } else { s.load(x) };
         let per_image = self.per_image.map(|view| {
@@ -92,6 +95,7 @@ impl<'a> Epilogue<'a> {
             if self.scale != 1.0 {
                 v = s.mul(v, s.splat(self.scale));
             }
+            watch.see(s, i, v);
             match out.len() < S::LANES {
                 true => s.store_part(v, out),
                 false if streamed => s.stream(v, out),

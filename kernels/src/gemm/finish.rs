@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::bf16::Unit;
 use super::epilogue::Place;
 use super::{Epilogue, PANEL, Panel};
+use crate::moments::{Room, Running, Watch};
 use crate::simd::Simd;
 
 /// What a task does with complete sums, while they are in the cache.
@@ -35,6 +36,8 @@ pub(super) struct Store<'a> {
     pub(super) place: Place,
     /// The task's piece of each of its rows.
     pub(super) out: Vec<&'a mut [f32]>,
+    /// Of each of its blocks, if their moments are taken.
+    pub(super) moments: Option<Room<'a>>,
 }
 
 impl Store<'_> {
@@ -42,6 +45,29 @@ impl Store<'_> {
     #[inline(always)]
     fn place_of(&self, panel: usize) -> Place {
         Place { column: self.place.column + panel * PANEL, ..self.place }
+    }
+
+    /// Sends some rows of a panel to the output, past `watch`.
+    #[inline(always)]
+    fn write<S: Simd, U: Unit>(
+        &mut self,
+        s: S,
+        panel: usize,
+        rows: Range<usize>,
+        sums: &[Panel],
+        watch: &mut impl Watch<S>,
+    ) {
+        let (first_row, place) = (self.place.first_row, self.place_of(panel));
+        let streamed = size_of::<f32>() * place.rows * place.columns >= U::STREAM_FROM;
+        for ((r, out), sums) in rows.clone().zip(&mut self.out[rows]).zip(sums) {
+            let out = &mut out[panel * PANEL..];
+            let at = (first_row + r, place);
+            // Of a whole panel the number of vectors is a constant, and what watches them stays in registers.
+            match out.first_chunk_mut::<PANEL>() {
+                Some(out) => self.epilogue.store(s, sums, at, streamed, out, watch),
+                None => self.epilogue.store(s, sums, at, streamed, out, watch),
+            }
+        }
     }
 }
 
@@ -66,12 +92,20 @@ impl Finish for Store<'_> {
         rows: Range<usize>,
         [sums, _]: [&[Panel]; 2],
     ) {
-        let (first_row, place) = (self.place.first_row, self.place_of(panel));
-        let streamed = size_of::<f32>() * place.rows * place.columns >= U::STREAM_FROM;
-        for ((r, out), sums) in rows.clone().zip(&mut self.out[rows]).zip(sums) {
-            let out = &mut out[panel * PANEL..];
-            let width = out.len().min(PANEL);
-            self.epilogue.store(s, sums, first_row + r, place, streamed, &mut out[..width]);
+        let at = (self.place.first_row + rows.start, self.place_of(panel));
+        let Some(moments) = &mut self.moments else {
+            return self.write::<S, U>(s, panel, rows, sums, &mut ());
+        };
+        let (before, [mean, _]) = moments.at(rows.start, panel * PANEL);
+        if before == 0 {
+            // Of a block's rows the first is stored once more, as the mean of those before.
+            self.epilogue.store(s, &sums[0], at, false, mean, &mut ());
+        }
+        let mut running = Running::new(s, mean);
+        self.write::<S, U>(s, panel, rows.clone(), sums, &mut running);
+        if let Some(moments) = &mut self.moments {
+            let (before, numbers) = moments.at(rows.start, panel * PANEL);
+            running.merge(s, [before, rows.len()], numbers);
         }
     }
 }

@@ -10,13 +10,18 @@
 //! | step | idea |
 //! |---|---|
 //! | [`mod@reference`] | mean, then variance, then the formula, in `f64` |
-//! | [`streaming`] | statistics in one reading pass, merged exactly; scale, shift and SiLU in one writing pass |
+//! | [`streaming`] | statistics in one reading pass; scale, shift and SiLU in one writing pass |
+//!
+//! The statistics are those of [`moments`](crate::moments), which the layer in front may have taken: then an image is read once.
 //!
 //! Source: Wu & He 2018, [arXiv:1803.08494](https://arxiv.org/abs/1803.08494); `torch.nn.GroupNorm`.
+
+use std::borrow::Cow;
 
 use aquatint_tensor::{Tensor, View};
 
 use crate::Isa;
+use crate::moments::Moments;
 use crate::operand::{Form, Operand};
 
 pub mod reference;
@@ -44,6 +49,31 @@ pub struct GroupNorm<'a> {
     pub bias: &'a [f32],
     /// What follows.
     pub activation: Activation,
+}
+
+/// A part of the channels of images.
+#[derive(Clone, Copy)]
+pub struct Piece<'a> {
+    /// `[n, h, w, c]`
+    pub pixels: View<'a, f32, 4>,
+    /// Their moments, if they are known.
+    pub moments: Option<&'a Moments>,
+}
+
+impl<'a> From<View<'a, f32, 4>> for Piece<'a> {
+    fn from(pixels: View<'a, f32, 4>) -> Self {
+        Self { pixels, moments: None }
+    }
+}
+
+impl<'a> Piece<'a> {
+    /// Those that came along, or of the pixels.
+    fn moments(&self, isa: Isa) -> Cow<'a, Moments> {
+        match self.moments {
+            Some(moments) => Cow::Borrowed(moments),
+            None => Cow::Owned(Moments::of(isa, self.pixels)),
+        }
+    }
 }
 
 impl GroupNorm<'_> {
@@ -78,7 +108,7 @@ impl GroupNorm<'_> {
 /// # Panics
 /// If the channels cannot be cut into equal groups, or weight or bias are of another length.
 pub fn group_norm(isa: Isa, x: View<'_, f32, 4>, norm: GroupNorm<'_>) -> Tensor<f32, 4> {
-    streaming::group_norm(isa, &[x], norm)
+    streaming::group_norm(isa, &[x.into()], norm)
 }
 
 /// The same of images that are joined channel by channel, without joining them: `[n, h, w, c₀]`, `[n, h, w, c₁]`, … →
@@ -95,30 +125,31 @@ pub fn group_norm(isa: Isa, x: View<'_, f32, 4>, norm: GroupNorm<'_>) -> Tensor<
 /// # Panics
 /// If there is no image, or they differ in size, or as [`group_norm`].
 pub fn group_norm_joined(isa: Isa, pieces: &[View<'_, f32, 4>], norm: GroupNorm<'_>) -> Tensor<f32, 4> {
-    streaming::group_norm(isa, pieces, norm)
+    let pieces: Vec<_> = pieces.iter().map(|&piece| piece.into()).collect();
+    streaming::group_norm(isa, &pieces, norm)
 }
 
-/// The same for a product of this form.
+/// The same for a product of this form. Pieces whose moments come along are read once.
 ///
 /// # Panics
 /// As [`group_norm_joined`].
-pub fn group_norm_for(isa: Isa, pieces: &[View<'_, f32, 4>], norm: GroupNorm<'_>, form: Form) -> Operand<4> {
+pub fn group_norm_for(isa: Isa, pieces: &[Piece<'_>], norm: GroupNorm<'_>, form: Form) -> Operand<4> {
     streaming::group_norm_for(isa, pieces, norm, form)
 }
 
 /// The shape of all pieces joined.
-fn joined_shape(pieces: &[View<'_, f32, 4>]) -> [usize; 4] {
-    let [_, height, width, _] = pieces.first().expect("at least one image to normalise").shape();
-    let images = pieces.iter().map(|piece| piece.shape()[0]).max().unwrap_or(0);
-    for piece in pieces {
-        let [n, h, w, _] = piece.shape();
+fn joined_shape(pieces: &[Piece<'_>]) -> [usize; 4] {
+    let shapes = || pieces.iter().map(|piece| piece.pixels.shape());
+    let [_, height, width, _] = shapes().next().expect("at least one image to normalise");
+    let images = shapes().map(|[n, ..]| n).max().unwrap_or(0);
+    for shape in shapes() {
+        let [n, h, w, _] = shape;
         assert!(
             [h, w] == [height, width] && (images == 0 || n > 0 && images.is_multiple_of(n)),
-            "{:?} cannot be joined to {images} images of {height} × {width}",
-            piece.shape()
+            "{shape:?} cannot be joined to {images} images of {height} × {width}",
         );
     }
-    [images, height, width, pieces.iter().map(|piece| piece.shape()[3]).sum()]
+    [images, height, width, shapes().map(|[.., c]| c).sum()]
 }
 
 #[cfg(test)]

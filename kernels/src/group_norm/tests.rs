@@ -51,7 +51,7 @@ fn every_rung_agrees_with_the_reference() {
             };
             let expected = reference::group_norm(x.view(), norm);
             for isa in Isa::available() {
-                let found = streaming::group_norm(isa, &[x.view()], norm);
+                let found = streaming::group_norm(isa, &[x.view().into()], norm);
                 assert_close(
                     &format!("streaming, {name}, {activation:?}, {isa}"),
                     &found,
@@ -75,7 +75,7 @@ fn any_number_of_threads_gives_the_same_bits() {
     for isa in Isa::available() {
         let [one, others @ ..] = [1, 2, 5].map(|threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
-            pool.install(|| streaming::group_norm(isa, &[x.view()], norm))
+            pool.install(|| streaming::group_norm(isa, &[x.view().into()], norm))
         });
         assert!(others.iter().all(|other| *other == one), "{isa}");
     }
@@ -90,7 +90,7 @@ fn an_outlier_costs_no_digits() {
     let norm = plain(32, &weight, &bias);
     let expected = reference::group_norm(x.view(), norm);
     for isa in Isa::available() {
-        let found = streaming::group_norm(isa, &[x.view()], norm);
+        let found = streaming::group_norm(isa, &[x.view().into()], norm);
         assert_close(&format!("streaming, outlier, {isa}"), &found, &expected, 1e-6);
     }
 }
@@ -100,7 +100,7 @@ fn a_constant_image_becomes_the_bias() {
     let x = Tensor::full([1, 20, 20, 32], 0.1f32);
     let (weight, bias) = (vec![3.0; 32], vec![0.25; 32]);
     for isa in Isa::available() {
-        let found = streaming::group_norm(isa, &[x.view()], plain(4, &weight, &bias));
+        let found = streaming::group_norm(isa, &[x.view().into()], plain(4, &weight, &bias));
         assert_close(&format!("{isa}"), &found, &Tensor::full([1, 20, 20, 32], 0.25), 1e-4);
     }
 }

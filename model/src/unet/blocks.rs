@@ -10,7 +10,6 @@
 //! Networks for Biomedical Image Segmentation* (2015); diffusers' classes of the same names.
 
 use aquatint_kernels::Isa;
-use aquatint_tensor::Tensor;
 
 use super::conditioning::{BlockConditioning, Inputs, Told};
 use super::resnet::{ResnetBlock2D, ResnetConfig};
@@ -19,6 +18,7 @@ use super::transformer::{Transformer2DModel, TransformerConfig};
 use super::{BlockKind, UNetConfig};
 use crate::checkpoint::Weights;
 use crate::error::Result;
+use crate::layers::Image;
 
 /// `DownBlock2D` or `CrossAttnDownBlock2D`.
 pub struct DownBlock {
@@ -61,7 +61,7 @@ impl DownBlock {
     }
 
     /// Continues from the last of the `skips` and appends each result to them; the block's own result is the new last one.
-    pub fn forward(&self, isa: Isa, skips: &mut Vec<Tensor<f32, 4>>, told: Told<'_>) {
+    pub fn forward(&self, isa: Isa, skips: &mut Vec<Image>, told: Told<'_>) {
         for (i, resnet) in self.resnets.iter().enumerate() {
             let mut x = resnet.forward(isa, last(skips), Some(told.time(i)));
             if let Some(attention) = self.attentions.get(i) {
@@ -109,7 +109,7 @@ impl MidBlock {
     }
 
     /// `x: [n, h, w, c]` → `[texts, h, w, c]`.
-    pub fn forward(&self, isa: Isa, x: &Tensor<f32, 4>, told: Told<'_>) -> Tensor<f32, 4> {
+    pub fn forward(&self, isa: Isa, x: &Image, told: Told<'_>) -> Image {
         let x = self.resnets[0].forward(isa, x, Some(told.time(0)));
         let x = self.attention.forward(isa, &x, told.text(0));
         self.resnets[1].forward(isa, &x, Some(told.time(1)))
@@ -161,30 +161,24 @@ impl UpBlock {
     /// Joins one skip after the other to `x`, the youngest first, and ends at the size of the skip that the next block will take.
     ///
     /// A skip from before the first transformer may be there once for several texts.
-    pub fn forward(
-        &self,
-        isa: Isa,
-        mut x: Tensor<f32, 4>,
-        skips: &mut Vec<Tensor<f32, 4>>,
-        told: Told<'_>,
-    ) -> Tensor<f32, 4> {
+    pub fn forward(&self, isa: Isa, mut x: Image, skips: &mut Vec<Image>, told: Told<'_>) -> Image {
         for (i, resnet) in self.resnets.iter().enumerate() {
             let skip = skips.pop().expect("the down path left a skip for each residual block");
-            x = resnet.forward_joined(isa, &[x.view(), skip.view()], Some(told.time(i)));
+            x = resnet.forward_joined(isa, &[&x, &skip], Some(told.time(i)));
             drop(skip);
             if let Some(attention) = self.attentions.get(i) {
                 x = attention.forward(isa, &x, told.text(i));
             }
         }
         if let Some(upsampler) = &self.upsampler {
-            let [_, height, width, _] = last(skips).shape();
+            let [_, height, width, _] = last(skips).pixels.shape();
             x = upsampler.forward_to(isa, x.view(), [height, width]);
         }
         x
     }
 }
 
-fn last(skips: &[Tensor<f32, 4>]) -> &Tensor<f32, 4> {
+fn last(skips: &[Image]) -> &Image {
     skips.last().expect("the result of conv_in is the first skip")
 }
 

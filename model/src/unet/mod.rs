@@ -132,9 +132,9 @@ impl UNet2DConditionModel {
         for (block, told) in self.up_blocks.iter().zip(&told.up_blocks) {
             x = block.forward(isa, x, &mut skips, told.at(step));
         }
-        let normed = self.conv_norm_out.forward_silu(isa, x.view());
+        let normed = self.conv_norm_out.forward_silu(isa, &x);
         drop(x);
-        self.conv_out.forward(isa, &normed)
+        self.conv_out.forward(isa, &normed).pixels
     }
 }
 

@@ -16,7 +16,7 @@ use aquatint_tensor::{Tensor, View};
 
 use crate::checkpoint::Weights;
 use crate::error::Result;
-use crate::layers::{Conv2d, Epilogue, GroupNorm, Linear};
+use crate::layers::{Conv2d, Epilogue, GroupNorm, Image, Linear};
 
 /// What a residual block looks like.
 #[derive(Clone, Copy, Debug)]
@@ -87,20 +87,15 @@ impl ResnetBlock2D {
 
     /// `x: [n, h, w, in_channels]` → `[n, h, w, out_channels]`. `time` is a row of [`project_time`](Self::project_time), `[1, out_channels]`:
     /// all images are at the same step.
-    pub fn forward(&self, isa: Isa, x: &Tensor<f32, 4>, time: Option<View<'_, f32, 2>>) -> Tensor<f32, 4> {
-        self.forward_joined(isa, &[x.view()], time)
+    pub fn forward(&self, isa: Isa, x: &Image, time: Option<View<'_, f32, 2>>) -> Image {
+        self.forward_joined(isa, &[x], time)
     }
 
     /// The same of images that are joined channel by channel, without joining them: norm and shortcut read each where it stands.
     ///
     /// # Panics
     /// If there are several and the channels do not change.
-    pub fn forward_joined(
-        &self,
-        isa: Isa,
-        x: &[View<'_, f32, 4>],
-        time: Option<View<'_, f32, 2>>,
-    ) -> Tensor<f32, 4> {
+    pub fn forward_joined(&self, isa: Isa, x: &[&Image], time: Option<View<'_, f32, 2>>) -> Image {
         assert_eq!(
             time.is_some(),
             self.time_emb_proj.is_some(),
@@ -111,16 +106,17 @@ impl ResnetBlock2D {
         // Each image is freed as soon as the next is there: at 512×512 one of them takes up to 270 MB.
         let epilogue = Epilogue { per_image, ..Epilogue::default() };
         let h = self.conv1.forward_with(isa, &self.norm1.forward_silu_joined(isa, x), epilogue);
-        let normed = self.norm2.forward_silu(isa, h.view());
+        let normed = self.norm2.forward_silu(isa, &h);
         drop(h);
 
-        let shortcut = self.conv_shortcut.as_ref().map(|conv| conv.forward_joined(isa, x));
+        let views: Vec<_> = x.iter().map(|x| x.view()).collect();
+        let shortcut = self.conv_shortcut.as_ref().map(|conv| conv.forward_joined(isa, &views));
         let x = match (&shortcut, x) {
-            (Some(shortcut), _) => shortcut.view(),
-            (None, &[x]) => x,
+            (Some(shortcut), _) => shortcut,
+            (None, &[x]) => &x.pixels,
             (None, _) => panic!("joined images need a shortcut"),
         };
-        let residual = Some(x.as_slice().expect("a whole image"));
+        let residual = Some(x.as_slice());
         let scale = 1.0 / self.output_scale_factor;
         self.conv2.forward_with(isa, &normed, Epilogue { residual, scale, ..Epilogue::default() })
     }

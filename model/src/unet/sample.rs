@@ -7,11 +7,11 @@
 
 use aquatint_kernels::Isa;
 use aquatint_kernels::conv2d::{Geometry, Padding};
-use aquatint_tensor::{Tensor, View};
+use aquatint_tensor::View;
 
 use crate::checkpoint::Weights;
 use crate::error::Result;
-use crate::layers::{Conv2d, UpsampleConv2d};
+use crate::layers::{Conv2d, Image, UpsampleConv2d};
 
 /// Halves height and width.
 pub struct Downsample2D {
@@ -31,7 +31,7 @@ impl Downsample2D {
     }
 
     /// `x: [n, h, w, c]` → `[n, h/2, w/2, c]`.
-    pub fn forward(&self, isa: Isa, x: View<'_, f32, 4>) -> Tensor<f32, 4> {
+    pub fn forward(&self, isa: Isa, x: View<'_, f32, 4>) -> Image {
         self.conv.forward(isa, x)
     }
 }
@@ -51,14 +51,14 @@ impl Upsample2D {
     }
 
     /// `x: [n, h, w, c]` → `[n, 2h, 2w, c]`.
-    pub fn forward(&self, isa: Isa, x: View<'_, f32, 4>) -> Tensor<f32, 4> {
+    pub fn forward(&self, isa: Isa, x: View<'_, f32, 4>) -> Image {
         self.conv.forward(isa, x)
     }
 
     /// `x: [n, h, w, c]` → `[n, size[0], size[1], c]`.
     ///
     /// On the way down an odd height of 5 became 3; on the way up 3 must become 5 again, not 6.
-    pub fn forward_to(&self, isa: Isa, x: View<'_, f32, 4>, size: [usize; 2]) -> Tensor<f32, 4> {
+    pub fn forward_to(&self, isa: Isa, x: View<'_, f32, 4>, size: [usize; 2]) -> Image {
         let [_, height, width, _] = x.shape();
         if size == [2 * height, 2 * width] {
             return self.forward(isa, x);

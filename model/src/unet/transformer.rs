@@ -26,7 +26,8 @@ use aquatint_tensor::{Tensor, View, concat};
 use crate::checkpoint::Weights;
 use crate::error::Result;
 use crate::layers::{
-    Epilogue, GatedLinear, GroupNorm, Heads, Input, LayerNorm, Linear, Mask, Operand, multi_head_attention,
+    Epilogue, GatedLinear, GroupNorm, Heads, Image, Input, LayerNorm, Linear, Mask, Operand,
+    multi_head_attention,
 };
 
 /// Fixed in diffusers, whatever the config says about other norms.
@@ -88,17 +89,20 @@ impl Transformer2DModel {
     }
 
     /// `x: [n, h, w, channels]` → `[texts, h, w, channels]`; text i looks at image i mod n.
-    pub fn forward(&self, isa: Isa, x: &Tensor<f32, 4>, text: &TextKeys) -> Tensor<f32, 4> {
-        let [n, height, width, channels] = x.shape();
-        let normed = self.norm.forward(isa, x.view()).reshape([n, height * width, channels]);
+    pub fn forward(&self, isa: Isa, x: &Image, text: &TextKeys) -> Image {
+        let [n, height, width, channels] = x.pixels.shape();
+        let normed = self.norm.forward(isa, x).reshape([n, height * width, channels]);
         let mut h = self.proj_in.forward(isa, &normed);
         drop(normed);
         for (block, keys_and_values) in self.transformer_blocks.iter().zip(&text.blocks) {
             h = block.forward(isa, h, keys_and_values);
         }
         let [texts, ..] = h.shape();
-        add(isa, &self.proj_out, h.view(), repeated(x, texts).as_slice())
-            .reshape([texts, height, width, channels])
+        let residual = repeated(&x.pixels, texts);
+        Image::of(texts, |image| {
+            let epilogue = Epilogue { residual: Some(residual.as_slice()), ..image };
+            self.proj_out.forward_with(isa, h.view(), epilogue).reshape([texts, height, width, channels])
+        })
     }
 }
 

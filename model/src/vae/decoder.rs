@@ -17,7 +17,7 @@ use super::mid::MidBlock;
 use super::{NORM_EPS, VaeConfig};
 use crate::checkpoint::Weights;
 use crate::error::Result;
-use crate::layers::{Conv2d, GroupNorm, Linear};
+use crate::layers::{Conv2d, GroupNorm, Image, Linear};
 use crate::unet::resnet::ResnetBlock2D;
 use crate::unet::sample::Upsample2D;
 
@@ -73,9 +73,9 @@ impl Decoder {
         for block in &self.up_blocks {
             x = block.forward(isa, x);
         }
-        let normed = self.conv_norm_out.forward_silu(isa, x.view());
+        let normed = self.conv_norm_out.forward_silu(isa, &x);
         drop(x);
-        self.conv_out.forward(isa, &normed)
+        self.conv_out.forward(isa, &normed).pixels
     }
 }
 
@@ -103,7 +103,7 @@ impl UpDecoderBlock {
         })
     }
 
-    fn forward(&self, isa: Isa, mut x: Tensor<f32, 4>) -> Tensor<f32, 4> {
+    fn forward(&self, isa: Isa, mut x: Image) -> Image {
         for resnet in &self.resnets {
             x = resnet.forward(isa, &x, None);
         }

@@ -17,7 +17,7 @@ use super::mid::MidBlock;
 use super::{NORM_EPS, VaeConfig};
 use crate::checkpoint::Weights;
 use crate::error::Result;
-use crate::layers::{Conv2d, GroupNorm, Linear};
+use crate::layers::{Conv2d, GroupNorm, Image, Linear};
 use crate::unet::resnet::ResnetBlock2D;
 use crate::unet::sample::Downsample2D;
 
@@ -77,7 +77,7 @@ impl Encoder {
             x = block.forward(isa, x);
         }
         x = self.mid_block.forward(isa, &x);
-        x = self.conv_out.forward(isa, &self.conv_norm_out.forward_silu(isa, x.view()));
+        let mut x = self.conv_out.forward(isa, &self.conv_norm_out.forward_silu(isa, &x)).pixels;
         if let Some(conv) = &self.quant_conv {
             x = conv.forward(isa, x.view());
         }
@@ -117,7 +117,7 @@ impl DownEncoderBlock {
         })
     }
 
-    fn forward(&self, isa: Isa, mut x: Tensor<f32, 4>) -> Tensor<f32, 4> {
+    fn forward(&self, isa: Isa, mut x: Image) -> Image {
         for resnet in &self.resnets {
             x = resnet.forward(isa, &x, None);
         }

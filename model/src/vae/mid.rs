@@ -9,12 +9,11 @@
 //! diffusers' `UNetMidBlock2D`.
 
 use aquatint_kernels::Isa;
-use aquatint_tensor::Tensor;
 
 use super::{NORM_EPS, VaeConfig};
 use crate::checkpoint::Weights;
 use crate::error::Result;
-use crate::layers::{Epilogue, GroupNorm, Heads, Linear, Mask, multi_head_attention};
+use crate::layers::{Epilogue, GroupNorm, Heads, Image, Linear, Mask, multi_head_attention};
 use crate::unet::resnet::ResnetBlock2D;
 
 /// `UNetMidBlock2D`.
@@ -40,7 +39,7 @@ impl MidBlock {
     }
 
     /// `x: [n, h, w, c]` → the same shape.
-    pub(super) fn forward(&self, isa: Isa, x: &Tensor<f32, 4>) -> Tensor<f32, 4> {
+    pub(super) fn forward(&self, isa: Isa, x: &Image) -> Image {
         let mut x = self.resnets[0].forward(isa, x, None);
         if let Some(attention) = &self.attention {
             x = attention.forward(isa, &x);
@@ -76,12 +75,14 @@ impl Attention {
         })
     }
 
-    fn forward(&self, isa: Isa, x: &Tensor<f32, 4>) -> Tensor<f32, 4> {
-        let [n, height, width, channels] = x.shape();
-        let h = self.group_norm.forward(isa, x.view()).reshape([n, height * width, channels]);
+    fn forward(&self, isa: Isa, x: &Image) -> Image {
+        let [n, height, width, channels] = x.pixels.shape();
+        let h = self.group_norm.forward(isa, x).reshape([n, height * width, channels]);
         let qkv = [&self.to_q, &self.to_k, &self.to_v].map(|layer| self.head.project(isa, layer, &h));
         let attended = multi_head_attention(isa, qkv.each_ref(), self.head);
-        let epilogue = Epilogue { residual: Some(x.as_slice()), ..Epilogue::default() };
-        self.to_out.forward_with(isa, &attended, epilogue).reshape([n, height, width, channels])
+        Image::of(n, |image| {
+            let epilogue = Epilogue { residual: Some(x.pixels.as_slice()), ..image };
+            self.to_out.forward_with(isa, &attended, epilogue).reshape([n, height, width, channels])
+        })
     }
 }

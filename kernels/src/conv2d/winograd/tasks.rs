@@ -206,7 +206,14 @@ impl Products<'_> {
                         let m = (image * grid.height + top + dy) * grid.width + x + dx;
                         let out = &mut self.out[first + dy * width + x + dx - left][column..];
                         let columns = PANEL.min(out.len());
-                        self.epilogue.store(s, &pixels[dy][dx], m, place, false, &mut out[..columns]);
+                        self.epilogue.store(
+                            s,
+                            &pixels[dy][dx],
+                            (m, place),
+                            false,
+                            &mut out[..columns],
+                            &mut (),
+                        );
                     }
                 }
                 i += 1;
