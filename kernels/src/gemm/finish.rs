@@ -62,7 +62,7 @@ impl Store<'_> {
         for ((r, out), sums) in rows.clone().zip(&mut self.out[rows]).zip(sums) {
             let out = &mut out[panel * PANEL..];
             let at = (first_row + r, place);
-            // Of a whole panel the number of vectors is a constant, and what watches them stays in registers.
+            // Of a whole panel the number of vectors is a constant, and the loop over them is unrolled.
             match out.first_chunk_mut::<PANEL>() {
                 Some(out) => self.epilogue.store(s, sums, at, streamed, out, watch),
                 None => self.epilogue.store(s, sums, at, streamed, out, watch),
