@@ -2,7 +2,7 @@
 
 use aquatint_tensor::View;
 
-use super::weights::Panel;
+use super::weights::{PANEL, Panel};
 use crate::simd::Simd;
 
 /// `out[m, n] = (product[m, n] + bias[n] + per_image[image(m), n] + residual[m, n]) · scale`, absent terms being 0.
@@ -71,33 +71,60 @@ impl<'a> Epilogue<'a> {
         streamed: bool,
         out: &mut [f32],
     ) {
-        let part = |x: &[f32]| if x.len() < S::LANES { s.load_or(x, 0.0) } else { s.load(x) };
         let per_image = self.per_image.map(|view| {
             let rows_per_image = at.rows / view.shape()[0];
             &view.as_slice().expect("checked to be row-major")[m / rows_per_image * at.columns..]
         });
-        for (i, out) in out.chunks_mut(S::LANES).enumerate() {
-            let offset = i * S::LANES;
-            let columns = at.column + offset..at.column + offset + out.len();
-            let mut v = s.load(&product[offset..]);
-            if let Some(bias) = self.bias {
-                v = s.add(v, part(&bias[columns.clone()]));
+        let residual = self.residual.map(|residual| &residual[m * at.columns..]);
+        let columns = at.column..at.column + out.len();
+        let terms = [self.bias, per_image, residual].map(|term| term.map(|row| &row[columns.clone()]));
+        // Nearly all rows are whole: then the compiler knows all lengths, and leaves nothing but vectors.
+        match out.first_chunk_mut::<PANEL>() {
+            Some(out) => {
+                let terms = terms.map(|term| term.and_then(|row| row.first_chunk::<PANEL>()));
+                for lanes in (0..PANEL).step_by(S::LANES) {
+                    let v = self.finish(s, s.load(&product[lanes..]), terms, lanes);
+                    match streamed {
+                        true => s.stream(v, &mut out[lanes..]),
+                        false => s.store(v, &mut out[lanes..]),
+                    }
+                }
             }
-            if let Some(per_image) = per_image {
-                v = s.add(v, part(&per_image[columns.clone()]));
-            }
-            if let Some(residual) = self.residual {
-                v = s.add(v, part(&residual[m * at.columns..][columns]));
-            }
-            if self.scale != 1.0 {
-                v = s.mul(v, s.splat(self.scale));
-            }
-            match out.len() < S::LANES {
-                true => s.store_part(v, out),
-                false if streamed => s.stream(v, out),
-                false => s.store(v, out),
+            None => {
+                let mut whole = [[0.0; PANEL]; 3];
+                for (whole, row) in whole.iter_mut().zip(terms) {
+                    if let Some(row) = row {
+                        whole[..row.len()].copy_from_slice(row);
+                    }
+                }
+                let mut sums = Panel::ZERO;
+                let terms = std::array::from_fn(|i| terms[i].and(Some(&whole[i])));
+                for lanes in (0..PANEL).step_by(S::LANES) {
+                    let v = self.finish(s, s.load(&product[lanes..]), terms, lanes);
+                    s.store(v, &mut sums[lanes..]);
+                }
+                out.copy_from_slice(&sums[..out.len()]);
             }
         }
+    }
+
+    /// The formula for some lanes of a row, of those terms that there are.
+    #[inline(always)]
+    #[expect(
+        clippy::manual_flatten,
+        reason = "an iterator's closures would not be inlined into the instruction set's code"
+    )]
+    fn finish<S: Simd>(&self, s: S, product: S::V, terms: [Option<&[f32; PANEL]>; 3], lanes: usize) -> S::V {
+        let mut v = product;
+        for term in terms {
+            if let Some(row) = term {
+                v = s.add(v, s.load(&row[lanes..]));
+            }
+        }
+        if self.scale != 1.0 {
+            v = s.mul(v, s.splat(self.scale));
+        }
+        v
     }
 }
 
