@@ -27,6 +27,20 @@ impl Pointwise for Gelu {
     }
 }
 
+/// The same for what is rounded to bf16, a third as much work: `max(x, 0) − |x|·Φ(−|x|)`, where Φ is that of [`math::coarse_normal_cdf`].
+///
+/// Absolute error at most 1e-4, relative error at most 6e-4 from −1 up, where rounding adds 3.9e-3.
+#[derive(Clone, Copy)]
+pub(crate) struct CoarseGelu;
+
+impl Pointwise for CoarseGelu {
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, x: S::V) -> S::V {
+        let below = s.sub(s.zero(), s.abs(x));
+        s.mul_add(below, math::coarse_normal_cdf(s, below), s.max(x, s.zero()))
+    }
+}
+
 /// `x·(1 + tanh(u)) / 2` with `u = √(2/π)·(x + 0.044715·x³)`, computed as `x·σ(2u)`, which is the same thing.
 #[derive(Clone, Copy)]
 pub(crate) struct GeluTanh;

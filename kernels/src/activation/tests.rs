@@ -1,5 +1,6 @@
 use aquatint_tensor::Tensor;
 
+use super::pointwise::CoarseGelu;
 use super::*;
 use crate::chunks::CHUNK;
 use crate::testing::{assert_close, random};
@@ -46,6 +47,29 @@ fn small_and_large_numbers_keep_their_digits() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn the_coarse_gelu_is_within_its_bounds() {
+    let x: Vec<f32> = (-90_000..90_000).map(|i| i as f32 * 1e-4).chain([-1e30, 1e30]).collect();
+    for isa in Isa::available() {
+        let mut found = x.clone();
+        isa.run(InPlace { x: &mut found, f: CoarseGelu });
+        for (&x, &found) in x.iter().zip(&found) {
+            let expected = reference::gelu(f64::from(x));
+            let error = (f64::from(found) - expected).abs();
+            // Beyond 1000 an f32 has no such digits.
+            let absolute = error < 1e-4 || x > 1e3;
+            let relative = error <= 6e-4 * expected.abs();
+            assert!(
+                absolute && (x < -1.0 || relative),
+                "{isa}: gelu({x}) = {found}, expected {expected}, error {error:e}"
+            );
+        }
+        let mut bad = [f32::NAN; 16];
+        isa.run(InPlace { x: &mut bad, f: CoarseGelu });
+        assert!(bad.iter().all(|x| x.is_nan()), "{isa}");
     }
 }
 

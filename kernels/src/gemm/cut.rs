@@ -16,10 +16,17 @@ use super::finish::Store;
 use super::{Epilogue, PANEL};
 use crate::moments::Room;
 
-/// Panels of a task.
-const TASK_PANELS: usize = 10;
 /// With fewer tasks than this, panels are spread over more of them, so that all cores have work.
 const MIN_TASKS: usize = 16;
+
+/// What a task should have, if the product has as much.
+#[derive(Clone, Copy)]
+pub(super) struct Size {
+    /// Rows of a tile.
+    pub(super) tile_rows: usize,
+    pub(super) rows: usize,
+    pub(super) panels: usize,
+}
 
 /// A part of the product.
 pub(super) struct Task {
@@ -39,19 +46,14 @@ pub(super) struct Cut {
 
 impl Cut {
     /// Equal chunks of whole tiles, and equal groups of panels, of which some are finished `together`.
-    pub(super) fn new(
-        rows: usize,
-        columns: usize,
-        [tile_rows, task_rows]: [usize; 2],
-        together: usize,
-    ) -> Self {
+    pub(super) fn new(rows: usize, columns: usize, size: Size, together: usize) -> Self {
         let panels = columns.div_ceil(PANEL);
         if rows == 0 || panels == 0 {
             return Self { rows, panels, chunk: 1, group: together };
         }
-        let chunk = rows.div_ceil(rows.div_ceil(task_rows)).next_multiple_of(tile_rows);
+        let chunk = rows.div_ceil(rows.div_ceil(size.rows)).next_multiple_of(size.tile_rows);
         let chunks = rows.div_ceil(chunk);
-        let groups = panels.div_ceil(TASK_PANELS).max(MIN_TASKS.div_ceil(chunks)).min(panels);
+        let groups = panels.div_ceil(size.panels).max(MIN_TASKS.div_ceil(chunks)).min(panels);
         Self { rows, panels, chunk, group: panels.div_ceil(groups).next_multiple_of(together) }
     }
 

@@ -2,7 +2,7 @@
 
 use aquatint_tensor::View;
 
-use super::weights::Panel;
+use super::weights::{PANEL, Panel};
 use crate::moments::{Taken, Watch};
 use crate::simd::Simd;
 
@@ -62,46 +62,95 @@ impl<'a> Epilogue<'a> {
         }
     }
 
-    /// Writes columns `column..` of output row `m` from one row of a panel; `out` may be narrower than the panel, and can be
-    /// written past the caches. `watch` sees what is written.
+    /// Writes columns `column..` of output row `m` from one row of a panel; `out` may be narrower than the panel. `watch` sees what is written.
     #[inline(always)]
     pub(crate) fn store<S: Simd>(
         &self,
         s: S,
         product: &Panel,
         (m, at): (usize, Place),
-        streamed: bool,
         out: &mut [f32],
         watch: &mut impl Watch<S>,
     ) {
-        let part = |x: &[f32]| if x.len() < S::LANES { s.load_or(x, 0.0) } else { s.load(x) };
         let per_image = self.per_image.map(|view| {
             let rows_per_image = at.rows / view.shape()[0];
             &view.as_slice().expect("checked to be row-major")[m / rows_per_image * at.columns..]
         });
-        for (i, out) in out.chunks_mut(S::LANES).enumerate() {
-            let offset = i * S::LANES;
-            let columns = at.column + offset..at.column + offset + out.len();
-            let mut v = s.load(&product[offset..]);
-            if let Some(bias) = self.bias {
-                v = s.add(v, part(&bias[columns.clone()]));
-            }
-            if let Some(per_image) = per_image {
-                v = s.add(v, part(&per_image[columns.clone()]));
-            }
-            if let Some(residual) = self.residual {
-                v = s.add(v, part(&residual[m * at.columns..][columns]));
-            }
-            if self.scale != 1.0 {
-                v = s.mul(v, s.splat(self.scale));
-            }
-            watch.see(s, i, v);
-            match out.len() < S::LANES {
-                true => s.store_part(v, out),
-                false if streamed => s.stream(v, out),
-                false => s.store(v, out),
+        let residual = self.residual.map(|residual| &residual[m * at.columns..]);
+        let columns = at.column..at.column + out.len();
+        let terms = [self.bias, per_image, residual].map(|term| term.map(|row| &row[columns.clone()]));
+        let mut whole = [[0.0; PANEL]; 3];
+        for (whole, row) in whole.iter_mut().zip(terms) {
+            if let Some(row) = row {
+                whole[..row.len()].copy_from_slice(row);
             }
         }
+        let terms: [_; 3] = std::array::from_fn(|i| terms[i].and(Some(&whole[i])));
+        let mut sums = Panel::ZERO;
+        for lanes in (0..PANEL).step_by(S::LANES) {
+            let v = self.finish(
+                s,
+                s.load(&product[lanes..]),
+                terms.map(|row| row.map(|row| s.load(&row[lanes..]))),
+            );
+            if lanes < out.len() {
+                watch.see(s, lanes / S::LANES, v);
+            }
+            s.store(v, &mut sums[lanes..]);
+        }
+        out.copy_from_slice(&sums[..out.len()]);
+    }
+
+    /// The same of a whole panel, for some rows from `m` on, which can be written past the caches. The place of the panel in each row of `out` is
+    /// from `column` on.
+    #[inline(always)]
+    pub(crate) fn store_rows<S: Simd>(
+        &self,
+        s: S,
+        sums: &[Panel],
+        (m, at): (usize, Place),
+        streamed: bool,
+        (out, column): (&mut [&mut [f32]], usize),
+        watch: &mut impl Watch<S>,
+    ) {
+        let per_image = self
+            .per_image
+            .map(|view| (view.as_slice().expect("checked to be row-major"), at.rows / view.shape()[0]));
+        // A vector of each row and then the next, so that what the rows share stays in registers.
+        for lanes in (0..PANEL).step_by(S::LANES) {
+            let first = at.column + lanes;
+            let bias = self.bias.map(|bias| s.load(&bias[first..]));
+            for (i, (sums, out)) in sums.iter().zip(&mut *out).enumerate() {
+                let row = m + i;
+                let per_image = per_image.map(|(all, rows)| s.load(&all[row / rows * at.columns + first..]));
+                let residual = self.residual.map(|all| s.load(&all[row * at.columns + first..]));
+                let v = self.finish(s, s.load(&sums[lanes..]), [bias, per_image, residual]);
+                watch.see(s, lanes / S::LANES, v);
+                match streamed {
+                    true => s.stream(v, &mut out[column + lanes..]),
+                    false => s.store(v, &mut out[column + lanes..]),
+                }
+            }
+        }
+    }
+
+    /// The formula for some lanes of a row, of those terms that there are.
+    #[inline(always)]
+    #[expect(
+        clippy::manual_flatten,
+        reason = "an iterator's closures would not be inlined into the instruction set's code"
+    )]
+    fn finish<S: Simd>(&self, s: S, product: S::V, terms: [Option<S::V>; 3]) -> S::V {
+        let mut v = product;
+        for term in terms {
+            if let Some(term) = term {
+                v = s.add(v, term);
+            }
+        }
+        if self.scale != 1.0 {
+            v = s.mul(v, s.splat(self.scale));
+        }
+        v
     }
 }
 

@@ -57,16 +57,34 @@ impl Store<'_> {
         sums: &[Panel],
         watch: &mut impl Watch<S>,
     ) {
-        let (first_row, place) = (self.place.first_row, self.place_of(panel));
+        let (m, place) = (self.place.first_row + rows.start, self.place_of(panel));
         let streamed = size_of::<f32>() * place.rows * place.columns >= U::STREAM_FROM;
-        for ((r, out), sums) in rows.clone().zip(&mut self.out[rows]).zip(sums) {
-            let out = &mut out[panel * PANEL..];
-            let at = (first_row + r, place);
-            // Of a whole panel the number of vectors is a constant, and the loop over them is unrolled.
-            match out.first_chunk_mut::<PANEL>() {
-                Some(out) => self.epilogue.store(s, sums, at, streamed, out, watch),
-                None => self.epilogue.store(s, sums, at, streamed, out, watch),
-            }
+        let (out, column) = (&mut self.out[rows], panel * PANEL);
+        if place.column + PANEL <= place.columns {
+            return self.epilogue.store_rows(s, sums, (m, place), streamed, (out, column), watch);
+        }
+        for (i, (out, sums)) in out.iter_mut().zip(sums).enumerate() {
+            self.epilogue.store(s, sums, (m + i, place), &mut out[column..], watch);
+        }
+    }
+
+    /// The same, and takes the moments of these rows, all of one block.
+    #[inline(always)]
+    fn write_block<S: Simd, U: Unit>(&mut self, s: S, panel: usize, rows: Range<usize>, sums: &[Panel]) {
+        let at = (self.place.first_row + rows.start, self.place_of(panel));
+        let Some(moments) = &mut self.moments else {
+            return self.write::<S, U>(s, panel, rows, sums, &mut ());
+        };
+        let (before, [mean, _]) = moments.at(rows.start, panel * PANEL);
+        if before == 0 {
+            // Of a block's rows the first is stored once more, as the mean of those before.
+            self.epilogue.store(s, &sums[0], at, mean, &mut ());
+        }
+        let mut running = Running::new(s, mean);
+        self.write::<S, U>(s, panel, rows.clone(), sums, &mut running);
+        if let Some(moments) = &mut self.moments {
+            let (before, numbers) = moments.at(rows.start, panel * PANEL);
+            running.merge(s, [before, rows.len()], numbers);
         }
     }
 }
@@ -92,20 +110,13 @@ impl Finish for Store<'_> {
         rows: Range<usize>,
         [sums, _]: [&[Panel]; 2],
     ) {
-        let at = (self.place.first_row + rows.start, self.place_of(panel));
-        let Some(moments) = &mut self.moments else {
-            return self.write::<S, U>(s, panel, rows, sums, &mut ());
-        };
-        let (before, [mean, _]) = moments.at(rows.start, panel * PANEL);
-        if before == 0 {
-            // Of a block's rows the first is stored once more, as the mean of those before.
-            self.epilogue.store(s, &sums[0], at, false, mean, &mut ());
-        }
-        let mut running = Running::new(s, mean);
-        self.write::<S, U>(s, panel, rows.clone(), sums, &mut running);
-        if let Some(moments) = &mut self.moments {
-            let (before, numbers) = moments.at(rows.start, panel * PANEL);
-            running.merge(s, [before, rows.len()], numbers);
+        let block = self.moments.as_ref().map_or(usize::MAX, |moments| moments.block);
+        let (mut start, mut sums) = (rows.start, sums);
+        while start < rows.end {
+            let end = rows.end.min((start / block + 1).saturating_mul(block));
+            let (these, others) = sums.split_at(end - start);
+            self.write_block::<S, U>(s, panel, start..end, these);
+            (start, sums) = (end, others);
         }
     }
 }

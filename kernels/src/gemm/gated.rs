@@ -12,12 +12,13 @@ use std::ops::Range;
 
 use aquatint_tensor::View;
 
-use super::bf16::{Line, Unit, split_rows};
+use super::bf16::{Line, Unit};
 use super::finish::Finish;
 use super::pack::Columns;
 use super::{PANEL, Packable, Panel, Weights};
 use crate::Precision;
-use crate::activation::pointwise::Gelu;
+use crate::activation::pointwise::{CoarseGelu, Gelu};
+use crate::isa::UnitOp;
 use crate::simd::{Pointwise, Simd};
 
 /// The weights and the bias of such a layer.
@@ -73,12 +74,14 @@ impl GatedWeights {
 
 /// A row of values times the gelu of its gates.
 #[inline(always)]
-fn gate<S: Simd>(s: S, [value, gate]: [&Panel; 2], bias: &[f32], out: &mut Panel) {
+fn gate<S: Simd>(s: S, gelu: impl Pointwise, [value, gate]: [&Panel; 2], bias: &[f32]) -> Panel {
+    let mut gated = Panel::ZERO;
     for lanes in (0..PANEL).step_by(S::LANES) {
         let value = s.add(s.load(&value[lanes..]), s.load(&bias[lanes..]));
         let gate = s.add(s.load(&gate[lanes..]), s.load(&bias[PANEL + lanes..]));
-        s.store(s.mul(value, Gelu.apply(s, gate)), &mut out[lanes..]);
+        s.store(s.mul(value, gelu.apply(s, gate)), &mut gated[lanes..]);
     }
+    gated
 }
 
 /// Writes f32.
@@ -103,8 +106,7 @@ impl Finish for StoreGated<'_> {
     ) {
         let bias = &self.bias[panel * PANEL..][..2 * PANEL];
         for (out, sums) in self.out[rows].iter_mut().zip(values.iter().zip(gates)) {
-            let mut gated = Panel::ZERO;
-            gate(s, [sums.0, sums.1], bias, &mut gated);
+            let gated = gate(s, Gelu, [sums.0, sums.1], bias);
             let out = &mut out[panel / 2 * PANEL..];
             let width = out.len().min(PANEL);
             out[..width].copy_from_slice(&gated[..width]);
@@ -122,9 +124,6 @@ pub(super) struct RoundGated<'a> {
     pub(super) planes: Vec<&'a mut [Line]>,
 }
 
-/// Rows that are rounded at a time.
-const ROUNDED: usize = 16;
-
 impl Finish for RoundGated<'_> {
     const PANELS: usize = 2;
 
@@ -141,17 +140,65 @@ impl Finish for RoundGated<'_> {
         let plane = panel / 2;
         let width = PANEL.min(self.columns - plane * PANEL);
         let (high, low) = self.planes.split_at_mut(self.columns.div_ceil(PANEL));
-        let low = if low.is_empty() { low } else { &mut low[plane..=plane] };
-        let high = &mut high[plane..=plane];
-        let mut room = [Panel::ZERO; ROUNDED];
-        for first in rows.clone().step_by(ROUNDED) {
-            let count = ROUNDED.min(rows.end - first);
-            let at = first - rows.start;
-            for (out, sums) in room[..count].iter_mut().zip(values[at..].iter().zip(&gates[at..])) {
-                gate(s, [sums.0, sums.1], bias, out);
+        let high = &mut high[plane][rows.clone()];
+        match low.get_mut(plane) {
+            None => {
+                unit.run(s, Round { values, gates, bias, lines: &mut *high });
+                narrow(high, width);
             }
-            let gated: [&[f32]; ROUNDED] = std::array::from_fn(|i| &room[i][..width]);
-            split_rows(unit, &gated[..count], (high, low), first);
+            Some(low) => {
+                let low = &mut low[rows];
+                unit.run(s, Split { values, gates, bias, lines: (&mut *high, &mut *low) });
+                narrow(high, width);
+                narrow(low, width);
+            }
+        }
+    }
+}
+
+/// Makes zero what stands in columns that do not exist.
+#[inline(always)]
+fn narrow(lines: &mut [Line], width: usize) {
+    if width < PANEL {
+        lines.iter_mut().for_each(|line| line.truncate(width));
+    }
+}
+
+/// Gated rows in one part. This is so coarse that an exact gelu would be no better.
+struct Round<'a> {
+    values: &'a [Panel],
+    gates: &'a [Panel],
+    bias: &'a [f32],
+    lines: &'a mut [Line],
+}
+
+impl UnitOp for Round<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn eval<S: Simd, U: Unit>(self, s: S, unit: U) {
+        let Self { values, gates, bias, lines } = self;
+        for ((value, gate_row), out) in values.iter().zip(gates).zip(lines) {
+            unit.round_line(&gate(s, CoarseGelu, [value, gate_row], bias), out);
+        }
+    }
+}
+
+/// Gated rows in two parts.
+struct Split<'a, 'b> {
+    values: &'a [Panel],
+    gates: &'a [Panel],
+    bias: &'a [f32],
+    lines: (&'b mut [Line], &'b mut [Line]),
+}
+
+impl UnitOp for Split<'_, '_> {
+    type Output = ();
+    #[inline(always)]
+    fn eval<S: Simd, U: Unit>(self, s: S, unit: U) {
+        let Self { values, gates, bias, lines: (high, low) } = self;
+        for (row, (value, gate_row)) in values.iter().zip(gates).enumerate() {
+            let gated = gate(s, Gelu, [value, gate_row], bias);
+            unit.split_rows(&[&gated[..]], (&mut [&mut *high], &mut [&mut *low]), row);
         }
     }
 }

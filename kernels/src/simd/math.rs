@@ -112,6 +112,19 @@ pub fn erf<S: Simd>(s: S, x: S::V) -> S::V {
     s.select_less(x, s.zero(), s.sub(s.zero(), erf), erf)
 }
 
+/// log₂ Φ(x) of degree 3 for x ≤ 0, constant term first. Found by Remez exchange with weight 1 down to −1 and then that of x·Φ(x), so that |x|·Φ(x)
+/// has a relative error of 5.2e-4 down to there, and one of 8.3e-5 absolutely from there on.
+const COARSE_NORMAL_CDF: [f32; 4] = [-1.000_750_1, 1.139_036_7, -0.489_707_77, 0.027_288_416];
+
+/// Φ(x) = (1 + erf(x/√2)) / 2, the share of a normal distribution that lies below x, for x ≤ 0: log₂ Φ is so smooth that a cubic follows it.
+///
+/// For what is multiplied by x and rounded to bf16 afterwards: relative error at most 6e-4 down to −1 and 1.6e-3 down to −2, absolute error of x·Φ(x) at most
+/// 9.5e-5 everywhere, and the product vanishes as it should far below. NaN stays NaN.
+#[inline(always)]
+pub fn coarse_normal_cdf<S: Simd>(s: S, x: S::V) -> S::V {
+    coarse_exp2(s, polynomial(s, COARSE_NORMAL_CDF, x))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,6 +249,39 @@ mod tests {
             isa.run(InPlace { x: &mut ys, f: Erf });
             assert_eq!(ys[..6], [-1.0, -1.0, 0.0, 1.0, 1.0, 1.0], "{isa}");
             assert!(ys[6].is_nan(), "{isa}: {ys:?}");
+        }
+    }
+
+    #[derive(Clone, Copy)]
+    struct CoarseNormalCdf;
+    impl Pointwise for CoarseNormalCdf {
+        #[inline(always)]
+        fn apply<S: Simd>(self, s: S, x: S::V) -> S::V {
+            coarse_normal_cdf(s, x)
+        }
+    }
+
+    #[test]
+    fn the_normal_distribution_is_within_its_bounds() {
+        let xs: Vec<f32> = (0..400_000).map(|i| i as f32 * -2e-5).collect();
+        let sqrt_2 = std::f64::consts::SQRT_2;
+        // The series has no digits left of so small a share; of the product there is none either.
+        let expected = |x: f32| (1.0 + crate::activation::reference::erf(f64::from(x) / sqrt_2)) / 2.0;
+        let expected: Vec<f64> = xs.iter().map(|&x| expected(x)).collect();
+        for isa in Isa::available() {
+            let mut ys = xs.clone();
+            isa.run(InPlace { x: &mut ys, f: CoarseNormalCdf });
+            for ((&x, &y), expected) in xs.iter().zip(&ys).zip(&expected) {
+                let error = (f64::from(y) - expected).abs();
+                let relative = if x >= -1.0 { 6e-4 } else { 1.6e-3 };
+                assert!(
+                    error * f64::from(-x) < 9.5e-5 && (x < -2.0 || error < relative * expected),
+                    "{isa}: Φ({x}) = {y}, expected {expected}, error {error:e}"
+                );
+            }
+            let mut edges = [-1e3, -1e30, f32::NAN];
+            isa.run(InPlace { x: &mut edges, f: CoarseNormalCdf });
+            assert!(edges[..2].iter().all(|&y| y < 2.4e-38) && edges[2].is_nan(), "{isa}: {edges:?}");
         }
     }
 }

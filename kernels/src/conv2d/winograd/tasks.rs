@@ -204,16 +204,15 @@ impl Products<'_> {
                 for dy in 0..height {
                     for dx in 0..OUT.min(left + width - x) {
                         let m = (image * grid.height + top + dy) * grid.width + x + dx;
-                        let out = &mut self.out[first + dy * width + x + dx - left][column..];
-                        let columns = PANEL.min(out.len());
-                        self.epilogue.store(
-                            s,
-                            &pixels[dy][dx],
-                            (m, place),
-                            false,
-                            &mut out[..columns],
-                            &mut (),
-                        );
+                        let out = &mut self.out[first + dy * width + x + dx - left..][..1];
+                        let (sums, at) = (&pixels[dy][dx], (m, place));
+                        match out[0].len() >= column + PANEL {
+                            true => {
+                                let (sums, out) = (std::slice::from_ref(sums), (out, column));
+                                self.epilogue.store_rows(s, sums, at, false, out, &mut ());
+                            }
+                            false => self.epilogue.store(s, sums, at, &mut out[0][column..], &mut ()),
+                        }
                     }
                 }
                 i += 1;

@@ -37,7 +37,7 @@ use std::sync::OnceLock;
 use super::super::{PANEL, Panel};
 use super::avx512::Avx512Bf16;
 use super::beats::{GROUP, Plan, Stage, SumTile};
-use super::{ATile, BStep, Job, Line, Pair, Planes, TILE, Unit, beats, layout};
+use super::{ATile, BStep, Job, Line, Pair, Planes, STEP, TILE, Unit, beats, layout};
 use crate::isa::UnitOp;
 use crate::peak::Done;
 use crate::simd::Simd;
@@ -166,6 +166,14 @@ impl Unit for &Configured {
         match self.amx.round {
             Some(unit) => unit.round_rows(rows, planes, at),
             None => layout::round_rows(rows, planes, at),
+        }
+    }
+
+    #[inline(always)]
+    fn round_line(self, numbers: &[f32; STEP], line: &mut Line) {
+        match self.amx.round {
+            Some(unit) => unit.round_line(numbers, line),
+            None => layout::round_line(numbers, line),
         }
     }
 

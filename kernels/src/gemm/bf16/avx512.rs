@@ -9,7 +9,7 @@
 use std::arch::x86_64::*;
 
 use super::super::Panel;
-use super::{ATile, BStep, Job, Line, Pair, Planes, Unit, layout};
+use super::{ATile, BStep, Job, Line, Pair, Planes, STEP, Unit, layout};
 use crate::Bf16Gain;
 use crate::isa::UnitOp;
 use crate::peak::Done;
@@ -73,6 +73,12 @@ impl Unit for Avx512Bf16 {
     fn round_rows(self, rows: &[&[f32]], planes: &mut [&mut [Line]], at: usize) {
         // SAFETY: as above.
         unsafe { round_rows(rows, planes, at) }
+    }
+
+    #[inline(always)]
+    fn round_line(self, numbers: &[f32; STEP], line: &mut Line) {
+        // SAFETY: as above.
+        unsafe { round_line(numbers, line) }
     }
 
     #[inline(always)]
@@ -165,6 +171,7 @@ fn multiply_adds(rounds: usize) -> Done {
 }
 
 /// Sixteen numbers.
+#[inline]
 #[target_feature(enable = "avx512f")]
 fn load(numbers: &[f32]) -> __m512 {
     let numbers: &[f32; 16] = numbers.first_chunk().expect("a vector's worth of numbers");
@@ -173,6 +180,7 @@ fn load(numbers: &[f32]) -> __m512 {
 }
 
 /// Sixteen pairs.
+#[inline]
 #[target_feature(enable = "avx512f")]
 fn load_pairs(pairs: &[Pair]) -> __m512i {
     let pairs: &[Pair; 16] = pairs.first_chunk().expect("a vector's worth of pairs");
@@ -181,6 +189,7 @@ fn load_pairs(pairs: &[Pair]) -> __m512i {
 }
 
 /// Writes sixteen pairs.
+#[inline]
 #[target_feature(enable = "avx512f")]
 fn store_pairs(v: __m512i, pairs: &mut [Pair]) {
     let pairs: &mut [Pair; 16] = pairs.first_chunk_mut().expect("room for a vector of pairs");
@@ -210,9 +219,15 @@ fn bits(pair: Pair) -> i32 {
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn round_rows(rows: &[&[f32]], planes: &mut [&mut [Line]], at: usize) {
     layout::fill_rows(rows, planes.len(), |row, step, x| {
-        let rounded = _mm512_cvtne2ps_pbh(load(&x[16..]), load(x));
-        store_pairs(as_integers(rounded), &mut planes[step][at + row].0);
+        round_line(x, &mut planes[step][at + row]);
     });
+}
+
+/// 32 numbers.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn round_line(numbers: &[f32; STEP], line: &mut Line) {
+    store_pairs(as_integers(_mm512_cvtne2ps_pbh(load(&numbers[16..]), load(numbers))), &mut line.0);
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]

@@ -92,6 +92,17 @@ pub(crate) struct Line(pub(crate) [Pair; PAIRS]);
 
 impl Line {
     pub(crate) const ZERO: Self = Self([Pair(0); PAIRS]);
+
+    /// Makes zero all numbers from the given one on.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        if let Some(pairs) = self.0.get_mut(len.div_ceil(2)..) {
+            pairs.fill(Pair::default());
+        }
+        if !len.is_multiple_of(2) {
+            let last = &mut self.0[len / 2];
+            *last = Pair::of(last.first().to_bits(), 0);
+        }
+    }
 }
 
 /// 16 rows of A, one step deep: a tile register, 1 KB.
@@ -174,12 +185,16 @@ pub(crate) type Planes<'a, 'b> = (&'a mut [&'b mut [Line]], &'a mut [&'b mut [Li
 /// See [`Unit::round_rows`](super::Unit::round_rows).
 #[inline(always)]
 pub(super) fn round_rows(rows: &[&[f32]], planes: &mut [&mut [Line]], at: usize) {
-    fill_rows(rows, planes.len(), |row, step, x| {
-        for (pair, x) in planes[step][at + row].0.iter_mut().zip(x.as_chunks().0) {
-            let &[first, second] = x;
-            *pair = Pair::of(round(first), round(second));
-        }
-    });
+    fill_rows(rows, planes.len(), |row, step, x| round_line(x, &mut planes[step][at + row]));
+}
+
+/// See [`Unit::round_line`](super::Unit::round_line).
+#[inline(always)]
+pub(super) fn round_line(numbers: &[f32; STEP], line: &mut Line) {
+    for (pair, x) in line.0.iter_mut().zip(numbers.as_chunks().0) {
+        let &[first, second] = x;
+        *pair = Pair::of(round(first), round(second));
+    }
 }
 
 /// See [`split_rows`](super::split_rows).

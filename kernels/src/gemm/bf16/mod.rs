@@ -73,6 +73,8 @@ pub(crate) trait Unit: Copy {
     const BLOCK_STEPS: usize;
     /// The same where the steps are those of a window, whose taps see nearly the same lines of A.
     const WINDOW_BLOCK_STEPS: usize = Self::BLOCK_STEPS;
+    /// Steps of the rows of a task, 256 of them, that stay in the L2 cache: 1 MB, half of it on a CPU with a tile unit.
+    const CACHED_STEPS: usize = 64;
     /// Bytes of an output that is written past the caches, because it would not stay there and each of its lines would be fetched before it is overwritten.
     const STREAM_FROM: usize = usize::MAX;
 
@@ -93,6 +95,12 @@ pub(crate) trait Unit: Copy {
     #[inline(always)]
     fn round_rows(self, rows: &[&[f32]], planes: &mut [&mut [Line]], at: usize) {
         layout::round_rows(rows, planes, at);
+    }
+
+    /// Rounds 32 numbers of a row. Fast inside of [`run`](Self::run).
+    #[inline(always)]
+    fn round_line(self, numbers: &[f32; STEP], line: &mut Line) {
+        layout::round_line(numbers, line);
     }
 
     /// Rounds rows of a panel and joins neighbours to pairs, 32 rows to a step; what is missing becomes zero.
