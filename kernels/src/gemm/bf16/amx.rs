@@ -7,17 +7,21 @@
 //! A job works on 2×2 tiles of sums, so that each tile of A and of B that is loaded is used twice; [`two_by_two`] has the schedule. What the products
 //! do not wait for is the L2 cache, if the weights are there in time: they are fetched while the panel before them is at work.
 //!
-//! GFLOP/s of a core, tiles of random numbers, one run of a throw-away program on an Intel Xeon (virtual, 2 MB of L2 a core):
+//! GFLOP/s of a core, tiles of random numbers, throw-away programs on an Intel Xeon (virtual, 2 MB of L2 a core):
 //!
 //! | | |
 //! |---|---|
-//! | products of registers that never change | 3800 |
+//! | products of registers that never change; of ½ and ¼, of random numbers | 3800, 3450 to 3600 |
+//! | the same with a single load for every four products, or with four | 2870, 2850 |
 //! | A and B in the L1 cache, whatever the order of loads | 2300 to 2650 |
-//! | the same tiles all zero | 2900 to 3020 |
-//! | A in L1, B in L2 | 2250 to 2400 |
-//! | loads alone, B in L2, as if they were the work | 3020 |
+//! | A in L1, B in L2 | 2250 to 2700 |
+//! | both in L2: 32 bytes a cycle come from there | 1800 to 2100 |
 //!
-//! So the order of loads and products hardly matters; what real numbers cost is the clock.
+//! So the order of loads and products hardly matters; that there are loads does, and where from.
+//!
+//! What the vectors do meanwhile: while a core uses tiles, 512-bit multiplications, comparisons, shifts and conversions begin once a cycle instead of
+//! twice; additions, logic and permutations keep their second port. Of the former 64 fit beside the four products of a step and cost nothing, if
+//! they stand near: a CPU looks 500 micro-operations ahead, and a tile that is loaded takes nine of them, one that is stored thirty.
 //!
 //! The intrinsics are not stable in Rust, inline assembly is. The compiler cannot keep a value in a tile register, it can
 //! only be told that one is overwritten: so one whole job, from the first sum to the last, is one `asm!` block.
@@ -250,10 +254,9 @@ fn spread(ahead: &[BStep], steps: usize) -> (Range<*const BStep>, usize) {
 /// L2 cache    · · · · · ·                                 some lines of what is wanted next, from memory
 /// ```
 ///
-/// A product is done 52 cycles after it began, and sums can be added to only then: four sums in turns, begun every 64 cycles, never wait for
-/// themselves. For this reason they take turns up to the last step, and all four are stored behind it. To finish them one after the other, so
-/// that each is stored under the next one's products, would cost more than the stores: four steps of one register alone last 3·52 + 16
-/// cycles, not 64.
+/// All four sums are stored behind the last step, which is what short jobs lose by: their 64 lines stand in the way of the next job's loads. Jobs of
+/// 2, 4 and 8 steps reach 2050, 2450 and 2600 GFLOP/s; without stores it would be 2890. That a product is done only 52 cycles after it began costs
+/// nothing: chains of products of one register are as fast as those that take turns.
 ///
 /// # Safety
 /// AMX is there and configured on this thread; the job has two tiles of rows, the second being `lower`, of as many steps as B; `sums` has 32 rows.
