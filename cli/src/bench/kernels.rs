@@ -207,12 +207,22 @@ static ATTENTION: [Rung<Attention>; 3] = [
     in_bf16x3("rounded", |layer, isa| attention_run(layer, isa, Precision::Bf16x3)),
 ];
 
+/// Of what a network has: operands that were rounded where they were made, if attention takes such.
 fn attention_run(layer: Attention, isa: Isa, precision: Precision) -> Run {
     let Attention { images, queries, keys, heads, head_dim, .. } = layer;
-    let q = noise([images, queries, heads, head_dim]);
-    let k = noise([images, keys, heads, head_dim]);
     let settings = attention::Attention { precision, ..attention::Attention::new(head_dim) };
-    Box::new(move || drop(attention::attention(isa, q.view(), k.view(), k.view(), settings)))
+    let operand = |tokens| {
+        let x = noise([images, tokens, heads * head_dim]);
+        match attention::takes_rounded(isa, settings, head_dim) {
+            true => {
+                let [weight, bias] = [1.0, 0.0].map(|x| vec![x; heads * head_dim]);
+                layer_norm::layer_norm_for(isa, x.view(), &weight, &bias, 1e-5, precision)
+            }
+            false => x.into(),
+        }
+    };
+    let (q, k) = (operand(queries), operand(keys));
+    Box::new(move || drop(attention::attention_of_operands(isa, [&q, &k, &k], heads, settings)))
 }
 
 static GROUP_NORM: [Rung<Image>; 1] = [rung(
