@@ -1,4 +1,4 @@
-//! Attention for a unit that multiplies while the vectors weigh: see [`beats`](crate::gemm::bf16::beats) for what happens at a time.
+//! Attention for a unit that multiplies while the vectors weigh: `gemm/bf16/beats` has what happens at a time.
 //!
 //! ```text
 //! for each head, once:      K in steps (columns are keys), V in groups of 48 columns, a column of ones behind the last
