@@ -14,7 +14,7 @@
 //! GFLOP/s of the two products in CPU time and share of the peak in the same run, one core of an AMD EPYC (Zen 4), 4096 tokens, 8 heads of 40;
 //! the last with AVX-512 BF16. By the clock and in f32: `cargo bench -p aquatint-benches --bench attention -- "4096x4096 8x40"`.
 //!
-//! The last two on an Intel Xeon with AMX, both cores, milliseconds:
+//! The last two on an Intel Xeon with AMX, both cores, milliseconds; the first two lines by a throw-away program:
 //!
 //! | tokens, heads | 4096, 8×40, two images | 1024, 8×80, two | 256, 8×160, two | 4096, 1×512 |
 //! |---|---|---|---|---|

@@ -81,7 +81,7 @@ static EXCESS: LazyLock<[u8; 64]> = LazyLock::new(|| {
 
 /// `2^(factor·score − m)` as a bf16, in the upper half of the bits of an f32; `shift` is that of m.
 ///
-/// Relative error at most 0.8 %, 0.25 % on average, two thirds more than that of rounding alone. Nothing, or −0, from 2⁻¹²⁷ down. Infinite or NaN from
+/// Relative error at most 0.71 %, 0.19 % on average, where rounding alone has 0.39 and 0.14. Nothing, or −0, from 2⁻¹²⁷ down. Infinite or NaN from
 /// 2¹²⁸ up, of NaN, and between 2⁻⁴⁹²⁷⁹ and 2⁻⁹⁸⁴³¹, where the sum has the other sign.
 #[inline(always)]
 fn weight(score: f32, factor: f32, shift: f32, excess: &[u8; 64]) -> u32 {
@@ -268,7 +268,7 @@ mod tests {
             (worst, sum, count) = (worst.max(error), sum + error, count + 1);
         }
         let mean = sum / f64::from(count);
-        assert!(worst < 8e-3 && mean < 2.5e-3, "worst {worst}, mean {mean}");
+        assert!(worst < 7.2e-3 && mean < 2e-3, "worst {worst}, mean {mean}");
     }
 
     #[test]

@@ -9,8 +9,10 @@
 //!                           the means of a query, heads side by side, as f32 or rounded for the layer behind
 //! ```
 //!
-//! A block of keys stays in the L1 cache while the queries of a chunk come from L2. m is a guess, which real scores do not prove wrong: only if a later
+//! `operands.rs` has how they come to stand so. A block of keys stays in the L1 cache while the queries of a chunk come from L2. m is a guess, which real scores do not prove wrong: only if a later
 //! score were 2¹²⁷ times as heavy would a weight overflow. That is checked at the end, and then there is no result.
+
+mod operands;
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -21,14 +23,16 @@ use rayon::prelude::*;
 
 use super::panels::{contiguous_rows, for_each_chunk};
 use super::{Attention, check};
+use crate::gemm::Panel;
 use crate::gemm::bf16::beats::{
-    BLOCK, GROUP, KEYS, Plan, QUERIES, Scores, Stage, SumTile, blocks, pair_of_keys, shift, trusted,
+    BLOCK, GROUP, KEYS, Plan, QUERIES, Scores, Stage, SumTile, blocks, shift, trusted,
 };
-use crate::gemm::bf16::{ATile, BStep, Job, Line, Lines, Pair, Rounded, STEP, TILE, Unit, ZERO_TILE};
-use crate::gemm::{PANEL, Panel};
+use crate::gemm::bf16::{ATile, BStep, Job, Line, Rounded, STEP, TILE, Unit, ZERO_TILE};
 use crate::isa::UnitOp;
 use crate::simd::{MAX_LANES, Simd};
 use crate::{Isa, Precision};
+pub(super) use operands::PIECE;
+use operands::{GROUP_COLUMNS, Head, Numbers, Pack, groups};
 
 /// Queries of a task.
 const CHUNK: usize = 32 * QUERIES;
@@ -36,9 +40,6 @@ const CHUNK: usize = 32 * QUERIES;
 const SMALL_CHUNK: usize = 8 * QUERIES;
 /// As many as should be enough for all cores.
 const MIN_TASKS: usize = 16;
-/// Columns of V that are multiplied in one go.
-const GROUP_COLUMNS: usize = GROUP * TILE;
-
 /// Whether this is the fastest form: with a unit that can, and if all keys are seen by all queries.
 pub(super) fn pays(isa: Isa, settings: Attention) -> bool {
     settings.precision == Precision::Bf16 && !settings.causal && isa.has_beats()
@@ -137,66 +138,6 @@ impl Shape {
     }
 }
 
-/// Q, K or V of all heads.
-#[derive(Clone, Copy)]
-enum Numbers<'a> {
-    /// `[images, tokens, heads, head_dim]`
-    F32(View<'a, f32, 4>),
-    /// `[images · tokens, heads · head_dim]`
-    Rounded(&'a Rounded),
-}
-
-/// Channels of heads stand in whole pieces of a line.
-pub(super) const PIECE: usize = 8;
-
-impl Numbers<'_> {
-    /// Rounded rows of a head: row i becomes line i of each step.
-    #[inline(always)]
-    fn lines<U: Unit>(
-        &self,
-        unit: U,
-        (image, head, head_dim): (usize, usize, usize),
-        rows: Range<usize>,
-        steps: &mut [&mut [Line]],
-    ) {
-        match self {
-            Self::F32(x) => {
-                let x = x.select::<3>(0, image % x.shape()[0]).select::<2>(1, head).slice(0, rows);
-                let rows: Vec<&[f32]> = x.rows().collect();
-                unit.round_rows(&rows, steps, 0);
-            }
-            Self::Rounded(x) => {
-                let pieces = head_dim / PIECE;
-                for piece in 0..steps.len() * STEP / PIECE {
-                    let (step, to) = (piece * PIECE / STEP, piece * PIECE % STEP / 2);
-                    let out = steps[step][..rows.len()].iter_mut();
-                    let out = out.map(|line| &mut line.0[to..][..PIECE / 2]);
-                    if piece >= pieces {
-                        out.for_each(|pairs| pairs.fill(Pair::default()));
-                        continue;
-                    }
-                    let channel = head * head_dim + piece * PIECE;
-                    let from = channel % STEP / 2;
-                    for (pairs, line) in out.zip(&x.plane(0, channel / STEP)[rows.clone()]) {
-                        pairs.copy_from_slice(&line.0[from..][..PIECE / 2]);
-                    }
-                }
-            }
-        }
-    }
-
-    /// The rows of an image among all.
-    fn rows(&self, image: usize, tokens: usize) -> Range<usize> {
-        match self {
-            Self::F32(_) => 0..tokens,
-            Self::Rounded(x) => {
-                let first = image * tokens % x.inside().pixels();
-                first..first + tokens
-            }
-        }
-    }
-}
-
 /// Where the means of a chunk of queries go.
 enum Means<'a> {
     /// A row for each query.
@@ -241,103 +182,6 @@ impl<'a> Whole<'a> {
     fn is_trusted(&self) -> bool {
         !self.doubted.load(Relaxed)
     }
-}
-
-/// What all queries of a head share.
-struct Head {
-    /// K: `[units][steps]`
-    keys: Lines,
-    /// V: `[groups][units][3]` tiles
-    values: Lines,
-}
-
-/// A head's K and V.
-struct Pack<'a> {
-    k: Numbers<'a>,
-    v: Numbers<'a>,
-    shape: Shape,
-    image: usize,
-    head: usize,
-}
-
-impl UnitOp for Pack<'_> {
-    type Output = Head;
-    #[inline(always)]
-    fn eval<S: Simd, U: Unit>(self, s: S, unit: U) -> Head {
-        let Pack { k, v, shape, image, head } = self;
-        let Shape { keys, head_dim, .. } = shape;
-        let (units, steps, groups) = (keys.div_ceil(KEYS), head_dim.div_ceil(STEP), groups(head_dim));
-        let mut packed = Head {
-            keys: Lines::recycled(units * steps * PANEL),
-            values: Lines::recycled(groups * units * GROUP * TILE),
-        };
-        let mut rounded = vec![[Line::ZERO; KEYS]; steps];
-        let all_keys = packed.keys.steps_mut();
-        let (all_values, _) = packed.values.as_chunks_mut::<TILE>();
-        for unit_of_keys in 0..units {
-            let first = unit_of_keys * KEYS;
-            let count = KEYS.min(keys - first);
-            let lines = |x: Numbers<'_>, rounded: &mut [[Line; KEYS]]| {
-                let rows = x.rows(image, keys);
-                if count < KEYS {
-                    rounded.fill([Line::ZERO; KEYS]);
-                }
-                let mut steps: Vec<&mut [Line]> = rounded.iter_mut().map(|step| &mut step[..]).collect();
-                x.lines(
-                    unit,
-                    (image, head, head_dim),
-                    rows.start + first..rows.start + first + count,
-                    &mut steps,
-                );
-            };
-            lines(k, &mut rounded);
-            for (packed, step) in all_keys[unit_of_keys * steps..].iter_mut().zip(&rounded) {
-                *packed = BStep::from_lines(s, step);
-            }
-            lines(v, &mut rounded);
-            for group in 0..groups {
-                let tiles = &mut all_values[(group * units + unit_of_keys) * GROUP..][..GROUP];
-                for (i, tile) in tiles.iter_mut().enumerate() {
-                    let column = group * GROUP_COLUMNS + i * TILE;
-                    let ones = head_dim.checked_sub(column).filter(|&at| at < TILE);
-                    pair_values(&rounded, column, tile);
-                    for (r, line) in tile.iter_mut().enumerate() {
-                        if let Some(at) = ones {
-                            let [first, second] = [0, 1].map(|i| pair_of_keys(r) + i < count);
-                            line.0[at] = Pair::of(one_if(first), one_if(second));
-                        }
-                    }
-                }
-            }
-        }
-        packed
-    }
-}
-
-/// The bits of 1 or 0.
-fn one_if(it_is: bool) -> u32 {
-    f32::from(u8::from(it_is)).to_bits()
-}
-
-/// Sixteen columns of V, from `column` on, with neighbouring keys side by side; zeros behind the last step.
-#[inline(always)]
-fn pair_values(rows: &[[Line; KEYS]], column: usize, tile: &mut ATile) {
-    let Some(rows) = rows.get(column / STEP) else {
-        *tile = ZERO_TILE;
-        return;
-    };
-    let from = column % STEP / 2;
-    for (r, line) in tile.iter_mut().enumerate() {
-        let [first, second] = [0, 1].map(|i| &rows[pair_of_keys(r) + i].0[from..][..TILE / 2]);
-        for ((pairs, &a), &b) in line.0.as_chunks_mut::<2>().0.iter_mut().zip(first).zip(second) {
-            *pairs = Pair::cross(a, b);
-        }
-    }
-}
-
-/// Groups of columns of V, with the column of ones.
-fn groups(head_dim: usize) -> usize {
-    (head_dim + 1).div_ceil(GROUP_COLUMNS)
 }
 
 /// A chunk of queries of an image, and some heads.
