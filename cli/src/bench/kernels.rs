@@ -207,7 +207,8 @@ static ATTENTION: [Rung<Attention>; 3] = [
     in_bf16x3("rounded", |layer, isa| attention_run(layer, isa, Precision::Bf16x3)),
 ];
 
-/// Of what a network has: operands that were rounded where they were made, if attention takes such.
+/// Of what a network has: operands that were rounded where they were made, if attention takes such. With tiles the row called `rounded` is then
+/// [`attention::interleaved`]: the form in use has one name on all instruction sets.
 fn attention_run(layer: Attention, isa: Isa, precision: Precision) -> Run {
     let Attention { images, queries, keys, heads, head_dim, .. } = layer;
     let settings = attention::Attention { precision, ..attention::Attention::new(head_dim) };
