@@ -1,14 +1,14 @@
 //! The production form: a block of scores at a time, with queries on the vector lanes.
 //!
-//! For a panel of 32 queries and one head, with everything transposed:
+//! For some queries of one head, in panels of 32, with everything transposed:
 //!
 //! ```text
-//! m = −∞, l = 0, Oᵀ = 0                          running maximum, running sum, running result
-//! for each block of keys:
-//!     Sᵀ = K·Qᵀ                                  a product: rows of K, panel Qᵀ
+//! of each panel  m = −∞, l = 0, Oᵀ = 0               running maximum, running sum, running result
+//! for each block of keys, for each panel:            the second panel finds K and V in the cache
+//!     Sᵀ = K·Qᵀ                                      a product: rows of K, panel Qᵀ
 //!     if m is too small for Sᵀ:  l, Oᵀ, m = l·r, Oᵀ·r, m'     r corrects what was computed with the old maximum
 //!     Pᵀ = exp(Sᵀ − m),  l = l + sum of Pᵀ over the keys      see `softmax.rs`
-//!     Oᵀ = Oᵀ + Vᵀ·Pᵀ                            a product: rows of Vᵀ, panel Pᵀ
+//!     Oᵀ = Oᵀ + Vᵀ·Pᵀ                                a product: rows of Vᵀ, panel Pᵀ
 //! out = (Oᵀ / l)ᵀ
 //! ```
 //!
@@ -23,7 +23,7 @@ use std::ops::Range;
 use aquatint_tensor::{Tensor, View};
 use rayon::prelude::*;
 
-use super::panels::{Place, contiguous_rows, for_each_panel, hide_later_keys, turn_in, turn_out};
+use super::panels::{Place, contiguous_rows, for_each_chunk, hide_later_keys, turn_in, turn_out};
 use super::softmax::{Exact, RunningSoftmax, scale_rows};
 use super::{Attention, check};
 use crate::Isa;
@@ -33,6 +33,10 @@ use crate::simd::{Op, Simd};
 
 /// Keys in a block: 96 rows of scores are 12 KB, and leave room in an L1 cache for K, Vᵀ and both panels.
 const BLOCK_KEYS: usize = 8 * TILE_ROWS;
+/// Rows that the panels Qᵀ of a task have together, 40 KB: while K and Vᵀ of a block are in the cache, all of them are served.
+const TASK_DEPTH: usize = 320;
+/// Panels of a task, at most, so that all cores have work; nor are there more than blocks of keys.
+const MAX_PANELS: usize = 8;
 /// Depth of a block of the first product, for heads as deep as the VAE's 512.
 const BLOCK_DEPTH: usize = 256;
 
@@ -61,7 +65,8 @@ pub fn attention(
     values.as_mut_slice().par_chunks_exact_mut(head_len).enumerate().for_each(|(i, out)| {
         isa.run(TurnValues { v: v.select::<3>(0, i / heads).select::<2>(1, i % heads), out });
     });
-    for_each_panel(&mut out, |place, out| {
+    let panels = (TASK_DEPTH / head_dim).min(keys / BLOCK_KEYS).clamp(1, MAX_PANELS);
+    for_each_chunk(&mut out, panels * PANEL, |place, out| {
         let task = Task {
             q: place.queries(q, out.len()),
             k: k.select::<3>(0, place.image).select::<2>(1, place.head),
@@ -99,7 +104,7 @@ impl Op for TurnValues<'_> {
     }
 }
 
-/// Up to 32 queries of one head of one image.
+/// Some queries of one head of one image.
 struct Task<'a> {
     /// `[queries, head_dim]`
     q: View<'a, f32, 2>,
@@ -113,14 +118,14 @@ struct Task<'a> {
     out: Vec<&'a mut [f32]>,
 }
 
-/// Buffers that a thread keeps from task to task, all with queries on the lanes.
+/// Buffers that a thread keeps from task to task; of each panel of queries, all with queries on the lanes.
 #[derive(Default)]
 struct Scratch {
-    /// scale·Qᵀ: `[head_dim]`
+    /// scale·Qᵀ: `[panels][head_dim]`
     queries: Vec<Panel>,
     /// Sᵀ, then Pᵀ: `[keys of a block]`
     scores: Vec<Panel>,
-    /// Oᵀ: `[head_dim]`
+    /// Oᵀ: `[panels][head_dim]`, filled up to whole tiles
     sums: Vec<Panel>,
 }
 
@@ -137,34 +142,49 @@ impl Op for Run<'_> {
     type Output = ();
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
-        let Run { task, scratch } = self;
-        let ([queries, head_dim], [keys, _]) = (task.q.shape(), task.k.shape());
-        let Scratch { queries: q_panel, scores, sums } = scratch;
-        q_panel.resize(head_dim, Panel::ZERO);
-        turn_in(s, task.q, task.settings.scale, q_panel);
-        sums.clear();
-        sums.resize(head_dim.next_multiple_of(ROW_STEP), Panel::ZERO);
-        let mut softmax = RunningSoftmax::new(1.0); // the queries are scaled
-
-        // No query of this panel sees a key behind its last one.
-        let first_query = task.place.first_query;
-        let visible = if task.settings.causal { keys.min(first_query + queries) } else { keys };
-        let values = task.values.chunks_exact(head_dim * BLOCK_KEYS);
-        for (first, values) in (0..visible).step_by(BLOCK_KEYS).zip(values) {
-            let block = first..visible.min(first + BLOCK_KEYS);
-            scores.resize(block.len().next_multiple_of(ROW_STEP), Panel::ZERO);
-            scores_of(s, task.k, block.clone(), q_panel, scores);
-            let scores = &mut scores[..block.len()];
-            if task.settings.causal {
-                hide_later_keys(scores, block.start, first_query);
-            }
-            if let Some(correction) = softmax.raise(s, scores) {
-                scale_rows(s, sums, &correction);
-            }
-            softmax.weigh::<Exact, S>(s, scores);
-            add_values(s, values, scores, sums);
+        let Run { task: Task { q, k, values, place, settings, out }, scratch } = self;
+        let ([queries, head_dim], [keys, _]) = (q.shape(), k.shape());
+        let (panels, height) = (queries.div_ceil(PANEL), head_dim.next_multiple_of(ROW_STEP));
+        scratch.queries.resize(panels * head_dim, Panel::ZERO);
+        for (first, panel) in (0..queries).step_by(PANEL).zip(scratch.queries.chunks_exact_mut(head_dim)) {
+            turn_in(s, q.slice(0, first..queries.min(first + PANEL)), settings.scale, panel);
         }
-        turn_out(s, &sums[..head_dim], &Row(softmax.total.map(|total| 1.0 / total)), task.out);
+        scratch.sums.clear();
+        scratch.sums.resize(panels * height, Panel::ZERO);
+        let mut softmaxes: Vec<_> = (0..panels).map(|_| RunningSoftmax::new(1.0)).collect(); // the queries are scaled
+
+        // No query of a panel sees a key behind the panel's last one.
+        let visible = |panel: usize| match settings.causal {
+            true => keys.min(place.first_query + queries.min((panel + 1) * PANEL)),
+            false => keys,
+        };
+        let values = values.chunks_exact(head_dim * BLOCK_KEYS);
+        for (first, values) in (0..visible(panels - 1)).step_by(BLOCK_KEYS).zip(values) {
+            let q_panels = scratch.queries.chunks_exact(head_dim);
+            let all = q_panels.zip(scratch.sums.chunks_exact_mut(height)).zip(&mut softmaxes);
+            for (panel, ((q_panel, sums), softmax)) in all.enumerate() {
+                let block = first..visible(panel).min(first + BLOCK_KEYS);
+                if block.is_empty() {
+                    continue;
+                }
+                scratch.scores.resize(block.len().next_multiple_of(ROW_STEP), Panel::ZERO);
+                scores_of(s, k, block.clone(), q_panel, &mut scratch.scores);
+                let scores = &mut scratch.scores[..block.len()];
+                if settings.causal {
+                    hide_later_keys(scores, block.start, place.first_query + panel * PANEL);
+                }
+                if let Some(correction) = softmax.raise(s, scores) {
+                    scale_rows(s, sums, &correction);
+                }
+                softmax.weigh::<Exact, S>(s, scores);
+                add_values(s, values, scores, sums);
+            }
+        }
+        let mut out = out.into_iter();
+        for (sums, softmax) in scratch.sums.chunks_exact(height).zip(&softmaxes) {
+            let factors = Row(softmax.total.map(|total| 1.0 / total));
+            turn_out(s, &sums[..head_dim], &factors, out.by_ref().take(PANEL).collect());
+        }
     }
 }
 

@@ -49,6 +49,10 @@ const HIDDEN: Panel = Row([f32::NEG_INFINITY; PANEL]);
 /// Vectors in a row of a panel, if they are the shortest.
 const MAX_VECTORS: usize = PANEL / 8;
 
+/// Rows whose weights are computed together, column of vectors by column: four powers are enough to hide each other's latency, and as all four have m in
+/// common, what they need fits sixteen registers.
+const TOGETHER: usize = 4;
+
 /// See the module.
 pub(super) struct RunningSoftmax {
     /// scale·log₂e
@@ -110,8 +114,19 @@ impl RunningSoftmax {
     #[inline(always)]
     pub(super) fn weigh<E: Exponential, S: Simd>(&mut self, s: S, scores: &mut [Panel]) {
         let mut block = Block::new(s, self);
-        for row in scores {
-            for j in 0..PANEL / S::LANES {
+        let (together, rest) = scores.as_chunks_mut::<TOGETHER>();
+        for j in 0..PANEL / S::LANES {
+            for rows in &mut *together {
+                let mut weights = [s.zero(); TOGETHER];
+                for i in 0..TOGETHER {
+                    weights[i] = block.weight::<E>(s, j, &rows[i][j * S::LANES..]);
+                }
+                for i in 0..TOGETHER {
+                    block.totals[j] = s.add(block.totals[j], weights[i]);
+                    s.store(weights[i], &mut rows[i][j * S::LANES..]);
+                }
+            }
+            for row in &mut *rest {
                 let score = &mut row[j * S::LANES..];
                 let weight = block.weight::<E>(s, j, score);
                 block.totals[j] = s.add(block.totals[j], weight);

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Op, Simd};
+use super::{Op, Simd, math};
 
 /// Proof that the CPU has AVX2 and FMA. The private field keeps [`detect`](Self::detect) the only way to get one.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -102,5 +102,15 @@ impl Simd for Avx2 {
         let exponent = avx2!(_mm256_add_epi32(n, _mm256_set1_epi32(127)));
         let power = avx2!(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent)));
         self.mul(x, power)
+    }
+    #[inline(always)]
+    fn exp2_with<const N: usize>(self, x: __m256, p: [f32; N]) -> __m256 {
+        // In `max` the second operand wins over NaN.
+        let x = self.max(self.splat(-126.0), x);
+        let n = avx2!(_mm256_floor_ps(x));
+        let power = math::polynomial_in_pairs(self, p, self.sub(x, n));
+        // A number from 1 to 2 is multiplied by 2ⁿ if n is added to its exponent.
+        let n = avx2!(_mm256_slli_epi32::<23>(_mm256_cvtps_epi32(n)));
+        avx2!(_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(power), n)))
     }
 }

@@ -51,6 +51,26 @@ pub fn polynomial<S: Simd, const N: usize>(s: S, coefficients: [f32; N], x: S::V
     sum
 }
 
+/// The same as `c₀ + x·((c₁ + c₂·x) + x²·((c₃ + c₄·x) + …))`: one operation more, but less of a chain, for registers too few to hold many polynomials
+/// that are under way. Of at least two coefficients.
+#[inline(always)]
+pub fn polynomial_in_pairs<S: Simd, const N: usize>(s: S, coefficients: [f32; N], x: S::V) -> S::V {
+    let (first, pairs) = (coefficients[0], &coefficients[1..]);
+    let square = s.mul(x, x);
+    let mut sum = None;
+    for pair in pairs.chunks(2).rev() {
+        let pair = match *pair {
+            [c, d] => s.mul_add(s.splat(d), x, s.splat(c)),
+            _ => s.splat(pair[0]),
+        };
+        sum = Some(match sum {
+            Some(sum) => s.mul_add(sum, square, pair),
+            None => pair,
+        });
+    }
+    s.mul_add(sum.expect("a second coefficient"), x, s.splat(first))
+}
+
 /// The polynomial of degree 6 whose largest relative error against 2ʳ on [0, 1] is smallest, constant term first. Found by Remez exchange;
 /// 7.3e-9 with these rounded coefficients.
 #[expect(clippy::approx_constant, reason = "the best polynomial's slope is near ln 2, and not ln 2")]
