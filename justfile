@@ -12,7 +12,7 @@ check:
 # Every test on every instruction set that this CPU has, then the command line once more on the portable one.
 test:
     cargo test --workspace
-    AQUATINT_ISA=portable cargo test --workspace --locked
+    AQUATINT_ISA=portable cargo test --workspace --locked --test end_to_end
 
 # Criterion benches; `just bench conv2d` runs one of them.
 bench *name:

@@ -2,7 +2,7 @@
 //!
 //! `goldens/embedded.py` asked diffusers for them, with the folder `model/embedded` and its own settings.
 
-use aquatint_kernels::{Isa, Precision};
+use aquatint_kernels::{Bf16Gain, Isa, Precision};
 use aquatint_model::{EMBEDDED, LoadOptions, Photo, Picture, Pipeline, Precisions, TextToImage};
 use aquatint_tests::{json, path};
 
@@ -49,11 +49,14 @@ fn pictures_of_the_embedded_model_are_those_of_diffusers() {
     }
 }
 
+/// Where products in bf16 have no unit they are made of f32, slowly, so that one row of pictures must do.
+///
 /// The mean of the pictures' PSNRs is at least the PSNR of their mean error, which is what is measured here.
 #[test]
 fn pictures_in_other_precisions_look_the_same() {
     let [bf16, split] = [Precision::Bf16, Precision::Bf16x3].map(Precisions::all);
-    for (precision, rows, least) in [(bf16, ROWS, 35.0), (Precisions::MIXED, ROWS, 35.0), (split, 1, 60.0)] {
+    let rows = if Isa::best().bf16_gain() == Bf16Gain::None { 1 } else { ROWS };
+    for (precision, rows, least) in [(bf16, rows, 35.0), (Precisions::MIXED, rows, 35.0), (split, 1, 60.0)] {
         let found = drawn(LoadOptions { precision, ..LoadOptions::default() }, rows);
         let differences = differences(&found, &expected());
         let squares: f64 = differences.iter().map(|&d| f64::from(d).powi(2)).sum();
