@@ -248,7 +248,7 @@ impl<R: Rows, F: Finish> Op for Run<'_, R, F> {
             a.gather(task.rows.clone(), part, &mut a_rows);
             a_rows.resize(padded_rows, &ZEROS);
             for (panel, sums) in task.panels.clone().zip(scratch.sums.chunks_exact_mut(padded_rows)) {
-                let b = w.block(panel, start, len, &mut scratch.weights);
+                let b = w.block(s, panel, start, len, &mut scratch.weights);
                 for (a, sums) in a_rows.chunks(TILE_ROWS).zip(sums.chunks_mut(TILE_ROWS)) {
                     tile(s, a, b, sums, i == 0);
                 }

@@ -16,34 +16,38 @@ pub fn product(isa: Isa, a: View<'_, f32, 2>, w: &Weights) -> Tensor<f32, 2> {
     let columns = w.out_features();
     assert_eq!(depth, w.segments() * w.segment_len(), "the rows and the weights differ in depth");
     let mut out = Tensor::zeros([rows, columns]);
-    let mut scratch = vec![Panel::ZERO; depth];
     for panel in 0..columns.div_ceil(PANEL) {
-        let b = w.block(panel, 0, depth, &mut scratch);
-        let (first, width) = (panel * PANEL, PANEL.min(columns - panel * PANEL));
-        for (a, out) in a.rows().zip(out.as_mut_slice().chunks_exact_mut(columns)) {
-            let sum = isa.run(RowTimesPanel { a, b });
-            out[first..first + width].copy_from_slice(&sum[..width]);
-        }
+        isa.run(RowsTimesPanel { a, w, panel, out: out.as_mut_slice() });
     }
     out
 }
 
-struct RowTimesPanel<'a> {
-    a: &'a [f32],
-    b: &'a [Panel],
+struct RowsTimesPanel<'a> {
+    a: View<'a, f32, 2>,
+    w: &'a Weights,
+    panel: usize,
+    /// `[rows, out]`
+    out: &'a mut [f32],
 }
 
-impl Op for RowTimesPanel<'_> {
-    type Output = Panel;
+impl Op for RowsTimesPanel<'_> {
+    type Output = ();
     #[inline(always)]
-    fn eval<S: Simd>(self, s: S) -> Panel {
-        let mut sum = Panel::ZERO;
-        for (&a, b) in self.a.iter().zip(self.b) {
-            for i in (0..PANEL).step_by(S::LANES) {
-                let v = s.mul_add(s.splat(a), s.load(&b[i..]), s.load(&sum[i..]));
-                s.store(v, &mut sum[i..]);
+    fn eval<S: Simd>(self, s: S) {
+        let Self { a, w, panel, out } = self;
+        let ([_, depth], columns) = (a.shape(), w.out_features());
+        let mut scratch = vec![Panel::ZERO; depth];
+        let b = w.block(s, panel, 0, depth, &mut scratch);
+        let (first, width) = (panel * PANEL, PANEL.min(columns - panel * PANEL));
+        for (a, out) in a.rows().zip(out.chunks_exact_mut(columns)) {
+            let mut sum = Panel::ZERO;
+            for (&a, b) in a.iter().zip(b) {
+                for i in (0..PANEL).step_by(S::LANES) {
+                    let v = s.mul_add(s.splat(a), s.load(&b[i..]), s.load(&sum[i..]));
+                    s.store(v, &mut sum[i..]);
+                }
             }
+            out[first..first + width].copy_from_slice(&sum[..width]);
         }
-        sum
     }
 }

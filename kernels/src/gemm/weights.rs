@@ -30,6 +30,7 @@ use rayon::prelude::*;
 use super::bf16::{BStep, STEP, halves};
 use super::pack::{self, Columns};
 use crate::Precision;
+use crate::simd::Simd;
 
 /// Columns in a panel.
 pub const PANEL: usize = 32;
@@ -260,33 +261,41 @@ impl Weights {
     /// # Panics
     /// If the weights were packed for another precision.
     #[inline(always)]
-    pub(crate) fn block<'a>(
+    pub(crate) fn block<'a, S: Simd>(
         &'a self,
+        s: S,
         panel: usize,
         start: usize,
         len: usize,
         scratch: &'a mut [Panel],
     ) -> &'a [Panel] {
         let Panels::Sums { of, segments } = &self.panels else {
-            return self.stored(panel, start, len, scratch);
+            return self.stored(s, panel, start, len, scratch);
         };
         let segment_len = self.segment_len.max(1);
         let (segment, position) = (start / segment_len, start % segment_len);
         assert!(position + len <= self.segment_len, "a block of sums crosses the border of a segment");
-        of.sum(panel, &segments[segment], position, &mut scratch[..len]);
+        of.sum(s, panel, &segments[segment], position, &mut scratch[..len]);
         &scratch[..len]
     }
 
     /// The same of weights that are stored.
     #[inline(always)]
-    fn stored<'a>(&'a self, panel: usize, start: usize, len: usize, scratch: &'a mut [Panel]) -> &'a [Panel] {
+    fn stored<'a, S: Simd>(
+        &'a self,
+        s: S,
+        panel: usize,
+        start: usize,
+        len: usize,
+        scratch: &'a mut [Panel],
+    ) -> &'a [Panel] {
         let from = panel * self.segments * self.segment_len + start;
         let range = from..from + len;
         let scratch = &mut scratch[..len];
         match &self.panels {
             Panels::F32(panels) => return &panels[range],
-            Panels::F16(panels) => flat(&panels[range]).convert_to_f32_slice(flat_mut(scratch)),
-            Panels::Bf16(panels) => flat(&panels[range]).convert_to_f32_slice(flat_mut(scratch)),
+            Panels::F16(panels) => s.widen_f16(flat(&panels[range]), flat_mut(scratch)),
+            Panels::Bf16(panels) => widen_bf16(flat(&panels[range]), flat_mut(scratch)),
             Panels::Steps(precision, _) => panic!("these weights were packed for {precision}"),
             Panels::Sums { .. } => panic!("sums of sums are not supported"),
         }
@@ -295,12 +304,12 @@ impl Weights {
 
     /// `sums[k] = Σ` over `segments` of the panel's row at `position + k` of the segment.
     #[inline(always)]
-    fn sum(&self, panel: usize, segments: &[usize], position: usize, sums: &mut [Panel]) {
+    fn sum<S: Simd>(&self, s: S, panel: usize, segments: &[usize], position: usize, sums: &mut [Panel]) {
         let mut room = [Panel::ZERO; SUMMED];
         for (i, sums) in sums.chunks_mut(SUMMED).enumerate() {
             for (term, segment) in segments.iter().enumerate() {
                 let start = segment * self.segment_len + position + i * SUMMED;
-                let rows = self.stored(panel, start, sums.len(), &mut room);
+                let rows = self.stored(s, panel, start, sums.len(), &mut room);
                 if term == 0 {
                     sums.copy_from_slice(rows);
                 } else {
@@ -336,6 +345,14 @@ fn check_sums(sums: &[Vec<usize>], segments: usize) {
     );
 }
 
+/// `out[i] = x[i]`: a bf16 is the upper half of an f32.
+#[inline(always)]
+fn widen_bf16(x: &[bf16], out: &mut [f32]) {
+    for (out, x) in out.iter_mut().zip(x) {
+        *out = f32::from_bits(u32::from(x.to_bits()) << 16);
+    }
+}
+
 /// The numbers of neighbouring rows, one behind the other.
 fn flat<T>(rows: &[Row<T>]) -> &[T] {
     const { assert!(size_of::<Row<T>>() == PANEL * size_of::<T>(), "a row must not need padding") };
@@ -354,6 +371,7 @@ fn flat_mut<T>(rows: &mut [Row<T>]) -> &mut [T] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simd::portable::Portable;
     use aquatint_tensor::Tensor;
 
     #[test]
@@ -365,7 +383,7 @@ mod tests {
             Weights::pack_segments(Precision::F32, w.convert::<f16>().view()),
             Weights::pack_segments(Precision::F32, w.convert::<bf16>().view()),
         ] {
-            let second = packed.block(1, 1, 5, &mut scratch);
+            let second = packed.block(Portable, 1, 1, 5, &mut scratch);
             assert_eq!(second.len(), 5);
             let rounded = |x: f32| match packed.dtype() {
                 DType::F32 => x,

@@ -1,36 +1,41 @@
-//! AVX2 with fused multiply-add: eight lanes, sixteen registers.
+//! AVX2 with fused multiply-add and conversions of f16, which every CPU with AVX2 has: eight lanes, sixteen registers.
 
 use std::arch::x86_64::*;
 
+use aquatint_tensor::f16;
+
 use super::{Op, Simd, math};
 
-/// Proof that the CPU has AVX2 and FMA. The private field keeps [`detect`](Self::detect) the only way to get one.
+/// Proof that the CPU has AVX2, FMA and F16C. The private field keeps [`detect`](Self::detect) the only way to get one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Avx2(());
 
 impl Avx2 {
     /// A proof, if this CPU has the instructions and the operating system saves the registers.
     pub fn detect() -> Option<Self> {
-        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
+        let all = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
+        all.then_some(Self(()))
     }
 
-    /// Runs `op` in a function that is compiled for AVX2 and FMA.
+    /// Runs `op` in a function that is compiled for AVX2, FMA and F16C.
     #[inline]
     pub(crate) fn run<O: Op>(self, op: O) -> O::Output {
-        #[target_feature(enable = "avx2,fma")]
+        #[target_feature(enable = "avx2,fma,f16c")]
         fn compiled_for_avx2<O: Op>(isa: Avx2, op: O) -> O::Output {
             op.eval(isa)
         }
-        // SAFETY: `self` exists only if `detect` found both features.
+        // SAFETY: `self` exists only if `detect` found all three features.
         unsafe { compiled_for_avx2(self, op) }
     }
 }
 
-/// One intrinsic that needs AVX2 or FMA and nothing else.
+/// One intrinsic that needs AVX2, FMA or F16C and nothing else.
 macro_rules! avx2 {
     ($call:expr) => {{
-        // SAFETY: the caller holds an `Avx2`, which exists only if `detect` found both features; an intrinsic that
-        // takes a pointer is given one to a `[f32; 8]` that is borrowed for the call.
+        // SAFETY: the caller holds an `Avx2`, which exists only if `detect` found all three features; an intrinsic
+        // that takes a pointer is given one to eight numbers that are borrowed for the call.
         #[allow(clippy::multiple_unsafe_ops_per_block, reason = "an intrinsic and the pointer it reads are one idea")]
         unsafe {
             $call
@@ -102,6 +107,17 @@ impl Simd for Avx2 {
         let exponent = avx2!(_mm256_add_epi32(n, _mm256_set1_epi32(127)));
         let power = avx2!(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent)));
         self.mul(x, power)
+    }
+    #[inline(always)]
+    fn widen_f16(self, x: &[f16], out: &mut [f32]) {
+        let ((x, x_rest), (out, out_rest)) = (x.as_chunks::<8>(), out.as_chunks_mut::<8>());
+        for (x, out) in x.iter().zip(out) {
+            let x = avx2!(_mm_loadu_si128(x.as_ptr().cast()));
+            self.store(avx2!(_mm256_cvtph_ps(x)), out);
+        }
+        for (x, out) in x_rest.iter().zip(out_rest) {
+            *out = x.to_f32();
+        }
     }
     #[inline(always)]
     fn exp2_with<const N: usize>(self, x: __m256, p: [f32; N]) -> __m256 {

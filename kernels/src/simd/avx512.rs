@@ -3,6 +3,8 @@
 
 use std::arch::x86_64::*;
 
+use aquatint_tensor::f16;
+
 use super::{Op, Simd, math};
 
 /// Proof that the CPU has AVX-512F and DQ. The private field keeps [`detect`](Self::detect) the only way to get one.
@@ -31,7 +33,7 @@ impl Avx512 {
 macro_rules! avx512 {
     ($call:expr) => {{
         // SAFETY: the caller holds an `Avx512`, which exists only if `detect` found both features; an intrinsic that
-        // takes a pointer is given one to a `[f32; 16]` that is borrowed for the call.
+        // takes a pointer is given one to sixteen numbers that are borrowed for the call.
         #[allow(clippy::multiple_unsafe_ops_per_block, reason = "an intrinsic and the pointer it reads are one idea")]
         unsafe {
             $call
@@ -117,6 +119,17 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn ldexp(self, x: __m512, n: __m512) -> __m512 {
         avx512!(_mm512_scalef_ps(x, n))
+    }
+    #[inline(always)]
+    fn widen_f16(self, x: &[f16], out: &mut [f32]) {
+        let ((x, x_rest), (out, out_rest)) = (x.as_chunks::<16>(), out.as_chunks_mut::<16>());
+        for (x, out) in x.iter().zip(out) {
+            let x = avx512!(_mm256_loadu_si256(x.as_ptr().cast()));
+            self.store(avx512!(_mm512_cvtph_ps(x)), out);
+        }
+        for (x, out) in x_rest.iter().zip(out_rest) {
+            *out = x.to_f32();
+        }
     }
     #[inline(always)]
     fn exp2_with<const N: usize>(self, x: __m512, p: [f32; N]) -> __m512 {

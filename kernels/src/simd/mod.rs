@@ -16,6 +16,9 @@ pub mod avx512;
 pub mod math;
 pub mod portable;
 
+use aquatint_tensor::f16;
+use half::slice::HalfFloatSliceExt;
+
 /// An inner loop that can be compiled for any instruction set.
 pub trait Op {
     /// What it computes, if not written in place.
@@ -79,6 +82,13 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn select_less(self, a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
     /// x·2ⁿ for an integral n from −126 to 127.
     fn ldexp(self, x: Self::V, n: Self::V) -> Self::V;
+
+    /// `out[i] = x[i]`, for as many as there are of both.
+    #[inline(always)]
+    fn widen_f16(self, x: &[f16], out: &mut [f32]) {
+        let len = x.len().min(out.len());
+        x[..len].convert_to_f32_slice(&mut out[..len]);
+    }
 
     /// `2^⌊x⌋·p(x − ⌊x⌋)` with the coefficients of p, constant term first: 2ˣ, where p is 2ʳ on [0, 1].
     ///
@@ -305,6 +315,35 @@ mod tests {
             for (i, row) in turned.iter().enumerate() {
                 let expected: Vec<f32> = (0..turned.len()).map(|lane| (100 * lane + i) as f32).collect();
                 assert_eq!(row, &expected, "{isa}, row {i}");
+            }
+        }
+    }
+
+    struct Widen<'a>(&'a [f16]);
+
+    impl Op for Widen<'_> {
+        type Output = Vec<f32>;
+        #[inline(always)]
+        fn eval<S: Simd>(self, s: S) -> Vec<f32> {
+            let mut out = vec![9.0; self.0.len()];
+            s.widen_f16(self.0, &mut out);
+            out
+        }
+    }
+
+    #[test]
+    fn every_half_keeps_its_value() {
+        let all: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
+        for isa in Isa::available() {
+            // Of all lengths, so that there is a rest.
+            for x in [&all[..], &all[1000..1013], &all[..3], &all[..0]] {
+                for (x, found) in x.iter().zip(isa.run(Widen(x))) {
+                    let expected = x.to_f32();
+                    assert!(
+                        found == expected || found.is_nan() && expected.is_nan(),
+                        "{isa}: {x} became {found}"
+                    );
+                }
             }
         }
     }

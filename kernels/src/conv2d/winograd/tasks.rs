@@ -164,7 +164,7 @@ fn transform_weights<S: Simd>(
         let mut taps: [&[Panel]; 9] = [&[]; 9];
         for (segment, (tap, room)) in taps.iter_mut().zip(&mut rooms).enumerate() {
             let start = segment * w.segment_len() + block.start + part.start;
-            *tap = w.block(panel, start, part.len(), room);
+            *tap = w.block(s, panel, start, part.len(), room);
         }
         for (i, k) in part.enumerate() {
             for column in (0..PANEL).step_by(S::LANES) {
