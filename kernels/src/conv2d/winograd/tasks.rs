@@ -87,12 +87,15 @@ fn pixels<'a>(grid: &Grid<'a>, row: usize, column: usize, block: &Range<usize>) 
 pub(super) struct Scratch {
     sums: Box<[[Panel; TASK_TILES + 1]]>,
     weights: Box<[[Panel; BLOCK + 1]]>,
+    /// The outputs of a tile.
+    pixels: [[Panel; OUT]; OUT],
 }
 
 thread_local! {
     pub(super) static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
         sums: vec![[Panel::ZERO; TASK_TILES + 1]; POINTS].into(),
         weights: vec![[Panel::ZERO; BLOCK + 1]; POINTS].into(),
+        pixels: [[Panel::ZERO; OUT]; OUT],
     });
 }
 
@@ -190,8 +193,8 @@ impl Products<'_> {
     #[inline(always)]
     fn store<S: Simd>(&mut self, s: S, panel: usize) {
         let (grid, Patch { rows, columns }) = (self.grid, self.patch);
-        let sums: &[[Panel; TASK_TILES + 1]; POINTS] =
-            (&*self.scratch.sums).try_into().expect("a row for each point");
+        let Scratch { sums, pixels, .. } = &mut *self.scratch;
+        let sums: &[[Panel; TASK_TILES + 1]; POINTS] = (&**sums).try_into().expect("a row for each point");
         let place = Place { column: panel * PANEL, ..self.place };
         let column = (panel - self.panels.start) * PANEL;
         let left = columns.start * OUT;
@@ -200,7 +203,7 @@ impl Products<'_> {
         for row in rows.clone() {
             let ((image, top), height) = (grid.place(row), grid.height_of(row));
             for x in (left..left + width).step_by(OUT) {
-                let pixels = transform_sums(s, sums, i);
+                transform_sums(s, sums, i, pixels);
                 for dy in 0..height {
                     for dx in 0..OUT.min(left + width - x) {
                         let m = (image * grid.height + top + dy) * grid.width + x + dx;
@@ -224,8 +227,12 @@ impl Products<'_> {
 
 /// The 4×4 pixels of tile `i`.
 #[inline(always)]
-fn transform_sums<S: Simd>(s: S, sums: &[[Panel; TASK_TILES + 1]; POINTS], i: usize) -> [[Panel; OUT]; OUT] {
-    let mut pixels = [[Panel::ZERO; OUT]; OUT];
+fn transform_sums<S: Simd>(
+    s: S,
+    sums: &[[Panel; TASK_TILES + 1]; POINTS],
+    i: usize,
+    pixels: &mut [[Panel; OUT]; OUT],
+) {
     for column in (0..PANEL).step_by(S::LANES) {
         let mut products = [[s.zero(); IN]; IN];
         for y in 0..IN {
@@ -240,5 +247,4 @@ fn transform_sums<S: Simd>(s: S, sums: &[[Panel; TASK_TILES + 1]; POINTS], i: us
             }
         }
     }
-    pixels
 }
