@@ -9,7 +9,7 @@
 //! | [`activation`], [`elementwise`], [`upsample`] | number by number | the same |
 //! | [`moments`] | mean and variance for a norm, taken by the layer in front of it | between these |
 //! | [`operand`] | what a norm makes for a product: f32, or rounded | between these |
-//! | [`upsample_conv`] | an upsampling and the convolution after it, in 4/9 of the work | between the levels of UNet and decoder |
+//! | [`upsample_conv`] | an upsampling and the convolution after it, without the large image | between the levels of UNet and decoder |
 //! | [`peak`] | how fast all of these could be at most | |
 //! | [`isa`], [`simd`] | which instructions the CPU has; vector code that is written once | below all of these |
 //!

@@ -3,7 +3,7 @@
 use aquatint_kernels::conv2d::{self, Geometry, im2col, indirect, winograd};
 use aquatint_kernels::gemm::{self, Epilogue, row_at_a_time};
 use aquatint_kernels::group_norm::{Activation, GroupNorm};
-use aquatint_kernels::upsample_conv::{self, phases, two_steps};
+use aquatint_kernels::upsample_conv::{self, filtered, phases, two_steps};
 use aquatint_kernels::{
     Isa, Precision, activation, attention, group_norm, layer_norm, linear, softmax, upsample,
 };
@@ -177,15 +177,18 @@ static UPSAMPLE_CONV: [Rung<Upsample>; 4] = [
         Box::new(move || drop(two_steps::upsample_conv(isa, x.view(), &w, Epilogue::default())))
     }),
     rung(
-        "phases",
-        "four 2×2 convolutions of the small image; the doubled one never exists",
-        |layer, isa| upsample_run(layer, isa, Precision::F32),
+        "filtered",
+        "minimal filtering whose tiles read each pixel of the small image for four",
+        |layer, isa| {
+            let (x, w) = upsample_operands(layer, Precision::F32);
+            Box::new(move || drop(filtered::upsample_conv(isa, x.view(), &w, Epilogue::default())))
+        },
     ),
-    in_bf16("phases", |layer, isa| upsample_run(layer, isa, Precision::Bf16)),
-    in_bf16x3("phases", |layer, isa| upsample_run(layer, isa, Precision::Bf16x3)),
+    in_bf16("phases", |layer, isa| phases_run(layer, isa, Precision::Bf16)),
+    in_bf16x3("phases", |layer, isa| phases_run(layer, isa, Precision::Bf16x3)),
 ];
 
-fn upsample_run(layer: Upsample, isa: Isa, precision: Precision) -> Run {
+fn phases_run(layer: Upsample, isa: Isa, precision: Precision) -> Run {
     let (x, w) = upsample_operands(layer, precision);
     Box::new(move || drop(phases::upsample_conv(isa, x.view(), &w, Epilogue::default())))
 }

@@ -1,7 +1,5 @@
 //! A convolution's weights, packed as the right operand of a matrix product.
 
-use std::sync::Arc;
-
 use aquatint_tensor::View;
 
 use crate::Precision;
@@ -11,7 +9,7 @@ use crate::gemm::Packable;
 /// Weights of a convolution: one segment of depth for each tap of the window, in row-major order of the taps, each as
 /// long as the input has channels.
 pub struct Weights {
-    pub(crate) packed: Arc<gemm::Weights>,
+    pub(crate) packed: gemm::Weights,
     kernel_size: [usize; 2],
 }
 
@@ -25,7 +23,7 @@ impl Weights {
     pub fn pack_for<T: Packable>(precision: Precision, w: View<'_, T, 4>) -> Self {
         let [.., height, width] = w.shape();
         let packed = with_taps(w, |w| gemm::Weights::pack_segments(precision, w));
-        Self { packed: Arc::new(packed), kernel_size: [height, width] }
+        Self { packed, kernel_size: [height, width] }
     }
 
     /// A window of `kernel_size` whose tap i is the sum of the taps `taps[i]` of `w`, rounded; taps are counted row by row.
@@ -37,24 +35,18 @@ impl Weights {
     ) -> Self {
         assert_eq!(taps.len(), kernel_size[0] * kernel_size[1], "a sum for each tap");
         let packed = with_taps(w, |w| gemm::Weights::pack_sums(precision, w, taps));
-        Self { packed: Arc::new(packed), kernel_size }
+        Self { packed, kernel_size }
     }
 
     /// Weights that were packed tap by tap.
     pub(crate) fn of_packed(packed: gemm::Weights, kernel_size: [usize; 2]) -> Self {
         assert_eq!(packed.segments(), kernel_size[0] * kernel_size[1], "a segment for each tap");
-        Self { packed: Arc::new(packed), kernel_size }
+        Self { packed, kernel_size }
     }
 
     /// Weights without an output channel: a stand-in where only shapes are asked for.
     pub fn empty() -> Self {
-        Self { packed: Arc::new(gemm::Weights::empty()), kernel_size: [0, 0] }
-    }
-
-    /// A window of `kernel_size` whose tap i is the sum of the taps `taps[i]` of this one; taps are counted row by row.
-    pub(crate) fn sums(&self, kernel_size: [usize; 2], taps: Vec<Vec<usize>>) -> Self {
-        assert_eq!(taps.len(), kernel_size[0] * kernel_size[1], "a sum for each tap");
-        Self { packed: Arc::new(gemm::Weights::sums(&self.packed, taps)), kernel_size }
+        Self { packed: gemm::Weights::empty(), kernel_size: [0, 0] }
     }
 
     /// The precision of convolutions with these weights.

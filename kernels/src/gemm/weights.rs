@@ -21,7 +21,6 @@
 //! steps of a tile of pixels read little more than one of them alone, and find it in the L1 cache.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
 
 use aquatint_tensor::{DType, Element, View, bf16, f16};
 use half::slice::HalfFloatSliceExt;
@@ -63,9 +62,6 @@ impl<T> DerefMut for Row<T> {
     }
 }
 
-/// Rows of a panel that are summed at a time: 2 KB.
-const SUMMED: usize = 16;
-
 /// The weights of a linear layer or a convolution, packed for [`blocked`](super::blocked).
 pub struct Weights {
     panels: Panels,
@@ -82,11 +78,6 @@ pub enum Panels {
     Bf16(Vec<Row<bf16>>),
     /// Rounded for [`Precision::Bf16`], or split for [`Precision::Bf16x3`].
     Steps(Precision, Vec<BStep>),
-    /// See [`Weights::sums`].
-    Sums {
-        of: Arc<Weights>,
-        segments: Vec<Vec<usize>>,
-    },
 }
 
 /// An element type that weights can be packed from: `f32`, `f16` or `bf16`.
@@ -162,29 +153,13 @@ impl Weights {
     /// Packs weights whose segment i is the sum of the segments `segments[i]` of `w: [out_features, segments, segment_len]`, summed in f32 and then rounded.
     ///
     /// # Panics
-    /// If there is no such segment, a sum of none, or the precision is f32, for which [`Weights::sums`] stores nothing.
+    /// If there is no such segment, a sum of none, or the precision is f32.
     pub fn pack_sums<T: Packable>(precision: Precision, w: View<'_, T, 3>, segments: &[Vec<usize>]) -> Self {
         let [out_features, all, segment_len] = w.shape();
         check_sums(segments, all);
-        assert!(precision != Precision::F32, "sums for f32 are made just before use");
+        assert!(precision != Precision::F32, "only rounded weights are summed");
         let panels = Panels::Steps(precision, pack::steps(precision, &Columns::of(w), segments));
         Self { panels, out_features, segments: segments.len(), segment_len }
-    }
-
-    /// Weights whose segment i is the sum of the segments `segments[i]` of others, which are for f32. Nothing is stored: the sums are made
-    /// a block at a time, just before use.
-    ///
-    /// # Panics
-    /// If there is no such segment, a sum of none, or the weights were rounded: a tile unit would wait for the sums.
-    pub fn sums(of: &Arc<Weights>, segments: Vec<Vec<usize>>) -> Self {
-        check_sums(&segments, of.segments);
-        assert!(of.precision() == Precision::F32, "rounded weights are summed before they are rounded");
-        Self {
-            out_features: of.out_features,
-            segments: segments.len(),
-            segment_len: of.segment_len,
-            panels: Panels::Sums { of: Arc::clone(of), segments },
-        }
     }
 
     /// Rounded weights of which each segment is `Σ factor · segment` over the segments of others, given as (which weights, which segment, factor).
@@ -241,7 +216,6 @@ impl Weights {
         match &self.panels {
             Panels::F32(_) | Panels::F16(_) | Panels::Bf16(_) => Precision::F32,
             Panels::Steps(precision, _) => *precision,
-            Panels::Sums { of, .. } => of.precision(),
         }
     }
 
@@ -251,37 +225,15 @@ impl Weights {
             Panels::F32(_) => DType::F32,
             Panels::F16(_) => DType::F16,
             Panels::Bf16(_) | Panels::Steps(..) => DType::Bf16,
-            Panels::Sums { of, .. } => of.dtype(),
         }
     }
 
-    /// `len` rows of a panel from depth `start`, as `f32`; `scratch` (of at least `len` rows) is used if they are not. Of sums, the
-    /// rows must lie in one segment.
+    /// `len` rows of a panel from depth `start`, as `f32`; `scratch` (of at least `len` rows) is used if they are not.
     ///
     /// # Panics
     /// If the weights were packed for another precision.
     #[inline(always)]
     pub(crate) fn block<'a, S: Simd>(
-        &'a self,
-        s: S,
-        panel: usize,
-        start: usize,
-        len: usize,
-        scratch: &'a mut [Panel],
-    ) -> &'a [Panel] {
-        let Panels::Sums { of, segments } = &self.panels else {
-            return self.stored(s, panel, start, len, scratch);
-        };
-        let segment_len = self.segment_len.max(1);
-        let (segment, position) = (start / segment_len, start % segment_len);
-        assert!(position + len <= self.segment_len, "a block of sums crosses the border of a segment");
-        of.sum(s, panel, &segments[segment], position, &mut scratch[..len]);
-        &scratch[..len]
-    }
-
-    /// The same of weights that are stored.
-    #[inline(always)]
-    fn stored<'a, S: Simd>(
         &'a self,
         s: S,
         panel: usize,
@@ -297,28 +249,8 @@ impl Weights {
             Panels::F16(panels) => s.widen_f16(flat(&panels[range]), flat_mut(scratch)),
             Panels::Bf16(panels) => widen_bf16(flat(&panels[range]), flat_mut(scratch)),
             Panels::Steps(precision, _) => panic!("these weights were packed for {precision}"),
-            Panels::Sums { .. } => panic!("sums of sums are not supported"),
         }
         scratch
-    }
-
-    /// `sums[k] = Σ` over `segments` of the panel's row at `position + k` of the segment.
-    #[inline(always)]
-    fn sum<S: Simd>(&self, s: S, panel: usize, segments: &[usize], position: usize, sums: &mut [Panel]) {
-        let mut room = [Panel::ZERO; SUMMED];
-        for (i, sums) in sums.chunks_mut(SUMMED).enumerate() {
-            for (term, segment) in segments.iter().enumerate() {
-                let start = segment * self.segment_len + position + i * SUMMED;
-                let rows = self.stored(s, panel, start, sums.len(), &mut room);
-                if term == 0 {
-                    sums.copy_from_slice(rows);
-                } else {
-                    for (sum, x) in flat_mut(sums).iter_mut().zip(flat(rows)) {
-                        *sum += x;
-                    }
-                }
-            }
-        }
     }
 
     /// The number of steps that the depth of a panel has, for weights that were rounded.

@@ -1,4 +1,4 @@
-//! An image doubled, then convolved 3×3, as every upsampling in the UNet and the VAE: in 4/9 of the multiplications.
+//! An image doubled, then convolved 3×3, as every upsampling in the UNet and the VAE: the doubled image never exists.
 //!
 //! In a doubled image all four pixels of a square are equal, so a 3×3 window never sees more than 2×2 different pixels. Which
 //! weights fall on the same pixel depends on where in its square the output pixel stands. One row of the picture, of which
@@ -10,17 +10,20 @@
 //! output 2y + 1  taps 0, 1, 2 on                y   y   y+1              (w₀ + w₁)·x[y] + w₂·x[y+1]
 //! ```
 //!
-//! The same for columns: four *phases*, each a 2×2 convolution of the small image with sums of the weights.
+//! The same for columns: four *phases*, each a 2×2 convolution of the small image with sums of the weights, in 4/9 of the multiplications. Minimal
+//! filtering, which takes 3×3 windows of any image, needs but 1/4; a tile unit is so fast at multiplying that its transforms do not pay there.
 //!
 //! | step | idea | f32 | bf16 |
 //! |---|---|---|---|
 //! | [`mod@reference`] | the two definitions, one after the other | | |
-//! | [`two_steps`] | the fast forms of both, one after the other | 129 | |
-//! | [`phases`] | four 2×2 convolutions of the small image; the doubled one never exists | 156 | 65 |
+//! | [`two_steps`] | the fast forms of both, one after the other | 283 | |
+//! | [`filtered`] | minimal filtering whose tiles read each pixel of the small image for four | 273 | |
+//! | [`phases`] | four 2×2 convolutions of the small image, with weights that were summed before they were rounded | | 65 |
 //!
-//! Milliseconds for 640 channels from 32×32 on two cores of an AMD EPYC (Zen 4), `aquatint bench upsample_conv`. In f32 Winograd's filtering, which takes
-//! 3×3 windows only, needs fewer multiplications still; but the doubled image that it wants is 268 MB in the VAE's last step to 512×512.
+//! Milliseconds for 640 channels from 32×32 on two cores, `aquatint bench upsample_conv`: in f32 with AVX2 on an AMD EPYC (Zen 1), where four phases took
+//! 428; in bf16 on Zen 4.
 
+pub mod filtered;
 pub mod phases;
 pub mod reference;
 pub mod two_steps;
@@ -29,18 +32,19 @@ use std::sync::OnceLock;
 
 use aquatint_tensor::{Tensor, View};
 
-use crate::conv2d;
+use crate::conv2d::{self, Geometry};
 use crate::gemm::{Epilogue, Packable};
 use crate::{Isa, Precision};
 use phases::PHASES;
 
 /// The weights of a 3×3 convolution that follows a doubling.
 ///
-/// For products in f32 they are kept as published, and the phases' sums are made just before use. Otherwise only the sums are kept, 16/9 as large: both would
-/// take 80 MB more in Stable Diffusion 1.5.
+/// For products in f32 they are kept as published. Otherwise only the sums of the phases are kept, 16/9 as large: both would take 80 MB more in Stable
+/// Diffusion 1.5.
 pub struct Weights {
     plain: OnceLock<conv2d::Weights>,
-    phases: [conv2d::Weights; 4],
+    /// None if the weights are for f32.
+    phases: Option<[conv2d::Weights; 4]>,
 }
 
 impl Weights {
@@ -60,27 +64,33 @@ impl Weights {
         let [.., height, width] = w.shape();
         assert_eq!([height, width], [3, 3], "the weights have another kernel size");
         match precision {
-            Precision::F32 => {
-                let plain = conv2d::Weights::pack(w);
-                let phases = PHASES.map(|phase| plain.sums([2, 2], phases::taps(phase)));
-                Self { plain: plain.into(), phases }
-            }
+            Precision::F32 => Self { plain: conv2d::Weights::pack(w).into(), phases: None },
             Precision::Bf16 | Precision::Bf16x3 => {
                 let phase = |phase| conv2d::Weights::pack_sums(precision, w, [2, 2], &phases::taps(phase));
-                Self { plain: OnceLock::new(), phases: PHASES.map(phase) }
+                Self { plain: OnceLock::new(), phases: Some(PHASES.map(phase)) }
             }
         }
     }
 
     /// Weights without an output channel: a stand-in where only shapes are asked for.
     pub fn empty() -> Self {
-        Self { plain: OnceLock::new(), phases: PHASES.map(|_| conv2d::Weights::empty()) }
+        Self { plain: conv2d::Weights::empty().into(), phases: None }
     }
 
     /// For an image that is enlarged to another size than the double. If they are not there they are made of the phases when they are first
     /// asked for, and then stay.
     pub fn plain(&self) -> &conv2d::Weights {
-        self.plain.get_or_init(|| phases::plain(&self.phases))
+        self.plain.get_or_init(|| phases::plain(self.phases()))
+    }
+
+    /// # Panics
+    /// If the weights are for f32.
+    fn phases(&self) -> &[conv2d::Weights; 4] {
+        self.phases.as_ref().expect("weights for f32 have no phases")
+    }
+
+    fn in_channels(&self) -> usize {
+        self.phases.as_ref().map_or_else(|| self.plain(), |phases| &phases[0]).in_channels()
     }
 }
 
@@ -100,11 +110,19 @@ impl Weights {
 /// # Panics
 /// If the channels of input and weights differ, or a term of the epilogue does not fit.
 pub fn upsample_conv(isa: Isa, x: View<'_, f32, 4>, w: &Weights, epilogue: Epilogue<'_>) -> Tensor<f32, 4> {
-    phases::upsample_conv(isa, x, w, epilogue)
+    let [images, height, width, channels] = x.shape();
+    let doubled = [images, 2 * height, 2 * width, channels];
+    match &w.phases {
+        Some(_) => phases::upsample_conv(isa, x, w, epilogue),
+        None if conv2d::wants_winograd(doubled, Precision::F32, Geometry::same(3)) => {
+            filtered::upsample_conv(isa, x, w, epilogue)
+        }
+        None => two_steps::upsample_conv(isa, x, w, epilogue),
+    }
 }
 
 fn check(x: View<'_, f32, 4>, w: &Weights, epilogue: &Epilogue<'_>) {
-    let ([.., channels], expected) = (x.shape(), w.phases[0].in_channels());
+    let ([.., channels], expected) = (x.shape(), w.in_channels());
     assert_eq!(channels, expected, "the input has {channels} channels, not {expected}");
     assert!(epilogue.residual.is_none(), "nothing of the output's size is added to an upsampled image");
 }

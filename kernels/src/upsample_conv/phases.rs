@@ -1,32 +1,28 @@
-//! The production form: each of the four phases is a 2×2 convolution of the small image, and writes every second pixel of
+//! The production form for a tile unit: each of the four phases is a 2×2 convolution of the small image, and writes every second pixel of
 //! every second row.
 //!
-//! In f32 the sums of the weights are made a block at a time, just before they are used, where the sum of four 16-bit numbers is
-//! as good as exact. A block of 256 × 32 sums takes 10 000 additions and then serves up to 240 pixels with two million
-//! multiply-adds. Summing at load would save these few per cent and fill another 16/9 of the weights, in `f32`: 270 MB in
-//! Stable Diffusion 1.5. For a tile unit, which would wait for the sums, they are made and rounded when the weights are packed, and the plain weights are
-//! not kept.
+//! The sums of the weights are made and rounded when they are packed, as a tile unit would wait for them, and the plain weights are not kept.
 //!
 //! Images of an odd size, which grow to one row less than the double, need the plain weights. They follow from the sums (`plain` below).
 
 use aquatint_tensor::{Tensor, View};
 
 use super::{Weights, check};
-use crate::chunks::row_major;
+use crate::Isa;
 use crate::conv2d;
-use crate::conv2d::indirect::{Pixels, rounded};
+use crate::conv2d::indirect::rounded;
 use crate::conv2d::windows::Windows;
 use crate::conv2d::{Geometry, Padding};
 use crate::gemm::{self, Epilogue, blocked};
-use crate::{Isa, Precision};
 
 /// See [`upsample_conv`](super::upsample_conv()).
 ///
 /// # Panics
-/// As [`upsample_conv`](super::upsample_conv()).
+/// As [`upsample_conv`](super::upsample_conv()); also if the weights are for f32.
 pub fn upsample_conv(isa: Isa, x: View<'_, f32, 4>, w: &Weights, epilogue: Epilogue<'_>) -> Tensor<f32, 4> {
     check(x, w, &epilogue);
-    let ([images, height, width, channels], columns) = (x.shape(), w.phases[0].out_channels());
+    let phases = w.phases();
+    let ([images, height, width, _], columns) = (x.shape(), phases[0].out_channels());
     let mut out = Tensor::recycled([images, 2 * height, 2 * width, columns]);
     if out.is_empty() {
         return out;
@@ -36,21 +32,11 @@ pub fn upsample_conv(isa: Isa, x: View<'_, f32, 4>, w: &Weights, epilogue: Epilo
         let (y, x) = (i / (2 * width), i % (2 * width));
         pixels[2 * (y % 2) + x % 2].push(pixel);
     }
-    let phases = PHASES.into_iter().zip(&w.phases).zip(pixels);
-    let precision = w.phases[0].precision();
-    if precision == Precision::F32 {
-        let x = row_major(x);
-        for ((phase, w), out) in phases {
-            let a = Pixels::new(&x, [height, width, channels], geometry(phase));
-            blocked::product_into(isa, &a, &w.packed, &epilogue, out);
-        }
-    } else {
-        // Rounded once for all four.
-        let x = rounded(isa, x, precision, Geometry::same(3));
-        for ((phase, w), out) in phases {
-            let a = Windows::new(&x, geometry(phase));
-            blocked::rounded_product_into(isa, &a, &w.packed, &epilogue, out);
-        }
+    // Rounded once for all four.
+    let x = rounded(isa, x, phases[0].precision(), Geometry::same(3));
+    for ((phase, w), out) in PHASES.into_iter().zip(phases).zip(pixels) {
+        let a = Windows::new(&x, geometry(phase));
+        blocked::rounded_product_into(isa, &a, &w.packed, &epilogue, out);
     }
     out
 }
@@ -86,7 +72,7 @@ pub(super) fn plain(phases: &[conv2d::Weights; 4]) -> conv2d::Weights {
         terms.collect()
     };
     let taps: Vec<_> = (0..9).map(tap).collect();
-    let packed = gemm::Weights::combined(&phases.each_ref().map(|w| &*w.packed), &taps);
+    let packed = gemm::Weights::combined(&phases.each_ref().map(|w| &w.packed), &taps);
     conv2d::Weights::of_packed(packed, [3, 3])
 }
 

@@ -68,13 +68,46 @@ pub fn conv2d(
     geometry: Geometry,
     epilogue: Epilogue<'_>,
 ) -> Tensor<f32, 4> {
-    let ([images, height, width, channels], columns) = (x.shape(), w.out_channels());
-    assert_eq!(channels, w.in_channels(), "the input has {channels} channels, not {}", w.in_channels());
-    assert_eq!(geometry.kernel_size, w.kernel_size(), "the weights have another kernel size");
     assert!(
         can(w.packed.precision(), geometry),
         "minimal filtering is for 3×3 windows in f32 with stride 1 and padding 1"
     );
+    filter(isa, x, Size::Same, w, epilogue)
+}
+
+/// How large the image is that is filtered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Size {
+    /// As large as the input.
+    Same,
+    /// Twice as high and as wide: each pixel of the input is a square of four, which are never written.
+    Double,
+}
+
+impl Size {
+    /// The pixel of the input that a pixel belongs to, along an axis.
+    #[inline(always)]
+    fn source(self, position: usize) -> usize {
+        match self {
+            Self::Same => position,
+            Self::Double => position / 2,
+        }
+    }
+}
+
+/// The same, also of a doubled image.
+pub(crate) fn filter(
+    isa: Isa,
+    x: View<'_, f32, 4>,
+    size: Size,
+    w: &Weights,
+    epilogue: Epilogue<'_>,
+) -> Tensor<f32, 4> {
+    let ([images, x_height, x_width, channels], columns) = (x.shape(), w.out_channels());
+    let times = if size == Size::Double { 2 } else { 1 };
+    let (height, width) = (times * x_height, times * x_width);
+    assert_eq!(channels, w.in_channels(), "the input has {channels} channels, not {}", w.in_channels());
+    assert_eq!(w.kernel_size(), [3, 3], "the weights have another kernel size");
     assert!(channels > 0, "an image without channels has nothing to filter");
     let place = Place::of(images * height * width, columns);
     epilogue.check(place.rows, columns);
@@ -84,7 +117,7 @@ pub fn conv2d(
     }
 
     let x = row_major(x);
-    let grid = Grid { x: &x, images, height, width, channels };
+    let grid = Grid { x: &x, size, images, height, width, channels };
     let cut = Cut::of(&grid);
     let mut values = Tensor::recycled([cut.slab_patches(&grid) * cut.patch_len]);
     let mut rest = out.as_mut_slice();
@@ -123,6 +156,8 @@ pub fn conv2d(
 #[derive(Clone, Copy)]
 struct Grid<'a> {
     x: &'a [f32],
+    /// Of the images over `x`.
+    size: Size,
     images: usize,
     height: usize,
     width: usize,
@@ -144,6 +179,14 @@ impl Grid<'_> {
     fn place(&self, row: usize) -> (usize, usize) {
         let rows = self.height.div_ceil(OUT);
         (row / rows, row % rows * OUT)
+    }
+
+    /// Where in `x` a pixel of an image begins.
+    #[inline(always)]
+    fn pixel(&self, image: usize, line: usize, position: usize) -> usize {
+        let [height, width, line, position] =
+            [self.height, self.width, line, position].map(|length| self.size.source(length));
+        ((image * height + line) * width + position) * self.channels
     }
 
     /// Rows of pixels that a row of tiles has before the image ends.

@@ -75,8 +75,7 @@ fn pixels<'a>(grid: &Grid<'a>, row: usize, column: usize, block: &Range<usize>) 
         for x in 0..IN {
             let position = (column * OUT + x).checked_sub(1).filter(|&position| position < grid.width);
             if let Some(position) = position {
-                let pixel = (image * grid.height + line) * grid.width + position;
-                pixels[y][x] = &grid.x[pixel * grid.channels..][block.clone()];
+                pixels[y][x] = &grid.x[grid.pixel(image, line, position)..][block.clone()];
             }
         }
     }
