@@ -4,7 +4,7 @@
 //! layer and how often a step runs it; the sums are checked against the 1.6 TFLOP of the whole.
 //!
 //! The networks are counted as they are published. What [`UNet2DConditionModel`](crate::unet::UNet2DConditionModel) saves of that (keys of
-//! the text once per picture, one half until the texts matter, upsampling in phases, 3×3 windows by Winograd) shows as speed: *effective*
+//! the text once per picture, one half until the texts matter, doubled images that never exist, 3×3 windows by Winograd) shows as speed: *effective*
 //! GFLOP/s, which may exceed the peak.
 
 /// Images in a batch: with guidance, one without and one with the text.
