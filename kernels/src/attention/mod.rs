@@ -12,7 +12,7 @@
 //! | [`interleaved`] | the tile unit scores some keys while the vectors weigh others | see below | | |
 //!
 //! GFLOP/s of the two products in CPU time and share of the peak in the same run, one core of an AMD EPYC (Zen 4), 4096 tokens, 8 heads of 40;
-//! the last with AVX-512 BF16. On Zen 1, where a multiply-add of eight lanes takes both units, AVX2 has 70 % of its peak. By the clock and in f32: `cargo bench -p aquatint-benches --bench attention -- "4096x4096 8x40"`.
+//! the last with AVX-512 BF16. On Zen 1, where a multiply-add of eight lanes takes both units, AVX2 has 61 to 70 % of its peak. By the clock and in f32: `cargo bench -p aquatint-benches --bench attention -- "4096x4096 8x40"`.
 //!
 //! The last two on an Intel Xeon with AMX, both cores, milliseconds; the first two lines by a throw-away program:
 //!

@@ -110,6 +110,7 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn widen_f16(self, x: &[f16], out: &mut [f32]) {
+        assert_eq!(x.len(), out.len(), "the slices have different lengths");
         let ((x, x_rest), (out, out_rest)) = (x.as_chunks::<8>(), out.as_chunks_mut::<8>());
         for (x, out) in x.iter().zip(out) {
             let x = avx2!(_mm_loadu_si128(x.as_ptr().cast()));

@@ -122,6 +122,7 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn widen_f16(self, x: &[f16], out: &mut [f32]) {
+        assert_eq!(x.len(), out.len(), "the slices have different lengths");
         let ((x, x_rest), (out, out_rest)) = (x.as_chunks::<16>(), out.as_chunks_mut::<16>());
         for (x, out) in x.iter().zip(out) {
             let x = avx512!(_mm256_loadu_si256(x.as_ptr().cast()));

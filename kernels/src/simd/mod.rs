@@ -83,11 +83,13 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// x·2ⁿ for an integral n from −126 to 127.
     fn ldexp(self, x: Self::V, n: Self::V) -> Self::V;
 
-    /// `out[i] = x[i]`, for as many as there are of both.
+    /// `out[i] = x[i]` for slices of the same length.
+    ///
+    /// # Panics
+    /// If the lengths differ.
     #[inline(always)]
     fn widen_f16(self, x: &[f16], out: &mut [f32]) {
-        let len = x.len().min(out.len());
-        x[..len].convert_to_f32_slice(&mut out[..len]);
+        x.convert_to_f32_slice(out);
     }
 
     /// `2^⌊x⌋·p(x − ⌊x⌋)` with the coefficients of p, constant term first: 2ˣ, where p is 2ʳ on [0, 1].
@@ -335,7 +337,7 @@ mod tests {
     fn every_half_keeps_its_value() {
         let all: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
         for isa in Isa::available() {
-            // Of all lengths, so that there is a rest.
+            // Whole vectors, vectors and a rest, a rest only, nothing.
             for x in [&all[..], &all[1000..1013], &all[..3], &all[..0]] {
                 for (x, found) in x.iter().zip(isa.run(Widen(x))) {
                     let expected = x.to_f32();

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! The same for columns: four *phases*, each a 2×2 convolution of the small image with sums of the weights, in 4/9 of the multiplications. Minimal
-//! filtering, which takes 3×3 windows of any image, needs but 1/4; a tile unit is so fast at multiplying that its transforms do not pay there.
+//! filtering, which takes 3×3 windows of any image, needs but 1/4. It is done in f32 only; rounded operands are multiplied phase by phase.
 //!
 //! | step | idea | f32 | bf16 |
 //! |---|---|---|---|

@@ -95,7 +95,7 @@ impl Size {
     }
 }
 
-/// The same, also of a doubled image.
+/// A convolution of `x`, or of `x` doubled, by minimal filtering; see [`conv2d`](super::conv2d()).
 pub(crate) fn filter(
     isa: Isa,
     x: View<'_, f32, 4>,
