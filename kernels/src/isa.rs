@@ -230,14 +230,20 @@ impl Isa {
     }
 
     /// The same for an operation that also multiplies bf16. Tile registers are configured while it runs.
+    ///
+    /// A unit of its own stands beside AVX-512 only, so loops are compiled for no others; a tile unit that is emulated, in tests, beside any.
     #[inline]
     pub(crate) fn run_with_unit<O: UnitOp>(self, op: O) -> O::Output {
-        match self.pairs {
-            Pairs::Software(unit) => self.run(WithUnit { op, unit }),
+        match (self.vectors, self.pairs) {
             #[cfg(target_arch = "x86_64")]
-            Pairs::Avx512(unit) => self.run(WithUnit { op, unit }),
+            (Vectors::Avx512(vectors), Pairs::Avx512(unit)) => vectors.run(WithUnit { op, unit }),
             #[cfg(target_arch = "x86_64")]
-            Pairs::Amx(amx) => self.run(WithUnit { op, unit: &amx.configure() }),
+            (Vectors::Avx512(vectors), Pairs::Amx(amx)) => {
+                vectors.run(WithUnit { op, unit: &amx.configure() })
+            }
+            #[cfg(all(test, target_arch = "x86_64"))]
+            (_, Pairs::Amx(amx)) => self.run(WithUnit { op, unit: &amx.configure() }),
+            _ => self.run(WithUnit { op, unit: Software }),
         }
     }
 }
