@@ -11,7 +11,7 @@
 //! digits are none the fewer, and after the first block hardly ever is anything left to correct.
 
 use crate::gemm::bf16::{BStep, Pair, STEP, Unit};
-use crate::gemm::{PANEL, Panel, Row};
+use crate::gemm::{MAX_VECTORS, PANEL, Panel, Row};
 use crate::simd::{Simd, math};
 
 /// 2ˣ on vectors, for x up to 127.
@@ -45,9 +45,6 @@ const SLACK: f32 = 8.0;
 
 /// Stands for scores of a key that does not exist.
 const HIDDEN: Panel = Row([f32::NEG_INFINITY; PANEL]);
-
-/// Vectors in a row of a panel, if they are the shortest.
-const MAX_VECTORS: usize = PANEL / 8;
 
 /// Rows whose weights are computed together, column of vectors by column: four powers are enough to hide each other's latency, and as all four have m in
 /// common, what they need fits sixteen registers. With the powers in pairs of terms that is worth another 5 % of the peak to `blocked.rs` (AVX2, Zen 1).

@@ -46,6 +46,8 @@ const BLOCK_DEPTH: usize = 256;
 const TASK_ROWS: usize = 20 * TILE_ROWS;
 /// Panels of a task.
 const TASK_PANELS: usize = 10;
+/// Rows that are finished together in f32: of all panels before the next rows, so that few pages of the output are written at a time.
+const FINISHED_ROWS: usize = 16;
 /// Rows of a task in bf16.
 const UNIT_TASK_ROWS: usize = 8 * JOB_ROWS;
 /// Rows of a full job of a unit.
@@ -255,12 +257,13 @@ impl<R: Rows, F: Finish> Op for Run<'_, R, F> {
             }
         }
 
-        let sums = &scratch.sums;
-        for r in 0..task.rows.len() {
+        let (rows, sums) = (task.rows.len(), &scratch.sums);
+        for first in (0..rows).step_by(FINISHED_ROWS) {
+            let rows = first..rows.min(first + FINISHED_ROWS);
+            let of = |panel: usize| &sums[panel * padded_rows..][rows.clone()];
             for panel in (0..task.panels.len()).step_by(F::PANELS) {
-                let of = |panel: usize| std::slice::from_ref(&sums[panel * padded_rows + r]);
                 let second = if F::PANELS == 2 { of(panel + 1) } else { &[] };
-                finish.store(s, Software, panel, r..r + 1, [of(panel), second]);
+                finish.store(s, Software, panel, rows.clone(), [of(panel), second]);
             }
         }
     }

@@ -1,8 +1,10 @@
 //! What happens to a finished product while it is still in the cache.
 
+use std::ops::Range;
+
 use aquatint_tensor::View;
 
-use super::weights::{PANEL, Panel};
+use super::weights::{MAX_VECTORS, PANEL, Panel};
 use crate::moments::{Taken, Watch};
 use crate::simd::Simd;
 
@@ -54,11 +56,12 @@ impl<'a> Epilogue<'a> {
         }
     }
 
-    /// Has fetched what [`store`](Self::store) will read of columns `column..` of output row `m`.
+    /// Has fetched what [`store_rows`](Self::store_rows) will read of other memory for these rows of a whole panel.
     #[inline(always)]
-    pub(crate) fn prefetch<S: Simd>(&self, s: S, m: usize, at: Place, width: usize) {
-        if let Some(residual) = self.residual {
-            s.prefetch(&residual[m * at.columns + at.column..][..width]);
+    pub(crate) fn prefetch<S: Simd>(&self, s: S, rows: Range<usize>, at: Place) {
+        let Some(residual) = self.residual.filter(|_| at.has_whole_panel()) else { return };
+        for row in rows {
+            s.prefetch(panel(residual, row * at.columns + at.column));
         }
     }
 
@@ -72,37 +75,32 @@ impl<'a> Epilogue<'a> {
         out: &mut [f32],
         watch: &mut impl Watch<S>,
     ) {
-        let per_image = self.per_image.map(|view| {
-            let rows_per_image = at.rows / view.shape()[0];
-            &view.as_slice().expect("checked to be row-major")[m / rows_per_image * at.columns..]
-        });
-        let residual = self.residual.map(|residual| &residual[m * at.columns..]);
-        let columns = at.column..at.column + out.len();
-        let terms = [self.bias, per_image, residual].map(|term| term.map(|row| &row[columns.clone()]));
-        let mut whole = [[0.0; PANEL]; 3];
-        for (whole, row) in whole.iter_mut().zip(terms) {
+        let per_image = self.images(at).map(|(all, rows)| &all[m / rows * at.columns..]);
+        let residual = self.residual.map(|all| &all[m * at.columns..]);
+        let mut terms = [ABSENT; 3];
+        for (term, row) in terms.iter_mut().zip([self.bias, per_image, residual]) {
             if let Some(row) = row {
-                whole[..row.len()].copy_from_slice(row);
+                term[..out.len()].copy_from_slice(&row[at.column..][..out.len()]);
             }
         }
-        let terms: [_; 3] = std::array::from_fn(|i| terms[i].and(Some(&whole[i])));
+        let scale = s.splat(self.scale);
         let mut sums = Panel::ZERO;
-        for lanes in (0..PANEL).step_by(S::LANES) {
-            let v = self.finish(
-                s,
-                s.load(&product[lanes..]),
-                terms.map(|row| row.map(|row| s.load(&row[lanes..]))),
-            );
+        for i in 0..PANEL / S::LANES {
+            let lanes = i * S::LANES;
+            let [bias, per_image, residual] = &terms;
+            let terms = [s.load(&bias[lanes..]), s.load(&per_image[lanes..]), s.load(&residual[lanes..])];
+            let v = finish(s, s.load(&product[lanes..]), terms, scale);
             if lanes < out.len() {
-                watch.see(s, lanes / S::LANES, v);
+                watch.see(s, i, v);
             }
             s.store(v, &mut sums[lanes..]);
         }
         out.copy_from_slice(&sums[..out.len()]);
     }
 
-    /// The same of a whole panel, for some rows from `m` on, which can be written past the caches. The place of the panel in each row of `out` is
-    /// from `column` on.
+    /// The same for some rows from `m` on. The place of the panel in each row of `out` is from `column` on; a whole one can be written past the caches.
+    ///
+    /// A tile unit hides about 64 instructions behind a product of two tiles: what the rows share is found once, and absent terms are added like others.
     #[inline(always)]
     pub(crate) fn store_rows<S: Simd>(
         &self,
@@ -113,45 +111,75 @@ impl<'a> Epilogue<'a> {
         (out, column): (&mut [&mut [f32]], usize),
         watch: &mut impl Watch<S>,
     ) {
-        let per_image = self
-            .per_image
-            .map(|view| (view.as_slice().expect("checked to be row-major"), at.rows / view.shape()[0]));
-        // A vector of each row and then the next, so that what the rows share stays in registers.
-        for lanes in (0..PANEL).step_by(S::LANES) {
-            let first = at.column + lanes;
-            let bias = self.bias.map(|bias| s.load(&bias[first..]));
-            for (i, (sums, out)) in sums.iter().zip(&mut *out).enumerate() {
-                let row = m + i;
-                let per_image = per_image.map(|(all, rows)| s.load(&all[row / rows * at.columns + first..]));
-                let residual = self.residual.map(|all| s.load(&all[row * at.columns + first..]));
-                let v = self.finish(s, s.load(&sums[lanes..]), [bias, per_image, residual]);
-                watch.see(s, lanes / S::LANES, v);
-                match streamed {
-                    true => s.stream(v, &mut out[column + lanes..]),
-                    false => s.store(v, &mut out[column + lanes..]),
+        if !at.has_whole_panel() {
+            for (m, (product, out)) in (m..).zip(sums.iter().zip(out)) {
+                self.store(s, product, (m, at), &mut out[column..], watch);
+            }
+            return;
+        }
+        let (images, residual) = (self.images(at), self.residual);
+        let bias = vectors(s, self.bias.map_or(&ABSENT, |bias| panel(bias, at.column)));
+        let scale = s.splat(self.scale);
+        let mut start = 0;
+        while start < sums.len() {
+            let (per_image, end) = match images {
+                Some((all, rows)) => {
+                    let image = (m + start) / rows;
+                    (panel(all, image * at.columns + at.column), sums.len().min((image + 1) * rows - m))
+                }
+                None => (&ABSENT, sums.len()),
+            };
+            let per_image = vectors(s, per_image);
+            let rows = sums[start..end].iter().zip(&mut out[start..end]);
+            for (row, (sums, out)) in (m + start..).zip(rows) {
+                let residual = residual.map_or(&ABSENT, |all| panel(all, row * at.columns + at.column));
+                let out: &mut [f32; PANEL] = out[column..].first_chunk_mut().expect("room for a panel");
+                for i in 0..PANEL / S::LANES {
+                    let lanes = i * S::LANES;
+                    let terms = [bias[i], per_image[i], s.load(&residual[lanes..])];
+                    let v = finish(s, s.load(&sums[lanes..]), terms, scale);
+                    watch.see(s, i, v);
+                    match streamed {
+                        true => s.stream(v, &mut out[lanes..]),
+                        false => s.store(v, &mut out[lanes..]),
+                    }
                 }
             }
+            start = end;
         }
     }
 
-    /// The formula for some lanes of a row, of those terms that there are.
+    /// The rows of `per_image`, and how many rows of the output have one of them in common.
     #[inline(always)]
-    #[expect(
-        clippy::manual_flatten,
-        reason = "an iterator's closures would not be inlined into the instruction set's code"
-    )]
-    fn finish<S: Simd>(&self, s: S, product: S::V, terms: [Option<S::V>; 3]) -> S::V {
-        let mut v = product;
-        for term in terms {
-            if let Some(term) = term {
-                v = s.add(v, term);
-            }
-        }
-        if self.scale != 1.0 {
-            v = s.mul(v, s.splat(self.scale));
-        }
-        v
+    fn images(&self, at: Place) -> Option<(&'a [f32], usize)> {
+        self.per_image
+            .map(|view| (view.as_slice().expect("checked to be row-major"), at.rows / view.shape()[0]))
     }
+}
+
+/// A row of a term that there is not: −0 can be added to any number, even to −0, and changes nothing.
+static ABSENT: [f32; PANEL] = [-0.0; PANEL];
+
+/// A panel's columns, from `first` on.
+#[inline(always)]
+fn panel(numbers: &[f32], first: usize) -> &[f32; PANEL] {
+    numbers[first..].first_chunk().expect("a whole panel")
+}
+
+/// They as vectors, as many as they take.
+#[inline(always)]
+fn vectors<S: Simd>(s: S, columns: &[f32; PANEL]) -> [S::V; MAX_VECTORS] {
+    let mut vectors = [s.zero(); MAX_VECTORS];
+    for i in 0..PANEL / S::LANES {
+        vectors[i] = s.load(&columns[i * S::LANES..]);
+    }
+    vectors
+}
+
+/// The formula for some lanes of a row.
+#[inline(always)]
+fn finish<S: Simd>(s: S, product: S::V, [bias, per_image, residual]: [S::V; 3], scale: S::V) -> S::V {
+    s.mul(s.add(s.add(s.add(product, bias), per_image), residual), scale)
 }
 
 /// Where in the output a row of a panel goes.
@@ -171,5 +199,11 @@ impl Place {
     /// The first of an output of `[rows, columns]`.
     pub(crate) fn of(rows: usize, columns: usize) -> Self {
         Self { column: 0, first_row: 0, rows, columns }
+    }
+
+    /// Whether as many columns are left as a panel has.
+    #[inline(always)]
+    fn has_whole_panel(self) -> bool {
+        self.column + PANEL <= self.columns
     }
 }

@@ -60,12 +60,7 @@ impl Store<'_> {
         let (m, place) = (self.place.first_row + rows.start, self.place_of(panel));
         let streamed = size_of::<f32>() * place.rows * place.columns >= U::STREAM_FROM;
         let (out, column) = (&mut self.out[rows], panel * PANEL);
-        if place.column + PANEL <= place.columns {
-            return self.epilogue.store_rows(s, sums, (m, place), streamed, (out, column), watch);
-        }
-        for (i, (out, sums)) in out.iter_mut().zip(sums).enumerate() {
-            self.epilogue.store(s, sums, (m + i, place), &mut out[column..], watch);
-        }
+        self.epilogue.store_rows(s, sums, (m, place), streamed, (out, column), watch);
     }
 
     /// The same, and takes the moments of these rows, all of one block.
@@ -94,11 +89,8 @@ impl Finish for Store<'_> {
 
     #[inline(always)]
     fn expect<S: Simd>(&self, s: S, panel: usize, rows: Range<usize>) {
-        let place = self.place_of(panel);
-        for (r, out) in rows.clone().zip(self.out.get(rows).unwrap_or_default()) {
-            let width = (out.len() - panel * PANEL).min(PANEL);
-            self.epilogue.prefetch(s, self.place.first_row + r, place, width);
-        }
+        let first = self.place.first_row;
+        self.epilogue.prefetch(s, first + rows.start..first + rows.end, self.place_of(panel));
     }
 
     #[inline(always)]

@@ -35,6 +35,7 @@ pub use gated::GatedWeights;
 pub(crate) use microkernel::{ROW_STEP, TILE_ROWS, tile};
 pub(crate) use rows::ZEROS;
 pub use rows::{Joined, Matrix, Part, Rows};
+pub(crate) use weights::MAX_VECTORS;
 pub use weights::{PANEL, Packable, Panel, Row, Weights};
 
 #[cfg(test)]

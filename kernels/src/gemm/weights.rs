@@ -34,6 +34,9 @@ use crate::simd::Simd;
 /// Columns in a panel.
 pub const PANEL: usize = 32;
 
+/// Vectors in a row of a panel at the most: all instruction sets have eight lanes.
+pub(crate) const MAX_VECTORS: usize = PANEL / 8;
+
 /// One row of a panel: the same depth in 32 neighbouring columns. It begins at a cache line, so that no vector crosses one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[repr(C, align(64))]

@@ -1,19 +1,14 @@
 //! The sums behind the moments, for the columns of a panel at a time: what a layer does to each vector that it stores, and the same as a pass of its own.
 
-use crate::gemm::PANEL;
+use crate::gemm::{MAX_VECTORS, PANEL};
 use crate::simd::{Op, Simd};
-
-/// Lanes that every instruction set has.
-const MIN_LANES: usize = 8;
-/// Vectors of a panel at the most.
-const VECTORS: usize = PANEL / MIN_LANES;
 
 /// A panel's columns, or as many as there are, whose moments are being taken.
 pub(crate) struct Running<S: Simd> {
     /// The means of the rows before.
-    x0: [S::V; VECTORS],
-    sums: [S::V; VECTORS],
-    squares: [S::V; VECTORS],
+    x0: [S::V; MAX_VECTORS],
+    sums: [S::V; MAX_VECTORS],
+    squares: [S::V; MAX_VECTORS],
 }
 
 /// Who looks at the vectors of a panel's row on their way to memory.
@@ -41,12 +36,11 @@ impl<S: Simd> Running<S> {
     /// Starts a run of rows; `mean` is that of the rows before, or the first of them.
     #[inline(always)]
     pub(crate) fn new(s: S, mean: &[f32]) -> Self {
-        const { assert!(S::LANES >= MIN_LANES) };
-        let mut x0 = [s.zero(); VECTORS];
+        let mut x0 = [s.zero(); MAX_VECTORS];
         for (x0, mean) in x0.iter_mut().zip(mean.chunks(S::LANES)) {
             *x0 = load(s, mean);
         }
-        Self { x0, sums: [s.zero(); VECTORS], squares: [s.zero(); VECTORS] }
+        Self { x0, sums: [s.zero(); MAX_VECTORS], squares: [s.zero(); MAX_VECTORS] }
     }
 
     /// Ends it: it had so many `rows`, and so many were `before`.
@@ -54,7 +48,7 @@ impl<S: Simd> Running<S> {
     pub(crate) fn merge(self, s: S, [before, rows]: [usize; 2], [mean, squares]: [&mut [f32]; 2]) {
         let share = s.splat(1.0 / (before + rows) as f32);
         let columns = mean.chunks_mut(S::LANES).zip(squares.chunks_mut(S::LANES));
-        for (i, (mean, squares)) in columns.enumerate().take(VECTORS) {
+        for (i, (mean, squares)) in columns.enumerate().take(MAX_VECTORS) {
             let offset = s.mul(self.sums[i], share);
             let square = s.sub(self.squares[i], s.mul(self.sums[i], offset));
             store(s, s.add(load(s, squares), square), squares);

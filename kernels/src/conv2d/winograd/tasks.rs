@@ -203,19 +203,12 @@ impl Products<'_> {
             let ((image, top), height) = (grid.place(row), grid.height_of(row));
             for x in (left..left + width).step_by(OUT) {
                 transform_sums(s, sums, i, pixels);
+                let pixels_wide = OUT.min(left + width - x);
                 for dy in 0..height {
-                    for dx in 0..OUT.min(left + width - x) {
-                        let m = (image * grid.height + top + dy) * grid.width + x + dx;
-                        let out = &mut self.out[first + dy * width + x + dx - left..][..1];
-                        let (sums, at) = (&pixels[dy][dx], (m, place));
-                        match out[0].len() >= column + PANEL {
-                            true => {
-                                let (sums, out) = (std::slice::from_ref(sums), (out, column));
-                                self.epilogue.store_rows(s, sums, at, false, out, &mut ());
-                            }
-                            false => self.epilogue.store(s, sums, at, &mut out[0][column..], &mut ()),
-                        }
-                    }
+                    let m = (image * grid.height + top + dy) * grid.width + x;
+                    let out = &mut self.out[first + dy * width + x - left..][..pixels_wide];
+                    let sums = &pixels[dy][..pixels_wide];
+                    self.epilogue.store_rows(s, sums, (m, place), false, (out, column), &mut ());
                 }
                 i += 1;
             }
