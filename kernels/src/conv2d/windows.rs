@@ -19,8 +19,16 @@ pub(crate) struct Windows<'a> {
     inside: Inside,
     output: [usize; 2],
     geometry: Geometry,
+    taps: Vec<Tap>,
     /// Whether no window reaches beyond the border: then a tap is an offset, for all pixels the same.
     bordered: bool,
+}
+
+/// A tap of the window.
+struct Tap {
+    position: [usize; 2],
+    /// The line that a pixel sees under it, counted from the one under the first tap, where both lie within the border.
+    offset: usize,
 }
 
 /// Where 16 output pixels find what they see.
@@ -37,7 +45,12 @@ impl<'a> Windows<'a> {
     pub(crate) fn new(x: &'a Rounded, geometry: Geometry) -> Self {
         let (inside, [kernel_h, kernel_w]) = (x.inside(), geometry.kernel_size);
         let output = geometry.output_or_panic(inside.size());
-        let windows = Self { x, inside, output, geometry, bordered: false };
+        let tap = |tap: usize| {
+            let (position, [down, right]) = ([tap / kernel_w, tap % kernel_w], geometry.dilation);
+            Tap { position, offset: position[0] * down * inside.row() + position[1] * right }
+        };
+        let taps = (0..kernel_h * kernel_w).map(tap).collect();
+        let windows = Self { x, inside, output, geometry, taps, bordered: false };
         let last = (output[0] * output[1]).saturating_sub(1);
         let corners = [windows.line(0, [0, 0]), windows.line(last, [kernel_h - 1, kernel_w - 1])];
         Self { bordered: corners.iter().all(Option::is_some), ..windows }
@@ -98,26 +111,23 @@ impl Tiles for Windows<'_> {
         room: &mut IterMut<'a, ATile>,
         out: &mut Vec<&'a ATile>,
     ) {
-        let Geometry { kernel_size: [kernel_h, kernel_w], dilation, .. } = self.geometry;
         let sight = self.sight(first);
-        let taps = kernel_h * kernel_w;
-        let (mut plane, mut tap) = (steps.start / taps, steps.start % taps);
-        out.extend(steps.map(|_| -> &ATile {
-            let (lines, position) = (self.x.plane(part, plane), [tap / kernel_w, tap % kernel_w]);
-            tap += 1;
-            if tap == taps {
-                (plane, tap) = (plane + 1, 0);
-            }
-            let offset = position[0] * dilation[0] * self.inside.row() + position[1] * dilation[1];
-            let mut tile = || room.next().expect("room for every tile of a block");
-            match &sight {
-                Sight::Neighbours(line) => {
-                    lines[line + offset..].first_chunk().expect("16 lines within a row of the image")
+        let taps = self.taps.len();
+        for plane in steps.start / taps..steps.end.div_ceil(taps) {
+            let of_plane = |step: usize| step.saturating_sub(plane * taps).min(taps);
+            let lines = self.x.plane(part, plane);
+            out.extend(self.taps[of_plane(steps.start)..of_plane(steps.end)].iter().map(|tap| -> &ATile {
+                let &Tap { position, offset } = tap;
+                let mut tile = || room.next().expect("room for every tile of a block");
+                match &sight {
+                    Sight::Neighbours(line) => {
+                        lines[line + offset..].first_chunk().expect("16 lines within a row of the image")
+                    }
+                    Sight::Apart(at) => copied(tile(), lines, |i| Some(at[i] + offset)),
+                    Sight::Unknown => copied(tile(), lines, |i| self.line(first + i, position)),
                 }
-                Sight::Apart(at) => copied(tile(), lines, |i| Some(at[i] + offset)),
-                Sight::Unknown => copied(tile(), lines, |i| self.line(first + i, position)),
-            }
-        }));
+            }));
+        }
     }
 }
 

@@ -194,10 +194,16 @@ impl Tiles for Rounded {
         out: &mut Vec<&'a ATile>,
     ) {
         assert_eq!(self.border, 0, "this image was rounded for a window, not for a linear layer");
-        let per_segment = self.steps / self.segments.max(1);
-        out.extend(steps.map(|step| -> &ATile {
-            let plane = step % self.segments * per_segment + step / self.segments;
-            self.plane(part, plane)[first..].first_chunk().expect("planes are whole tiles")
+        let segments = self.segments.max(1);
+        let per_segment = self.steps / segments;
+        let (mut step, mut segment) = (steps.start / segments, steps.start % segments);
+        out.extend(steps.map(|_| -> &ATile {
+            let plane = self.plane(part, segment * per_segment + step);
+            segment += 1;
+            if segment == segments {
+                (step, segment) = (step + 1, 0);
+            }
+            plane[first..].first_chunk().expect("planes are whole tiles")
         }));
     }
 }
