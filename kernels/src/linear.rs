@@ -1,5 +1,7 @@
 //! A linear layer: `y = x·Wᵀ + b` on the last axis, whatever the axes before it mean.
 
+use std::borrow::Cow;
+
 use aquatint_tensor::{Tensor, View};
 
 use crate::chunks::row_major;
@@ -52,18 +54,7 @@ pub fn linear_into<'a, const N: usize>(
     let [.., in_features] = x.shape()[..] else { panic!("a linear layer needs a last axis") };
     assert_eq!(w.segments(), 1, "these weights belong to a convolution");
     assert_eq!(in_features, w.segment_len(), "the input has {in_features} features, not {}", w.segment_len());
-    let rows = x.shape()[..N - 1].iter().product();
-    match x {
-        Input::F32(x) => {
-            let x = row_major(x);
-            let a = Matrix::new(View::from_slice([rows, in_features], &x));
-            blocked::product(isa, rows, &a, w, &epilogue, out);
-        }
-        Input::Rounded(_, x) => {
-            let out = blocked::rows_of(out, rows, w.out_features());
-            blocked::rounded_product_into(isa, x, w, &epilogue, out);
-        }
-    }
+    product(isa, Flat::of(x), w, &epilogue, out);
 }
 
 /// A linear layer and [`geglu`](crate::activation::geglu()) of its result, which is never written: `x: [.., in_features]` → `[.., features]`, rounded
@@ -88,28 +79,9 @@ pub fn linear_geglu<'a, const N: usize>(
 ) -> Operand<N> {
     let x = x.into();
     let (mut shape, in_features) = (x.shape(), w.in_features());
-    let rows = shape[..N - 1].iter().product();
     assert_eq!(shape[N - 1], in_features, "the input has {} features, not {in_features}", shape[N - 1]);
     shape[N - 1] = w.features();
-    match x {
-        Input::F32(x) => {
-            let x = row_major(x);
-            let a = Matrix::new(View::from_slice([rows, in_features], &x));
-            if w.precision() == Precision::F32 {
-                let mut out = Tensor::recycled(shape);
-                blocked::gated_product_into(
-                    isa,
-                    &a,
-                    w,
-                    blocked::rows_of(out.as_mut_slice(), rows, w.features()),
-                );
-                return out.into();
-            }
-            let a = Rounded::of_rows(isa, w.precision(), &a, 0..rows, [1, in_features]);
-            Operand::rounded(shape, blocked::gated_rounded_product(isa, &a, rows, w))
-        }
-        Input::Rounded(_, x) => Operand::rounded(shape, blocked::gated_rounded_product(isa, x, rows, w)),
-    }
+    gated_product(isa, Flat::of(x), w).reshape(shape)
 }
 
 /// A linear layer whose result is rounded for the product behind it, if the weights are: `x: [.., in_features]` → `[.., out_features]`.
@@ -127,19 +99,9 @@ pub fn linear_rounded<'a, const N: usize>(
         return linear(isa, x, w, Epilogue::bias(bias)).into();
     }
     let (mut shape, in_features) = (x.shape(), w.segment_len());
-    let rows = shape[..N - 1].iter().product();
     assert_eq!(shape[N - 1], in_features, "the input has {} features, not {in_features}", shape[N - 1]);
     shape[N - 1] = w.out_features();
-    let rounded = match x {
-        Input::F32(x) => {
-            let x = row_major(x);
-            let a = Matrix::new(View::from_slice([rows, in_features], &x));
-            let a = Rounded::of_rows(isa, w.precision(), &a, 0..rows, [1, in_features]);
-            blocked::rounding_product(isa, &a, rows, w, bias)
-        }
-        Input::Rounded(_, x) => blocked::rounding_product(isa, x, rows, w, bias),
-    };
-    Operand::rounded(shape, rounded)
+    rounding_product(isa, Flat::of(x), w, bias).reshape(shape)
 }
 
 /// A linear layer of inputs that are joined feature by feature, without joining them: `[.., a]`, `[.., b]`, … are the input `[.., a + b + …]`.
@@ -177,10 +139,101 @@ pub fn linear_joined<const N: usize>(
     shape[N - 1] = w.out_features();
 
     let matrices: Vec<_> = pieces.iter().map(|&piece| (piece.shape()[N - 1], row_major(piece))).collect();
-    let a = Joined::new(matrices.iter().map(|(columns, data)| (*columns, &data[..])), w.segment_len());
     let mut out = Tensor::recycled(shape);
-    blocked::product(isa, rows, &a, w, &epilogue, out.as_mut_slice());
+    joined_product(isa, rows, &matrices, w, &epilogue, out.as_mut_slice());
     out
+}
+
+/// An input as rows. Behind it the number of axes is forgotten, so that all loops are compiled once, here, and not again by those who call.
+struct Flat<'a> {
+    rows: usize,
+    numbers: Numbers<'a>,
+}
+
+enum Numbers<'a> {
+    F32(Cow<'a, [f32]>),
+    Rounded(&'a Rounded),
+}
+
+impl<'a> Flat<'a> {
+    fn of<const N: usize>(x: Input<'a, N>) -> Self {
+        let rows = x.shape()[..N - 1].iter().product();
+        let numbers = match x {
+            Input::F32(x) => Numbers::F32(row_major(x)),
+            Input::Rounded(_, x) => Numbers::Rounded(x),
+        };
+        Self { rows, numbers }
+    }
+}
+
+/// Row-major numbers as a left operand.
+fn matrix(rows: usize, columns: usize, numbers: &[f32]) -> Matrix<'_> {
+    Matrix::new(View::from_slice([rows, columns], numbers))
+}
+
+fn product(
+    isa: Isa,
+    Flat { rows, numbers }: Flat<'_>,
+    w: &Weights,
+    epilogue: &Epilogue<'_>,
+    out: &mut [f32],
+) {
+    match numbers {
+        Numbers::F32(x) => {
+            blocked::product(isa, rows, &matrix(rows, w.segment_len(), &x), w, epilogue, out);
+        }
+        Numbers::Rounded(x) => {
+            let out = blocked::rows_of(out, rows, w.out_features());
+            blocked::rounded_product_into(isa, x, w, epilogue, out);
+        }
+    }
+}
+
+fn joined_product(
+    isa: Isa,
+    rows: usize,
+    matrices: &[(usize, Cow<'_, [f32]>)],
+    w: &Weights,
+    epilogue: &Epilogue<'_>,
+    out: &mut [f32],
+) {
+    let a = Joined::new(matrices.iter().map(|(columns, data)| (*columns, &data[..])), w.segment_len());
+    blocked::product(isa, rows, &a, w, epilogue, out);
+}
+
+fn gated_product(isa: Isa, Flat { rows, numbers }: Flat<'_>, w: &GatedWeights) -> Operand<2> {
+    let shape = [rows, w.features()];
+    match numbers {
+        Numbers::F32(x) => {
+            let a = matrix(rows, w.in_features(), &x);
+            if w.precision() == Precision::F32 {
+                let mut out = Tensor::recycled(shape);
+                let out_rows = blocked::rows_of(out.as_mut_slice(), rows, w.features());
+                blocked::gated_product_into(isa, &a, w, out_rows);
+                return out.into();
+            }
+            let a = Rounded::of_rows(isa, w.precision(), &a, 0..rows, [1, w.in_features()]);
+            Operand::rounded(shape, blocked::gated_rounded_product(isa, &a, rows, w))
+        }
+        Numbers::Rounded(x) => Operand::rounded(shape, blocked::gated_rounded_product(isa, x, rows, w)),
+    }
+}
+
+fn rounding_product(
+    isa: Isa,
+    Flat { rows, numbers }: Flat<'_>,
+    w: &Weights,
+    bias: Option<&[f32]>,
+) -> Operand<2> {
+    let rounded = match numbers {
+        Numbers::F32(x) => {
+            let a = matrix(rows, w.segment_len(), &x);
+            let a = Rounded::of_rows(isa, w.precision(), &a, 0..rows, [1, w.segment_len()]);
+            blocked::rounding_product(isa, &a, rows, w, bias)
+        }
+        Numbers::Rounded(x) => blocked::rounding_product(isa, x, rows, w, bias),
+    };
+    Operand::rounded([rows, w.out_features()], rounded)
 }
 
 #[cfg(test)]

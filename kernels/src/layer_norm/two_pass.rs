@@ -12,11 +12,11 @@
 use aquatint_tensor::{Tensor, View};
 
 use super::check;
-use crate::Isa;
 use crate::chunks::row_major;
 use crate::gemm::bf16::rounded::RowSource;
-use crate::operand::{Form, Operand, tensor_of_rows};
+use crate::operand::{Form, Operand};
 use crate::simd::Simd;
+use crate::{Isa, Precision};
 
 /// See [`layer_norm`](super::layer_norm()).
 ///
@@ -29,8 +29,7 @@ pub fn layer_norm<const N: usize>(
     bias: &[f32],
     eps: f32,
 ) -> Tensor<f32, N> {
-    check(x.shape(), weight, bias);
-    tensor_of_rows(isa, x.shape(), &Normalised { x: &row_major(x), weight, bias, eps })
+    layer_norm_for(isa, x, weight, bias, eps, Form::rows(Precision::F32)).into_tensor()
 }
 
 /// See [`layer_norm_for`](super::layer_norm_for).
@@ -43,7 +42,13 @@ pub(super) fn layer_norm_for<const N: usize>(
     form: Form,
 ) -> Operand<N> {
     check(x.shape(), weight, bias);
-    Operand::from_rows(isa, form, x.shape(), &Normalised { x: &row_major(x), weight, bias, eps })
+    let rows = x.shape()[..N - 1].iter().product();
+    normalised(isa, form, rows, &Normalised { x: &row_major(x), weight, bias, eps }).reshape(x.shape())
+}
+
+/// The rows one by one. The number of axes is forgotten, so that the loops are compiled once, here.
+fn normalised(isa: Isa, form: Form, rows: usize, x: &Normalised<'_>) -> Operand<2> {
+    Operand::from_rows(isa, form, [rows, x.weight.len()], x)
 }
 
 /// Each row of x, normalised.
