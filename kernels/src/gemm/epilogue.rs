@@ -166,7 +166,7 @@ fn panel(numbers: &[f32], first: usize) -> &[f32; PANEL] {
     numbers[first..].first_chunk().expect("a whole panel")
 }
 
-/// They as vectors, as many as they take.
+/// The same as vectors.
 #[inline(always)]
 fn vectors<S: Simd>(s: S, columns: &[f32; PANEL]) -> [S::V; MAX_VECTORS] {
     let mut vectors = [s.zero(); MAX_VECTORS];
