@@ -31,6 +31,8 @@ pub(super) fn cases(isas: &Isas) -> Vec<Case> {
     let convs = vec![shapes::UNET_CONVS.to_vec(), shapes::VAE_CONVS.to_vec()];
     let (upsamples, vae_upsamples) = shapes::UPSAMPLES.split_at(3);
     let upsamples = vec![upsamples.to_vec(), vae_upsamples.to_vec()];
+    let gated_linears: Vec<_> =
+        shapes::UNET_LINEARS.into_iter().filter(|x| x.out_features == 8 * x.in_features).map(Gated).collect();
     let attentions = vec![shapes::UNET_ATTENTIONS.to_vec(), vec![shapes::VAE_ATTENTION]];
     let mut cases = [
         Family {
@@ -38,6 +40,13 @@ pub(super) fn cases(isas: &Isas) -> Vec<Case> {
             networks: vec![shapes::UNET_LINEARS.to_vec()],
             example: shapes::UNET_LINEARS[8],
             rungs: &GEMM,
+        }
+        .cases(isas),
+        Family {
+            kernel: "linear_geglu",
+            networks: vec![gated_linears.clone()],
+            example: gated_linears[0],
+            rungs: &LINEAR_GEGLU,
         }
         .cases(isas),
         Family { kernel: "conv2d", networks: convs, example: shapes::UNET_CONVS[8], rungs: &CONV2D }
@@ -114,6 +123,24 @@ fn linear_run(layer: Linear, isa: Isa, precision: Precision) -> Run {
 
 fn linear_operands(layer: Linear) -> (Tensor<f32, 2>, Tensor<f32, 2>) {
     (noise([layer.rows, layer.in_features]), noise([layer.out_features, layer.in_features]))
+}
+
+/// A linear layer in front of GEGLU. In Stable Diffusion those are eight times as wide as their input.
+#[derive(Clone, Copy)]
+struct Gated(Linear);
+
+static LINEAR_GEGLU: [Rung<Gated>; 3] = [
+    rung("gated", "columns come in two halves, one the gate of the other", |layer, isa| {
+        gated_run(layer, isa, Precision::F32)
+    }),
+    in_bf16("gated", |layer, isa| gated_run(layer, isa, Precision::Bf16)),
+    in_bf16x3("gated", |layer, isa| gated_run(layer, isa, Precision::Bf16x3)),
+];
+
+fn gated_run(Gated(layer): Gated, isa: Isa, precision: Precision) -> Run {
+    let (x, w) = linear_operands(layer);
+    let w = gemm::GatedWeights::pack(precision, w.view(), &vec![0.5; layer.out_features]);
+    Box::new(move || drop(linear::linear_geglu(isa, x.view(), &w)))
 }
 
 static CONV2D: [Rung<Conv>; 5] = [
@@ -326,6 +353,21 @@ impl Layer for Linear {
     }
 }
 
+impl Layer for Gated {
+    fn shape(&self) -> String {
+        self.0.shape()
+    }
+    fn count(&self) -> usize {
+        self.0.count
+    }
+    /// Half of the product's numbers leave; the gate's arithmetic does not count.
+    fn work(&self, precision: Precision) -> Work {
+        let Linear { rows, in_features, out_features, .. } = self.0;
+        let bytes = bytes(rows * (in_features + out_features / 2), in_features * out_features, precision);
+        Work { flops: self.0.flops() as f64, bytes }
+    }
+}
+
 impl Layer for Conv {
     fn shape(&self) -> String {
         let Conv { images, size, in_channels, out_channels, kernel_size, stride, .. } = self;
@@ -398,15 +440,24 @@ mod tests {
         let all = names.len();
         names.dedup();
         assert_eq!(names.len(), all, "two cases have one name");
-        let kernels =
-            ["gemm", "conv2d", "upsample_conv", "attention", "group_norm", "layer_norm", "softmax", "geglu"];
+        let kernels = [
+            "gemm",
+            "linear_geglu",
+            "conv2d",
+            "upsample_conv",
+            "attention",
+            "group_norm",
+            "layer_norm",
+            "softmax",
+            "geglu",
+        ];
         for kernel in kernels {
             let of = || cases.iter().filter(|case| case.kernel == kernel);
             let used = |precision| {
                 of().filter(|case| case.used && case.example && case.precision == precision).count()
             };
             assert_eq!(used(Precision::F32), 1, "{kernel}");
-            let rounds = ["gemm", "conv2d", "upsample_conv", "attention"].contains(&kernel);
+            let rounds = ["gemm", "linear_geglu", "conv2d", "upsample_conv", "attention"].contains(&kernel);
             let expected = usize::from(rounds && Isa::best() != Isa::best().for_f32());
             assert_eq!([Precision::Bf16, Precision::Bf16x3].map(used), [expected; 2], "{kernel}");
         }
@@ -416,6 +467,7 @@ mod tests {
     fn the_ideas_are_those_of_the_kernels_own_pages() {
         let pages = [
             include_str!("../../../kernels/src/gemm/mod.rs"),
+            include_str!("../../../kernels/src/gemm/gated.rs"),
             include_str!("../../../kernels/src/conv2d/mod.rs"),
             include_str!("../../../kernels/src/upsample_conv/mod.rs"),
             include_str!("../../../kernels/src/attention/mod.rs"),
