@@ -100,7 +100,7 @@ impl<'a> Epilogue<'a> {
 
     /// The same for some rows from `m` on. The place of the panel in each row of `out` is from `column` on; a whole one can be written past the caches.
     ///
-    /// Beside a tile unit this must be short, 10 to 20 instructions a vector: so what the rows share is found once, and absent terms are added like others.
+    /// Beside a tile unit this must be short, 10 to 24 instructions a vector: so what the rows share is found once, and absent terms are added like others.
     #[inline(always)]
     pub(crate) fn store_rows<S: Simd>(
         &self,
