@@ -87,6 +87,7 @@ impl Isa {
     /// The instruction sets that this CPU has and that differ in f32, from the slowest to the fastest.
     pub fn available() -> Vec<Isa> {
         let software = |vectors| Isa { vectors, pairs: Pairs::Software(Software) };
+        #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut, reason = "nothing to add"))]
         let mut all = vec![software(Vectors::Portable(Portable))];
         #[cfg(target_arch = "x86_64")]
         {
@@ -98,6 +99,7 @@ impl Isa {
 
     /// All instruction sets that this CPU has, from the slowest to the fastest: also those that are only faster with bf16.
     pub fn all() -> Vec<Isa> {
+        #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut, reason = "nothing to add"))]
         let mut all = Self::available();
         #[cfg(target_arch = "x86_64")]
         if let Some(avx512) = Avx512::detect() {

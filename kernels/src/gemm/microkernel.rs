@@ -14,7 +14,8 @@
 //! |---|---|---|---|
 //! | AVX-512 | 32 | 12 × 2 × 16 | 24 + 2 + 1 |
 //! | AVX2 | 16 | 6 × 2 × 8, for each half of the panel | 12 + 2 + 1 |
-//! | portable | 8 | 4 × 1 × 8, for each quarter of the panel | 4 + 1 + 1 |
+//! | portable on aarch64 | 16 pairs | 6 × 2 × 8, for each half of the panel | 12 + 2 + 1 |
+//! | portable elsewhere | 8 pairs | 4 × 1 × 8, for each quarter of the panel | 4 + 1 + 1 |
 
 use super::weights::{PANEL, Panel};
 use crate::simd::Simd;

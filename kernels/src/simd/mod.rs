@@ -289,6 +289,30 @@ mod tests {
         }
     }
 
+    /// The smaller and the larger of two numbers.
+    struct MinMax(f32, f32);
+
+    impl Op for MinMax {
+        type Output = [f32; 2];
+        #[inline(always)]
+        fn eval<S: Simd>(self, s: S) -> [f32; 2] {
+            let (a, b) = (s.splat(self.0), s.splat(self.1));
+            [s.min(a, b), s.max(a, b)].map(|v| {
+                let mut lanes = [0.0; MAX_LANES];
+                s.store(v, &mut lanes);
+                lanes[0]
+            })
+        }
+    }
+
+    #[test]
+    fn the_second_number_wins_over_nan() {
+        for isa in Isa::available() {
+            assert_eq!(isa.run(MinMax(f32::NAN, 2.0)), [2.0, 2.0], "{isa}");
+            assert!(isa.run(MinMax(2.0, f32::NAN)).iter().all(|x| x.is_nan()), "{isa}");
+        }
+    }
+
     struct Turn;
 
     impl Op for Turn {
