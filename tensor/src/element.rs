@@ -6,7 +6,7 @@
 //! | `f16` | 1, 5, 10 | 65504 | 9.8e-4 |
 //! | `bf16` | 1, 8, 7 | 3.4e38 | 7.8e-3 |
 //!
-//! `bf16` is the upper half of an `f32`: the same range, three decimal digits.
+//! `bf16` is the upper half of an `f32`: the same range, two to three decimal digits.
 
 use std::fmt;
 

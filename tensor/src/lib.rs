@@ -27,11 +27,9 @@ mod recycle;
 pub mod shape;
 mod tensor;
 mod view;
-mod view_mut;
 
 pub use concat::concat;
 pub use element::{DType, Element, bf16, f16};
 pub use recycle::Recycling;
 pub use tensor::Tensor;
 pub use view::View;
-pub use view_mut::ViewMut;

@@ -181,7 +181,10 @@ mod tests {
         assert!(!has(), "nobody recycles");
         let (outer, inner) = (Recycling::start(), Recycling::start());
         let first = take(len);
-        assert!(first.iter().all(|x| x.is_nan()), "a debug build marks what was not written");
+        assert!(
+            !cfg!(debug_assertions) || first.iter().all(|x| x.is_nan()),
+            "a debug build marks what was not written"
+        );
         let place = first.as_ptr();
         give(first);
         drop(inner);

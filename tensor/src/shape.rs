@@ -18,9 +18,10 @@ pub fn count<const N: usize>(shape: [usize; N]) -> usize {
 /// assert_eq!(row_major([2, 3, 4]), [12, 4, 1]);
 /// ```
 pub fn row_major<const N: usize>(shape: [usize; N]) -> [usize; N] {
-    let mut strides = [1; N];
+    let mut strides = [1usize; N];
     for axis in (1..N).rev() {
-        strides[axis - 1] = strides[axis] * shape[axis];
+        // Only of a tensor without elements can it be too large, and there nobody asks.
+        strides[axis - 1] = strides[axis].saturating_mul(shape[axis]);
     }
     strides
 }
@@ -35,9 +36,13 @@ pub(crate) fn position<const N: usize>(index: [usize; N], strides: [usize; N]) -
     (0..N).map(|axis| index[axis] * strides[axis]).sum()
 }
 
-/// The smallest buffer that a view with this shape and these strides can look into.
-pub(crate) fn extent<const N: usize>(shape: [usize; N], strides: [usize; N]) -> usize {
-    if count(shape) == 0 { 0 } else { position(shape.map(|n| n - 1), strides) + 1 }
+/// The smallest buffer that a view with this shape and these strides can look into; `None` if no buffer is so large.
+pub(crate) fn extent<const N: usize>(shape: [usize; N], strides: [usize; N]) -> Option<usize> {
+    if count(shape) == 0 {
+        return Some(0);
+    }
+    let add = |sum: usize, (n, stride): (usize, usize)| sum.checked_add((n - 1).checked_mul(stride)?);
+    shape.into_iter().zip(strides).try_fold(1, add)
 }
 
 /// Strides for `new` over the same elements in the same order, if no copy is needed.

@@ -2,7 +2,7 @@
 
 use std::ops::{Index, IndexMut};
 
-use crate::{Element, View, ViewMut, recycle, shape};
+use crate::{Element, View, recycle, shape};
 
 /// An owned tensor of rank `N`, always row-major: the last index runs fastest.
 ///
@@ -77,11 +77,6 @@ impl<T: Element, const N: usize> Tensor<T, N> {
     /// A view of the whole tensor.
     pub fn view(&self) -> View<'_, T, N> {
         View::new(&self.data, self.shape, shape::row_major(self.shape))
-    }
-
-    /// A view of the whole tensor through which it can be changed.
-    pub fn view_mut(&mut self) -> ViewMut<'_, T, N> {
-        ViewMut::new(&mut self.data, self.shape, shape::row_major(self.shape))
     }
 
     /// The same elements in the same order under another shape; nothing is copied.

@@ -31,8 +31,9 @@ impl<'a, T: Element, const N: usize> View<'a, T, N> {
     pub fn new(data: &'a [T], shape: [usize; N], strides: [usize; N]) -> Self {
         let extent = shape::extent(shape, strides);
         assert!(
-            extent <= data.len(),
-            "shape {shape:?} with strides {strides:?} needs {extent} elements, the buffer has {}",
+            extent.is_some_and(|extent| extent <= data.len()),
+            "shape {shape:?} with strides {strides:?} needs {} elements, the buffer has {}",
+            extent.map_or("too many".into(), |extent| extent.to_string()),
             data.len()
         );
         Self { data, shape, strides }
