@@ -231,7 +231,7 @@ impl Isa {
         }
     }
 
-    /// The same for an operation that also multiplies bf16. Tile registers are configured while it runs.
+    /// Runs an operation with this instruction set's vectors and its unit for bf16. Tile registers are configured while it runs.
     ///
     /// A unit of its own stands beside AVX-512 only, so loops are compiled for no others; a tile unit that is emulated, in tests, beside any.
     #[inline]

@@ -13,14 +13,14 @@
 //! | [`peak`] | how fast all of these could be at most | |
 //! | [`isa`], [`simd`] | which instructions the CPU has; vector code that is written once | below all of these |
 //!
-//! Every kernel is a folder with a ladder: `reference.rs` is the definition, with sums in `f64`; each further file is one idea;
-//! `mod.rs` lists the steps with their speed and picks. All agree with the reference on every instruction set.
+//! Every kernel with more than one form is a folder with a ladder: `reference.rs` is the definition, with sums in `f64`; each further file is one
+//! idea; `mod.rs` lists the steps, with their speed where arithmetic is the limit, and picks. All agree with the reference on every instruction set.
 //!
 //! Kernels take an [`Isa`] first and cut their work by shape, so that a result has the same bits on any number of threads.
 //! They know shapes, not networks: what a UNet is stands in `aquatint-model`.
 //!
-//! Reading order: [`conv2d`] (its `mod.rs`, `geometry.rs`, `reference.rs`, `im2col.rs`), [`gemm`] (`microkernel.rs`, `blocked.rs`), [`simd`],
-//! [`attention`], [`group_norm`].
+//! Reading order: [`gemm`] (three loops, then vectors, then register tiles), [`simd`] (how a loop is written once for all CPUs), [`conv2d`] (from
+//! seven loops to a product that never writes its matrix), [`gemm::bf16`] (tile units), [`attention`], [`group_norm`] and [`moments`].
 
 pub mod activation;
 pub mod attention;

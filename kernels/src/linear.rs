@@ -1,11 +1,20 @@
 //! A linear layer: `y = x·Wᵀ + b` on the last axis, whatever the axes before it mean.
+//!
+//! | | |
+//! |---|---|
+//! | [`linear`], [`linear_into`] | f32 comes out |
+//! | [`linear_rounded`] | what comes out is rounded, for attention |
+//! | [`linear_geglu`] | with GEGLU behind it, never writing the wide product |
+//! | [`linear_joined`] | of inputs side by side, without joining them |
+//!
+//! The product itself is [`gemm`](crate::gemm)'s `blocked.rs`, or that of [`bf16`].
 
 use std::borrow::Cow;
 
 use aquatint_tensor::{Tensor, View};
 
 use crate::chunks::row_major;
-use crate::gemm::bf16::Rounded;
+use crate::gemm::bf16::{self, Rounded};
 use crate::gemm::{Epilogue, GatedWeights, Joined, Matrix, Weights, blocked};
 use crate::operand::{Input, Operand};
 use crate::{Isa, Precision};
@@ -39,7 +48,12 @@ pub fn linear<'a, const N: usize>(
     out
 }
 
-/// The same, written to `out`, which is row-major: a part of a larger result.
+fn check(in_features: usize, w: &Weights) {
+    assert_eq!(w.segments(), 1, "these weights belong to a convolution");
+    assert_eq!(in_features, w.segment_len(), "the input has {in_features} features, not {}", w.segment_len());
+}
+
+/// [`linear`], written to `out`, which is row-major: a part of a larger result.
 ///
 /// # Panics
 /// As [`linear`], or if `out` has another size.
@@ -52,8 +66,7 @@ pub fn linear_into<'a, const N: usize>(
 ) {
     let x = x.into();
     let [.., in_features] = x.shape()[..] else { panic!("a linear layer needs a last axis") };
-    assert_eq!(w.segments(), 1, "these weights belong to a convolution");
-    assert_eq!(in_features, w.segment_len(), "the input has {in_features} features, not {}", w.segment_len());
+    check(in_features, w);
     product(isa, Flat::of(x), w, &epilogue, out);
 }
 
@@ -98,8 +111,8 @@ pub fn linear_rounded<'a, const N: usize>(
     if w.precision() == Precision::F32 {
         return linear(isa, x, w, Epilogue::bias(bias)).into();
     }
-    let (mut shape, in_features) = (x.shape(), w.segment_len());
-    assert_eq!(shape[N - 1], in_features, "the input has {} features, not {in_features}", shape[N - 1]);
+    let mut shape = x.shape();
+    check(shape[N - 1], w);
     shape[N - 1] = w.out_features();
     rounding_product(isa, Flat::of(x), w, bias).reshape(shape)
 }
@@ -184,7 +197,7 @@ fn product(
         }
         Numbers::Rounded(x) => {
             let out = blocked::rows_of(out, rows, w.out_features());
-            blocked::rounded_product_into(isa, x, w, epilogue, out);
+            bf16::blocked::product_of_rounded(isa, x, w, epilogue, out);
         }
     }
 }
@@ -213,9 +226,11 @@ fn gated_product(isa: Isa, Flat { rows, numbers }: Flat<'_>, w: &GatedWeights) -
                 return out.into();
             }
             let a = Rounded::of_rows(isa, w.precision(), &a, 0..rows, [1, w.in_features()]);
-            Operand::rounded(shape, blocked::gated_rounded_product(isa, &a, rows, w))
+            Operand::rounded(shape, bf16::blocked::rounding_gated_product(isa, &a, rows, w))
         }
-        Numbers::Rounded(x) => Operand::rounded(shape, blocked::gated_rounded_product(isa, x, rows, w)),
+        Numbers::Rounded(x) => {
+            Operand::rounded(shape, bf16::blocked::rounding_gated_product(isa, x, rows, w))
+        }
     }
 }
 
@@ -229,9 +244,9 @@ fn rounding_product(
         Numbers::F32(x) => {
             let a = matrix(rows, w.segment_len(), &x);
             let a = Rounded::of_rows(isa, w.precision(), &a, 0..rows, [1, w.segment_len()]);
-            blocked::rounding_product(isa, &a, rows, w, bias)
+            bf16::blocked::rounding_product(isa, &a, rows, w, bias)
         }
-        Numbers::Rounded(x) => blocked::rounding_product(isa, x, rows, w, bias),
+        Numbers::Rounded(x) => bf16::blocked::rounding_product(isa, x, rows, w, bias),
     };
     Operand::rounded([rows, w.out_features()], rounded)
 }

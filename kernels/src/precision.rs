@@ -13,8 +13,8 @@
 //! x·y ≈ high·high + high·low + low·high          what is left out, low·low, is below 2⁻¹⁶ of the product
 //! ```
 //!
-//! Only the operands of large products are rounded. Tensors between the layers stay f32, as do sums, norms and softmax: a
-//! rounded residual stream would double the error of a UNet.
+//! Sums, the statistics of norms and the residual stream are f32 always: a rounded residual stream would double the error of a UNet. What only a
+//! product reads is rounded where it is made: what norms and GEGLU put out, Q, K and V, the weights of attention.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! The production form: a block of scores at a time, with queries on the vector lanes.
+//! The form in f32: a block of scores at a time, with queries on the vector lanes.
 //!
 //! For some queries of one head, in panels of 32, with everything transposed:
 //!
@@ -28,7 +28,7 @@ use super::softmax::{Exact, RunningSoftmax, scale_rows};
 use super::{Attention, check};
 use crate::Isa;
 use crate::gemm::microkernel::{ROW_STEP, TILE_ROWS, tile};
-use crate::gemm::{PANEL, Panel, Row, ZEROS};
+use crate::gemm::{PANEL, PanelRow, Row, ZEROS};
 use crate::simd::{Op, Simd};
 
 /// Keys in a block: 96 rows of scores are 12 KB, and leave room in an L1 cache for K, Vᵀ and both panels.
@@ -94,7 +94,7 @@ impl Op for TurnValues<'_> {
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         let [keys, head_dim] = self.v.shape();
-        let mut panel = vec![Panel::ZERO; head_dim];
+        let mut panel = vec![PanelRow::ZERO; head_dim];
         for first in (0..keys).step_by(PANEL) {
             turn_in(s, self.v.slice(0, first..keys.min(first + PANEL)), 1.0, &mut panel);
             let block = &mut self.out[first / BLOCK_KEYS * head_dim * BLOCK_KEYS..];
@@ -123,11 +123,11 @@ struct Task<'a> {
 #[derive(Default)]
 struct Scratch {
     /// scale·Qᵀ: `[panels][head_dim]`
-    queries: Vec<Panel>,
+    queries: Vec<PanelRow>,
     /// Sᵀ, then Pᵀ: `[keys of a block]`
-    scores: Vec<Panel>,
+    scores: Vec<PanelRow>,
     /// Oᵀ: `[panels][head_dim]`, filled up to whole tiles
-    sums: Vec<Panel>,
+    sums: Vec<PanelRow>,
 }
 
 thread_local! {
@@ -146,12 +146,12 @@ impl Op for Run<'_> {
         let Run { task: Task { q, k, values, place, settings, out }, scratch } = self;
         let ([queries, head_dim], [keys, _]) = (q.shape(), k.shape());
         let (panels, height) = (queries.div_ceil(PANEL), head_dim.next_multiple_of(ROW_STEP));
-        scratch.queries.resize(panels * head_dim, Panel::ZERO);
+        scratch.queries.resize(panels * head_dim, PanelRow::ZERO);
         for (first, panel) in (0..queries).step_by(PANEL).zip(scratch.queries.chunks_exact_mut(head_dim)) {
             turn_in(s, q.slice(0, first..queries.min(first + PANEL)), settings.scale, panel);
         }
         scratch.sums.clear();
-        scratch.sums.resize(panels * height, Panel::ZERO);
+        scratch.sums.resize(panels * height, PanelRow::ZERO);
         let mut softmaxes: Vec<_> = (0..panels).map(|_| RunningSoftmax::new(1.0)).collect(); // the queries are scaled
 
         // No query of a panel sees a key behind the panel's last one.
@@ -168,7 +168,7 @@ impl Op for Run<'_> {
                 if block.is_empty() {
                     continue;
                 }
-                scratch.scores.resize(block.len().next_multiple_of(ROW_STEP), Panel::ZERO);
+                scratch.scores.resize(block.len().next_multiple_of(ROW_STEP), PanelRow::ZERO);
                 scores_of(s, k, block.clone(), q_panel, &mut scratch.scores);
                 let scores = &mut scratch.scores[..block.len()];
                 if settings.causal {
@@ -195,8 +195,8 @@ fn scores_of<S: Simd>(
     s: S,
     k: View<'_, f32, 2>,
     block: Range<usize>,
-    q_panel: &[Panel],
-    scores: &mut [Panel],
+    q_panel: &[PanelRow],
+    scores: &mut [PanelRow],
 ) {
     for (first, scores) in block.clone().step_by(TILE_ROWS).zip(scores.chunks_mut(TILE_ROWS)) {
         for depth in (0..q_panel.len()).step_by(BLOCK_DEPTH) {
@@ -214,7 +214,7 @@ fn scores_of<S: Simd>(
 
 /// Oᵀ = Oᵀ + Vᵀ·Pᵀ for a block of keys.
 #[inline(always)]
-fn add_values<S: Simd>(s: S, values: &[f32], weights: &[Panel], sums: &mut [Panel]) {
+fn add_values<S: Simd>(s: S, values: &[f32], weights: &[PanelRow], sums: &mut [PanelRow]) {
     for (values, sums) in values.chunks(TILE_ROWS * BLOCK_KEYS).zip(sums.chunks_mut(TILE_ROWS)) {
         let mut rows: [&[f32]; TILE_ROWS] = [&ZEROS; TILE_ROWS];
         for (row, channel) in rows.iter_mut().zip(values.chunks_exact(BLOCK_KEYS)) {

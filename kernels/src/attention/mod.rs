@@ -14,7 +14,7 @@
 //! GFLOP/s of the two products in CPU time and share of the peak in the same run, one core of an AMD EPYC (Zen 4), 4096 tokens, 8 heads of 40;
 //! the last with AVX-512 BF16. On Zen 1, where a multiply-add of eight lanes takes both units, AVX2 has 61 to 70 % of its peak. By the clock and in f32: `cargo bench -p aquatint-benches --bench attention -- "4096x4096 8x40"`.
 //!
-//! The last two on an Intel Xeon with AMX, both cores, milliseconds; the first two lines by a throw-away program:
+//! The last two on an Intel Xeon with AMX, both cores, milliseconds:
 //!
 //! | tokens, heads | 4096, 8×40, two images | 1024, 8×80, two | 256, 8×160, two | 4096, 1×512 |
 //! |---|---|---|---|---|
@@ -50,7 +50,7 @@ pub struct Attention {
     pub scale: f32,
     /// Whether query i sees only keys 0..=i.
     pub causal: bool,
-    /// The precision of both products; the softmax between them is f32 always.
+    /// The precision of both products. In `Bf16` the exponentials between them are as exact as bf16 can hold, no more.
     pub precision: Precision,
 }
 
@@ -79,7 +79,7 @@ impl Attention {
 /// ```
 ///
 /// # Panics
-/// If the shapes do not fit each other, or there is no key.
+/// If the shapes do not fit each other, there is no key, or the scale is not positive and the precision not f32.
 pub fn attention(
     isa: Isa,
     q: View<'_, f32, 4>,
@@ -90,8 +90,13 @@ pub fn attention(
     match settings.precision {
         Precision::F32 => blocked::attention(isa, q, k, v, settings),
         _ if interleaved::pays(isa, settings) => {
-            let trusted = interleaved::attention(isa, q, k, v, settings);
-            trusted.unwrap_or_else(|| rounded::attention(isa, q, k, v, settings))
+            let (mut out, doubted) = interleaved::attention(isa, q, k, v, settings);
+            for image in doubted {
+                let [q, k, v] = [q, k, v].map(|x| x.slice(0, image..image + 1));
+                let again = rounded::attention(isa, q, k, v, settings);
+                out.as_mut_slice()[image * again.len()..][..again.len()].copy_from_slice(again.as_slice());
+            }
+            out
         }
         Precision::Bf16 | Precision::Bf16x3 => rounded::attention(isa, q, k, v, settings),
     }
@@ -102,7 +107,7 @@ pub fn takes_rounded(isa: Isa, settings: Attention, head_dim: usize) -> bool {
     interleaved::pays(isa, settings) && head_dim.is_multiple_of(interleaved::PIECE)
 }
 
-/// The same for what linear layers made, and for the linear layer behind: `q: [m, queries, heads·head_dim]`, `k, v: [n, keys, heads·head_dim]` →
+/// [`attention()`] of the outputs of linear layers, for the linear layer behind: `q: [m, queries, heads·head_dim]`, `k, v: [n, keys, heads·head_dim]` →
 /// `[n, queries, heads·head_dim]`. Image i of the keys meets image i mod m of the queries.
 ///
 /// # Panics
@@ -117,6 +122,7 @@ pub fn attention_of_operands(
     assert!(few > 0 && images.is_multiple_of(few), "{images} images of keys cannot meet {few} of queries");
     assert_eq!(k.shape(), [images, keys, channels], "k does not fit q, which is {:?}", q.shape());
     assert_eq!(v.shape(), k.shape(), "v does not fit k");
+    assert!(heads > 0 && channels.is_multiple_of(heads), "{channels} channels are not {heads} heads");
     let shape = [images, queries, channels];
     match [q, k, v].map(Input::from) {
         [Input::F32(q), Input::F32(k), Input::F32(v)] => {
@@ -124,19 +130,21 @@ pub fn attention_of_operands(
         }
         [Input::Rounded(_, q), Input::Rounded(_, k), Input::Rounded(_, v)] => {
             let of_heads = interleaved::Shape { images, queries, keys, heads, head_dim: channels / heads };
-            let out = interleaved::attention_of_rounded(isa, [q, k, v], of_heads, settings);
-            let rounded = out.unwrap_or_else(|| {
+            let (mut out, doubted) = interleaved::attention_of_rounded(isa, [q, k, v], of_heads, settings);
+            for image in doubted {
+                let of_image = |x: &Rounded, image: usize, tokens: usize| {
+                    Tensor::from_fn([1, tokens, channels], |[_, i, c]| x.number(image * tokens + i, c))
+                };
                 let tensors =
-                    [(q, few, queries), (k, images, keys), (v, images, keys)].map(|(x, n, tokens)| {
-                        Tensor::from_fn([n, tokens, channels], |[n, i, c]| x.number(n * tokens + i, c))
-                    });
+                    [of_image(q, image % few, queries), of_image(k, image, keys), of_image(v, image, keys)];
                 let views = tensors.each_ref().map(Tensor::view);
-                let out = attention_of_views(rounded::attention, isa, views, heads, settings)
-                    .reshape([images * queries, channels]);
-                let rows = Matrix::new(out.view());
-                Rounded::of_rows(isa, settings.precision, &rows, 0..images * queries, [1, channels])
-            });
-            Operand::rounded(shape, rounded)
+                let again = attention_of_views(rounded::attention, isa, views, heads, settings)
+                    .reshape([queries, channels]);
+                let rows = Matrix::new(again.view());
+                let again = Rounded::of_rows(isa, settings.precision, &rows, 0..queries, [1, channels]);
+                out.put_rows(image * queries, &again);
+            }
+            Operand::rounded(shape, out)
         }
         _ => panic!("of q, k and v some are rounded and others are not"),
     }

@@ -12,7 +12,7 @@
 use aquatint_tensor::{Tensor, View};
 use rayon::prelude::*;
 
-use crate::gemm::{PANEL, Panel};
+use crate::gemm::{PANEL, PanelRow};
 use crate::simd::{MAX_LANES, Simd};
 
 /// Where the queries of a task stand.
@@ -67,7 +67,7 @@ pub(super) fn contiguous_rows(x: View<'_, f32, 4>) -> Option<Tensor<f32, 4>> {
 }
 
 /// Gives keys behind a query's own position the score −∞.
-pub(super) fn hide_later_keys(scores: &mut [Panel], first_key: usize, first_query: usize) {
+pub(super) fn hide_later_keys(scores: &mut [PanelRow], first_key: usize, first_query: usize) {
     for (key, row) in (first_key..).zip(scores) {
         let seeing = key.saturating_sub(first_query).min(PANEL);
         row[..seeing].fill(f32::NEG_INFINITY);
@@ -76,7 +76,7 @@ pub(super) fn hide_later_keys(scores: &mut [Panel], first_key: usize, first_quer
 
 /// `panel[c][lane] = factor·x[lane][c]` for up to 32 rows, each contiguous; lanes without a row become zero.
 #[inline(always)]
-pub(super) fn turn_in<S: Simd>(s: S, x: View<'_, f32, 2>, factor: f32, panel: &mut [Panel]) {
+pub(super) fn turn_in<S: Simd>(s: S, x: View<'_, f32, 2>, factor: f32, panel: &mut [PanelRow]) {
     let mut rows: [&[f32]; PANEL] = [&[]; PANEL];
     for (row, numbers) in rows.iter_mut().zip(x.rows()) {
         *row = numbers;
@@ -100,7 +100,7 @@ pub(super) fn turn_in<S: Simd>(s: S, x: View<'_, f32, 2>, factor: f32, panel: &m
 
 /// `out[lane][c] = factors[lane]·panel[c][lane]` for as many lanes as there are rows of `out`.
 #[inline(always)]
-pub(super) fn turn_out<S: Simd>(s: S, panel: &[Panel], factors: &Panel, mut out: Vec<&mut [f32]>) {
+pub(super) fn turn_out<S: Simd>(s: S, panel: &[PanelRow], factors: &PanelRow, mut out: Vec<&mut [f32]>) {
     for (lane, out) in (0..PANEL).step_by(S::LANES).zip(out.chunks_mut(S::LANES)) {
         let factor = s.load(&factors[lane..]);
         for first in squares::<S>(panel.len()) {

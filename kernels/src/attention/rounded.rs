@@ -28,7 +28,7 @@ use super::{Attention, check};
 use crate::gemm::bf16::{
     ATile, BStep, Job, Line, Lines, STEP, TILE, Unit, products, split_panel, split_rows,
 };
-use crate::gemm::{Panel, Row};
+use crate::gemm::{PanelRow, Row};
 use crate::isa::UnitOp;
 use crate::simd::Simd;
 use crate::{Isa, Precision};
@@ -39,7 +39,7 @@ const BLOCK_KEYS: usize = 4 * STEP;
 /// Attention in blocks, its operands in bf16; see [`attention`](super::attention()).
 ///
 /// # Panics
-/// As [`attention`](super::attention()); also if the precision is f32 or the scale negative.
+/// As [`attention`](super::attention()); also if the precision is f32.
 pub fn attention(
     isa: Isa,
     q: View<'_, f32, 4>,
@@ -49,7 +49,7 @@ pub fn attention(
 ) -> Tensor<f32, 4> {
     let (images, queries, keys, heads, head_dim) = check(q, k, v);
     assert!(settings.precision != Precision::F32, "attention in f32 is `blocked`");
-    assert!(settings.scale >= 0.0, "a scale of {} would make the largest score the smallest", settings.scale);
+    assert!(settings.scale > 0.0, "a scale of {} would hide the largest score", settings.scale);
     let mut out = Tensor::recycled([images, queries, heads, head_dim]);
     if out.is_empty() {
         return out;
@@ -125,7 +125,7 @@ impl Tiles {
         let mut packed = Self::recycled([columns, depth], parts);
         let steps = packed.steps;
         let (high, low) = packed.parts_mut();
-        let mut turned = vec![Panel::ZERO; columns + usize::from(has_row_of_ones(columns, parts))];
+        let mut turned = vec![PanelRow::ZERO; columns + usize::from(has_row_of_ones(columns, parts))];
         for step in 0..steps {
             let rows = step * STEP..depth.min((step + 1) * STEP);
             if let Some(ones) = turned.get_mut(columns) {
@@ -180,7 +180,7 @@ impl Places<'_> {
         (s, unit): (S, U),
         (row_tile, steps): (usize, Range<usize>),
         b: &[Vec<BStep>; 2],
-        sums: &mut [Panel],
+        sums: &mut [PanelRow],
         first: bool,
     ) {
         let parts = self.tiles.len() / (self.row_tiles * self.steps);
@@ -241,15 +241,15 @@ struct Task<'a> {
 #[derive(Default)]
 struct Scratch {
     /// Qᵀ in f32: `[head_dim]`, queries on the lanes
-    turned: Vec<Panel>,
+    turned: Vec<PanelRow>,
     /// Qᵀ: `[steps]`
     queries: [Vec<BStep>; 2],
     /// Sᵀ, in `Bf16x3` then Pᵀ: `[keys of a block]`, queries on the lanes
-    scores: Vec<Panel>,
+    scores: Vec<PanelRow>,
     /// Pᵀ: `[steps]`
     weights: [Vec<BStep>; 2],
     /// Oᵀ: `[head_dim]`, queries on the lanes
-    sums: Vec<Panel>,
+    sums: Vec<PanelRow>,
 }
 
 thread_local! {
@@ -281,11 +281,11 @@ impl UnitOp for Attend<'_> {
         let Head { keys, values } = task.head;
         let parts = task.settings.precision.parts();
         let Scratch { turned, queries: q_steps, scores, weights, sums } = scratch;
-        turned.resize(head_dim, Panel::ZERO);
+        turned.resize(head_dim, PanelRow::ZERO);
         turn_in(s, task.q, 1.0, turned);
         split(unit, turned, q_steps, parts);
         sums.clear();
-        sums.resize(values.row_tiles * TILE, Panel::ZERO);
+        sums.resize(values.row_tiles * TILE, PanelRow::ZERO);
         let mut softmax = RunningSoftmax::new(task.settings.scale);
         let has_row_of_ones = has_row_of_ones(head_dim, parts);
 
@@ -294,7 +294,7 @@ impl UnitOp for Attend<'_> {
         let visible = if task.settings.causal { task.keys.min(first_query + queries) } else { task.keys };
         for first in (0..visible).step_by(BLOCK_KEYS) {
             let block = first..visible.min(first + BLOCK_KEYS);
-            scores.resize(block.len().next_multiple_of(TILE), Panel::ZERO);
+            scores.resize(block.len().next_multiple_of(TILE), PanelRow::ZERO);
             keys.multiply((s, unit), (first / TILE, 0..keys.steps), q_steps, scores, true);
 
             scores.truncate(block.len());
@@ -328,7 +328,7 @@ impl UnitOp for Attend<'_> {
 
 /// Rounds rows of a panel in one part or two.
 #[inline(always)]
-fn split<U: Unit>(unit: U, rows: &[Panel], [high, low]: &mut [Vec<BStep>; 2], parts: usize) {
+fn split<U: Unit>(unit: U, rows: &[PanelRow], [high, low]: &mut [Vec<BStep>; 2], parts: usize) {
     let steps = rows.len().div_ceil(STEP);
     high.resize(steps, BStep::ZERO);
     low.resize((parts - 1) * steps, BStep::ZERO);

@@ -11,7 +11,7 @@
 //! digits are none the fewer, and after the first block hardly ever is anything left to correct.
 
 use crate::gemm::bf16::{BStep, Pair, STEP, Unit};
-use crate::gemm::{MAX_VECTORS, PANEL, Panel, Row};
+use crate::gemm::{MAX_VECTORS, PANEL, PanelRow, Row};
 use crate::simd::{Simd, math};
 
 /// 2ˣ on vectors, for x up to 127.
@@ -44,7 +44,7 @@ impl Exponential for Coarse {
 const SLACK: f32 = 8.0;
 
 /// Stands for scores of a key that does not exist.
-const HIDDEN: Panel = Row([f32::NEG_INFINITY; PANEL]);
+const HIDDEN: PanelRow = Row([f32::NEG_INFINITY; PANEL]);
 
 /// Rows whose weights are computed together, column of vectors by column: four powers are enough to hide each other's latency, and as all four have m in
 /// common, what they need fits sixteen registers. With the powers in pairs of terms that is worth another 5 % of the peak to `blocked.rs` (AVX2, Zen 1).
@@ -55,21 +55,21 @@ pub(super) struct RunningSoftmax {
     /// scale·log₂e
     factor: f32,
     /// m
-    largest: Panel,
+    largest: PanelRow,
     /// The sum of all weights so far.
-    pub(super) total: Panel,
+    pub(super) total: PanelRow,
 }
 
 impl RunningSoftmax {
-    /// Of scores that are to be multiplied by `scale`, which is not negative.
+    /// Of scores that are to be multiplied by `scale`, which is positive.
     pub(super) fn new(scale: f32) -> Self {
         let factor = scale * std::f32::consts::LOG2_E;
-        Self { factor, largest: Row([f32::MIN; PANEL]), total: Panel::ZERO }
+        Self { factor, largest: Row([f32::MIN; PANEL]), total: PanelRow::ZERO }
     }
 
     /// Makes m fit a block of scores. If that changed it, the factors that correct all earlier weights; the total is corrected already.
     #[inline(always)]
-    pub(super) fn raise<S: Simd>(&mut self, s: S, scores: &[Panel]) -> Option<Panel> {
+    pub(super) fn raise<S: Simd>(&mut self, s: S, scores: &[PanelRow]) -> Option<PanelRow> {
         let vectors = PANEL / S::LANES;
         // Two rows at a time, so that no comparison waits for the one before.
         let mut chains = [[s.splat(f32::MIN); MAX_VECTORS]; 2];
@@ -97,7 +97,7 @@ impl RunningSoftmax {
         if after.0 == self.largest.0 {
             return None;
         }
-        let mut correction = Panel::ZERO;
+        let mut correction = PanelRow::ZERO;
         for lanes in (0..PANEL).step_by(S::LANES) {
             let change = s.sub(s.load(&self.largest[lanes..]), s.load(&after[lanes..]));
             s.store(Exact::exp2(s, change), &mut correction[lanes..]);
@@ -109,7 +109,7 @@ impl RunningSoftmax {
 
     /// Turns the scores of a block into weights and adds these to the total.
     #[inline(always)]
-    pub(super) fn weigh<E: Exponential, S: Simd>(&mut self, s: S, scores: &mut [Panel]) {
+    pub(super) fn weigh<E: Exponential, S: Simd>(&mut self, s: S, scores: &mut [PanelRow]) {
         let mut block = Block::new(s, self);
         let (together, rest) = scores.as_chunks_mut::<TOGETHER>();
         for j in 0..PANEL / S::LANES {
@@ -138,7 +138,7 @@ impl RunningSoftmax {
     pub(super) fn weigh_rounded<E: Exponential, S: Simd, U: Unit, const ADD: bool>(
         &mut self,
         (s, unit): (S, U),
-        scores: &[Panel],
+        scores: &[PanelRow],
         steps: &mut [BStep],
     ) {
         let mut block = Block::new(s, self);
@@ -196,7 +196,7 @@ impl<V: Copy> Block<V> {
 
 /// Multiplies each lane of all rows by a factor of its own.
 #[inline(always)]
-pub(super) fn scale_rows<S: Simd>(s: S, rows: &mut [Panel], factors: &Panel) {
+pub(super) fn scale_rows<S: Simd>(s: S, rows: &mut [PanelRow], factors: &PanelRow) {
     for row in rows {
         for lanes in (0..PANEL).step_by(S::LANES) {
             let scaled = s.mul(s.load(&row[lanes..]), s.load(&factors[lanes..]));

@@ -22,7 +22,8 @@ pub fn conv2d(
     geometry: Geometry,
     epilogue: Epilogue<'_>,
 ) -> Tensor<f32, 4> {
-    let [images, h, width, _] = x.shape();
+    let [images, h, width, channels] = x.shape();
+    w.check(channels, geometry.kernel_size);
     let [out_h, out_w] = geometry.output_or_panic([h, width]);
     let patches = patches(x, geometry);
     let [rows, _] = patches.shape();

@@ -1,4 +1,4 @@
-//! The production form: the matrix of all patches is never written; its rows are read where they stand in the image.
+//! The general form, any window in any precision: the matrix of all patches is never written; its rows are read where they stand in the image.
 //!
 //! In a channels-last image the C channels under one tap of the window are contiguous. So a row of the patch matrix is
 //! nothing but one pointer for each tap, and the matrix product can follow the pointers: the *indirect convolution*
@@ -14,8 +14,8 @@ use aquatint_tensor::{Tensor, View};
 use super::windows::Windows;
 use super::{Geometry, Padding, Weights};
 use crate::chunks::row_major;
-use crate::gemm::bf16::Rounded;
-use crate::gemm::{Epilogue, Matrix, Part, Rows, ZEROS, blocked};
+use crate::gemm::bf16::{self, Rounded};
+use crate::gemm::{DepthRange, Epilogue, Matrix, Rows, ZEROS, blocked};
 use crate::operand::Input;
 use crate::{Isa, Precision};
 
@@ -32,8 +32,7 @@ pub fn conv2d<'a>(
 ) -> Tensor<f32, 4> {
     let x = x.into();
     let [images, h, width, channels] = x.shape();
-    assert_eq!(channels, w.in_channels(), "the input has {channels} channels, not {}", w.in_channels());
-    assert_eq!(geometry.kernel_size, w.kernel_size(), "the weights have another kernel size");
+    w.check(channels, geometry.kernel_size);
     let [out_h, out_w] = geometry.output_or_panic([h, width]);
 
     let (rows, columns) = (images * out_h * out_w, w.out_channels());
@@ -48,11 +47,16 @@ pub fn conv2d<'a>(
         Input::F32(x) => {
             let x = rounded(isa, x, w.precision(), geometry);
             let a = Windows::new(&x, geometry);
-            blocked::rounded_product_into(isa, &a, &w.packed, &epilogue, pixels);
+            bf16::blocked::product_of_rounded(isa, &a, &w.packed, &epilogue, pixels);
         }
         Input::Rounded(_, x) => {
+            let (found, expected) = (x.inside().grid(), [images, h, width]);
+            assert!(
+                found == expected || geometry == Geometry::same(1),
+                "an image of {expected:?} was rounded as {found:?}"
+            );
             let a = Windows::new(x, geometry);
-            blocked::rounded_product_into(isa, &a, &w.packed, &epilogue, pixels);
+            bf16::blocked::product_of_rounded(isa, &a, &w.packed, &epilogue, pixels);
         }
     }
     out
@@ -84,7 +88,7 @@ impl<'x> Pixels<'x> {
 }
 
 impl Rows for Pixels<'_> {
-    fn gather<'a>(&'a self, rows: Range<usize>, part: Part, out: &mut Vec<&'a [f32]>) {
+    fn gather<'a>(&'a self, rows: Range<usize>, part: DepthRange, out: &mut Vec<&'a [f32]>) {
         let ([h, w], [out_h, out_w]) = (self.input, self.output);
         let kernel_w = self.geometry.kernel_size[1];
         let (i, j) = (part.segment / kernel_w, part.segment % kernel_w);

@@ -116,9 +116,9 @@ fn sizes_that_cannot_be_are_none() {
 #[test]
 fn the_same_bits_on_any_number_of_threads() {
     let (x, w) = (random([2, 20, 20, 40], 1), random([70, 40, 3, 3], 2));
-    for precision in [Precision::F32, Precision::Bf16] {
+    for precision in Precision::ALL {
         let w = Weights::pack_for(precision, w.view());
-        for isa in Isa::available() {
+        for isa in Isa::all_and_emulated() {
             let run = |threads| -> Tensor<f32, 4> {
                 let pool =
                     rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");

@@ -19,7 +19,7 @@ impl Weights {
         Self::pack_for(Precision::F32, w)
     }
 
-    /// The same for products in any precision.
+    /// Packs `w: [out_channels, in_channels, kernel_height, kernel_width]` for products in any precision.
     pub fn pack_for<T: Packable>(precision: Precision, w: View<'_, T, 4>) -> Self {
         let [.., height, width] = w.shape();
         let packed = with_taps(w, |w| gemm::Weights::pack_segments(precision, w));
@@ -47,6 +47,13 @@ impl Weights {
     /// Weights without an output channel: a stand-in where only shapes are asked for.
     pub fn empty() -> Self {
         Self { packed: gemm::Weights::empty(), kernel_size: [0, 0] }
+    }
+
+    /// Panics unless these are the weights of an image of so many channels, under a window of this size.
+    pub(super) fn check(&self, channels: usize, kernel_size: [usize; 2]) {
+        let (found, expected) = (channels, self.in_channels());
+        assert_eq!(found, expected, "the input has {found} channels, not {expected}");
+        assert_eq!(kernel_size, self.kernel_size, "the weights have another kernel size");
     }
 
     /// The precision of convolutions with these weights.

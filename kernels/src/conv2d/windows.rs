@@ -44,7 +44,8 @@ enum Sight {
 impl<'a> Windows<'a> {
     pub(crate) fn new(x: &'a Rounded, geometry: Geometry) -> Self {
         let (inside, [kernel_h, kernel_w]) = (x.inside(), geometry.kernel_size);
-        let output = geometry.output_or_panic(inside.size());
+        let [_, height, width] = inside.grid();
+        let output = geometry.output_or_panic([height, width]);
         let tap = |tap: usize| {
             let (position, [down, right]) = ([tap / kernel_w, tap % kernel_w], geometry.dilation);
             Tap { position, offset: position[0] * down * inside.row() + position[1] * right }

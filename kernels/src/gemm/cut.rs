@@ -78,7 +78,7 @@ impl Cut {
         self.deal_some(out, self.chunk, width)
     }
 
-    /// The same of an output that has another number of rows for each chunk.
+    /// Deals an output that has `chunk` rows for each chunk of the product's.
     fn deal_some<'a>(&self, out: Vec<&'a mut [f32]>, chunk: usize, width: usize) -> Vec<Vec<&'a mut [f32]>> {
         let [chunks, groups] = self.counts();
         let mut pieces: Vec<_> = (0..chunks * groups).map(|_| Vec::with_capacity(chunk)).collect();

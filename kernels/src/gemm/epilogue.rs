@@ -1,10 +1,10 @@
-//! What happens to a finished product while it is still in the cache.
+//! The formula for each number of a product before it is stored, while it is still in the cache. `finish.rs` calls it.
 
 use std::ops::Range;
 
 use aquatint_tensor::View;
 
-use super::weights::{MAX_VECTORS, PANEL, Panel};
+use super::weights::{MAX_VECTORS, PANEL, PanelRow};
 use crate::moments::{Taken, Watch};
 use crate::simd::Simd;
 
@@ -61,7 +61,7 @@ impl<'a> Epilogue<'a> {
     pub(crate) fn prefetch<S: Simd>(&self, s: S, rows: Range<usize>, at: Place) {
         let Some(residual) = self.residual.filter(|_| at.has_whole_panel()) else { return };
         for row in rows {
-            s.prefetch(panel(residual, row * at.columns + at.column));
+            s.prefetch(panel_row(residual, row * at.columns + at.column));
         }
     }
 
@@ -70,7 +70,7 @@ impl<'a> Epilogue<'a> {
     pub(crate) fn store<S: Simd>(
         &self,
         s: S,
-        product: &Panel,
+        product: &PanelRow,
         (m, at): (usize, Place),
         out: &mut [f32],
         watch: &mut impl Watch<S>,
@@ -84,12 +84,12 @@ impl<'a> Epilogue<'a> {
             }
         }
         let scale = s.splat(self.scale);
-        let mut sums = Panel::ZERO;
+        let mut sums = PanelRow::ZERO;
         for i in 0..PANEL / S::LANES {
             let lanes = i * S::LANES;
             let [bias, per_image, residual] = &terms;
             let terms = [s.load(&bias[lanes..]), s.load(&per_image[lanes..]), s.load(&residual[lanes..])];
-            let v = finish(s, s.load(&product[lanes..]), terms, scale);
+            let v = formula(s, s.load(&product[lanes..]), terms, scale);
             if lanes < out.len() {
                 watch.see(s, i, v);
             }
@@ -98,14 +98,14 @@ impl<'a> Epilogue<'a> {
         out.copy_from_slice(&sums[..out.len()]);
     }
 
-    /// The same for some rows from `m` on. The place of the panel in each row of `out` is from `column` on; a whole one can be written past the caches.
+    /// Stores some rows from `m` on. The place of the panel in each row of `out` is from `column` on; a whole one can be written past the caches.
     ///
     /// Beside a tile unit this must be short, 10 to 24 instructions a vector: so what the rows share is found once, and absent terms are added like others.
     #[inline(always)]
     pub(crate) fn store_rows<S: Simd>(
         &self,
         s: S,
-        sums: &[Panel],
+        sums: &[PanelRow],
         (m, at): (usize, Place),
         streamed: bool,
         (out, column): (&mut [&mut [f32]], usize),
@@ -118,26 +118,26 @@ impl<'a> Epilogue<'a> {
             return;
         }
         let (images, residual) = (self.images(at), self.residual);
-        let bias = vectors(s, self.bias.map_or(&ABSENT, |bias| panel(bias, at.column)));
+        let bias = vectors(s, self.bias.map_or(&ABSENT, |bias| panel_row(bias, at.column)));
         let scale = s.splat(self.scale);
         let mut start = 0;
         while start < sums.len() {
             let (per_image, end) = match images {
                 Some((all, rows)) => {
                     let image = (m + start) / rows;
-                    (panel(all, image * at.columns + at.column), sums.len().min((image + 1) * rows - m))
+                    (panel_row(all, image * at.columns + at.column), sums.len().min((image + 1) * rows - m))
                 }
                 None => (&ABSENT, sums.len()),
             };
             let per_image = vectors(s, per_image);
             let rows = sums[start..end].iter().zip(&mut out[start..end]);
             for (row, (sums, out)) in (m + start..).zip(rows) {
-                let residual = residual.map_or(&ABSENT, |all| panel(all, row * at.columns + at.column));
+                let residual = residual.map_or(&ABSENT, |all| panel_row(all, row * at.columns + at.column));
                 let out: &mut [f32; PANEL] = out[column..].first_chunk_mut().expect("room for a panel");
                 for i in 0..PANEL / S::LANES {
                     let lanes = i * S::LANES;
                     let terms = [bias[i], per_image[i], s.load(&residual[lanes..])];
-                    let v = finish(s, s.load(&sums[lanes..]), terms, scale);
+                    let v = formula(s, s.load(&sums[lanes..]), terms, scale);
                     watch.see(s, i, v);
                     match streamed {
                         true => s.stream(v, &mut out[lanes..]),
@@ -162,11 +162,11 @@ static ABSENT: [f32; PANEL] = [-0.0; PANEL];
 
 /// A panel's columns, from `first` on.
 #[inline(always)]
-fn panel(numbers: &[f32], first: usize) -> &[f32; PANEL] {
+fn panel_row(numbers: &[f32], first: usize) -> &[f32; PANEL] {
     numbers[first..].first_chunk().expect("a whole panel")
 }
 
-/// The same as vectors.
+/// The columns of a panel as vectors.
 #[inline(always)]
 fn vectors<S: Simd>(s: S, columns: &[f32; PANEL]) -> [S::V; MAX_VECTORS] {
     let mut vectors = [s.zero(); MAX_VECTORS];
@@ -178,7 +178,7 @@ fn vectors<S: Simd>(s: S, columns: &[f32; PANEL]) -> [S::V; MAX_VECTORS] {
 
 /// The formula for some lanes of a row.
 #[inline(always)]
-fn finish<S: Simd>(s: S, product: S::V, [bias, per_image, residual]: [S::V; 3], scale: S::V) -> S::V {
+fn formula<S: Simd>(s: S, product: S::V, [bias, per_image, residual]: [S::V; 3], scale: S::V) -> S::V {
     s.mul(s.add(s.add(s.add(product, bias), per_image), residual), scale)
 }
 

@@ -1,10 +1,10 @@
-//! What becomes of the sums of a product when they are complete.
+//! Where complete sums go: [`Store`] writes f32 through the epilogue, `rounding.rs` bf16 for the next product, `gated.rs` values times their gates.
 
 use std::ops::Range;
 
 use super::bf16::Unit;
 use super::epilogue::Place;
-use super::{Epilogue, PANEL, Panel};
+use super::{Epilogue, PANEL, PanelRow};
 use crate::moments::{Room, Running, Watch};
 use crate::simd::Simd;
 
@@ -25,7 +25,7 @@ pub(super) trait Finish: Send {
         unit: U,
         panel: usize,
         rows: Range<usize>,
-        sums: [&[Panel]; 2],
+        sums: [&[PanelRow]; 2],
     );
 }
 
@@ -54,7 +54,7 @@ impl Store<'_> {
         s: S,
         panel: usize,
         rows: Range<usize>,
-        sums: &[Panel],
+        sums: &[PanelRow],
         watch: &mut impl Watch<S>,
     ) {
         let (m, place) = (self.place.first_row + rows.start, self.place_of(panel));
@@ -63,9 +63,9 @@ impl Store<'_> {
         self.epilogue.store_rows(s, sums, (m, place), streamed, (out, column), watch);
     }
 
-    /// The same, and takes the moments of these rows, all of one block.
+    /// Writes rows and takes their moments; all are of one block.
     #[inline(always)]
-    fn write_block<S: Simd, U: Unit>(&mut self, s: S, panel: usize, rows: Range<usize>, sums: &[Panel]) {
+    fn write_block<S: Simd, U: Unit>(&mut self, s: S, panel: usize, rows: Range<usize>, sums: &[PanelRow]) {
         let at = (self.place.first_row + rows.start, self.place_of(panel));
         let Some(moments) = &mut self.moments else {
             return self.write::<S, U>(s, panel, rows, sums, &mut ());
@@ -100,7 +100,7 @@ impl Finish for Store<'_> {
         _: U,
         panel: usize,
         rows: Range<usize>,
-        [sums, _]: [&[Panel]; 2],
+        [sums, _]: [&[PanelRow]; 2],
     ) {
         let block = self.moments.as_ref().map_or(usize::MAX, |moments| moments.block);
         let (mut start, mut sums) = (rows.start, sums);

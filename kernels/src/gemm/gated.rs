@@ -15,7 +15,7 @@ use aquatint_tensor::View;
 use super::bf16::{Line, Unit};
 use super::finish::Finish;
 use super::pack::Columns;
-use super::{PANEL, Packable, Panel, Weights};
+use super::{PANEL, Packable, PanelRow, Weights};
 use crate::Precision;
 use crate::activation::pointwise::{CoarseGelu, Gelu};
 use crate::isa::UnitOp;
@@ -74,8 +74,8 @@ impl GatedWeights {
 
 /// A row of values times the gelu of its gates.
 #[inline(always)]
-fn gate<S: Simd>(s: S, gelu: impl Pointwise, [value, gate]: [&Panel; 2], bias: &[f32]) -> Panel {
-    let mut gated = Panel::ZERO;
+fn gate<S: Simd>(s: S, gelu: impl Pointwise, [value, gate]: [&PanelRow; 2], bias: &[f32]) -> PanelRow {
+    let mut gated = PanelRow::ZERO;
     for lanes in (0..PANEL).step_by(S::LANES) {
         let value = s.add(s.load(&value[lanes..]), s.load(&bias[lanes..]));
         let gate = s.add(s.load(&gate[lanes..]), s.load(&bias[PANEL + lanes..]));
@@ -102,7 +102,7 @@ impl Finish for StoreGated<'_> {
         _: U,
         panel: usize,
         rows: Range<usize>,
-        [values, gates]: [&[Panel]; 2],
+        [values, gates]: [&[PanelRow]; 2],
     ) {
         let bias = &self.bias[panel * PANEL..][..2 * PANEL];
         for (out, sums) in self.out[rows].iter_mut().zip(values.iter().zip(gates)) {
@@ -114,8 +114,8 @@ impl Finish for StoreGated<'_> {
     }
 }
 
-/// Rounds what it writes: 32 columns of a row are a line of a plane.
-pub(super) struct RoundGated<'a> {
+/// Rounds gated values, and writes them: 32 columns of a row are a line of a plane.
+pub(super) struct StoreGatedRounded<'a> {
     /// Of the task's columns.
     pub(super) bias: &'a [f32],
     /// Columns of the output that the task has.
@@ -124,7 +124,7 @@ pub(super) struct RoundGated<'a> {
     pub(super) planes: Vec<&'a mut [Line]>,
 }
 
-impl Finish for RoundGated<'_> {
+impl Finish for StoreGatedRounded<'_> {
     const PANELS: usize = 2;
 
     #[inline(always)]
@@ -134,7 +134,7 @@ impl Finish for RoundGated<'_> {
         unit: U,
         panel: usize,
         rows: Range<usize>,
-        [values, gates]: [&[Panel]; 2],
+        [values, gates]: [&[PanelRow]; 2],
     ) {
         let bias = &self.bias[panel * PANEL..][..2 * PANEL];
         let plane = panel / 2;
@@ -166,8 +166,8 @@ fn narrow(lines: &mut [Line], width: usize) {
 
 /// Gated rows in one part. This is so coarse that an exact gelu would be no better.
 struct Round<'a> {
-    values: &'a [Panel],
-    gates: &'a [Panel],
+    values: &'a [PanelRow],
+    gates: &'a [PanelRow],
     bias: &'a [f32],
     lines: &'a mut [Line],
 }
@@ -185,8 +185,8 @@ impl UnitOp for Round<'_> {
 
 /// Gated rows in two parts.
 struct Split<'a, 'b> {
-    values: &'a [Panel],
-    gates: &'a [Panel],
+    values: &'a [PanelRow],
+    gates: &'a [PanelRow],
     bias: &'a [f32],
     lines: (&'b mut [Line], &'b mut [Line]),
 }

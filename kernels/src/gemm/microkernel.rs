@@ -17,7 +17,7 @@
 //! | portable on aarch64 | 16 pairs | 6 × 2 × 8, for each half of the panel | 12 + 2 + 1 |
 //! | portable elsewhere | 8 pairs | 4 × 1 × 8, for each quarter of the panel | 4 + 1 + 1 |
 
-use super::weights::{PANEL, Panel};
+use super::weights::{PANEL, PanelRow};
 use crate::simd::Simd;
 
 /// Rows of a full tile.
@@ -30,7 +30,7 @@ pub(crate) const ROW_STEP: usize = 4;
 ///
 /// `a`: 4, 8 or 12 rows, each at least as long as `b`; `sums`: as many rows.
 #[inline(always)]
-pub(crate) fn tile<S: Simd>(s: S, a: &[&[f32]], b: &[Panel], sums: &mut [Panel], first: bool) {
+pub(crate) fn tile<S: Simd>(s: S, a: &[&[f32]], b: &[PanelRow], sums: &mut [PanelRow], first: bool) {
     assert!(a.len() == sums.len() && a.len().is_multiple_of(ROW_STEP) && a.len() <= TILE_ROWS);
     match (S::REGISTERS, a.len()) {
         (32.., 12) => block::<S, 12, 2>(s, a, b, sums, first),
@@ -61,15 +61,15 @@ pub(crate) fn tile<S: Simd>(s: S, a: &[&[f32]], b: &[Panel], sums: &mut [Panel],
 fn block<S: Simd, const ROWS: usize, const VECTORS: usize>(
     s: S,
     a: &[&[f32]],
-    b: &[Panel],
-    sums: &mut [Panel],
+    b: &[PanelRow],
+    sums: &mut [PanelRow],
     first: bool,
 ) {
     let mut rows: [&[f32]; ROWS] = [&[]; ROWS];
     for i in 0..ROWS {
         rows[i] = &a[i][..b.len()];
     }
-    let sums: &mut [Panel; ROWS] = sums.first_chunk_mut().expect("as many sums as rows");
+    let sums: &mut [PanelRow; ROWS] = sums.first_chunk_mut().expect("as many sums as rows");
     for column in (0..PANEL).step_by(VECTORS * S::LANES) {
         let mut sum = [[s.zero(); VECTORS]; ROWS];
         for (k, b) in b.iter().enumerate() {

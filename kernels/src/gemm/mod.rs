@@ -13,7 +13,19 @@
 //! convolution gives pixels of its input; both are the same loop. B is a [`Weights`], packed once when a
 //! model is loaded.
 //!
-//! Read next: `microkernel.rs` (the registers), then `blocked.rs` (the caches), `cut.rs` (the cores), then `conv2d`.
+//! | here | elsewhere | what |
+//! |---|---|---|
+//! | depth | K | the axis that is summed over, cut into *segments*: one for each tap of a convolution |
+//! | panel, [`PANEL`] = 32 | NR | 32 columns of B, all their depth in one piece |
+//! | tile, `TILE_ROWS` = 12 | MR | rows whose sums with a panel live in registers |
+//! | block, `BLOCK_DEPTH` = 256 | KC | so much depth of a panel stays in the L1 cache |
+//! | task, 240 rows × 10 panels | MC × NC | what one core does at a time; its sums stay in the L2 cache |
+//! | step, 32 | | in bf16: the depth of one tile register |
+//! | part | | in bf16: of a number, 0 the high half, 1 the low one (`bf16x3`) |
+//! | job | | in bf16: 32 rows × 32 columns × some steps, for a unit (AMX, AVX-512 BF16 or software) |
+//!
+//! Read next: `pack.rs` and `weights.rs` (B), `rows.rs` (A), `microkernel.rs` (registers), `blocked.rs` (caches), `cut.rs` (cores), `finish.rs` and
+//! `epilogue.rs` (what is stored); then [`bf16`].
 
 pub mod bf16;
 pub mod blocked;
@@ -34,9 +46,9 @@ pub(crate) use epilogue::Place;
 pub use gated::GatedWeights;
 pub(crate) use microkernel::{ROW_STEP, TILE_ROWS, tile};
 pub(crate) use rows::ZEROS;
-pub use rows::{Joined, Matrix, Part, Rows};
+pub use rows::{DepthRange, Joined, Matrix, Rows};
 pub(crate) use weights::MAX_VECTORS;
-pub use weights::{PANEL, Packable, Panel, Row, Weights};
+pub use weights::{PANEL, Packable, PanelRow, Row, Weights};
 
 #[cfg(test)]
 mod tests;

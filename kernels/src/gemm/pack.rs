@@ -95,7 +95,7 @@ pub(super) fn rows<T: Packable>(w: &Columns<'_, T>) -> Vec<Row<T>> {
     }
 }
 
-/// The same in pieces of `DEPTH` rows, which divides the length of a segment.
+/// Panels in pieces of `DEPTH` rows, which divides the length of a segment.
 fn pieces<T: Packable, const DEPTH: usize>(w: &Columns<'_, T>) -> Vec<[Row<T>; DEPTH]> {
     let per_segment = w.segment_len / DEPTH;
     let per_panel = w.segments * per_segment;
@@ -128,18 +128,18 @@ pub(super) fn steps<T: Packable>(
         let (panel, part, step) = (i / steps / parts, i / steps % parts, i % steps);
         let (terms, start) = (&sums[step % segments], step / segments * STEP);
         let columns = sum(w, panel, terms, start..w.segment_len.min(start + STEP));
-        isa.run(Turn { columns: &columns, low: part > 0 })
+        isa.run(Transpose { columns: &columns, low: part > 0 })
     };
     (0..w.panels() * parts * steps).into_par_iter().with_min_len(TASK).map(step).collect()
 }
 
-/// 32 columns, rounded and turned: the part that is high, or low.
-struct Turn<'a> {
+/// 32 columns, rounded and transposed: the part that is high, or low.
+struct Transpose<'a> {
     columns: &'a [[f32; STEP]; PANEL],
     low: bool,
 }
 
-impl Op for Turn<'_> {
+impl Op for Transpose<'_> {
     type Output = BStep;
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) -> BStep {
@@ -222,7 +222,7 @@ mod tests {
         let columns = std::array::from_fn(|n| std::array::from_fn(|k| (n * 1000 + k) as f32 + 0.37));
         for isa in Isa::all() {
             for low in [false, true] {
-                let found = isa.run(Turn { columns: &columns, low });
+                let found = isa.run(Transpose { columns: &columns, low });
                 let expected = BStep::from_fn(|n, k| {
                     let halves = halves(columns[n][k]);
                     if low { halves.low } else { halves.high }

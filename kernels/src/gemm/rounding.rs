@@ -6,11 +6,11 @@ use std::ops::Range;
 
 use super::bf16::{Line, TILE, Unit, split_rows};
 use super::finish::Finish;
-use super::{PANEL, Panel};
+use super::{PANEL, PanelRow};
 use crate::simd::Simd;
 
-/// Rounds what it writes: 32 columns of a row are a line of a plane.
-pub(super) struct Round<'a> {
+/// Rounds sums, and writes them: 32 columns of a row are a line of a plane.
+pub(super) struct StoreRounded<'a> {
     /// Of the task's columns, if there is one.
     pub(super) bias: Option<&'a [f32]>,
     /// Columns that the task has.
@@ -19,7 +19,7 @@ pub(super) struct Round<'a> {
     pub(super) planes: Vec<&'a mut [Line]>,
 }
 
-impl Finish for Round<'_> {
+impl Finish for StoreRounded<'_> {
     const PANELS: usize = 1;
 
     #[inline(always)]
@@ -29,14 +29,14 @@ impl Finish for Round<'_> {
         unit: U,
         panel: usize,
         rows: Range<usize>,
-        [sums, _]: [&[Panel]; 2],
+        [sums, _]: [&[PanelRow]; 2],
     ) {
         let width = PANEL.min(self.columns - panel * PANEL);
         let (high, low) = self.planes.split_at_mut(self.columns.div_ceil(PANEL));
         let low = if low.is_empty() { low } else { &mut low[panel..=panel] };
         let high = &mut high[panel..=panel];
         let bias = self.bias.map(|bias| &bias[panel * PANEL..][..width]);
-        let mut room = [Panel::ZERO; TILE];
+        let mut room = [PanelRow::ZERO; TILE];
         for (sums, first) in sums.chunks(TILE).zip(rows.step_by(TILE)) {
             let mut numbers: [&[f32]; TILE] = [&[]; TILE];
             match bias {

@@ -3,7 +3,7 @@
 
 use aquatint_tensor::{Tensor, View};
 
-use super::{PANEL, Panel, Weights};
+use super::{PANEL, PanelRow, Weights};
 use crate::Isa;
 use crate::simd::{Op, Simd};
 
@@ -36,11 +36,11 @@ impl Op for RowsTimesPanel<'_> {
     fn eval<S: Simd>(self, s: S) {
         let Self { a, w, panel, out } = self;
         let ([_, depth], columns) = (a.shape(), w.out_features());
-        let mut scratch = vec![Panel::ZERO; depth];
+        let mut scratch = vec![PanelRow::ZERO; depth];
         let b = w.block(s, panel, 0, depth, &mut scratch);
         let (first, width) = (panel * PANEL, PANEL.min(columns - panel * PANEL));
         for (a, out) in a.rows().zip(out.chunks_exact_mut(columns)) {
-            let mut sum = Panel::ZERO;
+            let mut sum = PanelRow::ZERO;
             for (&a, b) in a.iter().zip(b) {
                 for i in (0..PANEL).step_by(S::LANES) {
                     let v = s.mul_add(s.splat(a), s.load(&b[i..]), s.load(&sum[i..]));

@@ -19,12 +19,12 @@ pub(crate) static ZEROS: [f32; MAX_PART] = [0.0; MAX_PART];
 /// segment s the channels of the input pixel under tap s.
 pub trait Rows: Sync {
     /// Appends to `out`, for each row of `rows` in order, its numbers at `part` of the depth.
-    fn gather<'a>(&'a self, rows: Range<usize>, part: Part, out: &mut Vec<&'a [f32]>);
+    fn gather<'a>(&'a self, rows: Range<usize>, part: DepthRange, out: &mut Vec<&'a [f32]>);
 }
 
-/// A part of the depth.
+/// Some of the depth of one segment.
 #[derive(Clone, Debug)]
-pub struct Part {
+pub struct DepthRange {
     /// The segment.
     pub segment: usize,
     /// Where in the segment; at most 512 numbers.
@@ -52,7 +52,7 @@ impl<'a> Matrix<'a> {
 }
 
 impl Rows for Matrix<'_> {
-    fn gather<'a>(&'a self, rows: Range<usize>, part: Part, out: &mut Vec<&'a [f32]>) {
+    fn gather<'a>(&'a self, rows: Range<usize>, part: DepthRange, out: &mut Vec<&'a [f32]>) {
         out.extend(rows.map(|m| &self.data[m * self.columns + part.start..][..part.range.len()]));
     }
 }
@@ -92,10 +92,10 @@ impl<'a> Joined<'a> {
 }
 
 impl Rows for Joined<'_> {
-    fn gather<'a>(&'a self, rows: Range<usize>, part: Part, out: &mut Vec<&'a [f32]>) {
+    fn gather<'a>(&'a self, rows: Range<usize>, part: DepthRange, out: &mut Vec<&'a [f32]>) {
         let after = self.pieces.partition_point(|&(first, ..)| first <= part.start);
         let (first, columns, data) = self.pieces[after - 1];
-        let (column, matrix_rows) = (part.start - first, data.len() / columns.max(1));
+        let (column, matrix_rows) = (part.start - first, (data.len() / columns.max(1)).max(1));
         out.extend(rows.map(|m| &data[m % matrix_rows * columns + column..][..part.range.len()]));
     }
 }

@@ -132,6 +132,12 @@ fn no_rows_and_no_depth_are_harmless() {
             let none = Weights::pack_for(precision, Tensor::<f32, 2>::zeros([3, 0]).view());
             let out = blocked_product(isa, Tensor::zeros([2, 0]).view(), &none, &Epilogue::default());
             assert_eq!(out.as_slice(), [0.0; 6], "{precision}, {isa}");
+            let none = Weights::pack_segments(precision, Tensor::<f32, 3>::zeros([3, 0, 4]).view());
+            let out = blocked_product(isa, Tensor::zeros([2, 0]).view(), &none, &Epilogue::default());
+            assert_eq!(out.as_slice(), [0.0; 6], "no segment, {precision}, {isa}");
+            let none = Weights::pack_for(precision, Tensor::<f32, 2>::zeros([0, 4]).view());
+            let out = blocked_product(isa, Tensor::zeros([2, 4]).view(), &none, &Epilogue::default());
+            assert!(out.is_empty(), "no column, {precision}, {isa}");
             let w = Weights::pack_for(precision, Tensor::<f32, 2>::zeros([3, 4]).view());
             let out = blocked_product(isa, Tensor::zeros([0, 4]).view(), &w, &Epilogue::default());
             assert!(out.is_empty(), "{precision}, {isa}");

@@ -34,18 +34,18 @@ use crate::simd::Simd;
 /// Columns in a panel.
 pub const PANEL: usize = 32;
 
-/// Vectors in a row of a panel at the most: all instruction sets have eight lanes.
+/// Vectors in a row of a panel at the most: every instruction set has at least eight lanes.
 pub(crate) const MAX_VECTORS: usize = PANEL / 8;
 
-/// One row of a panel: the same depth in 32 neighbouring columns. It begins at a cache line, so that no vector crosses one.
+/// One row of a panel: 32 neighbouring columns at one depth. It begins at a cache line, so that no vector crosses one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[repr(C, align(64))]
 pub struct Row<T>(pub [T; PANEL]);
 
-/// A row of single precision.
-pub type Panel = Row<f32>;
+/// One row of a panel in f32, and a row of its sums.
+pub type PanelRow = Row<f32>;
 
-impl Panel {
+impl PanelRow {
     /// A row of zeros.
     pub const ZERO: Self = Self([0.0; PANEL]);
 }
@@ -76,7 +76,7 @@ pub struct Weights {
 /// The packed numbers. Not part of the public interface.
 #[doc(hidden)]
 pub enum Panels {
-    F32(Vec<Panel>),
+    F32(Vec<PanelRow>),
     F16(Vec<Row<f16>>),
     Bf16(Vec<Row<bf16>>),
     /// Rounded for [`Precision::Bf16`], or split for [`Precision::Bf16x3`].
@@ -93,7 +93,7 @@ pub trait Packable: Element {
 }
 
 impl Packable for f32 {
-    fn wrap(panels: Vec<Panel>) -> Panels {
+    fn wrap(panels: Vec<PanelRow>) -> Panels {
         Panels::F32(panels)
     }
     fn widen(x: &[Self], out: &mut [f32]) {
@@ -123,7 +123,7 @@ impl Weights {
         Self::pack_for(Precision::F32, w)
     }
 
-    /// The same for products in any precision.
+    /// Packs `w: [out_features, in_features]` for products in any precision.
     pub fn pack_for<T: Packable>(precision: Precision, w: View<'_, T, 2>) -> Self {
         let [out_features, in_features] = w.shape();
         let w = w.reshape([out_features, 1, in_features]).expect("an axis of length 1 needs no copy");
@@ -136,7 +136,7 @@ impl Weights {
         Self::pack_columns(precision, &Columns::of(w), [segments, segment_len])
     }
 
-    /// The same of columns that may stand in another order; `depth`: the segments and their length.
+    /// Packs columns that may stand in another order; `depth`: the segments and their length.
     pub(super) fn pack_columns<T: Packable>(
         precision: Precision,
         columns: &Columns<'_, T>,
@@ -183,7 +183,8 @@ impl Weights {
             let number = |n, k| {
                 let term = |&(which, segment, factor): &(usize, usize, f32)| {
                     let at = step / segments.len() * of[which].segments + segment;
-                    factor * (0..parts).map(|part| of[which].panel(panel, part)[at].at(n, k)).sum::<f32>()
+                    factor
+                        * (0..parts).map(|part| of[which].panel_steps(panel, part)[at].at(n, k)).sum::<f32>()
                 };
                 let halves = halves(segments[step % segments.len()].iter().map(term).sum());
                 if part == 0 { halves.high } else { halves.low }
@@ -242,8 +243,8 @@ impl Weights {
         panel: usize,
         start: usize,
         len: usize,
-        scratch: &'a mut [Panel],
-    ) -> &'a [Panel] {
+        scratch: &'a mut [PanelRow],
+    ) -> &'a [PanelRow] {
         let from = panel * self.segments * self.segment_len + start;
         let range = from..from + len;
         let scratch = &mut scratch[..len];
@@ -266,7 +267,7 @@ impl Weights {
     /// # Panics
     /// If they were not.
     #[inline]
-    pub(super) fn panel(&self, panel: usize, part: usize) -> &[BStep] {
+    pub(super) fn panel_steps(&self, panel: usize, part: usize) -> &[BStep] {
         let Panels::Steps(precision, all) = &self.panels else { panic!("these weights were packed for f32") };
         let steps = self.steps();
         &all[(panel * precision.parts() + part) * steps..][..steps]
@@ -296,7 +297,7 @@ fn flat<T>(rows: &[Row<T>]) -> &[T] {
     unsafe { std::slice::from_raw_parts(rows.as_ptr().cast(), rows.len() * PANEL) }
 }
 
-/// The same, to be written.
+/// The numbers of rows, to be written.
 fn flat_mut<T>(rows: &mut [Row<T>]) -> &mut [T] {
     const { assert!(size_of::<Row<T>>() == PANEL * size_of::<T>(), "a row must not need padding") };
     // SAFETY: as for `flat`; the borrow is unique.
@@ -312,7 +313,7 @@ mod tests {
     #[test]
     fn a_panel_holds_32_columns_depth_by_depth() {
         let w = Tensor::from_fn([40, 2, 3], |[n, s, k]| (100 * n + 10 * s + k) as f32);
-        let mut scratch = [Panel::ZERO; 6];
+        let mut scratch = [PanelRow::ZERO; 6];
         for packed in [
             Weights::pack_segments(Precision::F32, w.view()),
             Weights::pack_segments(Precision::F32, w.convert::<f16>().view()),
@@ -338,14 +339,14 @@ mod tests {
         for precision in [Precision::Bf16, Precision::Bf16x3] {
             let packed = Weights::pack_segments(precision, w.view());
             assert_eq!(packed.steps(), 4); // 35 is two steps, twice
-            let high = packed.panel(1, 0);
+            let high = packed.panel_steps(1, 0);
             assert_eq!(high[0].at(7, 0), rounded(3900.0)); // column 39, segment 0, position 0
             assert_eq!(high[1].at(0, 2), rounded(3252.0)); // column 32, segment 1, position 2
             assert_eq!(high[3].at(0, 2), rounded(3284.0)); // column 32, segment 1, position 32 + 2
             assert_eq!(high[3].at(0, 3), 0.0); // there is no position 35
             assert_eq!(high[0].at(8, 0), 0.0); // there is no column 40
             if precision == Precision::Bf16x3 {
-                assert_eq!(packed.panel(1, 1)[0].at(7, 0), 3900.0 - rounded(3900.0));
+                assert_eq!(packed.panel_steps(1, 1)[0].at(7, 0), 3900.0 - rounded(3900.0));
             }
         }
     }

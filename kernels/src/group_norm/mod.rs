@@ -70,7 +70,11 @@ impl<'a> Piece<'a> {
     /// Those that came along, or of the pixels.
     fn moments(&self, isa: Isa) -> Cow<'a, Moments> {
         match self.moments {
-            Some(moments) => Cow::Borrowed(moments),
+            Some(moments) => {
+                let shape = self.pixels.shape();
+                assert!(moments.are_of(shape), "these are moments of other images than of {shape:?}");
+                Cow::Borrowed(moments)
+            }
             None => Cow::Owned(Moments::of(isa, self.pixels)),
         }
     }
@@ -111,7 +115,7 @@ pub fn group_norm(isa: Isa, x: View<'_, f32, 4>, norm: GroupNorm<'_>) -> Tensor<
     streaming::group_norm(isa, &[x.into()], norm)
 }
 
-/// The same of images that are joined channel by channel, without joining them: `[n, h, w, c₀]`, `[n, h, w, c₁]`, … →
+/// [`group_norm`] of images that are joined channel by channel, without joining them: `[n, h, w, c₀]`, `[n, h, w, c₁]`, … →
 /// `[n, h, w, c₀ + c₁ + …]`. A group may span the border between two. Of images that come in smaller batches, image i is number i mod n.
 ///
 /// ```
@@ -129,7 +133,7 @@ pub fn group_norm_joined(isa: Isa, pieces: &[View<'_, f32, 4>], norm: GroupNorm<
     streaming::group_norm(isa, &pieces, norm)
 }
 
-/// The same for a product of this form. Pieces whose moments come along are read once.
+/// [`group_norm_joined`] as the left operand of a product: f32, or rounded with a border, as `form` says. Pieces whose moments come along are read once.
 ///
 /// # Panics
 /// As [`group_norm_joined`].

@@ -43,7 +43,7 @@ pub fn layer_norm<const N: usize>(
     two_pass::layer_norm(isa, x, weight, bias, eps)
 }
 
-/// The same for a linear layer of this precision.
+/// [`layer_norm`] as the left operand of a linear layer of this precision.
 ///
 /// # Panics
 /// As [`layer_norm`].

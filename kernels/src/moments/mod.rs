@@ -105,6 +105,15 @@ impl Moments {
         &mut self.numbers[before..]
     }
 
+    /// Whether they can be those of images of this shape.
+    pub(crate) fn are_of(&self, [images, height, width, channels]: [usize; 4]) -> bool {
+        let pixels = |image: usize| -> usize {
+            self.blocks.iter().filter(|block| block.image == image).map(|block| block.count).sum()
+        };
+        let complete = || (0..images).all(|image| pixels(image) == height * width);
+        self.images == images && self.channels == channels && (channels == 0 || complete())
+    }
+
     /// Of each channel of image number `image` mod n.
     pub fn of_image(&self, image: usize) -> Vec<Spread> {
         let image = image % self.images;

@@ -140,22 +140,36 @@ fn what_is_read_has_the_moments_of_its_definition() {
 
 #[test]
 fn neither_threads_nor_the_batch_change_a_bit() {
-    let (x, w) = (random([5, 8, 8, 24], 1), random([70, 24, 3, 3], 2));
+    let x = random([5, 8, 8, 600], 1);
+    let window = random([70, 24, 3, 3], 2);
+    let deep = random([70, 600], 3); // panels pass through several blocks of the depth
     everywhere(|isa, precision| {
-        let w = conv2d::Weights::pack_for(precision, w.view());
-        let of = |images: Range<usize>, threads: usize| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
-            let x = x.view().slice(0, images.clone());
-            let layer = |epilogue: Epilogue<'_>| conv2d(isa, x, &w, Geometry::same(3), epilogue);
-            pool.install(|| taken(images.len(), layer).1.expect("blocks of 64 pixels"))
+        let window = conv2d::Weights::pack_for(precision, window.view());
+        let deep = Weights::pack_for(precision, deep.view());
+        let convolution = |x: View<'_, f32, 4>, epilogue: Epilogue<'_>| {
+            conv2d(isa, x.slice(3, 0..24), &window, Geometry::same(3), epilogue)
         };
-        let all = of(0..5, 1);
-        for n in 0..5 {
-            let what = format!("image {n}, {precision}, {isa}");
-            assert!(all.of_image(n) == of(0..5, 3).of_image(n), "{what}");
-            assert!(all.of_image(n) == of(n..n + 1, 2).of_image(0), "{what}");
-        }
+        let linear = |x: View<'_, f32, 4>, epilogue: Epilogue<'_>| linear(isa, x, &deep, epilogue);
+        neither_changes_a_bit(&format!("convolution, {precision}, {isa}"), x.view(), convolution);
+        neither_changes_a_bit(&format!("linear layer, {precision}, {isa}"), x.view(), linear);
     });
+}
+
+fn neither_changes_a_bit(
+    what: &str,
+    x: View<'_, f32, 4>,
+    layer: impl Fn(View<'_, f32, 4>, Epilogue<'_>) -> Tensor<f32, 4> + Sync,
+) {
+    let of = |images: Range<usize>, threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
+        let x = x.slice(0, images.clone());
+        pool.install(|| taken(images.len(), |epilogue| layer(x, epilogue)).1.expect("blocks of 64 pixels"))
+    };
+    let all = of(0..5, 1);
+    for n in 0..5 {
+        assert!(all.of_image(n) == of(0..5, 3).of_image(n), "image {n}, threads, {what}");
+        assert!(all.of_image(n) == of(n..n + 1, 2).of_image(0), "image {n}, alone, {what}");
+    }
 }
 
 #[test]

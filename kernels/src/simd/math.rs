@@ -51,7 +51,7 @@ pub fn polynomial<S: Simd, const N: usize>(s: S, coefficients: [f32; N], x: S::V
     sum
 }
 
-/// The same as `c₀ + x·((c₁ + c₂·x) + x²·((c₃ + c₄·x) + …))`: one operation more, but less of a chain, for registers too few to hold many polynomials
+/// [`polynomial`] as `c₀ + x·((c₁ + c₂·x) + x²·((c₃ + c₄·x) + …))`: one operation more, but less of a chain, for registers too few to hold many polynomials
 /// that are under way. Of at least two coefficients.
 #[inline(always)]
 pub fn polynomial_in_pairs<S: Simd, const N: usize>(s: S, coefficients: [f32; N], x: S::V) -> S::V {
@@ -85,7 +85,7 @@ pub fn exp2<S: Simd>(s: S, x: S::V) -> S::V {
     s.exp2_with(x, EXP2)
 }
 
-/// The same of degree 3.
+/// 2ʳ on [0, 1] by a polynomial of degree 3.
 const COARSE_EXP2: [f32; 4] = [0.999_925_2, 0.695_833_56, 0.226_067_16, 0.078_024_52];
 
 /// 2ˣ to four digits: for weights that are rounded to bf16 afterwards, fifty times as coarsely.

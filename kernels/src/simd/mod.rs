@@ -115,7 +115,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
         [self.load(&half(0)), self.load(&half(Self::LANES / 2))]
     }
 
-    /// Rows become columns: as many vectors as there are lanes, 4, 8 or 16; the rest are left alone.
+    /// Rows become columns: as many vectors as there are lanes, 8 or 16; the rest are left alone.
     ///
     /// Vector i is interleaved with the one half of all vectors further on, and all that again. Write the place of a number as the bits of its
     /// row and then those of its lane: each round rotates them by one, so that as many rounds as a lane has bits swap both.

@@ -57,7 +57,7 @@ impl Weights {
         Self::pack_for(Precision::F32, w)
     }
 
-    /// The same for products in any precision.
+    /// Packs `w: [out_channels, in_channels, 3, 3]` for products in any precision.
     ///
     /// # Panics
     /// If the window is not 3×3.

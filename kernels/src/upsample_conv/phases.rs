@@ -1,4 +1,4 @@
-//! The production form for a tile unit: each of the four phases is a 2×2 convolution of the small image, and writes every second pixel of
+//! The form in bf16: each of the four phases is a 2×2 convolution of the small image, and writes every second pixel of
 //! every second row.
 //!
 //! The sums of the weights are made and rounded when they are packed, as a tile unit would wait for them, and the plain weights are not kept.
@@ -13,7 +13,7 @@ use crate::conv2d;
 use crate::conv2d::indirect::rounded;
 use crate::conv2d::windows::Windows;
 use crate::conv2d::{Geometry, Padding};
-use crate::gemm::{self, Epilogue, blocked};
+use crate::gemm::{self, Epilogue, bf16};
 
 /// See [`upsample_conv`](super::upsample_conv()).
 ///
@@ -36,7 +36,7 @@ pub fn upsample_conv(isa: Isa, x: View<'_, f32, 4>, w: &Weights, epilogue: Epilo
     let x = rounded(isa, x, phases[0].precision(), Geometry::same(3));
     for ((phase, w), out) in PHASES.into_iter().zip(phases).zip(pixels) {
         let a = Windows::new(&x, geometry(phase));
-        blocked::rounded_product_into(isa, &a, &w.packed, &epilogue, out);
+        bf16::blocked::product_of_rounded(isa, &a, &w.packed, &epilogue, out);
     }
     out
 }

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! `operands.rs` has how they come to stand so. A block of keys stays in the L1 cache while the queries of a chunk come from L2. m is a guess, which real scores do not prove wrong: only if a later
-//! score were 2¹²⁷ times as heavy would a weight overflow. That is checked at the end, and then there is no result.
+//! score were 2¹²⁷ times as heavy would a weight overflow. The sum of a query's weights tells; an image with such a query is left to
+//! [`rounded`](super::rounded).
 
 mod operands;
 
@@ -23,7 +24,7 @@ use rayon::prelude::*;
 
 use super::panels::{contiguous_rows, for_each_chunk};
 use super::{Attention, check};
-use crate::gemm::Panel;
+use crate::gemm::PanelRow;
 use crate::gemm::bf16::beats::{
     BLOCK, GROUP, KEYS, Plan, QUERIES, Scores, Stage, SumTile, blocks, shift, trusted,
 };
@@ -45,8 +46,8 @@ pub(super) fn pays(isa: Isa, settings: Attention) -> bool {
     settings.precision == Precision::Bf16 && !settings.causal && isa.has_beats()
 }
 
-/// Attention in bf16, interleaved; see [`attention`](super::attention()). `None` if some weights were too large to be represented: then
-/// [`rounded`](super::rounded) can do it.
+/// Attention in bf16, interleaved; see [`attention`](super::attention()). With it come the images whose result is not to be used, because some of their
+/// weights were too large to be represented or some of their keys not finite: [`rounded`](super::rounded) can do them.
 ///
 /// # Panics
 /// As [`attention`](super::attention()); also if the precision is not bf16, or causal attention is asked for.
@@ -56,23 +57,23 @@ pub fn attention(
     k: View<'_, f32, 4>,
     v: View<'_, f32, 4>,
     settings: Attention,
-) -> Option<Tensor<f32, 4>> {
+) -> (Tensor<f32, 4>, Vec<usize>) {
     let (images, queries, keys, heads, head_dim) = check(q, k, v);
     let copies = [q, k, v].map(contiguous_rows);
     let [q, k, v] = [(0, q), (1, k), (2, v)].map(|(i, x)| copies[i].as_ref().map_or(x, Tensor::view));
     let shape = Shape { images, queries, keys, heads, head_dim };
     let mut out = Tensor::recycled([images, queries, heads / shape.together(), shape.width()]);
     if out.is_empty() {
-        return Some(out.reshape([images, queries, heads, head_dim]));
+        return (out.reshape([images, queries, heads, head_dim]), Vec::new());
     }
     let whole = Whole::new(isa, shape, [q, k, v].map(Numbers::F32), settings);
     for_each_chunk(&mut out, shape.chunk(), |place, out| {
         whole.attend(place.image, place.head, place.first_query, Means::F32(out));
     });
-    whole.is_trusted().then(|| out.reshape([images, queries, heads, head_dim]))
+    (out.reshape([images, queries, heads, head_dim]), whole.doubted())
 }
 
-/// The same of operands that were rounded as rows for a linear layer, `[images · tokens, heads · head_dim]`; so is the result. Where there are more
+/// [`attention`] of operands that were rounded as rows for a linear layer, `[images · tokens, heads · head_dim]`; so is the result. Where there are more
 /// images of keys than of queries, the queries begin again with their first.
 ///
 /// # Panics
@@ -82,7 +83,8 @@ pub(crate) fn attention_of_rounded(
     [q, k, v]: [&Rounded; 3],
     shape: Shape,
     settings: Attention,
-) -> Option<Rounded> {
+) -> (Rounded, Vec<usize>) {
+    assert!([q, k, v].iter().all(|x| x.inside().is_rows()), "an image's border is not to be attended to");
     assert!(
         shape.head_dim.is_multiple_of(PIECE),
         "heads of {} channels are not whole pieces",
@@ -105,7 +107,7 @@ pub(crate) fn attention_of_rounded(
     pieces.into_par_iter().enumerate().for_each(|(i, planes)| {
         whole.attend(i / chunks % images, i / chunks / images, i % chunks * chunk, Means::Rounded(planes));
     });
-    whole.is_trusted().then_some(out)
+    (out, whole.doubted())
 }
 
 /// What there is to attend to.
@@ -154,18 +156,21 @@ struct Whole<'a> {
     /// `[images][heads]`
     packed: Vec<Head>,
     scale: f32,
-    doubted: AtomicBool,
+    /// `[images]`
+    doubted: Vec<AtomicBool>,
 }
 
 impl<'a> Whole<'a> {
     fn new(isa: Isa, shape: Shape, [q, k, v]: [Numbers<'a>; 3], settings: Attention) -> Self {
         let Attention { scale, causal, precision } = settings;
         assert!(precision == Precision::Bf16 && !causal, "interleaved attention is not for {settings:?}");
+        assert!(scale > 0.0, "a scale of {scale} would hide the largest score");
         let packed = (0..shape.images * shape.heads)
             .into_par_iter()
             .map(|i| isa.run_with_unit(Pack { k, v, shape, image: i / shape.heads, head: i % shape.heads }))
             .collect();
-        Self { isa, shape, q, packed, scale, doubted: AtomicBool::new(false) }
+        let doubted = (0..shape.images).map(|_| AtomicBool::new(false)).collect();
+        Self { isa, shape, q, packed, scale, doubted }
     }
 
     /// The means of a chunk of queries of an image, for a task's heads.
@@ -173,14 +178,14 @@ impl<'a> Whole<'a> {
         SCRATCH.with_borrow_mut(|scratch| {
             let run = Run { whole: self, image, group, first_query, out, scratch };
             if !self.isa.run_with_unit(run) {
-                self.doubted.store(true, Relaxed);
+                self.doubted[image].store(true, Relaxed);
             }
         });
     }
 
-    /// Whether nothing overflowed.
-    fn is_trusted(&self) -> bool {
-        !self.doubted.load(Relaxed)
+    /// The images of which something overflowed or was not finite.
+    fn doubted(&self) -> Vec<usize> {
+        (0..self.shape.images).filter(|&image| self.doubted[image].load(Relaxed)).collect()
     }
 }
 
@@ -318,7 +323,7 @@ impl Attend<'_> {
             let (group, tile) = (column / GROUP_COLUMNS, column % GROUP_COLUMNS / TILE);
             &sums[group * (tiles + 1) + i / QUERIES][tile].0[i % QUERIES]
         };
-        let mut good = true;
+        let mut good = head.keys_are_finite;
         for (i, means) in means.chunks_exact_mut(width).take(count).enumerate() {
             let total = column(i, head_dim)[head_dim % TILE];
             good &= trusted(total);
@@ -346,7 +351,7 @@ fn estimate<S: Simd, U: Unit>(
     factor: f32,
 ) -> Vec<[f32; QUERIES]> {
     let steps = keys.len();
-    let mut sums = [Panel::ZERO; 2 * TILE];
+    let mut sums = [PanelRow::ZERO; 2 * TILE];
     let mut shifts = Vec::with_capacity(queries.len() / steps + 1);
     for pair in queries.chunks(2 * steps) {
         let tiles: Vec<&ATile> = pair.iter().collect();

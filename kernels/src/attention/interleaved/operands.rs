@@ -84,6 +84,8 @@ impl Numbers<'_> {
 
 /// What all queries of a head share.
 pub(super) struct Head {
+    /// Whether all numbers of K are finite. Weights do not show if one is not: that of NaN may be nothing.
+    pub(super) keys_are_finite: bool,
     /// K: `[units][steps]`
     pub(super) keys: Lines,
     /// V: `[groups][units][3]` tiles
@@ -107,6 +109,7 @@ impl UnitOp for Pack<'_> {
         let Shape { keys, head_dim, .. } = shape;
         let (units, steps, groups) = (keys.div_ceil(KEYS), head_dim.div_ceil(STEP), groups(head_dim));
         let mut packed = Head {
+            keys_are_finite: true,
             keys: Lines::recycled(units * steps * PANEL),
             values: Lines::recycled(groups * units * GROUP * TILE),
         };
@@ -130,6 +133,7 @@ impl UnitOp for Pack<'_> {
                 );
             };
             lines(k, &mut rounded);
+            packed.keys_are_finite &= rounded.iter().flatten().all(Line::is_finite);
             for (packed, step) in all_keys[unit_of_keys * steps..].iter_mut().zip(&rounded) {
                 *packed = BStep::from_lines(s, step);
             }

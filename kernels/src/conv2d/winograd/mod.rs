@@ -106,8 +106,7 @@ pub(crate) fn filter(
     let ([images, x_height, x_width, channels], columns) = (x.shape(), w.out_channels());
     let times = if size == Size::Double { 2 } else { 1 };
     let (height, width) = (times * x_height, times * x_width);
-    assert_eq!(channels, w.in_channels(), "the input has {channels} channels, not {}", w.in_channels());
-    assert_eq!(w.kernel_size(), [3, 3], "the weights have another kernel size");
+    w.check(channels, [3, 3]);
     assert!(channels > 0, "an image without channels has nothing to filter");
     let place = Place::of(images * height * width, columns);
     epilogue.check(place.rows, columns);

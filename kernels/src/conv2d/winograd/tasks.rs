@@ -19,7 +19,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use super::{BLOCK, Grid, IN, OUT, POINTS, Patch, TASK_TILES, ranges, transforms};
-use crate::gemm::{self, Epilogue, PANEL, Panel, Place, ROW_STEP, TILE_ROWS, ZEROS, tile};
+use crate::gemm::{self, Epilogue, PANEL, PanelRow, Place, ROW_STEP, TILE_ROWS, ZEROS, tile};
 use crate::simd::{Op, Simd};
 
 /// Channels whose weights are converted at a time: nine taps of them take 9 KB.
@@ -84,17 +84,17 @@ fn pixels<'a>(grid: &Grid<'a>, row: usize, column: usize, block: &Range<usize>) 
 
 /// Buffers that a thread keeps from task to task. A row more than needed, lest all 36 begin in the same set of the cache.
 pub(super) struct Scratch {
-    sums: Box<[[Panel; TASK_TILES + 1]]>,
-    weights: Box<[[Panel; BLOCK + 1]]>,
+    sums: Box<[[PanelRow; TASK_TILES + 1]]>,
+    weights: Box<[[PanelRow; BLOCK + 1]]>,
     /// The outputs of a tile.
-    pixels: [[Panel; OUT]; OUT],
+    pixels: [[PanelRow; OUT]; OUT],
 }
 
 thread_local! {
     pub(super) static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
-        sums: vec![[Panel::ZERO; TASK_TILES + 1]; POINTS].into(),
-        weights: vec![[Panel::ZERO; BLOCK + 1]; POINTS].into(),
-        pixels: [[Panel::ZERO; OUT]; OUT],
+        sums: vec![[PanelRow::ZERO; TASK_TILES + 1]; POINTS].into(),
+        weights: vec![[PanelRow::ZERO; BLOCK + 1]; POINTS].into(),
+        pixels: [[PanelRow::ZERO; OUT]; OUT],
     });
 }
 
@@ -138,7 +138,7 @@ impl Op for Products<'_> {
 
 /// `sums += values · weights` at one point; `values: [tiles][channels]`.
 #[inline(always)]
-fn multiply<S: Simd>(s: S, values: &[f32], weights: &[Panel], sums: &mut [Panel], first: bool) {
+fn multiply<S: Simd>(s: S, values: &[f32], weights: &[PanelRow], sums: &mut [PanelRow], first: bool) {
     let len = weights.len();
     let tiles = values.len() / len;
     let sums = &mut sums[..tiles.next_multiple_of(ROW_STEP)];
@@ -158,12 +158,12 @@ fn transform_weights<S: Simd>(
     w: &gemm::Weights,
     panel: usize,
     block: Range<usize>,
-    values: &mut [[Panel; BLOCK + 1]],
+    values: &mut [[PanelRow; BLOCK + 1]],
 ) {
-    let values: &mut [[Panel; BLOCK + 1]; POINTS] = values.try_into().expect("a row for each point");
-    let mut rooms = [[Panel::ZERO; CONVERTED]; 9];
+    let values: &mut [[PanelRow; BLOCK + 1]; POINTS] = values.try_into().expect("a row for each point");
+    let mut rooms = [[PanelRow::ZERO; CONVERTED]; 9];
     for part in ranges(block.len(), CONVERTED) {
-        let mut taps: [&[Panel]; 9] = [&[]; 9];
+        let mut taps: [&[PanelRow]; 9] = [&[]; 9];
         for (segment, (tap, room)) in taps.iter_mut().zip(&mut rooms).enumerate() {
             let start = segment * w.segment_len() + block.start + part.start;
             *tap = w.block(s, panel, start, part.len(), room);
@@ -193,7 +193,7 @@ impl Products<'_> {
     fn store<S: Simd>(&mut self, s: S, panel: usize) {
         let (grid, Patch { rows, columns }) = (self.grid, self.patch);
         let Scratch { sums, pixels, .. } = &mut *self.scratch;
-        let sums: &[[Panel; TASK_TILES + 1]; POINTS] = (&**sums).try_into().expect("a row for each point");
+        let sums: &[[PanelRow; TASK_TILES + 1]; POINTS] = (&**sums).try_into().expect("a row for each point");
         let place = Place { column: panel * PANEL, ..self.place };
         let column = (panel - self.panels.start) * PANEL;
         let left = columns.start * OUT;
@@ -221,9 +221,9 @@ impl Products<'_> {
 #[inline(always)]
 fn transform_sums<S: Simd>(
     s: S,
-    sums: &[[Panel; TASK_TILES + 1]; POINTS],
+    sums: &[[PanelRow; TASK_TILES + 1]; POINTS],
     i: usize,
-    pixels: &mut [[Panel; OUT]; OUT],
+    pixels: &mut [[PanelRow; OUT]; OUT],
 ) {
     for column in (0..PANEL).step_by(S::LANES) {
         let mut products = [[s.zero(); IN]; IN];

@@ -8,7 +8,7 @@
 
 use std::arch::x86_64::*;
 
-use super::super::Panel;
+use super::super::PanelRow;
 use super::{ATile, BStep, Job, Line, Pair, Planes, STEP, Unit, layout};
 use crate::Bf16Gain;
 use crate::isa::UnitOp;
@@ -63,7 +63,7 @@ impl Unit for Avx512Bf16 {
     }
 
     #[inline(always)]
-    fn multiply<S: Simd>(self, _: S, job: Job<'_>, sums: &mut [Panel]) {
+    fn multiply<S: Simd>(self, _: S, job: Job<'_>, sums: &mut [PanelRow]) {
         job.check(sums);
         // SAFETY: `self` exists only if `detect` found the features.
         unsafe { multiply(job, sums) }
@@ -82,7 +82,7 @@ impl Unit for Avx512Bf16 {
     }
 
     #[inline(always)]
-    fn round_panel(self, rows: &[Panel], steps: &mut [BStep]) {
+    fn round_panel(self, rows: &[PanelRow], steps: &mut [BStep]) {
         // SAFETY: as above.
         unsafe { round_panel(rows, steps) }
     }
@@ -94,7 +94,7 @@ impl Unit for Avx512Bf16 {
     }
 
     #[inline(always)]
-    fn split_panel(self, rows: &[Panel], high: &mut [BStep], low: &mut [BStep]) {
+    fn split_panel(self, rows: &[PanelRow], high: &mut [BStep], low: &mut [BStep]) {
         // SAFETY: as above.
         unsafe { split_panel(rows, high, low) }
     }
@@ -119,7 +119,7 @@ impl Unit for Avx512Bf16 {
 }
 
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn multiply(job: Job<'_>, sums: &mut [Panel]) {
+fn multiply(job: Job<'_>, sums: &mut [PanelRow]) {
     let tiles = [Some(job.upper), job.lower].into_iter().flatten();
     for (a, sums) in tiles.zip(sums.chunks_exact_mut(2 * ROWS)) {
         let (upper, lower) = sums.split_at_mut(ROWS);
@@ -130,7 +130,7 @@ fn multiply(job: Job<'_>, sums: &mut [Panel]) {
 
 /// Rows FIRST to FIRST + 8 of A.
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn register_tile<const FIRST: usize>(a: &[&ATile], b: &[BStep], first: bool, sums: &mut [Panel]) {
+fn register_tile<const FIRST: usize>(a: &[&ATile], b: &[BStep], first: bool, sums: &mut [PanelRow]) {
     let mut sum = [[_mm512_setzero_ps(); 2]; ROWS];
     for (a, b) in a.iter().zip(b) {
         for (k, row) in b.0.iter().enumerate() {
@@ -231,7 +231,7 @@ fn round_line(numbers: &[f32; STEP], line: &mut Line) {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn round_panel(rows: &[Panel], steps: &mut [BStep]) {
+fn round_panel(rows: &[PanelRow], steps: &mut [BStep]) {
     layout::fill_panel(rows, steps.len(), |step, row, first, second| {
         for column in [0, 16] {
             round_pairs(&first[column..], &second[column..], &mut steps[step].0[row][column..]);
@@ -250,7 +250,7 @@ fn split_rows(rows: &[&[f32]], (high, low): Planes<'_, '_>, at: usize) {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn split_panel(rows: &[Panel], high: &mut [BStep], low: &mut [BStep]) {
+fn split_panel(rows: &[PanelRow], high: &mut [BStep], low: &mut [BStep]) {
     layout::fill_panel(rows, high.len(), |step, row, first, second| {
         for column in [0, 16] {
             let halves = split(load(&first[column..]), load(&second[column..]));

@@ -9,7 +9,7 @@
 //! Intel calls the last order VNNI. Rounding is to the nearest bf16, ties to even, as the instructions do it: cutting the lower half off
 //! instead would make every number smaller, and errors that all point one way add up.
 
-use super::super::weights::{PANEL, Panel};
+use super::super::weights::{PANEL, PanelRow};
 use crate::simd::{MAX_LANES, Simd};
 
 /// Depth of a step: what one tile register holds of a row.
@@ -92,6 +92,15 @@ pub(crate) struct Line(pub(crate) [Pair; PAIRS]);
 
 impl Line {
     pub(crate) const ZERO: Self = Self([Pair(0); PAIRS]);
+
+    /// Whether no number is infinite or NaN.
+    #[inline(always)]
+    pub(crate) fn is_finite(&self) -> bool {
+        // All bits of the exponent are set in those that are not.
+        const EXPONENTS: [u32; 2] = [0x7F80, 0x7F80_0000];
+        let finite = |pair: &Pair| EXPONENTS.map(|bits| pair.0 & bits != bits);
+        self.0.iter().map(finite).fold(true, |all, [first, second]| all & first & second)
+    }
 
     /// Makes zero all numbers from the given one on.
     pub(crate) fn truncate(&mut self, len: usize) {
@@ -232,7 +241,7 @@ pub(super) fn fill_rows(rows: &[&[f32]], steps: usize, mut f: impl FnMut(usize, 
 
 /// See [`Unit::round_panel`](super::Unit::round_panel).
 #[inline(always)]
-pub(super) fn round_panel(rows: &[Panel], steps: &mut [BStep]) {
+pub(super) fn round_panel(rows: &[PanelRow], steps: &mut [BStep]) {
     fill_panel(rows, steps.len(), |step, row, first, second| {
         let pairs = &mut steps[step].0[row];
         for i in 0..PANEL {
@@ -255,7 +264,7 @@ pub(super) fn round_pairs<S: Simd>(s: S, first: S::V, second: S::V, pairs: &mut 
 
 /// See [`split_panel`](super::split_panel).
 #[inline(always)]
-pub(super) fn split_panel(rows: &[Panel], high: &mut [BStep], low: &mut [BStep]) {
+pub(super) fn split_panel(rows: &[PanelRow], high: &mut [BStep], low: &mut [BStep]) {
     fill_panel(rows, high.len(), |step, row, first, second| {
         let (high, low) = (&mut high[step].0[row], &mut low[step].0[row]);
         for i in 0..PANEL {
@@ -268,10 +277,14 @@ pub(super) fn split_panel(rows: &[Panel], high: &mut [BStep], low: &mut [BStep])
 
 /// Calls `f(step, row of pairs, row of the panel, next row)` for all pairs of all steps; rows that do not exist are zero.
 #[inline(always)]
-pub(super) fn fill_panel(rows: &[Panel], steps: usize, mut f: impl FnMut(usize, usize, &Panel, &Panel)) {
+pub(super) fn fill_panel(
+    rows: &[PanelRow],
+    steps: usize,
+    mut f: impl FnMut(usize, usize, &PanelRow, &PanelRow),
+) {
     assert!(rows.len() <= steps * STEP, "{} rows do not fit {steps} steps", rows.len());
     for pair in 0..steps * PAIRS {
-        let row = |k: usize| rows.get(k).unwrap_or(&Panel::ZERO);
+        let row = |k: usize| rows.get(k).unwrap_or(&PanelRow::ZERO);
         f(pair / PAIRS, pair % PAIRS, row(2 * pair), row(2 * pair + 1));
     }
 }
@@ -325,7 +338,7 @@ mod tests {
         assert_eq!((tiles[1][1].0[0].first(), tiles[1][1].0[0].second()), (32.0, 0.0));
         assert_eq!(tiles[0][2], Line([Pair(1); PAIRS]), "there is no third row");
 
-        let rows: Vec<Panel> = (0..35).map(|k| super::super::super::Row([k as f32; PANEL])).collect();
+        let rows: Vec<PanelRow> = (0..35).map(|k| super::super::super::Row([k as f32; PANEL])).collect();
         let mut steps = [BStep([[Pair(1); PANEL]; PAIRS]); 2];
         round_panel(&rows, &mut steps);
         assert_eq!([31, 32, 34, 35].map(|k| steps[k / STEP].at(7, k % STEP)), [31.0, 32.0, 34.0, 0.0]);

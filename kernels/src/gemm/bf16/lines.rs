@@ -24,14 +24,14 @@ impl Lines {
         lines
     }
 
-    /// The same as steps of B, as many as are whole.
+    /// The lines as steps of B, as many as are whole.
     pub(crate) fn steps(&self) -> &[BStep] {
         // SAFETY: both are arrays of `u32` that begin at a cache line, without padding.
         let (_, steps, _) = unsafe { self[..].align_to() };
         steps
     }
 
-    /// The same to be written.
+    /// The lines as steps of B, to be written.
     pub(crate) fn steps_mut(&mut self) -> &mut [BStep] {
         // SAFETY: as above.
         let (_, steps, _) = unsafe { self[..].align_to_mut() };

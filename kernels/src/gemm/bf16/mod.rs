@@ -17,16 +17,17 @@
 //! two registers of B (`BStep`). B is packed when a model is loaded; A is [`Rounded`] where it is made, by a norm or an activation, once for
 //! all products that read it.
 //!
+//! Read next: `layout.rs` (what a tile is), `software.rs`, `avx512.rs`, `amx/mod.rs` (three units), `rounded.rs` (A), `blocked.rs` (how a unit is kept busy).
+//!
 //! Sources: Intel, *Architecture Instruction Set Extensions Programming Reference*, chapter "Intel AMX"; Burgess et al., *Bfloat16 Processing for
 //! Neural Networks* (2019).
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod amx;
-#[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
-pub(crate) mod amx_emulator;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
 pub(crate) mod beats;
+pub(crate) mod blocked;
 mod layout;
 mod lines;
 pub(crate) mod rounded;
@@ -38,7 +39,7 @@ pub(crate) use layout::{ATile, Line, Pair, Planes, STEP, TILE, ZERO_TILE, halves
 pub(crate) use lines::Lines;
 pub use rounded::Rounded;
 
-use super::Panel;
+use super::PanelRow;
 use crate::isa::UnitOp;
 use crate::peak::Done;
 use crate::simd::Simd;
@@ -59,7 +60,7 @@ pub(crate) struct Job<'a> {
 impl Job<'_> {
     /// Panics unless all parts fit each other and the sums. The units rely on it.
     #[inline(always)]
-    fn check(&self, sums: &[Panel]) {
+    fn check(&self, sums: &[PanelRow]) {
         let steps = self.b.len();
         assert!(self.upper.len() == steps && self.lower.is_none_or(|lower| lower.len() == steps));
         let rows = if self.lower.is_some() { 2 * TILE } else { TILE };
@@ -71,23 +72,23 @@ impl Job<'_> {
 pub(crate) trait Unit: Copy {
     /// Steps of a block: what of A and B is used again and again should stay in the caches.
     const BLOCK_STEPS: usize;
-    /// The same where the steps are those of a window, whose taps see nearly the same lines of A.
+    /// Steps of a block where they are those of a window, whose taps see nearly the same lines of A.
     const WINDOW_BLOCK_STEPS: usize = Self::BLOCK_STEPS;
-    /// Steps of the rows of a task, 256 of them, that stay in the L2 cache: 1 MB, half of it on a CPU with a tile unit.
+    /// Depth up to which the 256 rows of a task are taken to stay in the L2 cache: 64 steps of them are 1 MB, half of that of a CPU with a tile unit.
     const CACHED_STEPS: usize = 64;
-    /// Bytes of an output that is written past the caches, because it would not stay there and each of its lines would be fetched before it is overwritten.
+    /// Outputs of at least so many bytes are written past the caches, where they would not stay, and each line would be fetched before it is overwritten.
     const STREAM_FROM: usize = usize::MAX;
 
     /// So many rounds of multiply-adds that never leave the registers; see [`peak`](crate::peak).
     fn multiply_adds<S: Simd>(self, s: S, rounds: usize) -> Done;
 
     /// Does a job.
-    fn multiply<S: Simd>(self, s: S, job: Job<'_>, sums: &mut [Panel]);
+    fn multiply<S: Simd>(self, s: S, job: Job<'_>, sums: &mut [PanelRow]);
 
     /// Does a job, and meanwhile has `ahead` fetched into the L2 cache: steps that later jobs will ask for. A unit need not, if it is slow enough
     /// for the CPU's own prefetching to keep up.
     #[inline(always)]
-    fn multiply_ahead<S: Simd>(self, s: S, job: Job<'_>, _ahead: &[BStep], sums: &mut [Panel]) {
+    fn multiply_ahead<S: Simd>(self, s: S, job: Job<'_>, _ahead: &[BStep], sums: &mut [PanelRow]) {
         self.multiply(s, job, sums);
     }
 
@@ -105,7 +106,7 @@ pub(crate) trait Unit: Copy {
 
     /// Rounds rows of a panel and joins neighbours to pairs, 32 rows to a step; what is missing becomes zero.
     #[inline(always)]
-    fn round_panel(self, rows: &[Panel], steps: &mut [BStep]) {
+    fn round_panel(self, rows: &[PanelRow], steps: &mut [BStep]) {
         layout::round_panel(rows, steps);
     }
 
@@ -117,7 +118,7 @@ pub(crate) trait Unit: Copy {
 
     /// As [`round_panel`](Self::round_panel), in two parts.
     #[inline(always)]
-    fn split_panel(self, rows: &[Panel], high: &mut [BStep], low: &mut [BStep]) {
+    fn split_panel(self, rows: &[PanelRow], high: &mut [BStep], low: &mut [BStep]) {
         layout::split_panel(rows, high, low);
     }
 
@@ -155,7 +156,7 @@ pub(crate) fn split_rows<U: Unit>(unit: U, rows: &[&[f32]], (high, low): Planes<
 
 /// Both parts of rows of a panel: what [`Unit::round_panel`] gives, and the rest. `low` is empty if only the first is wanted.
 #[inline(always)]
-pub(crate) fn split_panel<U: Unit>(unit: U, rows: &[Panel], high: &mut [BStep], low: &mut [BStep]) {
+pub(crate) fn split_panel<U: Unit>(unit: U, rows: &[PanelRow], high: &mut [BStep], low: &mut [BStep]) {
     match low {
         [] => unit.round_panel(rows, high),
         _ => unit.split_panel(rows, high, low),

@@ -20,7 +20,7 @@ use std::slice::IterMut;
 use rayon::prelude::*;
 
 use super::super::rows::MAX_PART;
-use super::super::{Part, Rows};
+use super::super::{DepthRange, Rows};
 use super::{ATile, Line, Lines, STEP, TILE, Unit, split_rows};
 use crate::chunks::rows_per_task;
 use crate::isa::UnitOp;
@@ -125,6 +125,14 @@ impl Rounded {
     pub(crate) fn planes_mut(&mut self) -> impl Iterator<Item = &mut [Line]> {
         let lines = self.inside().lines();
         self.lines.chunks_mut(self.pitch).map(move |plane| &mut plane[..lines])
+    }
+
+    /// Puts the rows of another in the place of some of these, from `first` on.
+    pub(crate) fn put_rows(&mut self, first: usize, rows: &Self) {
+        let count = rows.inside().pixels();
+        for (to, from) in self.planes_mut().zip(rows.lines.chunks(rows.pitch)) {
+            to[first..][..count].copy_from_slice(&from[..count]);
+        }
     }
 
     fn recycled(
@@ -248,9 +256,14 @@ impl Inside {
         (n < images).then_some((n * padded_height + y) * padded_width + x)
     }
 
-    /// Height and width of an image without its border.
-    pub(crate) fn size(self) -> [usize; 2] {
-        [self.grid[1], self.grid[2]]
+    /// Images, and height and width of each without its border.
+    pub(crate) fn grid(self) -> [usize; 3] {
+        self.grid
+    }
+
+    /// Whether pixels stand one behind the other, as the rows of a matrix do.
+    pub(crate) fn is_rows(self) -> bool {
+        self.border == 0
     }
 
     /// Lines from a row of an image to the next.
@@ -314,7 +327,7 @@ impl<R: Rows> UnitOp for FillFromParts<'_, R> {
                 let steps = first..first + range.len().div_ceil(STEP);
                 numbers.clear();
                 let start = segment * segment_len + start;
-                a.gather(rows.clone(), Part { segment, start, range }, &mut numbers);
+                a.gather(rows.clone(), DepthRange { segment, start, range }, &mut numbers);
                 let low = if low.is_empty() { &mut [] } else { &mut low[steps.clone()] };
                 split_rows(unit, &numbers, (&mut high[steps], low), 0);
             }

@@ -3,7 +3,7 @@
 //! It is slower than f32 alone, and it is the reason why packing and blocking can be tested on any machine.
 
 use super::super::microkernel::{TILE_ROWS, tile};
-use super::super::{PANEL, Panel};
+use super::super::{PANEL, PanelRow};
 use super::{ATile, BStep, Job, STEP, TILE, Unit};
 use crate::peak::{self, Done};
 use crate::simd::Simd;
@@ -25,13 +25,13 @@ impl Unit for Software {
     }
 
     #[inline(always)]
-    fn multiply<S: Simd>(self, s: S, job: Job<'_>, sums: &mut [Panel]) {
+    fn multiply<S: Simd>(self, s: S, job: Job<'_>, sums: &mut [PanelRow]) {
         job.check(sums);
         if job.b.is_empty() && job.first {
-            sums.fill(Panel::ZERO);
+            sums.fill(PanelRow::ZERO);
         }
         let mut a = [[0.0; CHUNK * STEP]; 2 * TILE];
-        let mut b = [Panel::ZERO; CHUNK * STEP];
+        let mut b = [PanelRow::ZERO; CHUNK * STEP];
         for start in (0..job.b.len()).step_by(CHUNK) {
             let steps = start..job.b.len().min(start + CHUNK);
             let depth = steps.len() * STEP;
@@ -61,9 +61,9 @@ fn widen_a(tile: &ATile, rows: &mut [[f32; CHUNK * STEP]], at: usize) {
 }
 
 #[inline(always)]
-fn widen_b(step: &BStep, rows: &mut [Panel]) {
+fn widen_b(step: &BStep, rows: &mut [PanelRow]) {
     for (pairs, rows) in step.0.iter().zip(rows.as_chunks_mut().0) {
-        let [first, second]: &mut [Panel; 2] = rows;
+        let [first, second]: &mut [PanelRow; 2] = rows;
         for i in 0..PANEL {
             first[i] = pairs[i].first();
             second[i] = pairs[i].second();

@@ -2,7 +2,7 @@ use aquatint_tensor::Tensor;
 
 use super::{BStep, Job, Line, STEP, TILE, Unit, ZERO_TILE, split_panel, split_rows};
 use crate::Isa;
-use crate::gemm::{PANEL, Panel, Row, reference};
+use crate::gemm::{PANEL, PanelRow, Row, reference};
 use crate::isa::UnitOp;
 use crate::simd::Simd;
 use crate::testing::{assert_close, random, to_bf16};
@@ -31,7 +31,7 @@ impl UnitOp for OneJob<'_> {
             let mut planes: Vec<&mut [Line]> = tiles.iter_mut().map(|tile| &mut tile[..]).collect();
             split_rows(unit, &a_rows[rows], (&mut planes, &mut []), 0);
         }
-        let panel: Vec<Panel> = (0..depth)
+        let panel: Vec<PanelRow> = (0..depth)
             .map(|k| Row(std::array::from_fn(|n| if n < columns { self.b[[n, k]] } else { 0.0 })))
             .collect();
         let mut b = vec![BStep::ZERO; steps];

@@ -1,4 +1,5 @@
-//! Attention as a rhythm: while the tile unit scores one unit of keys, the vectors weigh those before it.
+//! Attention as a software pipeline: in each iteration, a *beat*, the tile unit scores 16 queries × 32 keys, the vectors turn the scores before into
+//! weights, and the tile unit multiplies the weights before those by V.
 //!
 //! ```text
 //! beat        n − 1           n               n + 1           n + 2         a unit: 16 queries × 32 keys
@@ -8,7 +9,7 @@
 //! ```
 //!
 //! Nothing in a beat waits for anything else in it. Done one after the other, the two units of the CPU would take turns and half of the
-//! time each would do nothing; a CPU looks some hundred instructions ahead, so the work of both must be no further apart than that.
+//! time each would do nothing; a CPU looks 500 micro-operations ahead, so the work of both must be no further apart than that.
 //!
 //! Queries are rows and keys are columns: so P leaves the vectors as the rows of a left operand, and none of it is ever turned. m, which only has to
 //! keep the powers from overflowing, is estimated beforehand from some of the keys; who uses beats must look at the sums of the weights at the end
@@ -28,9 +29,9 @@ use std::sync::LazyLock;
 
 use super::{ATile, BStep, Line, Pair, STEP, TILE};
 
-/// Keys of a unit.
+/// Keys of a *unit of keys*: the columns of a tile of scores.
 pub(crate) const KEYS: usize = STEP;
-/// Queries of a unit.
+/// Queries of a beat.
 pub(crate) const QUERIES: usize = TILE;
 /// Columns of V that are multiplied in one go, in tiles.
 pub(crate) const GROUP: usize = 3;
@@ -82,7 +83,7 @@ static EXCESS: LazyLock<[u8; 64]> = LazyLock::new(|| {
 /// `2^(factor·score − m)` as a bf16, in the upper half of the bits of an f32; `shift` is that of m.
 ///
 /// Relative error at most 0.71 %, 0.19 % on average, where rounding alone has 0.39 and 0.14. Nothing, or −0, from 2⁻¹²⁷ down. Infinite or NaN from
-/// 2¹²⁸ up, of NaN, and between 2⁻⁴⁹²⁷⁹ and 2⁻⁹⁸⁴³¹, where the sum has the other sign.
+/// 2¹²⁸ up, of NaN without a sign, and between 2⁻⁴⁹²⁷⁹ and 2⁻⁹⁸⁴³¹, where the sum has the other sign.
 #[inline(always)]
 fn weight(score: f32, factor: f32, shift: f32, excess: &[u8; 64]) -> u32 {
     let bits = score.mul_add(factor, shift).to_bits().cast_signed();
@@ -127,6 +128,7 @@ pub(crate) struct Plan {
 impl Plan {
     /// Heads of `steps` steps. The weights are all kept if `keep`, else only as long as they are needed.
     pub(crate) fn new(query_tiles: usize, units: usize, steps: usize, keep: bool) -> Self {
+        assert!(query_tiles * units * steps > 0, "a plan of nothing");
         let count = query_tiles * units;
         let weights = if keep { count } else { 2 };
         let beat = |n: usize| {
@@ -224,7 +226,7 @@ pub(crate) fn add_values(weights: &[ATile], values: &[ATile], sums: &mut [SumTil
     }
 }
 
-/// The same of one unit.
+/// `sums += weights · values` of 16 queries and 32 keys.
 fn add(weights: &ATile, values: &[ATile], sums: &mut [SumTile; GROUP]) {
     for (SumTile(sums), values) in sums.iter_mut().zip(values) {
         for (sums, weights) in sums.iter_mut().zip(weights) {

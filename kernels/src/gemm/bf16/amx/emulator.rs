@@ -2,7 +2,7 @@
 //!
 //! A CPU without AMX raises an exception at a tile instruction, which Linux delivers as the signal SIGILL. The handler below reads
 //! the instruction, does its work on registers of its own, one set for each thread, and lets the program continue
-//! behind it. Six instructions are all that `amx.rs` uses; they share one form, a VEX prefix of three bytes:
+//! behind it. Six instructions are all that `mod.rs` and `tiles.rs` use; they share one form, a VEX prefix of three bytes:
 //!
 //! ```text
 //! C4  R̅X̅B̅mmmmm  Wv̅v̅v̅v̅Lpp  opcode  ModRM  [SIB  [displacement]]
