@@ -6,6 +6,9 @@ use std::borrow::Cow;
 use aquatint_tensor::{Element, View};
 use rayon::prelude::*;
 
+/// As many tasks as keep all cores at work: where large ones would be fewer, they are made smaller.
+pub(crate) const MIN_TASKS: usize = 16;
+
 /// Numbers in a task. 64 KiB stay in the L2 cache from one pass to the next, and take longer than starting a task does.
 pub(crate) const CHUNK: usize = 16 * 1024;
 

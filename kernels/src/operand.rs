@@ -15,9 +15,15 @@ use aquatint_tensor::{Tensor, View};
 use rayon::prelude::*;
 
 use crate::chunks::rows_per_task;
-use crate::gemm::bf16::{Rounded, rounded::RowSource};
+use crate::gemm::bf16::Rounded;
 use crate::simd::{Op, Simd};
 use crate::{Isa, Precision};
+
+/// Rows of f32 that exist or are computed when they are asked for, one at a time.
+pub(crate) trait RowSource: Sync {
+    /// Row number m, which may be written to `room`, as long as a row.
+    fn row<'a, S: Simd>(&'a self, s: S, m: usize, room: &'a mut [f32]) -> &'a [f32];
+}
 
 /// For what an operand is made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,6 +1,6 @@
 //! Each activation on a vector: one small type per function, so that a loop can be compiled for any of them.
 
-use crate::gemm::bf16::rounded::RowSource;
+use crate::operand::RowSource;
 use crate::simd::{Op, Pointwise, Simd, math};
 
 /// `x·σ(x)`

@@ -23,7 +23,7 @@ use std::ops::Range;
 use aquatint_tensor::{Tensor, View};
 use rayon::prelude::*;
 
-use super::panels::{Place, contiguous_rows, for_each_chunk, hide_later_keys, turn_in, turn_out};
+use super::panels::{Contiguous, Place, for_each_chunk, hide_later_keys, turn_in, turn_out};
 use super::softmax::{Exact, RunningSoftmax, scale_rows};
 use super::{Attention, check};
 use crate::Isa;
@@ -57,8 +57,8 @@ pub fn attention(
     if out.is_empty() {
         return out;
     }
-    let copies = [q, k, v].map(contiguous_rows);
-    let [q, k, v] = [(0, q), (1, k), (2, v)].map(|(i, x)| copies[i].as_ref().map_or(x, Tensor::view));
+    let qkv = Contiguous::new([q, k, v]);
+    let [q, k, v] = qkv.views();
 
     // Vᵀ block by block, so that its rows do not stand a power of two apart: caches find no room for many such.
     let head_len = keys.div_ceil(BLOCK_KEYS) * head_dim * BLOCK_KEYS;

@@ -61,9 +61,21 @@ pub(super) fn for_each_chunk(
     });
 }
 
-/// A copy, if the numbers of a head are not neighbours in memory.
-pub(super) fn contiguous_rows(x: View<'_, f32, 4>) -> Option<Tensor<f32, 4>> {
-    (x.strides()[3] != 1 && x.shape()[3] > 1).then(|| x.to_tensor())
+/// Views of which the numbers of a head are neighbours in memory, copied only where they are not.
+pub(super) struct Contiguous<'a, const N: usize> {
+    views: [View<'a, f32, 4>; N],
+    copies: [Option<Tensor<f32, 4>>; N],
+}
+
+impl<'a, const N: usize> Contiguous<'a, N> {
+    pub(super) fn new(views: [View<'a, f32, 4>; N]) -> Self {
+        let copies = views.map(|x| (x.strides()[3] != 1 && x.shape()[3] > 1).then(|| x.to_tensor()));
+        Self { views, copies }
+    }
+
+    pub(super) fn views(&self) -> [View<'_, f32, 4>; N] {
+        std::array::from_fn(|i| self.copies[i].as_ref().map_or(self.views[i], Tensor::view))
+    }
 }
 
 /// Gives keys behind a query's own position the score −∞.

@@ -22,7 +22,7 @@ use std::ops::Range;
 use aquatint_tensor::{Tensor, View};
 use rayon::prelude::*;
 
-use super::panels::{Place, contiguous_rows, for_each_panel, hide_later_keys, turn_in, turn_out};
+use super::panels::{Contiguous, Place, for_each_panel, hide_later_keys, turn_in, turn_out};
 use super::softmax::{Coarse, Exact, RunningSoftmax, scale_rows};
 use super::{Attention, check};
 use crate::gemm::bf16::{
@@ -54,8 +54,8 @@ pub fn attention(
     if out.is_empty() {
         return out;
     }
-    let copies = [q, k, v].map(contiguous_rows);
-    let [q, k, v] = [(0, q), (1, k), (2, v)].map(|(i, x)| copies[i].as_ref().map_or(x, Tensor::view));
+    let qkv = Contiguous::new([q, k, v]);
+    let [q, k, v] = qkv.views();
     let parts = settings.precision.parts();
     let packed: Vec<Head<Tiles>> = (0..images * heads)
         .into_par_iter()

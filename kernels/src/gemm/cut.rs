@@ -14,10 +14,8 @@ use super::bf16::Line;
 use super::epilogue::Place;
 use super::finish::Store;
 use super::{Epilogue, PANEL};
+use crate::chunks::MIN_TASKS;
 use crate::moments::Room;
-
-/// With fewer tasks than this, panels are spread over more of them, so that all cores have work.
-const MIN_TASKS: usize = 16;
 
 /// What a task should have, if the product has as much.
 #[derive(Clone, Copy)]

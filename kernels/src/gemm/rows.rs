@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use aquatint_tensor::View;
 
-use super::bf16::rounded::RowSource;
+use crate::operand::RowSource;
 use crate::simd::Simd;
 
 /// The longest part of a row that is asked for at a time.

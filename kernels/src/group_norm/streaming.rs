@@ -14,8 +14,8 @@ use super::{Activation, GroupNorm, Piece, joined_shape};
 use crate::Isa;
 use crate::activation::pointwise::Silu;
 use crate::chunks::row_major;
-use crate::gemm::bf16::rounded::RowSource;
 use crate::moments::Spread;
+use crate::operand::RowSource;
 use crate::operand::{Form, Operand, tensor_of_rows};
 use crate::simd::Simd;
 

@@ -13,7 +13,7 @@ use aquatint_tensor::{Tensor, View};
 
 use super::check;
 use crate::chunks::row_major;
-use crate::gemm::bf16::rounded::RowSource;
+use crate::operand::RowSource;
 use crate::operand::{Form, Operand};
 use crate::simd::Simd;
 use crate::{Isa, Precision};

@@ -22,8 +22,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use aquatint_tensor::{Tensor, View};
 use rayon::prelude::*;
 
-use super::panels::{contiguous_rows, for_each_chunk};
+use super::panels::{Contiguous, for_each_chunk};
 use super::{Attention, check};
+use crate::chunks::MIN_TASKS;
 use crate::gemm::PanelRow;
 use crate::gemm::bf16::beats::{
     BLOCK, GROUP, KEYS, Plan, QUERIES, Scores, Stage, SumTile, blocks, shift, trusted,
@@ -37,10 +38,9 @@ use operands::{GROUP_COLUMNS, Head, Numbers, Pack, groups};
 
 /// Queries of a task.
 const CHUNK: usize = 32 * QUERIES;
-/// The same if there would be too few tasks.
+/// Queries of a task where there would be too few tasks.
 const SMALL_CHUNK: usize = 8 * QUERIES;
-/// As many as should be enough for all cores.
-const MIN_TASKS: usize = 16;
+
 /// Whether this is the fastest form: with a unit that can, and if all keys are seen by all queries.
 pub(super) fn pays(isa: Isa, settings: Attention) -> bool {
     settings.precision == Precision::Bf16 && !settings.causal && isa.has_beats()
@@ -59,8 +59,8 @@ pub fn attention(
     settings: Attention,
 ) -> (Tensor<f32, 4>, Vec<usize>) {
     let (images, queries, keys, heads, head_dim) = check(q, k, v);
-    let copies = [q, k, v].map(contiguous_rows);
-    let [q, k, v] = [(0, q), (1, k), (2, v)].map(|(i, x)| copies[i].as_ref().map_or(x, Tensor::view));
+    let qkv = Contiguous::new([q, k, v]);
+    let [q, k, v] = qkv.views();
     let shape = Shape { images, queries, keys, heads, head_dim };
     let mut out = Tensor::recycled([images, queries, heads / shape.together(), shape.width()]);
     if out.is_empty() {

@@ -29,7 +29,7 @@ use rayon::prelude::*;
 
 use self::tasks::{Input, Products, SCRATCH};
 use super::{Geometry, Weights};
-use crate::chunks::row_major;
+use crate::chunks::{MIN_TASKS, row_major};
 use crate::gemm::{Epilogue, PANEL, Place};
 use crate::simd::MAX_LANES;
 use crate::{Isa, Precision};
@@ -49,8 +49,6 @@ const BLOCK: usize = 64;
 const SLAB: usize = 2 << 20;
 /// Panels of a task.
 const TASK_PANELS: usize = 10;
-/// With fewer tasks than this, panels are spread over more of them, so that all cores have work.
-const MIN_TASKS: usize = 16;
 
 /// Whether this form can do it: a dense 3×3 window, one pixel at a time, one pixel of padding, in f32.
 pub fn can(precision: Precision, geometry: Geometry) -> bool {

@@ -24,14 +24,9 @@ use super::super::{DepthRange, Rows};
 use super::{ATile, Line, Lines, STEP, TILE, Unit, split_rows};
 use crate::chunks::rows_per_task;
 use crate::isa::UnitOp;
+use crate::operand::RowSource;
 use crate::simd::Simd;
 use crate::{Isa, Precision};
-
-/// Rows of f32 that exist or are computed when they are asked for, one at a time.
-pub(crate) trait RowSource: Sync {
-    /// Row number m, which may be written to `room`, as long as a row.
-    fn row<'a, S: Simd>(&'a self, s: S, m: usize, room: &'a mut [f32]) -> &'a [f32];
-}
 
 /// Who knows where the tiles of a left operand stand.
 pub(crate) trait Tiles: Sync {
