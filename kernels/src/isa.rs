@@ -11,7 +11,7 @@
 //! | `avx512_bf16` | the same | 16 sums of two products in an instruction | Zen 4, Cooper Lake and newer |
 //! | `amx` | the same | 256 sums of 32 products in an instruction | Intel servers since 2023 (Linux only) |
 //!
-//! The last three differ only where [`Precision`] says bf16. What they then do stands in `gemm/bf16`.
+//! `avx512`, `avx512_bf16` and `amx` differ only where [`Precision`] says bf16. What they then do stands in `gemm/bf16`.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! Thirty-two queries of a head at a time: what all forms in blocks share around their products.
 //!
 //! ```text
-//! out [images, queries, heads, head_dim]  →  a task for each image, head and 32 queries
+//! out [images, queries, heads, head_dim]  →  a task for each image, head and chunk of queries, some panels of 32
 //! 32 rows of Q                            →  a panel Qᵀ, queries on the lanes         turn_in
 //! Oᵀ, queries on the lanes                →  32 rows of the output, divided           turn_out
 //! ```

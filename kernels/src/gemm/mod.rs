@@ -7,7 +7,7 @@
 //! | [`blocked`] | twelve rows share each panel (384 sums live in registers), blocks fit the caches, all cores work | 474, 86 % | 244, 90 % | 80, 65 % |
 //!
 //! GFLOP/s and share of the peak (`benches/benches/peak.rs`) of an AMD EPYC (Zen 5), 512 rows, 1280 → 1280: the first two on one core and
-//! of one core's peak, the last on two. `cargo bench -p aquatint-benches --bench gemm -- "512x1280-1280"`.
+//! of one core's peak, the last on two; older than the inner loop as it is now. `cargo bench -p aquatint-benches --bench gemm -- "512x1280-1280"`.
 //!
 //! A is never copied. It is a [`Rows`]: a rule that says where each row's numbers stand. A matrix gives its rows, a
 //! convolution gives pixels of its input; both are the same loop. B is a [`Weights`], packed once when a
