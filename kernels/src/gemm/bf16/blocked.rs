@@ -386,7 +386,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_take_whole_passes_of_the_segments() {
+    fn blocks_take_whole_turns_of_the_segments() {
         for ((steps, segments, longest), expected) in [
             ((90, 9, 126), vec![(0, 90)]),
             ((360, 9, 126), vec![(0, 126), (126, 252), (252, 360)]),
