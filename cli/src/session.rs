@@ -207,11 +207,11 @@ impl<'a> Session<'a> {
         };
         interrupt::whole(|| {
             let path = match watcher.stopped {
-                true => output.save_beside(picture, None, seed, "partial")?,
+                true => output.save_beside(picture, None, seed, job, "partial")?,
                 false => output.save(picture, seed, job)?,
             };
             if let Some(strip) = strip {
-                output.save_beside(&strip, path.as_deref(), seed, "steps")?;
+                output.save_beside(&strip, path.as_deref(), seed, job, "steps")?;
             }
             Ok(path)
         })
