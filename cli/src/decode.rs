@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use aquatint_model::Error;
 use aquatint_model::vae::open_latents;
+use aquatint_model::{Error, Format};
 use clap::Args;
 
 use crate::encode::Model;
@@ -24,8 +24,9 @@ pub(crate) struct Decode {
 
 pub(crate) fn run(args: &Decode) -> Result<(), Error> {
     let latents = open_latents(&args.latents)?;
-    let path = output::reserve(&args.output, output::PICTURES, args.model.force)?;
-    args.model.load()?.decode_latents(latents.view())?.save(&path)?;
+    output::reserve(&args.output, output::PICTURES, args.model.force)?;
+    let picture = args.model.load()?.decode_latents(latents.view())?;
+    let path = output::save(&picture, &args.output, Format::QUALITY, args.model.force)?;
     println!("{}", path.display());
     Ok(())
 }

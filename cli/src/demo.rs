@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use aquatint_model::{Picture, TextToImage};
+use aquatint_model::{Format, Picture, TextToImage};
 use clap::Args;
 
 use crate::encode::Model;
@@ -43,7 +43,7 @@ const PROMPTS: [&str; 12] = [
 const COLUMNS: usize = 4;
 
 pub(crate) fn run(args: &Demo) -> Result<(), aquatint_model::Error> {
-    let path = output::reserve(&args.output, output::PICTURES, args.model.force)?;
+    output::reserve(&args.output, output::PICTURES, args.model.force)?;
     let start = Instant::now();
     let pipeline = args.model.load()?;
     let draw = |prompt: &&str| {
@@ -52,7 +52,8 @@ pub(crate) fn run(args: &Demo) -> Result<(), aquatint_model::Error> {
         pipeline.text_to_image(&request, &mut |_| {})
     };
     let pictures: Vec<Picture> = PROMPTS.iter().map(draw).collect::<Result<_, _>>()?;
-    Picture::sheet(&pictures, COLUMNS).save(&path)?;
+    let sheet = Picture::sheet(&pictures, COLUMNS);
+    let path = output::save(&sheet, &args.output, Format::QUALITY, args.model.force)?;
     eprintln!("done in {:.1} s", start.elapsed().as_secs_f64());
     println!("{}", path.display());
     Ok(())

@@ -72,10 +72,10 @@ pub(crate) fn open(path: &PathBuf) -> Result<Picture, Error> {
 
 pub(crate) fn run(args: &Encode) -> Result<(), Error> {
     let picture = open(&args.image)?;
-    let path = output::reserve(&args.output, &["safetensors"], args.model.force)?;
+    output::reserve(&args.output, &["safetensors"], args.model.force)?;
     let latents = args.model.load()?.encode(&picture)?;
     eprintln!("{}×{} pixels → latents {:?}", picture.width(), picture.height(), latents.shape());
-    save_latents(&path, latents.view())?;
+    let path = output::place(&args.output, args.model.force, |path| save_latents(path, latents.view()))?;
     println!("{}", path.display());
     Ok(())
 }

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use aquatint_model::{Error, Picture};
+use aquatint_model::{Error, Format, Picture};
 use clap::Args;
 
 use crate::encode::{self, Model};
@@ -33,9 +33,10 @@ pub(crate) struct Noise {
 
 pub(crate) fn run(args: &Noise) -> Result<(), Error> {
     let picture = encode::open(&args.image)?;
-    let path = output::reserve(&args.output, output::PICTURES, args.model.force)?;
+    output::reserve(&args.output, output::PICTURES, args.model.force)?;
     let pictures = args.model.load()?.noised(&picture, &args.timesteps, args.seed)?;
-    Picture::strip(&pictures).save(&path)?;
+    let strip = Picture::strip(&pictures);
+    let path = output::save(&strip, &args.output, Format::QUALITY, args.model.force)?;
     println!("{}", path.display());
     Ok(())
 }
