@@ -7,7 +7,7 @@ use aquatint_model::{Error, Format};
 use clap::Args;
 
 use crate::encode::Model;
-use crate::output;
+use crate::{memory, output};
 
 #[derive(Args)]
 pub(crate) struct Decode {
@@ -25,7 +25,9 @@ pub(crate) struct Decode {
 pub(crate) fn run(args: &Decode) -> Result<(), Error> {
     let latents = open_latents(&args.latents)?;
     output::reserve(&args.output, output::PICTURES, args.model.force)?;
-    let picture = args.model.load()?.decode_latents(latents.view())?;
+    let [_, _, height, width] = latents.shape().map(|side| side.saturating_mul(8));
+    let pipeline = args.model.load(|footprint| memory::check_vae(footprint, width, height))?;
+    let picture = pipeline.decode_latents(latents.view())?;
     let path = output::save(&picture, &args.output, Format::QUALITY, args.model.force)?;
     println!("{}", path.display());
     Ok(())

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use aquatint_model::{Format, Picture, TextToImage};
+use aquatint_model::{Footprint, Format, Picture, TextToImage};
 use clap::Args;
 
 use crate::encode::Model;
-use crate::output;
+use crate::{memory, output};
 
 #[derive(Args)]
 pub(crate) struct Demo {
@@ -45,7 +45,9 @@ const COLUMNS: usize = 4;
 pub(crate) fn run(args: &Demo) -> Result<(), aquatint_model::Error> {
     output::reserve(&args.output, output::PICTURES, args.model.force)?;
     let start = Instant::now();
-    let pipeline = args.model.load()?;
+    let fits =
+        |footprint: &Footprint| memory::check(footprint, &footprint.defaults, 1, memory::free()?).map(drop);
+    let pipeline = args.model.load(fits)?;
     let draw = |prompt: &&str| {
         eprintln!("{prompt}");
         let request = TextToImage { prompt: (*prompt).to_owned(), seed: args.seed, ..pipeline.defaults() };

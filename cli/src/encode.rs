@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use aquatint_model::pipeline::LARGEST_SIDE;
 use aquatint_model::vae::save_latents;
-use aquatint_model::{EMBEDDED, Error, LoadOptions, Photo, Picture, Pipeline, ResizeMode};
+use aquatint_model::{EMBEDDED, Error, Footprint, LoadOptions, Photo, Picture, Pipeline, ResizeMode};
 use clap::Args;
 
 use crate::args::Precision;
-use crate::{computing, machine, output, warn};
+use crate::{computing, machine, memory, output, warn};
 
 #[derive(Args)]
 pub(crate) struct Encode {
@@ -45,10 +45,13 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(crate) fn load(&self) -> Result<Pipeline, Error> {
+    /// Opens the model, if `fits` says that memory suffices.
+    pub(crate) fn load(&self, fits: impl FnOnce(&Footprint) -> Result<(), Error>) -> Result<Pipeline, Error> {
         let isa = machine(self.threads.map(usize::from))?;
         let precision = self.precision.unwrap_or(Precision::Auto).on(isa);
-        let pipeline = Pipeline::load(&self.model, &LoadOptions { isa, precision, keep: false })?;
+        let options = LoadOptions { isa, precision, keep: false };
+        fits(&Footprint::of(&self.model, &options)?)?;
+        let pipeline = Pipeline::load(&self.model, &options)?;
         pipeline.warnings().iter().for_each(warn);
         eprintln!("{}", computing(isa, precision));
         Ok(pipeline)
@@ -73,8 +76,10 @@ pub(crate) fn open(path: &PathBuf) -> Result<Picture, Error> {
 pub(crate) fn run(args: &Encode) -> Result<(), Error> {
     let picture = open(&args.image)?;
     output::reserve(&args.output, &["safetensors"], args.model.force)?;
-    let latents = args.model.load()?.encode(&picture)?;
-    eprintln!("{}×{} pixels → latents {:?}", picture.width(), picture.height(), latents.shape());
+    let (width, height) = (picture.width(), picture.height());
+    let pipeline = args.model.load(|footprint| memory::check_vae(footprint, width, height))?;
+    let latents = pipeline.encode(&picture)?;
+    eprintln!("{width}×{height} pixels → latents {:?}", latents.shape());
     let path = output::place(&args.output, args.model.force, |path| save_latents(path, latents.view()))?;
     println!("{}", path.display());
     Ok(())

@@ -1,4 +1,5 @@
-//! Does it fit into memory? Asked before the model is loaded, because an allocation that fails ends the program without a word.
+//! Does it fit into memory? Asked before the model is loaded, because an allocation that fails ends the program without a word. What is
+//! free is asked only then: later the weights would count twice.
 
 use std::fs;
 
@@ -8,18 +9,45 @@ use aquatint_model::{Error, Footprint, TextToImage};
 /// Bytes that may be used, in place of what the operating system says is free.
 const VARIABLE: &str = "AQUATINT_MEMORY";
 
-/// The bytes that `together` pictures of a request need.
+/// The bytes that `together` pictures of a request need, of `free` ones.
 ///
 /// # Errors
 /// `Request` if they are more than there are, with what would fit.
-pub(crate) fn check(footprint: &Footprint, request: &TextToImage, together: usize) -> Result<u64, Error> {
+pub(crate) fn check(
+    footprint: &Footprint,
+    request: &TextToImage,
+    together: usize,
+    free: Option<u64>,
+) -> Result<u64, Error> {
     if request.width.max(request.height) > LARGEST_SIDE {
         return Ok(0); // refused for another reason
     }
     let needed = footprint.bytes(request, together);
-    match available()? {
+    match free {
         Some(free) if needed > free => Err(Error::request(refusal(footprint, request, together, free))),
         _ => Ok(needed),
+    }
+}
+
+/// For commands that need the VAE alone: whether a picture of this size can be encoded or decoded. The largest weights, which are
+/// those of the UNet, do not count; what is left is no more than is needed.
+///
+/// # Errors
+/// `Request` if there is less.
+pub(crate) fn check_vae(footprint: &Footprint, width: usize, height: usize) -> Result<(), Error> {
+    if width.max(height) > LARGEST_SIDE {
+        return Ok(()); // refused for another reason
+    }
+    let request = TextToImage { width, height, guidance_scale: 1.0, ..footprint.defaults.clone() };
+    let needed = footprint.bytes(&request, 1).saturating_sub(footprint.weights());
+    match free()? {
+        Some(free) if needed > free => Err(Error::request(format_args!(
+            "{width}×{height} pixels: at least {} of memory would be needed, and {} are free; choose a smaller picture (or say what may be \
+             used, in bytes, with {VARIABLE})",
+            gigabytes(needed),
+            gigabytes(free)
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -53,7 +81,10 @@ fn refusal(footprint: &Footprint, request: &TextToImage, together: usize, free: 
 }
 
 /// Bytes that are free for this program: what the user says, or what Linux does. `None` elsewhere.
-fn available() -> Result<Option<u64>, Error> {
+///
+/// # Errors
+/// `Request` if what the user says is no number.
+pub(crate) fn free() -> Result<Option<u64>, Error> {
     if let Ok(text) = std::env::var(VARIABLE) {
         let bytes = text.parse().map(Some);
         return bytes
@@ -61,13 +92,21 @@ fn available() -> Result<Option<u64>, Error> {
     }
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| free_of(&text));
     // In a container its limit counts as well.
-    let number = |name: &str| {
-        let text = fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?;
-        text.trim().parse::<u64>().ok()
+    let [limit, used, kinds] = ["memory.max", "memory.current", "memory.stat"]
+        .map(|name| fs::read_to_string(format!("/sys/fs/cgroup/{name}")).unwrap_or_default());
+    Ok(machine.into_iter().chain(free_in_container(&limit, &used, &kinds)).min())
+}
+
+/// What cgroup v2 leaves of a container's `memory.max`; `None` if that is `max`. Pages of files count as used in `memory.current`, but
+/// give way when memory is short; `memory.stat` says how many they are.
+fn free_in_container(limit: &str, used: &str, kinds: &str) -> Option<u64> {
+    let [limit, used] = [limit, used].map(|text| text.trim().parse::<u64>().ok());
+    let pages = |key| {
+        let bytes = kinds.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+        bytes.and_then(|bytes| bytes.trim().parse::<u64>().ok()).unwrap_or(0)
     };
-    let container =
-        number("memory.max").zip(number("memory.current")).map(|(max, now)| max.saturating_sub(now));
-    Ok(machine.into_iter().chain(container).min())
+    let files = pages("inactive_file") + pages("active_file");
+    Some(limit?.saturating_sub(used?.saturating_sub(files)))
 }
 
 /// `MemAvailable` and `SwapFree` of /proc/meminfo, which are in kB.
@@ -96,5 +135,15 @@ mod tests {
         let text = "MemTotal:       24000000 kB\nMemFree:  100 kB\nMemAvailable:   2000 kB\nSwapFree:          24 kB\n";
         assert_eq!(free_of(text), Some(1024 * 2024));
         assert_eq!(free_of("MemTotal: 1 kB"), None);
+    }
+
+    #[test]
+    fn files_that_a_container_has_read_are_free_memory() {
+        let kinds = "anon 200\nfile 700\ninactive_file 400\nactive_file 100\nworkingset_activate_file 9\n";
+        assert_eq!(free_in_container("1000\n", "900\n", kinds), Some(600));
+        assert_eq!(free_in_container("1000\n", "300\n", kinds), Some(1000), "not more than the limit");
+        assert_eq!(free_in_container("1000\n", "1100\n", ""), Some(0));
+        assert_eq!(free_in_container("max\n", "900\n", kinds), None);
+        assert_eq!(free_in_container("", "", ""), None);
     }
 }

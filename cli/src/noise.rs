@@ -7,7 +7,7 @@ use aquatint_model::{Error, Format, Picture};
 use clap::Args;
 
 use crate::encode::{self, Model};
-use crate::output;
+use crate::{memory, output};
 
 #[derive(Args)]
 pub(crate) struct Noise {
@@ -34,7 +34,9 @@ pub(crate) struct Noise {
 pub(crate) fn run(args: &Noise) -> Result<(), Error> {
     let picture = encode::open(&args.image)?;
     output::reserve(&args.output, output::PICTURES, args.model.force)?;
-    let pictures = args.model.load()?.noised(&picture, &args.timesteps, args.seed)?;
+    let (width, height) = (picture.width(), picture.height());
+    let pipeline = args.model.load(|footprint| memory::check_vae(footprint, width, height))?;
+    let pictures = pipeline.noised(&picture, &args.timesteps, args.seed)?;
     let strip = Picture::strip(&pictures);
     let path = output::save(&strip, &args.output, Format::QUALITY, args.model.force)?;
     println!("{}", path.display());

@@ -19,6 +19,8 @@ use crate::{computing, interrupt, machine, memory, warn};
 pub(crate) struct Session<'a> {
     args: &'a Txt2img,
     footprint: Footprint,
+    /// Memory that was free before the model was loaded.
+    free: Option<u64>,
     pub(crate) pipeline: Pipeline,
 }
 
@@ -112,8 +114,12 @@ impl<'a> Session<'a> {
         let keep = several.batch.is_some() || several.batch_count > several.batch_size;
         let options = LoadOptions { isa, precision, keep };
         let footprint = Footprint::of(&args.model, &options)?;
-        let needed =
-            memory::check(&footprint, &first(&footprint.defaults)?, args.several.batch_size as usize)?;
+        let free = memory::free()?;
+        let together = match several.batch {
+            Some(_) => several.batch_size,
+            None => several.batch_size.min(several.batch_count),
+        };
+        let needed = memory::check(&footprint, &first(&footprint.defaults)?, together as usize, free)?;
         eprintln!("about {} of memory will be needed at most", memory::gigabytes(needed));
         let start = Instant::now();
         let pipeline = Pipeline::load(&args.model, &options)?;
@@ -128,7 +134,7 @@ impl<'a> Session<'a> {
         let seconds = start.elapsed().as_secs_f64();
         let loaded = if keep { "loaded" } else { "opened" };
         eprintln!("model {loaded} in {seconds:.1} s; {}", computing(isa, precision));
-        Ok(Self { args, footprint, pipeline })
+        Ok(Self { args, footprint, free, pipeline })
     }
 
     /// Makes the pictures of an order, shows progress, saves each, and tells of it.
@@ -148,7 +154,7 @@ impl<'a> Session<'a> {
                 return Err(Error::Interrupted);
             }
             let task = order.task_of(first);
-            memory::check(&self.footprint, task.text(), count)?;
+            memory::check(&self.footprint, task.text(), count, self.free)?;
             let TextToImage { seed, width, height, steps, .. } = task.text();
             let number = if all > 1 { format!("picture {}/{all}, ", done + 1) } else { String::new() };
             eprintln!("{number}seed {seed}, {width}×{height}, {steps} steps");

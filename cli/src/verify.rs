@@ -4,13 +4,14 @@ use std::ops::ControlFlow;
 
 use aquatint_model::parameters::Parameters;
 use aquatint_model::{
-    Error, Format, LoadOptions, Moment, Observer, Photo, Picture, Pipeline, Progress, Stop, Task, TextToImage,
+    Error, Footprint, Format, LoadOptions, Moment, Observer, Photo, Picture, Pipeline, Progress, Stop, Task,
+    TextToImage,
 };
 
 use crate::args::Verify;
 use crate::progress::Display;
 use crate::wish::{Kind, Wish};
-use crate::{machine, settings, warn};
+use crate::{machine, memory, settings, warn};
 
 /// Makes the picture again; an error if the two are not equal, after the figures went to stdout.
 pub(crate) fn run(args: &Verify) -> Result<(), Error> {
@@ -32,7 +33,11 @@ pub(crate) fn run(args: &Verify) -> Result<(), Error> {
     }
 
     let precision = stored.precision()?.unwrap_or_default();
-    let pipeline = Pipeline::load(&args.model, &LoadOptions { isa, precision, keep: false })?;
+    let options = LoadOptions { isa, precision, keep: false };
+    let footprint = Footprint::of(&args.model, &options)?;
+    let request = wish.request(Some(&stored), wish.sized(&inputs, footprint.defaults.clone()))?;
+    memory::check(&footprint, &request, 1, memory::free()?)?;
+    let pipeline = Pipeline::load(&args.model, &options)?;
     pipeline.warnings().iter().for_each(warn);
     if let (Some(theirs), Some(ours)) = (stored.get("Model hash"), pipeline.model().hash())
         && theirs != ours

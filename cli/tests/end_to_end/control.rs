@@ -239,8 +239,29 @@ fn what_does_not_fit_into_memory_is_refused_before_the_model_is_loaded() {
         2,
         "smaller --batch-size",
     );
+    // Of a single picture there are no 64 together.
+    assert_eq!(with("50000000", &["-W", "64", "-H", "64", "--batch-size", "64"]).code, 0);
     refused(&with("much", &[]), 2, "expected a number of bytes");
     assert_eq!(with("2000000000", &["-W", "64", "-H", "64"]).code, 0);
+}
+
+#[test]
+fn every_command_with_a_model_asks_for_memory() {
+    let folder = with_model();
+    made(picture(&folder, &["-o", "fox.png", "-W", "256", "-H", "256", "--steps", "1"]));
+    made(aquatint(folder.path(), &["encode", "-m", "tiny", "-i", "fox.png", "-o", "l.safetensors"]));
+    for line in [
+        &["encode", "-i", "fox.png"][..],
+        &["decode", "l.safetensors"],
+        &["noise", "-i", "fox.png"],
+        &["demo"],
+        &["verify", "fox.png"],
+    ] {
+        let line = [line, &["-m", "tiny"]].concat();
+        let run = aquatint_with(folder.path(), &line, &[("AQUATINT_MEMORY", "1000")]);
+        refused(&run, 2, "of memory would be needed, and 0 MB are free");
+        assert!(!run.stderr.contains("computing with"), "{}", run.stderr);
+    }
 }
 
 /// That of the model `tiny` for a single picture.
