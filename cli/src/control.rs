@@ -7,9 +7,9 @@ use aquatint_model::pipeline::Start;
 use aquatint_model::{Error, Moment, Observer, Picture, Progress, Snapshot, Stop};
 use clap::{Args, ValueEnum};
 
-use crate::interrupt;
 use crate::progress::Display;
 use crate::strip::Strip;
+use crate::{interrupt, output};
 
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "While it is made")]
@@ -44,6 +44,23 @@ pub(crate) enum Preview {
     Linear,
     /// Each decoded by the VAE: exact, and as slow as finishing a picture each time.
     Vae,
+}
+
+impl Control {
+    /// Makes sure that the checkpoint can be written, and over no other file.
+    ///
+    /// # Errors
+    /// If it cannot, or `Request` if there is a file that is none.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let Some(file) = &self.checkpoint else { return Ok(()) };
+        if file.exists() && Snapshot::open(file).is_err() {
+            return Err(Error::request(format_args!(
+                "`{}` exists and is no checkpoint; expected a new name for --checkpoint, or that of a checkpoint to replace",
+                file.display()
+            )));
+        }
+        output::check_writable(file)
+    }
 }
 
 /// Follows a walk as the flags say.

@@ -37,6 +37,7 @@ pub(crate) fn run(wish: Wish, args: &Txt2img) -> Result<ExitCode, Error> {
     let pattern = args.output.as_deref().unwrap_or(Path::new("aquatint-{seed}.png"));
     let mut output = Output::new(pattern, args.force, args.quality);
     output.check(seed)?;
+    args.control.check()?;
     let (count, together) = (args.several.batch_count as usize, args.several.batch_size as usize);
     if count > 1 && output.is_stdout() {
         return Err(Error::request("stdout takes one picture; give -o a name, or make one"));

@@ -130,11 +130,21 @@ fn a_walk_goes_on_to_the_same_file() {
     refused(&aquatint(folder.path(), &other), 2, "Seed: 7 instead of 8");
     fs::write(folder.path().join("walk.safetensors"), b"nonsense").expect("writable");
     refused(&aquatint(folder.path(), &line), 2, "`walk.safetensors` is no checkpoint that can be used");
-    refused(
-        &picture(&folder, &["--checkpoint", "none/walk.safetensors"]),
-        1,
-        "cannot write `none/walk.safetensors`",
-    );
+    let run = picture(&folder, &["--checkpoint", "none/walk.safetensors"]);
+    refused(&run, 1, "cannot write `none/walk.safetensors`");
+    assert!(!run.stderr.contains("computing with"), "{}", run.stderr);
+}
+
+#[test]
+fn a_checkpoint_replaces_a_checkpoint_and_nothing_else() {
+    let folder = with_model();
+    fs::write(folder.path().join("precious.png"), b"mine").expect("writable");
+    let run = picture(&folder, &["--checkpoint", "precious.png", "-o", "fox.png"]);
+    refused(&run, 2, "`precious.png` exists and is no checkpoint");
+    assert_eq!(bytes(&folder, "precious.png"), b"mine");
+    for seed in ["7", "8"] {
+        made(picture(&folder, &["-s", seed, "--checkpoint", "walk.safetensors", "-o", "fox.png"]));
+    }
 }
 
 #[test]
