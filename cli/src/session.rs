@@ -104,11 +104,9 @@ impl<'a> Session<'a> {
     ) -> Result<Self, Error> {
         let isa = machine(args.threads.map(usize::from))?;
         interrupt::listen(args.control.save_partial || args.control.checkpoint.is_some())?;
-        let stored_precision = stored.map(Parameters::precision).transpose()?.flatten();
-        let precision = match (args.precision, stored_precision) {
-            (None, Some(stored)) => stored,
-            (flag, _) => flag.unwrap_or(Precision::Auto).on(isa),
-        };
+        let unless_named = stored.filter(|_| args.precision.is_none());
+        let stored = unless_named.map(Parameters::precision).transpose()?.flatten();
+        let precision = stored.unwrap_or_else(|| args.precision.unwrap_or(Precision::Auto).on(isa));
         let several = &args.several;
         // The networks of one walk are needed one after the other, those of several again and again.
         let keep = several.batch.is_some() || several.batch_count > several.batch_size;

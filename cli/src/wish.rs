@@ -129,7 +129,7 @@ impl Wish {
     ) -> Result<TextToImage, Error> {
         let mut request = defaults;
         if let Some(stored) = stored {
-            stored.apply(&mut request)?;
+            self.left_of(stored).apply(&mut request)?;
         }
         fn set<T: Clone>(field: &mut T, value: &Option<T>) {
             if let Some(value) = value {
@@ -164,10 +164,30 @@ impl Wish {
         if self.eta.is_some() {
             request.eta = self.eta;
         }
-        if schedule.is_some() && self.sigmas.is_none() {
-            request.sigmas.clear();
-        }
         Ok(request)
+    }
+
+    /// The settings of a picture that this wish does not replace; the others need not have a meaning.
+    fn left_of(&self, stored: &Parameters) -> Parameters {
+        let (sampler, steps) = (self.sampler.is_some(), self.steps.is_some());
+        let levels = self.schedule.is_some() || self.sigmas.is_some();
+        let replaced = |key: &str| match key {
+            "Steps" => steps || self.sigmas.is_some(),
+            "Sampler" => sampler,
+            "Schedule type" => sampler || levels,
+            "Sigmas" => sampler || levels || steps,
+            "Eta" | "Eta DDIM" => sampler || self.eta.is_some(),
+            "CFG scale" => self.cfg_scale.is_some(),
+            "Seed" => self.seed.is_some(),
+            "Size" => self.width.is_some() && self.height.is_some(),
+            "Clip skip" => self.clip_skip.is_some(),
+            "RNG" => self.rng.is_some(),
+            "Emphasis" => self.prompt_syntax.is_some(),
+            _ => false,
+        };
+        let mut left = stored.clone();
+        left.settings.retain(|(key, _)| !replaced(key));
+        left
     }
 
     /// Reads the pictures.
@@ -323,6 +343,36 @@ mod tests {
             let wish = Wish { width, height, ..Wish::default() };
             assert_eq!(wish.size(&picture), expected, "{width:?} {height:?}");
         }
+    }
+
+    #[test]
+    fn what_a_wish_replaces_need_not_have_a_meaning() {
+        let request = |wish: Wish, text: &str| {
+            let stored = Parameters::parse(&format!("Steps: 3, CFG scale: 2, {text}"));
+            wish.request(Some(&stored), TextToImage::default())
+        };
+        let [name, other] = ["ddim", "karras"].map(|name| Some(name.to_owned()));
+        let sampler = Wish { sampler: name, ..Wish::default() };
+        let schedule = Wish { schedule: other, ..Wish::default() };
+        let steps = Wish { steps: Some(5), ..Wish::default() };
+        let levels = Wish { sigmas: Some(vec![9.0, 1.0]), ..Wish::default() };
+        let seed = Wish { seed: Some(Seed::Random), ..Wish::default() };
+        let own = "Sampler: Euler, Schedule type: Given, Sigmas: \"3, 2, 1\"";
+        for (wish, text, steps, sigmas) in [
+            (&sampler, "Sampler: DPM adaptive, Schedule type: Polyexponential", 3, &[][..]),
+            (&schedule, "Sampler: Euler, Schedule type: Polyexponential", 3, &[]),
+            (&levels, "Sampler: Euler, Schedule type: Polyexponential", 2, &[9.0, 1.0]),
+            (&seed, "Sampler: Euler, Seed: -3", 3, &[]),
+            (&sampler, own, 3, &[]),
+            (&schedule, own, 3, &[]),
+            (&steps, own, 5, &[]),
+            (&levels, own, 2, &[9.0, 1.0]),
+            (&Wish::default(), own, 3, &[3.0, 2.0, 1.0]),
+        ] {
+            let found = request(wish.clone(), text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!((found.steps, &found.sigmas[..]), (steps, sigmas), "{text}");
+        }
+        assert!(request(steps, "Sampler: DPM adaptive").is_err(), "what is not replaced must have one");
     }
 
     #[test]
