@@ -39,7 +39,7 @@ pub(crate) struct Inpaint {
     /// Work on the mask and so many pixels around it only, enlarged to --width and --height [default: the model's own], for
     /// more detail; the picture keeps its size.
     #[arg(long, value_name = "PADDING", num_args = 0..=1, require_equals = true, default_missing_value = "32")]
-    only_masked: Option<usize>,
+    only_masked: Option<u16>,
 
     /// Pixels within the mask over which new and old are blended [default: 4].
     #[arg(long, value_parser = clap::value_parser!(u16))]
@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Inpaint) -> Result<ExitCode, Error> {
         mask: args.mask.clone(),
         invert_mask: args.invert_mask.then_some(true),
         expand: args.expand,
-        only_masked: args.only_masked.map(Some),
+        only_masked: args.only_masked.map(|padding| Some(padding.into())),
         mask_blur: args.mask_blur.map(usize::from),
         composite: match (args.no_composite, args.mask_blur) {
             (true, _) => Some(false),

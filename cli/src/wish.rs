@@ -84,10 +84,13 @@ impl Wish {
 
     /// What a picture's text says about pictures; [`Parameters::apply`] reads the rest.
     pub(crate) fn stored(parameters: &Parameters) -> Result<Self, Error> {
-        let from_hole = parameters.get("Mask hash").is_some();
-        let mask_blur = parameters.parsed("Mask blur", "a number of pixels")?;
-        let padding = parameters.parsed("Masked area padding", "a number of pixels")?;
-        let only_masked = parameters.get("Inpaint area") == Some("Only masked");
+        let pixels = |key| -> Result<Option<usize>, Error> {
+            let found: Option<u16> = parameters.parsed(key, "a number of pixels up to 65535")?;
+            Ok(found.map(usize::from))
+        };
+        let mask_blur = pixels("Mask blur")?;
+        let padding = pixels("Masked area padding")?.unwrap_or(PADDING);
+        let only_masked = |area: &str| (area == "Only masked").then_some(padding);
         let expand = parameters.get("Expand").map(margins).transpose().map_err(Error::request)?;
         let resize = match parameters.get("Resize mode") {
             None => None,
@@ -103,21 +106,27 @@ impl Wish {
         Ok(Self {
             strength: parameters.parsed("Denoising strength", "a number")?,
             resize,
-            invert_mask: from_hole.then(|| parameters.get("Mask mode") == Some(NOT_MASKED)),
+            invert_mask: parameters.get("Mask mode").map(|mode| mode == NOT_MASKED),
             expand,
-            only_masked: from_hole.then_some(only_masked.then_some(padding.unwrap_or(PADDING))),
+            only_masked: parameters.get("Inpaint area").map(only_masked),
             mask_blur,
-            composite: from_hole.then_some(mask_blur.is_some()),
+            // A mask of ours without a seam was not laid back.
+            composite: mask_blur.map(|_| true).or(parameters.get("Mask hash").map(|_| false)),
             ..Self::default()
         })
     }
 
-    /// From what a picture was made, as its text says.
+    /// From what a picture was made, as its text says. A1111 writes no hash of a mask, and a strength for its second pass over an
+    /// enlarged picture (`Hires …`) as well, which is still made from text.
     pub(crate) fn stored_kind(parameters: &Parameters) -> Kind {
-        match (parameters.get("Mask hash"), parameters.get("Denoising strength")) {
-            (Some(_), _) => Kind::Inpaint,
-            (None, Some(_)) => Kind::ImageToImage,
-            (None, None) => Kind::TextToImage,
+        let has = |key: &str| parameters.get(key).is_some();
+        let enlarged = parameters.settings.iter().any(|(key, _)| key.starts_with("Hires "));
+        if ["Mask hash", "Mask blur", "Mask mode", "Inpaint area"].into_iter().any(has) {
+            Kind::Inpaint
+        } else if has("Denoising strength") && !enlarged {
+            Kind::ImageToImage
+        } else {
+            Kind::TextToImage
         }
     }
 
@@ -391,6 +400,43 @@ mod tests {
         assert_eq!(found.resize, wish.resize);
         assert_eq!(found.expand, wish.expand);
         assert_eq!((found.invert_mask, found.mask_blur, found.composite), (Some(true), Some(7), Some(true)));
-        assert_eq!(found.only_masked, Some(None));
+        assert_eq!(found.only_masked, None);
+    }
+
+    #[test]
+    fn settings_of_a_mask_count_without_its_hash() {
+        let text = "p\nSteps: 20, Sampler: Euler, Denoising strength: 0.6, Mask blur: 6, Mask mode: Inpaint not masked, \
+                    Inpaint area: Only masked, Masked area padding: 8, Version: v1.10.1";
+        let parameters = Parameters::parse(text);
+        let found = Wish::stored(&parameters).expect("all of it has a meaning");
+        assert_eq!((found.invert_mask, found.only_masked), (Some(true), Some(Some(8))));
+        assert_eq!((found.mask_blur, found.composite, found.strength), (Some(6), Some(true), Some(0.6)));
+    }
+
+    #[test]
+    fn a_text_says_from_what_the_picture_was_made() {
+        for (settings, kind) in [
+            ("Image hash: 1a", Kind::TextToImage),
+            ("Denoising strength: 0.5", Kind::ImageToImage),
+            ("Denoising strength: 0.5, Hires upscale: 2", Kind::TextToImage),
+            ("Denoising strength: 0.5, Mask hash: 2b", Kind::Inpaint),
+            ("Denoising strength: 0.5, Mask blur: 4", Kind::Inpaint),
+            ("Denoising strength: 0.5, Inpaint area: Whole picture", Kind::Inpaint),
+        ] {
+            let parameters = Parameters::parse(&format!("Steps: 20, Sampler: Euler, {settings}"));
+            assert_eq!(Wish::stored_kind(&parameters), kind, "{settings}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_a_text_are_bounded_like_those_of_flags() {
+        for key in ["Mask blur", "Masked area padding"] {
+            for (value, good) in
+                [("65535", true), ("65536", false), ("18446744073709551615", false), ("-1", false)]
+            {
+                let parameters = Parameters::parse(&format!("Steps: 20, Sampler: Euler, {key}: {value}"));
+                assert_eq!(Wish::stored(&parameters).is_ok(), good, "{key}: {value}");
+            }
+        }
     }
 }

@@ -186,6 +186,7 @@ fn pictures_that_cannot_be_used_exit_with_2_and_leave_nothing_behind() {
     refused(&inpaint(&["--mask", "black.png"]), 2, "nothing to repaint");
     refused(&inpaint(&["--mask", "black.png", "--only-masked"]), 2, "nothing to repaint");
     refused(&inpaint(&["--expand", "1,2,3"]), 2, "four numbers");
+    refused(&inpaint(&["--mask", "mask.png", "--only-masked=18446744073709551615"]), 2, "--only-masked");
     let img2img = |strength| task(&folder, "img2img", &["-i", "photo.png", "--strength", strength]);
     for strength in ["-0.1", "1.5", "nan", "x"] {
         refused(&img2img(strength), 2, "expected a number from 0 to 1");
