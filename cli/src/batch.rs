@@ -90,11 +90,12 @@ fn made(
 ) -> Result<(), Error> {
     let job = Job::parse(bytes)?;
     let Several { batch_count, batch_size, .. } = args.several;
-    let (count, together) = match (job.n_iter, job.batch_size) {
-        (None, None) => (batch_count as usize, batch_size as usize),
+    let count = match (job.n_iter, job.batch_size) {
+        (None, None) => batch_count as usize,
         // In A1111's API the count is that of the batches.
-        (batches, size) => (batches.unwrap_or(1) * size.unwrap_or(1), size.unwrap_or(1)),
+        (batches, size) => batches.unwrap_or(1) * size.unwrap_or(1),
     };
+    let together = job.batch_size.unwrap_or(batch_size as usize);
     let wish = job.wish.or(flags.clone());
     let seed = match wish.seed {
         Some(Seed::Given(seed)) => seed,
@@ -112,16 +113,17 @@ fn made(
             None => order.wanted.push(picture),
             Some(path) => {
                 let text = parameters.to_string();
-                tell(line, "skipped", &Made { path: Some(path), seed, parameters: text, seconds: 0.0 });
+                let made = Made { path: Some(path), seed, parameters: text, seconds: 0.0, partial: false };
+                tell(line, "skipped", &made);
             }
         }
     }
-    session.fill(order, output, &mut |made| tell(line, "made", &made))
+    session.fill(order, output, &mut |made| tell(line, if made.partial { "partial" } else { "made" }, &made))
 }
 
 /// The result of a picture, a line of JSON on stdout.
 fn tell(line: usize, status: &str, made: &Made) {
-    let Made { path, seed, parameters, seconds } = made;
+    let Made { path, seed, parameters, seconds, .. } = made;
     let path = path.as_deref().unwrap_or(Path::new("-")).to_string_lossy();
     let seconds = (seconds * 100.0).round() / 100.0;
     println!(

@@ -70,8 +70,8 @@ impl Job {
                 "inpaint_full_res" => full_res = Some(field.flag()?),
                 "inpaint_full_res_padding" => padding = Some(field.count(u16::MAX.into())?),
                 "resize_mode" => wish.resize = Some(field.resize_mode()?),
-                "n_iter" => job.n_iter = Some(field.count(MOST_PICTURES)?),
-                "batch_size" => job.batch_size = Some(field.count(MOST_TOGETHER)?),
+                "n_iter" => job.n_iter = Some(field.positive(MOST_PICTURES)?),
+                "batch_size" => job.batch_size = Some(field.positive(MOST_TOGETHER)?),
                 "override_settings" => field.override_settings(wish)?,
                 _ => field.refuse()?,
             }
@@ -108,6 +108,11 @@ impl Field<'_> {
     fn count(&self, most: u64) -> Result<usize, Error> {
         let count = self.value.as_u64().filter(|&count| count <= most).map(|count| count as usize);
         count.ok_or_else(|| self.unexpected(&format!("a whole number up to {most}")))
+    }
+
+    fn positive(&self, most: u64) -> Result<usize, Error> {
+        let count = self.count(most).ok().filter(|&count| count > 0);
+        count.ok_or_else(|| self.unexpected(&format!("a whole number from 1 to {most}")))
     }
 
     /// A Boolean, or as A1111 has some of them, 0 or 1.
@@ -207,7 +212,9 @@ mod tests {
             (r#"{"steps": -3}"#, "`steps` is -3; expected a whole number"),
             (r#"{"seed": 1.5}"#, "`seed` is 1.5; expected a whole number from 0"),
             (r#"{"init_images": ["a", "b"]}"#, "expected a list with one path"),
-            (r#"{"n_iter": 100000}"#, "up to 10000"),
+            (r#"{"n_iter": 100000}"#, "from 1 to 10000"),
+            (r#"{"n_iter": 0}"#, "`n_iter` is 0; expected a whole number from 1"),
+            (r#"{"batch_size": 0}"#, "from 1 to 64"),
             (r#"{"resize_mode": 3}"#, "0 (stretch), 1 (crop) or 2 (fit)"),
             (r#"{"enable_hr": true}"#, "`enable_hr` is true; expected it to be off"),
             (r#"{"override_settings": {"eta_noise_seed_delta": 31337}}"#, "`eta_noise_seed_delta` is 31337"),

@@ -47,6 +47,8 @@ pub(crate) struct Made {
     pub(crate) parameters: String,
     /// Of the whole walk.
     pub(crate) seconds: f64,
+    /// Whether the walk was ended early.
+    pub(crate) partial: bool,
 }
 
 impl Order<'_> {
@@ -138,7 +140,7 @@ impl<'a> Session<'a> {
     /// Makes the pictures of an order, shows progress, saves each, and tells of it.
     ///
     /// # Errors
-    /// Those of the first that fails; what was finished before is kept.
+    /// Those of the first walk that fails; what was finished before is kept, and of its pictures those that can be saved.
     pub(crate) fn fill(
         &self,
         mut order: Order<'_>,
@@ -161,13 +163,17 @@ impl<'a> Session<'a> {
             let pictures = self.pipeline.make(&task, count, &mut watcher);
             watcher.display.finish();
             let seconds = start.elapsed().as_secs_f64();
+            let mut failed = None; // all are saved that can be; of several errors the last is returned
             for (i, picture) in pictures?.into_iter().enumerate() {
                 let picture = described(picture, order.wish);
                 let seed = order.seed(first + i);
-                let path = self.save(&picture, seed, order.job, i, &watcher, output)?;
                 let parameters = picture.parameters().unwrap_or_default().to_owned();
-                made(Made { path, seed, parameters, seconds });
+                match self.save(&picture, seed, order.job, i, &watcher, output) {
+                    Ok(path) => made(Made { path, seed, parameters, seconds, partial: watcher.stopped }),
+                    Err(error) => failed.replace(error).into_iter().for_each(warn),
+                }
             }
+            failed.map_or(Ok(()), Err)?;
             if watcher.stopped {
                 return Err(Error::Interrupted);
             }

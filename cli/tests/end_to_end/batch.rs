@@ -1,6 +1,8 @@
 //! Manifests: results as JSON, lines that fail, batches that are run again.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 use image::RgbImage;
 use serde_json::Value;
@@ -74,6 +76,43 @@ fn every_line_becomes_pictures_and_a_second_run_makes_none() {
     assert!(status.contains(&("made".into(), "1-7.png".into())), "{status:?}");
     assert!(status.contains(&("made".into(), "4-1-1.png".into())), "{status:?}");
     assert_eq!(status.iter().filter(|(status, _)| status == "skipped").count(), 2);
+}
+
+/// What was asked for by a flag, and by a line.
+#[test]
+fn pictures_are_made_together_as_the_flag_says_where_the_line_is_silent() {
+    for (line, walks) in [
+        (r#"{"prompt": "a fox", "n_iter": 4}"#, 2),
+        (r#"{"prompt": "a fox", "n_iter": 4, "batch_size": 1}"#, 4),
+        (r#"{"prompt": "a fox", "batch_size": 3}"#, 1),
+    ] {
+        let folder = with_manifest(line.as_bytes());
+        let run = batch(&folder, &["--batch-size", "2"]);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        assert_eq!(run.stderr.matches("step 0/2").count(), walks, "{line}: {}", run.stderr);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_picture_that_was_interrupted_is_partial_and_has_its_own_name() {
+    let folder = with_manifest(br#"{"prompt": "a fox", "seed": 7, "steps": 900, "sampler_name": "ddpm"}"#);
+    fs::create_dir(folder.path().join("1")).expect("writable");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_aquatint"));
+    let line = ["txt2img", "-m", "tiny", "--batch", "jobs.jsonl", "-W", "64", "-H", "64", "--save-partial"];
+    let command = command.current_dir(folder.path()).args(line).args(["-o", "{job}/{seed}.png"]);
+    let mut child =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    let mut told = BufReader::new(child.stderr.take().expect("it is piped")).lines().map_while(Result::ok);
+    assert!(told.any(|line| line.starts_with("step 1/")), "no step was made");
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill exists");
+    assert!(kill.success());
+    let stderr = told.collect::<Vec<_>>().join("\n");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    let result: Value = serde_json::from_slice(&output.stdout).expect("a line of JSON");
+    assert_eq!((&result["status"], &result["path"]), (&"partial".into(), &"1/7-partial.png".into()));
+    assert!(folder.path().join("1/7-partial.png").is_file());
 }
 
 #[test]
