@@ -31,6 +31,7 @@ use aquatint_model::Error;
 use clap::Args;
 
 use crate::args::Precision;
+use crate::output::check_writable;
 use crate::warn;
 use cases::{Case, Isas, matches};
 use machine::Machine;
@@ -55,8 +56,8 @@ pub(crate) struct Bench {
     precision: Option<Precision>,
 
     /// Steps of the picture that is made with the model.
-    #[arg(long, default_value_t = 1)]
-    steps: usize,
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    steps: u16,
 
     /// Every layer on every rung and instruction set; else the slower ones on one layer only, the fastest on the largest layers.
     #[arg(long)]
@@ -78,7 +79,7 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
 
-    /// Seconds for each measurement; at least three runs are made all the same.
+    /// Seconds for each measurement; at least three runs are made all the same, or one of what takes much longer.
     #[arg(long, default_value_t = 0.25, value_parser = seconds)]
     seconds: f64,
 
@@ -95,6 +96,10 @@ fn seconds(text: &str) -> Result<f64, String> {
 pub(crate) fn run(args: &Bench) -> Result<(), Error> {
     // What can be refused is refused before minutes are spent.
     let old = args.compare.as_deref().map(Report::open).transpose()?;
+    args.model.as_deref().map(stages::check).transpose()?;
+    for path in args.json.iter().chain(&args.svg).filter(|path| !path.exists()) {
+        check_writable(path)?;
+    }
     let isa = crate::machine(args.threads.map(usize::from))?;
     let threads = rayon::current_num_threads();
     let isas = Isas::of(isa);
@@ -115,16 +120,21 @@ pub(crate) fn run(args: &Bench) -> Result<(), Error> {
         println!("{}", row.line(&report.machine));
         report.rows.push(row);
     }
+    let mut staged = Ok(());
     if let Some(folder) = &args.model {
-        let (budget, filter, steps) = (4.0 * args.seconds, &args.filter[..], args.steps);
-        let mut rows = Vec::new();
+        let (budget, filter, steps) = (4.0 * args.seconds, &args.filter[..], args.steps.into());
         let precision = args.precision.unwrap_or(Precision::Auto).on(isa);
-        Stages { folder, isa, precision, threads, budget, filter, steps }.run(&mut |row| {
-            println!("{}", row.line(&report.machine));
+        let Report { machine, rows, .. } = &mut report;
+        staged = Stages { folder, isa, precision, threads, budget, filter, steps }.run(&mut |row| {
+            println!("{}", row.line(machine));
             rows.push(row);
-        })?;
-        report.rows.append(&mut rows);
+        });
     }
+    // What was measured is kept, whatever fails later.
+    if let Some(path) = args.json.as_ref().filter(|_| !report.rows.is_empty()) {
+        report.save(path)?;
+    }
+    staged?;
     if report.rows.is_empty() {
         return Err(Error::request(format_args!(
             "nothing is called \"{}\"; the names are those of the table that `aquatint bench` prints",
@@ -141,9 +151,6 @@ pub(crate) fn run(args: &Bench) -> Result<(), Error> {
         }
         println!();
         compare::print(&compare::compare(old, &report));
-    }
-    if let Some(path) = &args.json {
-        report.save(path)?;
     }
     if let Some(path) = &args.svg {
         match svg::roofline(&report) {

@@ -34,6 +34,16 @@ pub(super) struct Stages<'a> {
 const TOKENS: usize = 77;
 const TEXT_ENCODER: &str = "text encoder";
 
+/// Whether a folder can be measured, as far as its configs tell.
+///
+/// # Errors
+/// If one of them is missing, or says what is not supported.
+pub(super) fn check(folder: &Path) -> Result<(), Error> {
+    ClipTextConfig::open(&folder.join("text_encoder/config.json"))?;
+    UNetConfig::open(&folder.join("unet/config.json"))?;
+    VaeConfig::open(&folder.join("vae/config.json")).map(drop)
+}
+
 impl Stages<'_> {
     /// Measures all stages that the filter names; each is handed to `found` when it is done.
     ///

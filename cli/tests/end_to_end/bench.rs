@@ -121,11 +121,29 @@ fn stages_of_a_model_are_measured() {
 }
 
 #[test]
+fn what_was_measured_is_kept_if_a_network_cannot_be_loaded() {
+    let folder = with_model();
+    fs::remove_file(folder.path().join("tiny/vae/diffusion_pytorch_model.safetensors")).expect("it is there");
+    let run = aquatint(folder.path(), &quick(&["-m", "tiny", "stage", "--json", "a.json"]));
+    assert_eq!(run.code, 3, "{}", run.stderr);
+    let text = fs::read_to_string(folder.path().join("a.json")).expect("it was written");
+    assert!(text.contains("UNet step") && !text.contains("VAE"), "{text}");
+}
+
+#[test]
 fn what_cannot_be_measured_is_refused() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     fs::write(folder.path().join("other.json"), "{}").expect("writable");
     let compared = aquatint(folder.path(), &quick(&["gemm", "--compare", "other.json"]));
     refused(&compared, 2, "expected a file that --json wrote");
+    for (more, code, message) in [
+        (["-m", "nowhere"], 3, "nowhere"),
+        (["--steps", "0"], 2, "--steps"),
+        (["--json", "none/b.json"], 1, "cannot write `none/b.json`"),
+        (["--svg", "none/b.svg"], 1, "cannot write `none/b.svg`"),
+    ] {
+        refused(&aquatint(folder.path(), &quick(&[&["gemm"], &more[..]].concat())), code, message);
+    }
     let run = aquatint(folder.path(), &quick(&["no-such-kernel"]));
     assert_eq!(run.code, 2, "{}", run.stderr);
     assert!(run.stderr.contains("nothing is called \"no-such-kernel\""), "{}", run.stderr);
