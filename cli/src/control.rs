@@ -76,7 +76,8 @@ pub(crate) struct Watcher<'a> {
 impl<'a> Watcher<'a> {
     pub(crate) fn new(control: &'a Control, snapshot: Option<Snapshot>, pictures: usize) -> Self {
         let strip = control.save_steps.map(|every| Strip::new(every.into()));
-        Self { control, display: Display::new(pictures), snapshot, strip, stopped: false }
+        let known = snapshot.as_ref().map_or(0, |snapshot| snapshot.steps().0);
+        Self { control, display: Display::new(pictures, known), snapshot, strip, stopped: false }
     }
 }
 

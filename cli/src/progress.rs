@@ -9,7 +9,10 @@ use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 /// Shows how far a picture is.
 pub(crate) struct Display {
     bar: Option<ProgressBar>,
+    /// When the UNet's first step began.
     start: Instant,
+    /// Steps that are known from a checkpoint, and take no time.
+    known: usize,
     /// About how long a step will take, and how many pictures take it together.
     expected: Option<Duration>,
     pictures: usize,
@@ -21,14 +24,14 @@ fn rounded(time: Duration) -> HumanDuration {
 }
 
 impl Display {
-    /// For a walk of so many pictures.
-    pub(crate) fn new(pictures: usize) -> Self {
+    /// For a walk of so many pictures, of which so many steps are known.
+    pub(crate) fn new(pictures: usize, known: usize) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{bar:30} step {pos}/{len}, {elapsed} so far, {msg}")
                 .expect("the template is valid");
             ProgressBar::no_length().with_style(style)
         });
-        Self { bar, start: Instant::now(), expected: None, pictures }
+        Self { bar, start: Instant::now(), known, expected: None, pictures }
     }
 
     /// Takes note of an event and shows it.
@@ -50,24 +53,17 @@ impl Display {
     }
 
     fn step(&mut self, done: usize, total: usize) {
-        let left = match done {
-            0 => {
-                self.start = Instant::now();
-                match self.expected {
-                    Some(step) => {
-                        let whole = u32::try_from(total * self.pictures).unwrap_or(u32::MAX);
-                        format!(
-                            "perhaps {} left, judged by the text encoder's speed",
-                            rounded(step.saturating_mul(whole))
-                        )
-                    }
-                    None => "estimating the time left".to_owned(),
-                }
+        if done <= self.known {
+            self.start = Instant::now();
+        }
+        let steps = total.saturating_sub(done.max(self.known)) * self.pictures;
+        let left = match (self.left(done, total), self.expected) {
+            (Some(left), _) => format!("{} left", rounded(left)),
+            (None, Some(step)) => {
+                let whole = step.saturating_mul(steps.try_into().unwrap_or(u32::MAX));
+                format!("perhaps {} left, judged by the text encoder's speed", rounded(whole))
             }
-            _ => {
-                let left = self.start.elapsed().mul_f64((total - done) as f64 / done as f64);
-                format!("{} left", rounded(left))
-            }
+            (None, None) => "estimating the time left".to_owned(),
         };
         match &self.bar {
             Some(bar) => {
@@ -79,10 +75,31 @@ impl Display {
         }
     }
 
+    /// The time that is left, judged by the steps that the UNet has made; `None` before the first.
+    fn left(&self, done: usize, total: usize) -> Option<Duration> {
+        let made = done.checked_sub(self.known).filter(|&made| made > 0)?;
+        Some(self.start.elapsed().mul_f64((total - done) as f64 / made as f64))
+    }
+
     /// Takes the bar away.
     pub(crate) fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_of_a_checkpoint_do_not_count_as_fast_ones() {
+        let mut display = Display::new(1, 5);
+        display.start =
+            Instant::now().checked_sub(Duration::from_secs(10)).expect("the machine has run so long");
+        assert_eq!((display.left(0, 8), display.left(5, 8)), (None, None));
+        let left = display.left(6, 8).expect("a step was made").as_secs_f64();
+        assert!((20.0..21.0).contains(&left), "two steps of 10 s: {left}");
     }
 }

@@ -58,7 +58,7 @@ pub(crate) fn run(args: &Verify) -> Result<(), Error> {
         }
     }
     let stopped = stored.parsed("Stopped after", "a number of steps")?;
-    let mut follower = Follower { display: Display::new(1), stopped };
+    let mut follower = Follower { display: Display::new(1, 0), stopped };
     let found = pipeline.make(&task, 1, &mut follower);
     follower.display.finish();
     let found = as_stored(found?.remove(0), &stored)?;
