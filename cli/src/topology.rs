@@ -145,6 +145,10 @@ mod tests {
 
     #[test]
     fn this_machine_has_a_core_a_cache_and_a_name() {
-        assert!(physical_cores() >= 1 && !caches().is_empty() && !cpu_name().is_empty());
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        assert!((1..=cpus).contains(&physical_cores()), "{} cores of {cpus} CPUs", physical_cores());
+        let sizes: Vec<_> = caches().iter().map(|cache| cache.bytes).collect();
+        assert!(sizes[0] >= 8 << 10 && sizes.is_sorted(), "{sizes:?}");
+        assert!(cpu_name().chars().any(char::is_alphanumeric), "`{}`", cpu_name());
     }
 }

@@ -63,7 +63,7 @@ fn ctrl_c_keeps_a_checkpoint_and_the_partial_picture() {
     assert_eq!((verified.code, verified.stdout.as_str()), (0, "equal\n"), "{}", verified.stderr);
     let names: Vec<_> =
         fs::read_dir(folder.path()).expect("readable").flatten().map(|e| e.file_name()).collect();
-    assert!(!names.iter().any(|name| name.to_string_lossy().contains("part.")), "{names:?}");
+    assert!(!names.iter().any(|name| name.to_string_lossy().ends_with(".part")), "{names:?}");
     let resumed =
         aquatint_model::Snapshot::open(folder.path().join("walk.safetensors")).expect("a whole file");
     assert!((1..900).contains(&resumed.steps().0));
@@ -218,6 +218,7 @@ fn a_full_disk_is_told_and_leaves_nothing() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.contains("cannot write `-`") && !stderr.contains("panicked"), "{stderr}");
+    assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 1, "the model and nothing else");
 }
 
 #[test]
