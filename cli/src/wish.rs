@@ -207,6 +207,7 @@ impl Wish {
         let path =
             self.image.as_deref().ok_or_else(|| Error::request("expected a picture: give it with -i"))?;
         let Photo { picture, transparent } = Photo::open(path)?;
+        let transparent = transparent.filter(|mask| mask.grey().iter().any(|&grey| grey > 0));
         if self.kind == Kind::ImageToImage {
             return Ok(Inputs::Picture(picture));
         }

@@ -168,6 +168,7 @@ fn pictures_that_cannot_be_used_exit_with_2_and_leave_nothing_behind() {
     fs::write(at("half.jpg"), &whole[..whole.len() / 2]).expect("writable");
     fs::write(at("text.png"), "a text").expect("writable");
     fs::write(at("out.png"), "mine").expect("writable");
+    RgbaImage::from_pixel(64, 64, Rgba([1, 2, 3, 255])).save(at("opaque.png")).expect("writable");
     for (image, message) in [
         ("half.png", "damaged"),
         ("half.jpg", "ends too early"),
@@ -182,6 +183,8 @@ fn pictures_that_cannot_be_used_exit_with_2_and_leave_nothing_behind() {
     }
     let inpaint = |more: &[&str]| task(&folder, "inpaint", &[&["-i", "photo.png"], more].concat());
     refused(&inpaint(&[]), 2, "expected --mask or --expand");
+    let opaque = task(&folder, "inpaint", &["-i", "opaque.png"]);
+    refused(&opaque, 2, "`opaque.png` has no transparent parts; expected --mask or --expand");
     refused(&inpaint(&["--mask", "small.png"]), 2, "the mask is 8×8 and the picture 72×64");
     refused(&inpaint(&["--mask", "black.png"]), 2, "nothing to repaint");
     refused(&inpaint(&["--mask", "black.png", "--only-masked"]), 2, "nothing to repaint");
