@@ -2,11 +2,14 @@
 //!
 //! ```text
 //! nothing to save of a walk    ends at once, but never while a file is being written
+//! random-model                 ends at once, and removes the folder that is not complete
 //! --checkpoint, --save-partial the step is finished and saved; a second Ctrl-C ends at once
 //! ```
 //!
 //! Finished pictures are kept in either case, and the exit code is 130. A request to terminate (SIGTERM, SIGHUP) is treated alike.
 
+use std::fs;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -18,6 +21,7 @@ pub(crate) const EXIT_CODE: u8 = 130;
 static REQUESTED: AtomicBool = AtomicBool::new(false);
 static WORTH_WAITING: AtomicBool = AtomicBool::new(false);
 static WRITING: Mutex<()> = Mutex::new(());
+static UNFINISHED: Mutex<Option<PathBuf>> = Mutex::new(None);
 
 /// Begins to listen. With `worth_waiting` the first signal only asks; see [`requested`].
 ///
@@ -33,9 +37,22 @@ pub(crate) fn listen(worth_waiting: bool) -> Result<(), Error> {
         }
         let _whole = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
         eprintln!("interrupted");
+        if let Some(folder) = &*UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner) {
+            // More than once, because the other thread still writes into it.
+            let _ = (0..10).any(|_| fs::remove_dir_all(folder).is_ok());
+        }
         std::process::exit(EXIT_CODE.into());
     };
     ctrlc::set_handler(handler).map_err(Error::run)
+}
+
+/// Begins to listen, for work that fills a folder; it is removed at the end that the user wants.
+///
+/// # Errors
+/// See [`listen`].
+pub(crate) fn listen_and_remove(unfinished: PathBuf) -> Result<(), Error> {
+    *UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner) = Some(unfinished);
+    listen(false)
 }
 
 /// Whether the user wants an end.

@@ -1,7 +1,9 @@
 //! Pictures from text: results on stdout, exit codes, files that are kept, errors that say what to do.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use crate::{aquatint, aquatint_with, refused, with_model};
 
@@ -146,4 +148,20 @@ fn random_model_never_writes_into_a_folder_that_is_used() {
         2,
         "known are sd15, sd21 and tiny",
     );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_random_model_that_is_interrupted_leaves_nothing() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_aquatint"));
+    let command = command.current_dir(folder.path()).args(["random-model", "--arch", "sd15", "big"]);
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("the program starts");
+    let mut told = BufReader::new(child.stderr.take().expect("it is piped")).lines();
+    assert!(told.next().is_some_and(|line| line.is_ok_and(|line| line.starts_with("text_encoder"))));
+    assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 1, "the folder that is filled");
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill exists");
+    assert!(kill.success());
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+    assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 0);
 }
