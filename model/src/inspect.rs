@@ -10,7 +10,7 @@ use crate::checkpoint::{Checkpoint, Mismatch, PartFiles, Schema, Weights};
 use crate::clip::{ClipTextConfig, ClipTextModel};
 use crate::error::Result;
 use crate::files;
-use crate::pipeline::read_index;
+use crate::pipeline::{self, read_index};
 use crate::samplers::{SamplerChoice, SchedulerConfig};
 use crate::tokenizer::Tokenizer;
 use crate::unet::{UNet2DConditionModel, UNetConfig};
@@ -97,6 +97,12 @@ pub fn inspect(path: &Path) -> Result<Report> {
         }
         report.parts.push(part);
     }
+    if let Err(error) = pipeline::check(path) {
+        let problem = error.to_string();
+        if !report.problems.contains(&problem) {
+            report.problems.push(problem);
+        }
+    }
     Ok(Report::Folder(report))
 }
 
@@ -156,7 +162,11 @@ fn weights(
     part.contents = Some(contents(&checkpoint));
     let schema = Schema::of(&checkpoint);
     load(&schema.weights())?;
-    for Mismatch { expected, found } in schema.mismatches(&checkpoint) {
+    let mismatches = schema.mismatches(&checkpoint);
+    if mismatches.is_empty() {
+        load(&checkpoint.weights().without_numbers())?; // are they of types that can be read?
+    }
+    for Mismatch { expected, found } in mismatches {
         let (name, folder, shape) = (&expected.name, folder.display(), &expected.shape);
         problems.push(match found {
             Some(found) => format!("`{folder}`: tensor `{name}`: expected {shape:?}, found {found:?}"),

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use aquatint_model::inspect::{Report, inspect};
 use aquatint_model::{Error, ErrorKind, LoadOptions, Pipeline};
 use aquatint_tests::path;
 use tempfile::TempDir;
@@ -40,6 +41,12 @@ fn refused(damage: impl FnOnce(&Path), expected: &[&str]) {
     for expected in expected {
         assert!(message.contains(expected), "`{expected}` is not in: {message}");
     }
+    let told = match inspect(folder.path()) {
+        Ok(Report::Folder(report)) => !report.problems.is_empty(),
+        Ok(Report::File(_)) => false,
+        Err(_) => true,
+    };
+    assert!(told, "`inspect` has nothing to say where loading fails with: {message}");
 }
 
 fn replace(file: &Path, from: &str, to: &str) {
@@ -70,6 +77,10 @@ fn folders() {
     refused(
         |f| replace(&f.join("model_index.json"), "CLIPTextModel", "T5EncoderModel"),
         &["`text_encoder`", "T5EncoderModel"],
+    );
+    refused(
+        |f| replace(&f.join("model_index.json"), "\"unet\"", "\"another\""),
+        &["model_index.json", "`unet` is null"],
     );
 }
 
@@ -105,6 +116,16 @@ fn parts_that_do_not_fit() {
         &["diffusion_pytorch_model.safetensors", "there is no tensor `down_blocks.0.resnets.2"],
     );
     refused(
+        |f| {
+            replace(
+                &f.join("tokenizer/tokenizer_config.json"),
+                "\"model_max_length\": 77",
+                "\"model_max_length\": 100",
+            )
+        },
+        &["100 tokens", "takes 77"],
+    );
+    refused(
         |f| replace(&f.join("text_encoder/config.json"), "\"vocab_size\": 1214", "\"vocab_size\": 1000"),
         &["1214", "1000"],
     );
@@ -125,6 +146,11 @@ fn damaged_weights() {
     refused(damage(Vec::clear), &[weights, "it is empty"]);
     refused(damage(|bytes| bytes[..8].fill(0xff)), &[weights, "not a valid safetensors file"]);
     refused(damage(|bytes| bytes[20] ^= 0xff), &[weights, "not a valid safetensors file"]);
+    let of_integers = |bytes: &mut Vec<u8>| {
+        let at = bytes.windows(5).position(|text| text == b"\"F32\"").expect("weights in f32");
+        bytes[at..at + 5].copy_from_slice(b"\"I32\"");
+    };
+    refused(damage(of_integers), &[weights, "expected element type F32, F16 or BF16, found I32"]);
 }
 
 #[test]

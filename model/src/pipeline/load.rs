@@ -68,19 +68,9 @@ impl Pipeline {
     /// If the folder is no Stable Diffusion 1.x or 2.x model, if a part is missing, or if a part does not fit its config or another part.
     pub fn load(folder: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
         let folder = folder.as_ref();
-        check_index(folder)?;
+        let Settings { tokenizer, scheduler, text_config, unet_config, vae, defaults } =
+            Settings::read(folder)?;
         let mut warnings = Vec::new();
-
-        let tokenizer = Tokenizer::load(&folder.join("tokenizer"))?;
-        let scheduler = SchedulerConfig::load(folder.join("scheduler/scheduler_config.json"))?
-            // diffusers' StableDiffusionPipeline overrides these two in every folder, as corrections of early files.
-            .with("steps_offset", 1)
-            .with("clip_sample", false);
-        let text_config = ClipTextConfig::open(&folder.join("text_encoder/config.json"))?;
-        let unet_config = UNetConfig::open(&folder.join("unet/config.json"))?;
-        let vae = VaeConfig::open(&folder.join("vae/config.json"))?;
-        check_fit(folder, &tokenizer, &text_config, &unet_config, &vae)?;
-        let defaults = defaults(folder, &unet_config, &vae)?;
 
         let unet_files = WeightFiles::find(&folder.join("unet"), PartFiles::Diffusers)?;
         let model = ModelId::new(folder, unet_files.paths);
@@ -136,6 +126,41 @@ impl Pipeline {
             warnings,
         })
     }
+}
+
+/// All of a folder but its weights.
+struct Settings {
+    tokenizer: Tokenizer,
+    scheduler: SchedulerConfig,
+    text_config: ClipTextConfig,
+    unet_config: UNetConfig,
+    vae: VaeConfig,
+    defaults: TextToImage,
+}
+
+impl Settings {
+    fn read(folder: &Path) -> Result<Self> {
+        check_index(folder)?;
+        let tokenizer = Tokenizer::load(&folder.join("tokenizer"))?;
+        let scheduler = SchedulerConfig::load(folder.join("scheduler/scheduler_config.json"))?
+            // diffusers' StableDiffusionPipeline overrides these two in every folder, as corrections of early files.
+            .with("steps_offset", 1)
+            .with("clip_sample", false);
+        let text_config = ClipTextConfig::open(&folder.join("text_encoder/config.json"))?;
+        let unet_config = UNetConfig::open(&folder.join("unet/config.json"))?;
+        let vae = VaeConfig::open(&folder.join("vae/config.json"))?;
+        check_fit(folder, &tokenizer, &text_config, &unet_config, &vae)?;
+        let defaults = defaults(folder, &unet_config, &vae)?;
+        Ok(Self { tokenizer, scheduler, text_config, unet_config, vae, defaults })
+    }
+}
+
+/// Whether a folder holds a model that can be loaded, as far as can be told without its weights.
+///
+/// # Errors
+/// As [`Pipeline::load`].
+pub(crate) fn check(folder: &Path) -> Result<()> {
+    Settings::read(folder).map(drop)
 }
 
 /// What a request asks for unless it says otherwise: the size for which the model was trained, and what its folder recommends.

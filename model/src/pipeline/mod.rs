@@ -38,7 +38,7 @@ pub use cost::Footprint;
 pub use image_to_image::ImageToImage;
 pub use inpaint::Inpaint;
 pub use load::LoadOptions;
-pub(crate) use load::read_index;
+pub(crate) use load::{check, read_index};
 pub use observer::{Moment, Observer, Progress, Start, Stop};
 pub use request::{LARGEST_SIDE, TextToImage};
 pub use snapshot::Snapshot;
