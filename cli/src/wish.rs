@@ -212,7 +212,7 @@ impl Wish {
             return Ok(Inputs::Picture(picture));
         }
         let given = match &self.mask {
-            Some(path) => Some(Mask::from_picture(&Photo::open(path)?.picture)),
+            Some(path) => Some(Mask::open(path)?),
             None => transparent,
         };
         let hole = match given {

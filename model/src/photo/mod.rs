@@ -49,14 +49,7 @@ impl Photo {
     /// # Errors
     /// [`Error::Request`] if the file cannot be read, is no picture, is damaged or too large.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let refused = |reason: String| Error::request(format_args!("`{}`: {reason}", path.display()));
-        let bytes = fs::metadata(path).and_then(|file| match file.len() {
-            length if length > LARGEST_FILE => Err(std::io::Error::other("the file is larger than 1 GiB")),
-            _ => fs::read(path),
-        });
-        Self::decode(&bytes.map_err(|error| refused(format!("cannot read the picture: {error}")))?)
-            .map_err(refused)
+        open(path.as_ref()).map(Self::from_image)
     }
 
     /// Decodes what would be a file's content.
@@ -64,37 +57,7 @@ impl Photo {
     /// # Errors
     /// [`Error::Request`] if it is no picture, is damaged or too large.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        Self::decode(bytes).map_err(Error::request)
-    }
-
-    /// Decodes a file's content; the error is a sentence.
-    fn decode(bytes: &[u8]) -> std::result::Result<Self, String> {
-        let damaged = |error: image::ImageError| format!("the picture is damaged or not supported: {error}");
-        let mut reader =
-            ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;
-        let format = reader.format();
-        if !matches!(format, Some(ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP)) {
-            return Err("this is no PNG, JPEG or WebP picture".into());
-        }
-        if format == Some(ImageFormat::Jpeg) && !jpeg_is_complete(bytes) {
-            return Err("the picture is damaged: the file ends too early".into());
-        }
-        let mut limits = Limits::default();
-        limits.max_alloc = Some(LARGEST_AREA * 8);
-        reader.limits(limits);
-        let mut decoder = reader.into_decoder().map_err(damaged)?;
-        let (width, height) = decoder.dimensions();
-        if u64::from(width) * u64::from(height) > LARGEST_AREA {
-            return Err(format!(
-                "the picture is {width}×{height}; expected at most {} million pixels",
-                LARGEST_AREA / 1_000_000
-            ));
-        }
-        // A damaged EXIF block is no reason to refuse the picture.
-        let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-        let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
-        image.apply_orientation(orientation);
-        Ok(Self::from_image(image))
+        decode(bytes).map(Self::from_image).map_err(Error::request)
     }
 
     fn from_image(image: DynamicImage) -> Self {
@@ -118,6 +81,59 @@ impl Photo {
             transparent: Some(Mask::from_grey(width, height, transparent)),
         }
     }
+}
+
+impl Mask {
+    /// Reads a file as a mask: the luminance of the stored colours, whatever the alpha channel says. As diffusers, so that
+    /// black stays kept where it is transparent.
+    ///
+    /// # Errors
+    /// See [`Photo::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let image = open(path.as_ref())?;
+        let (width, height) = (image.width() as usize, image.height() as usize);
+        Ok(Self::from_picture(&Picture::from_rgb(width, height, image.into_rgb8().into_raw())))
+    }
+}
+
+/// Reads a file; the error names it.
+fn open(path: &Path) -> Result<DynamicImage> {
+    let refused = |reason: String| Error::request(format_args!("`{}`: {reason}", path.display()));
+    let bytes = fs::metadata(path).and_then(|file| match file.len() {
+        length if length > LARGEST_FILE => Err(std::io::Error::other("the file is larger than 1 GiB")),
+        _ => fs::read(path),
+    });
+    decode(&bytes.map_err(|error| refused(format!("cannot read the picture: {error}")))?).map_err(refused)
+}
+
+/// Decodes a file's content; the error is a sentence.
+fn decode(bytes: &[u8]) -> std::result::Result<DynamicImage, String> {
+    let damaged = |error: image::ImageError| format!("the picture is damaged or not supported: {error}");
+    let mut reader =
+        ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;
+    let format = reader.format();
+    if !matches!(format, Some(ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP)) {
+        return Err("this is no PNG, JPEG or WebP picture".into());
+    }
+    if format == Some(ImageFormat::Jpeg) && !jpeg_is_complete(bytes) {
+        return Err("the picture is damaged: the file ends too early".into());
+    }
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(LARGEST_AREA * 8);
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(damaged)?;
+    let (width, height) = decoder.dimensions();
+    if u64::from(width) * u64::from(height) > LARGEST_AREA {
+        return Err(format!(
+            "the picture is {width}×{height}; expected at most {} million pixels",
+            LARGEST_AREA / 1_000_000
+        ));
+    }
+    // A damaged EXIF block is no reason to refuse the picture.
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+    image.apply_orientation(orientation);
+    Ok(image)
 }
 
 /// Whether an end marker follows the last start of a scan. The decoder would fill what is missing with grey. Within the

@@ -23,7 +23,7 @@ fn jpeg(width: u32, height: u32) -> Vec<u8> {
 }
 
 fn decoded(bytes: &[u8]) -> Photo {
-    Photo::decode(bytes).expect("a valid picture")
+    Photo::from_bytes(bytes).expect("a valid picture")
 }
 
 #[test]
@@ -39,6 +39,16 @@ fn grey_16_bit_and_transparent_pictures_become_rgb() {
     let clear = decoded(&png(&pixels, 3, 1, ExtendedColorType::Rgba8));
     assert_eq!(clear.picture.pixels(), [10, 20, 30, 255, 255, 255, 204, 204, 204]);
     assert_eq!(clear.transparent.expect("there is an alpha channel").grey(), [0, 255, 204]);
+}
+
+/// The greys are those of Pillow's `Image.open(path).convert("L")`.
+#[test]
+fn a_mask_is_the_stored_colour_whatever_its_alpha() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("mask.png");
+    let pixels = [0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 0, 255, 0, 0, 51];
+    fs::write(&path, png(&pixels, 4, 1, ExtendedColorType::Rgba8)).expect("writable");
+    assert_eq!(Mask::open(&path).expect("a picture").grey(), [0, 255, 255, 76]);
 }
 
 #[test]
@@ -82,7 +92,7 @@ fn what_is_no_whole_picture_is_refused() {
         (b"GIF89a and so on", "no PNG, JPEG or WebP"),
         (b"<svg></svg>", "no PNG, JPEG or WebP"),
     ] {
-        let error = Photo::decode(bytes).expect_err("it is no picture");
+        let error = decode(bytes).expect_err("it is no picture");
         assert!(error.contains(expected), "expected \"{expected}\" in: {error}");
     }
 }
@@ -94,7 +104,7 @@ fn a_header_that_promises_too_much_is_refused_before_memory_is_taken() {
     bytes[20..24].copy_from_slice(&60_000u32.to_be_bytes());
     let crc = crc32(&bytes[12..29]);
     bytes[29..33].copy_from_slice(&crc.to_be_bytes());
-    let error = Photo::decode(&bytes).expect_err("it is too large");
+    let error = decode(&bytes).expect_err("it is too large");
     assert!(error.contains("60000×60000; expected at most 100 million pixels"), "{error}");
 }
 
