@@ -166,6 +166,10 @@ impl SchedulerConfig {
         if self.get("sigmas").is_some() {
             return Ok(Schedule::Given);
         }
+        // `EulerAncestralDiscreteScheduler` has none of the keys below; its schedules come by choice alone.
+        if kind == SamplerKind::EulerAncestral {
+            return Ok(Schedule::Normal);
+        }
         for (schedule, key) in [
             (Schedule::Karras, "use_karras_sigmas"),
             (Schedule::Lu, "use_lu_lambdas"),
@@ -309,6 +313,11 @@ mod tests {
         assert_eq!(resolved(normal), Some((SamplerKind::DpmPp2M, Schedule::Normal)));
         let ddim = SamplerChoice { kind: Some(SamplerKind::Ddim), schedule: None };
         assert_eq!(resolved(ddim), Some((SamplerKind::Ddim, Schedule::Normal)));
+        // diffusers' from_config drops the key, as Euler a has no `use_karras_sigmas` (0.42).
+        let euler_a = SamplerChoice { kind: Some(SamplerKind::EulerAncestral), schedule: None };
+        assert_eq!(resolved(euler_a), Some((SamplerKind::EulerAncestral, Schedule::Normal)));
+        let chosen = SamplerChoice { schedule: Some(Schedule::Karras), ..euler_a };
+        assert_eq!(resolved(chosen), Some((SamplerKind::EulerAncestral, Schedule::Karras)));
         let other = parse(r#"{"_class_name": "AmusedScheduler"}"#).expect("readable");
         assert!(other.resolve(SamplerChoice::default()).is_err());
         assert!(other.resolve(ddim).is_ok());
