@@ -13,7 +13,8 @@
 //! Next: [`super::dpmpp_2m`], which asks once for the same order.
 
 use super::levels::{self, Levels};
-use super::sigmas::{self, FinalSigma};
+use super::sigmas::FinalSigma;
+use super::training::Training;
 use super::{Sampler, Schedule, SchedulerConfig};
 use crate::{Generator, Result};
 
@@ -31,7 +32,8 @@ pub(super) struct DpmPp2S {
 impl DpmPp2S {
     pub(super) fn new(config: &SchedulerConfig, schedule: Schedule, steps: usize) -> Result<Self> {
         let config = &config.clone().with("timestep_spacing", "linspace");
-        let (training, _) = sigmas::read_training(config)?;
+        // The class has no `rescale_betas_zero_snr`.
+        let training = Training::read(config)?;
         levels::refuse_what_is_not_supported(config)?;
         let order = config.count("solver_order", 2, 1..=2)?;
         let final_sigma = FinalSigma::read(config)?;

@@ -284,6 +284,9 @@ fn a_setting_that_is_not_supported_is_named() {
         ("DDIMScheduler", r#""beta_end": 1e300"#, "`beta_end` is 1e+300; accepted: numbers between 0 and 1"),
         ("DDIMScheduler", r#""trained_betas": [0.5]"#, "`trained_betas`: expected a list of 1000 numbers"),
         ("EulerDiscreteScheduler", r#""sigma_min": 0.03"#, "`sigma_min` is 0.03; accepted: null"),
+        ("UniPCMultistepScheduler", r#""sigma_min": 0.03"#, "`sigma_min` is 0.03; accepted: null"),
+        ("UniPCMultistepScheduler", r#""sigma_max": 14.6"#, "`sigma_max` is 14.6; accepted: null"),
+        ("UniPCMultistepScheduler", r#""shift_terminal": 0.1"#, "`shift_terminal` is 0.1; accepted: null"),
         (
             "DPMSolverMultistepScheduler",
             r#""solver_order": 3"#,
@@ -299,5 +302,18 @@ fn a_setting_that_is_not_supported_is_named() {
         assert!(matches!(error, Error::Model(_)), "{error}");
         let start = format!("`scheduler_config.json`: {expected}");
         assert!(error.to_string().starts_with(&start), "found {error}, expected {start}");
+    }
+}
+
+/// `DPMSolverSinglestepScheduler` of diffusers 0.42 has no `rescale_betas_zero_snr`; the class of DPM++ 2M has.
+#[test]
+fn zero_terminal_snr_is_for_the_classes_that_have_it() {
+    let first_level = |class, setting| {
+        let sampler = sampler(class, setting, 10).unwrap_or_else(|error| panic!("{error}"));
+        sampler.noise_level(0).signal
+    };
+    let rescaled = r#", "rescale_betas_zero_snr": true"#;
+    for (class, has_it) in [("DPMSolverSinglestepScheduler", false), ("DPMSolverMultistepScheduler", true)] {
+        assert_eq!(first_level(class, rescaled) != first_level(class, ""), has_it, "{class}");
     }
 }

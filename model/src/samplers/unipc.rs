@@ -45,7 +45,9 @@ impl UniPc {
         levels::refuse_what_is_not_supported(&plain)?;
         config.neutral("predict_x0", &[Value::Bool(true)])?;
         config.neutral("disable_corrector", &[Value::Array(Vec::new())])?;
-        config.neutral("solver_p", &[])?;
+        for key in ["solver_p", "sigma_min", "sigma_max", "shift_terminal"] {
+            config.neutral(key, &[])?;
+        }
         let final_sigma = FinalSigma::read(config)?;
         let normal = matches!(schedule, Schedule::Normal | Schedule::SgmUniform | Schedule::Simple);
         let last = |walked: f32, trained: f32| final_sigma.value(if normal { trained } else { walked });
