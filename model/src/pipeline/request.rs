@@ -129,7 +129,7 @@ impl Pipeline {
                     kind.label()
                 )));
             }
-            config = config.with("eta", eta);
+            config = config.with_eta(eta)?;
         }
         let mut choice = request.sampler;
         if !request.sigmas.is_empty() {

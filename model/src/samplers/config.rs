@@ -121,6 +121,17 @@ impl SchedulerConfig {
         self
     }
 
+    /// The same config with another `eta`. Checked here, because JSON has no word for NaN or infinity.
+    ///
+    /// # Errors
+    /// `Request` if it is not from 0 to 1.
+    pub fn with_eta(self, eta: f32) -> Result<Self> {
+        match (0.0..=1.0).contains(&eta) {
+            true => Ok(self.with("eta", eta)),
+            false => Err(Error::request(format_args!("`eta` is {eta}; expected 0 to 1"))),
+        }
+    }
+
     /// The sampler and schedule that `choice` means for this folder.
     ///
     /// # Errors
@@ -321,6 +332,17 @@ mod tests {
         let other = parse(r#"{"_class_name": "AmusedScheduler"}"#).expect("readable");
         assert!(other.resolve(SamplerChoice::default()).is_err());
         assert!(other.resolve(ddim).is_ok());
+    }
+
+    #[test]
+    fn eta_is_a_number_from_0_to_1() {
+        let with_eta = |eta| parse("{}").and_then(|config| config.with_eta(eta));
+        for eta in [f32::NAN, f32::INFINITY, -0.5, 1.5] {
+            let error = with_eta(eta).expect_err("out of range");
+            assert!(matches!(error, Error::Request(_)));
+            assert_eq!(error.to_string(), format!("`eta` is {eta}; expected 0 to 1"));
+        }
+        assert_eq!(with_eta(0.5).and_then(|config| config.eta(0.0)).expect("within range"), 0.5);
     }
 
     #[test]
