@@ -22,6 +22,9 @@ pub struct Mask {
     grey: Vec<u8>,
 }
 
+/// Wider than any picture that is made; 255 times as much is counted without overflow.
+const WIDEST_SEAM: usize = u16::MAX as usize;
+
 /// A rectangle of pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Region {
@@ -131,7 +134,7 @@ impl Mask {
 
         let around = |first: usize, last: usize, side: usize| {
             let start = first.saturating_sub(padding);
-            (start, (last + 1 + padding).min(side) - start)
+            (start, (last + 1).saturating_add(padding).min(side) - start)
         };
         let (left, wide) = around(left, right, self.width);
         let (top, high) = around(top, bottom, self.height);
@@ -166,7 +169,7 @@ impl Mask {
             assert_eq!(sizes[0], sizes[1], "mask and pictures have one size");
         }
         let pairs = original.pixels().as_chunks::<3>().0.iter().zip(repainted.pixels().as_chunks::<3>().0);
-        let full = blur + 1;
+        let full = blur.min(WIDEST_SEAM) + 1;
         let mix = |((old, new), distance): ((&[u8; 3], &[u8; 3]), usize)| {
             let share = distance.min(full);
             std::array::from_fn::<u8, 3, _>(|c| {

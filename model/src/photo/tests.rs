@@ -158,6 +158,7 @@ fn a_mask_composites_inside_and_keeps_the_outside() {
     assert_eq!(reds(&mask.composite(&old, &new, 0)), [1, 1, 100, 100, 100, 100, 100]);
     // Distances 1, 2, 3, 4, 5 of 3: a third, two thirds, all.
     assert_eq!(reds(&mask.composite(&old, &new, 2)), [1, 1, 34, 67, 100, 100, 100]);
+    assert_eq!(mask.composite(&old, &new, usize::MAX), old, "a seam without end leaves nothing new");
     let everything = Mask::from_grey(7, 1, vec![255; 7]);
     assert_eq!(everything.composite(&old, &new, 9), new, "the picture's edge is no seam");
     assert_eq!(mask.clone().inverted().inverted(), mask);
@@ -172,7 +173,9 @@ fn a_region_keeps_the_proportions_and_stays_inside() {
     assert_eq!(region(0, 64, 64), Region { left: 18, top: 4, width: 1, height: 1 });
     assert_eq!(region(1, 64, 64), Region { left: 17, top: 3, width: 3, height: 3 });
     assert_eq!(region(1, 128, 64), Region { left: 14, top: 3, width: 6, height: 3 });
-    assert_eq!(region(50, 64, 64), Region { left: 0, top: 0, width: 20, height: 10 });
+    for padding in [50, usize::MAX] {
+        assert_eq!(region(padding, 64, 64), Region { left: 0, top: 0, width: 20, height: 10 });
+    }
     let error = Mask::from_grey(2, 1, vec![0, 0]).region(0, 8, 8).expect_err("nothing is white").to_string();
     assert!(error.contains("nothing to repaint"), "{error}");
 }
