@@ -136,14 +136,24 @@ fn decode(bytes: &[u8]) -> std::result::Result<DynamicImage, String> {
     Ok(image)
 }
 
-/// Whether an end marker follows the last start of a scan. The decoder would fill what is missing with grey. Within the
-/// data of a scan the byte 0xFF is always followed by 0 or by a restart marker, so neither sequence occurs by chance.
+/// Whether the picture has its end marker; the decoder would fill what is missing with grey. What follows, as the film of a
+/// moving photo, is not looked at.
+///
+/// Segments are skipped by their length, so that a thumbnail's end is not taken for the picture's. Within the data of a
+/// scan 0xFF is always followed by 0 or by a restart marker.
 fn jpeg_is_complete(bytes: &[u8]) -> bool {
-    let last = |marker: [u8; 2]| bytes.windows(2).rposition(|pair| pair == marker);
-    match (last([0xff, 0xda]), last([0xff, 0xd9])) {
-        (Some(start), Some(end)) => start < end,
-        _ => false,
+    let is_segment = |pair: &[u8]| pair[0] == 0xff && !matches!(pair[1], 0 | 1 | 0xd0..=0xd8 | 0xff);
+    let mut rest = bytes;
+    while let Some(start) = rest.windows(2).position(is_segment) {
+        rest = &rest[start..];
+        if rest[1] == 0xd9 {
+            return true;
+        }
+        let Some(&[_, _, high, low]) = rest.first_chunk() else { return false };
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        rest = rest.get(2 + length..).unwrap_or_default();
     }
+    false
 }
 
 #[cfg(test)]

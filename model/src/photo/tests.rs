@@ -98,6 +98,19 @@ fn what_is_no_whole_picture_is_refused() {
 }
 
 #[test]
+fn what_stands_behind_the_end_of_a_jpeg_does_not_count() {
+    let photo = jpeg(16, 8);
+    for behind in [&b"ftypmp42"[..], b"\xff\xda and so on", &photo[..photo.len() / 2]] {
+        let both = [&photo, behind].concat();
+        assert_eq!(decoded(&both).picture, decoded(&photo).picture);
+    }
+    // A whole thumbnail within a segment does not end the picture.
+    let length = (photo.len() as u16 + 2).to_be_bytes();
+    let cut = [&photo[..2], b"\xff\xe2", &length, &photo, &photo[2..photo.len() / 2]].concat();
+    assert!(decode(&cut).expect_err("it is cut").contains("ends too early"));
+}
+
+#[test]
 fn a_header_that_promises_too_much_is_refused_before_memory_is_taken() {
     let mut bytes = png(&[0; 3], 1, 1, ExtendedColorType::Rgb8);
     bytes[16..20].copy_from_slice(&60_000u32.to_be_bytes());
