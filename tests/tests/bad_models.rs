@@ -126,6 +126,10 @@ fn parts_that_do_not_fit() {
         &["100 tokens", "takes 77"],
     );
     refused(
+        |f| replace(&f.join("vae/config.json"), "\"in_channels\": 3", "\"in_channels\": 4"),
+        &["`in_channels`", "found 4", "expected 3"],
+    );
+    refused(
         |f| replace(&f.join("text_encoder/config.json"), "\"vocab_size\": 1214", "\"vocab_size\": 1000"),
         &["1214", "1000"],
     );

@@ -254,6 +254,7 @@ fn check_fit(
         unet.out_channels,
         vae.latent_channels,
     )?;
+    expect("the VAE's `in_channels` must be red, green and blue", vae.in_channels, 3)?;
     expect("the VAE's `out_channels` must be red, green and blue", vae.out_channels, 3)?;
     for &channels in &unet.cross_attention_dim {
         expect(
