@@ -17,6 +17,9 @@ use crate::error::{Error, Result};
 
 const KEYWORD: &str = "parameters";
 
+/// Bytes of a text that is inflated; a few kilobytes of a file could be made to fill the memory.
+const LONGEST_TEXT: usize = 1 << 20;
+
 /// 8-bit RGB pixels as the bytes of a PNG file, with a text if there is one. `size` is width and height.
 ///
 /// # Errors
@@ -66,8 +69,14 @@ fn text(info: &Info<'_>) -> Option<std::result::Result<String, DecodingError>> {
     let utf8 = || info.utf8_text.iter().find(|chunk| chunk.keyword == KEYWORD);
     plain
         .map(|chunk| Ok(chunk.text.clone()))
-        .or_else(|| utf8().map(|chunk| chunk.get_text()))
-        .or_else(|| compressed().map(|chunk| chunk.get_text()))
+        .or_else(|| {
+            let mut chunk = utf8()?.clone();
+            Some(chunk.decompress_text_with_limit(LONGEST_TEXT).and_then(|()| chunk.get_text()))
+        })
+        .or_else(|| {
+            let mut chunk = compressed()?.clone();
+            Some(chunk.decompress_text_with_limit(LONGEST_TEXT).and_then(|()| chunk.get_text()))
+        })
 }
 
 #[cfg(test)]
@@ -92,6 +101,19 @@ mod tests {
         let bytes = encode([2, 1], &[0; 6], None).expect("a small picture");
         std::fs::write(&path, bytes).expect("the folder is writable");
         assert_eq!(read(&path).expect("a valid PNG"), None);
+    }
+
+    #[test]
+    fn a_compressed_text_is_inflated_up_to_a_limit() {
+        let read = |length| {
+            let mut chunk = png::text_metadata::ZTXtChunk::new(KEYWORD, "x".repeat(length));
+            chunk.compress_text().expect("Latin-1");
+            let mut info = Info::default();
+            info.compressed_latin1_text.push(chunk);
+            text(&info).expect("there is a text")
+        };
+        assert_eq!(read(LONGEST_TEXT).expect("not too long").len(), LONGEST_TEXT);
+        assert!(read(LONGEST_TEXT + 1).is_err());
     }
 
     #[test]
