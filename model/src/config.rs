@@ -5,7 +5,7 @@
 //! any other value is an error that names it. A picture that is subtly wrong would be worse.
 //!
 //! ```text
-//! `unet/config.json`: `block_out_channels` is 1000000000 in entry 1; expected a whole number from 1 to 65536
+//! `unet/config.json`: `block_out_channels` is 1000000000 in entry 1; expected a whole number from 1 to 1048576
 //! ```
 
 use std::cell::RefCell;

@@ -24,7 +24,8 @@ pub struct ModelId {
 }
 
 enum Hash {
-    /// Gigabytes take seconds, so nobody waits for them before the first picture is done.
+    /// Gigabytes take seconds, so nobody waits for them before the hash is asked for: when a picture is done, or put into a
+    /// file half way.
     Running(JoinHandle<Result<String>>),
     Known(Option<String>),
 }
