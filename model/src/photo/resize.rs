@@ -11,6 +11,8 @@
 //! Source: Duchon, *Lanczos Filtering in One and Two Dimensions* (1979); the modes are those of diffusers'
 //! `VaeImageProcessor.resize` (`default`, `crop`, `fill`).
 
+use std::ops::Range;
+
 use super::mask::Mask;
 use super::raster::Raster;
 use crate::picture::Picture;
@@ -65,25 +67,27 @@ impl Raster {
             (ResizeMode::Fit, true) => (width, by_width),
             (ResizeMode::Fit, false) => (by_height, height),
         };
-        let scaled = self.lanczos_rows(scaled_width).transposed().lanczos_rows(scaled_height).transposed();
-        // The middle of one on the middle of the other; beyond its edge the picture goes on with its last pixel.
-        let along =
-            |i: usize, new: usize, scaled: usize| (i + scaled / 2).saturating_sub(new / 2).min(scaled - 1);
-        scaled.gather(width, height, |x, y| (along(x, width, scaled_width), along(y, height, scaled_height)))
+        // Only what is kept is computed: of a picture that is much longer than wide the whole could be too large for the memory.
+        let (columns, rows) = (kept(scaled_width, width), kept(scaled_height, height));
+        let scaled = self.lanczos_rows(scaled_width, &columns).transposed();
+        let scaled = scaled.lanczos_rows(scaled_height, &rows).transposed();
+        scaled.gather(width, height, |x, y| {
+            (along(x, width, scaled_width) - columns.start, along(y, height, scaled_height) - rows.start)
+        })
     }
 
     fn transposed(&self) -> Self {
         self.gather(self.height, self.width, |x, y| (y, x))
     }
 
-    /// Lanczos' filter along the rows.
-    fn lanczos_rows(&self, width: usize) -> Self {
+    /// Lanczos' filter along the rows: some of the pixels that each row has in a picture of this width.
+    fn lanczos_rows(&self, width: usize, kept: &Range<usize>) -> Self {
         if width == self.width {
-            return self.clone();
+            return self.gather(kept.len(), self.height, |x, y| (kept.start + x, y));
         }
-        let taps: Vec<Taps> = (0..width).map(|x| Taps::lanczos(x, self.width, width)).collect();
+        let taps: Vec<Taps> = kept.clone().map(|x| Taps::lanczos(x, self.width, width)).collect();
         let channels = self.channels;
-        let mut bytes = Vec::with_capacity(width * self.height * channels);
+        let mut bytes = Vec::with_capacity(kept.len() * self.height * channels);
         for row in self.bytes.chunks_exact(self.width * channels) {
             for Taps { first, weights } in &taps {
                 for channel in 0..channels {
@@ -93,8 +97,19 @@ impl Raster {
                 }
             }
         }
-        Self { width, bytes, ..*self }
+        Self { width: kept.len(), bytes, ..*self }
     }
+}
+
+/// Where pixel i of a side of `new` pixels stands on one of `scaled` pixels: the middle of one on the middle of the other; beyond its edge the
+/// picture goes on with its last pixel.
+fn along(i: usize, new: usize, scaled: usize) -> usize {
+    (i + scaled / 2).saturating_sub(new / 2).min(scaled - 1)
+}
+
+/// All that [`along`] names.
+fn kept(scaled: usize, new: usize) -> Range<usize> {
+    along(0, new, scaled)..along(new - 1, new, scaled) + 1
 }
 
 /// Bits after the point of a weight: 32 of an integer, less 8 of the pixel and 2 of headroom.

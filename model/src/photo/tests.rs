@@ -157,6 +157,14 @@ fn sizes_and_modes() {
         "bars above and below"
     );
     let flat = Picture::from_rgb(5, 7, vec![77; 3 * 5 * 7]);
+    let gradient = Picture::from_rgb(30, 8, (0..30 * 8 * 3).map(|i| (i * i % 251) as u8).collect());
+    let (stretched, cropped) =
+        (gradient.resized(15, 4, ResizeMode::Stretch), gradient.resized(4, 4, ResizeMode::Crop));
+    for (whole, part) in stretched.pixels().chunks(15 * 3).zip(cropped.pixels().chunks(4 * 3)) {
+        assert_eq!(whole[5 * 3..9 * 3], *part, "cropped, a picture is the middle of the stretched one");
+    }
+    let narrow = Picture::from_rgb(100_000, 1, vec![77; 300_000]);
+    assert!(narrow.resized(512, 512, ResizeMode::Crop).pixels().iter().all(|&byte| byte == 77));
     for mode in [ResizeMode::Crop, ResizeMode::Fit, ResizeMode::Stretch] {
         let resized = flat.resized(16, 8, mode);
         assert_eq!((resized.width(), resized.height()), (16, 8));
