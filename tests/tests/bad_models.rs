@@ -121,7 +121,7 @@ fn parts_that_do_not_fit() {
                 &f.join("tokenizer/tokenizer_config.json"),
                 "\"model_max_length\": 77",
                 "\"model_max_length\": 100",
-            )
+            );
         },
         &["100 tokens", "takes 77"],
     );
