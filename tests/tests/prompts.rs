@@ -6,7 +6,7 @@
 use aquatint_kernels::Isa;
 use aquatint_model::checkpoint::{Checkpoint, PartFiles};
 use aquatint_model::clip::{ClipTextConfig, ClipTextModel};
-use aquatint_model::prompt::attention::{Piece, parse};
+use aquatint_model::prompt::emphasis::{Piece, parse};
 use aquatint_model::prompt::{PromptSyntax, Reader, chunks};
 use aquatint_model::tokenizer::Tokenizer;
 use aquatint_model::{LoadOptions, Pipeline, TextToImage};

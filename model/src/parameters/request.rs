@@ -30,12 +30,7 @@ use crate::samplers::{SamplerChoice, SamplerKind, Schedule};
 const VERSION: &str = concat!("aquatint ", env!("CARGO_PKG_VERSION"));
 
 /// Schedules whose names at A1111 are not ours with a capital letter.
-const SCHEDULE_LABELS: [(&str, &str); 4] = [
-    ("sgm_uniform", "SGM Uniform"),
-    ("ays", "Align Your Steps"),
-    ("ddim_uniform", "DDIM"),
-    ("kl_optimal", "KL Optimal"),
-];
+const SCHEDULE_LABELS: [(&str, &str); 2] = [("sgm_uniform", "SGM Uniform"), ("ays", "Align Your Steps")];
 
 /// The schedule that is left to the model.
 const AUTOMATIC: &str = "Automatic";
@@ -61,7 +56,7 @@ const APPLIED: [&str; 13] = [
 ];
 
 /// Settings of pictures that were made from pictures, of files, and of walks that were ended early.
-pub const FROM_PICTURES: [&str; 12] = [
+pub const FROM_PICTURES: [&str; 11] = [
     "Denoising strength",
     "Image hash",
     "Mask hash",
@@ -71,7 +66,6 @@ pub const FROM_PICTURES: [&str; 12] = [
     "Masked area padding",
     "Resize mode",
     "Expand",
-    "Composite",
     "JPEG quality",
     "Stopped after",
 ];

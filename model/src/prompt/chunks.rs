@@ -9,7 +9,7 @@
 //! which is A1111's default ("comma padding backtrack").
 
 use crate::error::Result;
-use crate::prompt::attention::Piece;
+use crate::prompt::emphasis::Piece;
 use crate::tokenizer::Tokenizer;
 
 /// What the text encoder sees at once: tokens and their weights, which are 1 for the marks and the padding.

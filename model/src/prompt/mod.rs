@@ -3,7 +3,7 @@
 //! | syntax | a prompt is | as in |
 //! |---|---|---|
 //! | [`PromptSyntax::Plain`] | its first 75 tokens; brackets are brackets | diffusers |
-//! | [`PromptSyntax::A1111`] | pieces with weights ([`attention`]), in chunks of 75 tokens ([`chunks`]) | A1111's web UI |
+//! | [`PromptSyntax::A1111`] | pieces with weights ([`emphasis`]), in chunks of 75 tokens ([`chunks`]) | A1111's web UI |
 //!
 //! ```text
 //! z = final_layer_norm(layers[..L + 1 − clip_skip](tokens))     for each chunk
@@ -14,8 +14,8 @@
 //! Not everything of A1111's syntax is here: `[from:to:when]`, `[a|b]`, `AND`, `<lora:…>` and embeddings by name are read as
 //! plain words. Read next: [`crate::clip`], the layers; `pipeline/mod.rs`, where the result goes.
 
-pub mod attention;
 pub mod chunks;
+pub mod emphasis;
 
 use aquatint_kernels::Isa;
 use aquatint_tensor::{Tensor, concat};
@@ -75,7 +75,7 @@ impl Reader<'_> {
                 let weights = vec![1.0; encoding.ids.len()];
                 Ok((vec![Chunk { ids: encoding.ids, weights }], encoding.cut))
             }
-            PromptSyntax::A1111 => Ok((chunks::split(&attention::parse(text), self.tokenizer)?, None)),
+            PromptSyntax::A1111 => Ok((chunks::split(&emphasis::parse(text), self.tokenizer)?, None)),
         }
     }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! Karras       σ_i = (σ_max^(1/7) + u·(σ_min^(1/7) − σ_max^(1/7)))^7,  u = i/(n − 1)       small steps where σ is small
 //! exponential  ln σ_i = ln σ_max + u·(ln σ_min − ln σ_max)                                even in ln σ
+//! lu           even in λ = −ln σ, the same in another order
 //! beta         σ_i = σ_min + F⁻¹(1 − u)·(σ_max − σ_min)                                   dense at both ends
 //! AYS          eleven measured levels, ln σ linear between them; the last becomes 0
 //! sgm_uniform  timesteps even from 999 to 0 in n + 1 points, the last of them left out

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Downsample2D   3×3 convolution that takes every second pixel
-//! Upsample2D     each pixel repeated in a square, then a 3×3 convolution: together four 2×2 convolutions
+//! Upsample2D     each pixel repeated in a square, then a 3×3 convolution: one kernel, `upsample_conv`
 //! ```
 
 use aquatint_kernels::Isa;

@@ -1,4 +1,4 @@
-//! The VAE: pictures to latents and back, 8 times smaller in each direction.
+//! The VAE: pictures to latents and back, 8 times smaller in height and width.
 //!
 //! ```text
 //! encode   picture [n, 512, 512, 3] → a normal distribution for each of 64×64×4 numbers: mean and log-variance

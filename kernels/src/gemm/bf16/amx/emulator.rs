@@ -66,7 +66,7 @@ extern "C" fn handle(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc
     let registers = unsafe { &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
     let code = registers[libc::REG_RIP as usize] as *const u8;
     let executed = STATE.with(|state| {
-        // SAFETY: the state is this thread's, and the thread is interrupted at an instruction of `amx.rs`, which holds no reference to it.
+        // SAFETY: the state is this thread's, and the thread is interrupted at a tile instruction, which holds no reference to it.
         let state = unsafe { &mut *state.get() };
         // SAFETY: `code` is where the CPU has just read an instruction.
         unsafe { Instruction::decode(code, registers) }

@@ -27,7 +27,7 @@ const STEP: f64 = 1.1;
 /// Reads a prompt. Every text has a meaning; the empty one is a single empty piece.
 ///
 /// ```
-/// # use aquatint_model::prompt::attention::{Piece, parse};
+/// # use aquatint_model::prompt::emphasis::{Piece, parse};
 /// let text = |text: &str, weight| Piece::Text(text.into(), weight);
 /// assert_eq!(parse("an (important) word"), [text("an ", 1.0), text("important", 1.1), text(" word", 1.0)]);
 /// ```
