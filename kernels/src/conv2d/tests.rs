@@ -38,6 +38,8 @@ fn cases() -> Vec<Case> {
         case("rows above a task", [1, 17, 19, 4], 6, Geometry::same(3)),
         case("tiles where they stand", [2, 3, 32, 70], 40, Geometry::same(3)),
         case("stride 2, several steps", [2, 8, 8, 70], 5, Geometry::halving(Padding::all(1))),
+        case("narrower than a tile", [2, 8, 8, 70], 40, Geometry::same(3)),
+        case("narrower than a tile, which crosses images", [3, 3, 7, 70], 40, Geometry::same(3)),
     ]
 }
 

@@ -3,15 +3,21 @@
 //! With stride 1, 16 output pixels of a row see 16 neighbours in a row of the input, and planes hold neighbours one behind the other: the
 //! tile is there already, whatever the tap, as long as the border is as wide as the window reaches. All that is left of the convolution
 //! is a list of addresses. Where the 16 are no neighbours, at the end of a row that is no multiple of 16 or with another stride, their lines are
-//! copied together.
+//! copied together, by each task that needs them.
+//!
+//! In an image that is narrower than a tile no 16 pixels are neighbours, and a network is deepest where its images are that small: every task would
+//! copy nearly as much as it multiplies. So such an image is copied once, for each column of the window as that column sees it, without what
+//! the border adds to a row ([`Columns`]). There 16 output pixels see neighbours again, in one row or in several.
 
 use std::ops::Range;
 use std::slice::IterMut;
 
+use rayon::prelude::*;
+
 use super::Geometry;
 use crate::Precision;
 use crate::gemm::bf16::rounded::{Inside, Rounded, Tiles};
-use crate::gemm::bf16::{ATile, Line, TILE};
+use crate::gemm::bf16::{ATile, Line, Lines, TILE};
 
 /// The patch matrix in tiles. Row m is output pixel (n, y, x); the steps are those of the first 32 channels, tap by tap, then of the next 32.
 pub(crate) struct Windows<'a> {
@@ -22,6 +28,8 @@ pub(crate) struct Windows<'a> {
     taps: Vec<Tap>,
     /// Whether no window reaches beyond the border: then a tap is an offset, for all pixels the same.
     bordered: bool,
+    /// If it is narrower than a tile.
+    columns: Option<Columns>,
 }
 
 /// A tap of the window.
@@ -32,13 +40,36 @@ struct Tap {
 }
 
 /// Where 16 output pixels find what they see.
-enum Sight {
+enum Sight<'a> {
     /// Under the first tap in this line and the 15 behind it.
     Neighbours(usize),
     /// Under the first tap in these lines.
     Apart([usize; TILE]),
+    /// In each of these columns in this line and the 15 behind it, under the column's first tap.
+    InColumns(&'a Columns, usize),
     /// Under some taps perhaps nowhere.
     Unknown,
+}
+
+/// What each column of the window sees, row by row: `[part][step][column][image][rows][output width]`, a line each. The `rows` of an image are those that
+/// the first row of the window sees, and as many more as it reaches down.
+struct Columns {
+    lines: Lines,
+    steps: usize,
+    /// How many columns there are.
+    count: usize,
+    /// Lines of an image.
+    image: usize,
+    /// Lines of all images.
+    pitch: usize,
+}
+
+impl Columns {
+    /// What a column sees of a plane.
+    #[inline(always)]
+    fn plane(&self, part: usize, step: usize, column: usize) -> &[Line] {
+        &self.lines[((part * self.steps + step) * self.count + column) * self.pitch..][..self.pitch]
+    }
 }
 
 impl<'a> Windows<'a> {
@@ -51,10 +82,33 @@ impl<'a> Windows<'a> {
             Tap { position, offset: position[0] * down * inside.row() + position[1] * right }
         };
         let taps = (0..kernel_h * kernel_w).map(tap).collect();
-        let windows = Self { x, inside, output, geometry, taps, bordered: false };
+        let windows = Self { x, inside, output, geometry, taps, bordered: false, columns: None };
         let last = (output[0] * output[1]).saturating_sub(1);
         let corners = [windows.line(0, [0, 0]), windows.line(last, [kernel_h - 1, kernel_w - 1])];
-        Self { bordered: corners.iter().all(Option::is_some), ..windows }
+        let windows = Self { bordered: corners.iter().all(Option::is_some), ..windows };
+        let narrow = windows.bordered && geometry.stride == [1, 1] && output[1] < TILE;
+        Self { columns: narrow.then(|| windows.copied_columns()), ..windows }
+    }
+
+    /// The columns of an image that is seen with stride 1 and nowhere beyond its border.
+    fn copied_columns(&self) -> Columns {
+        let Geometry { kernel_size: [kernel_h, count], padding, dilation: [down, right], .. } = self.geometry;
+        let ([images, ..], [out_h, out_w]) = (self.inside.grid(), self.output);
+        let rows = out_h + (kernel_h - 1) * down;
+        let (image, pitch) = (rows * out_w, images * rows * out_w);
+        let steps = self.x.steps();
+        let mut lines = Lines::recycled(self.precision().parts() * steps * count * pitch);
+        lines.par_chunks_mut(pitch).enumerate().for_each(|(at, seen)| {
+            let (part, step, column) = (at / count / steps, at / count % steps, at % count);
+            let plane = self.x.plane(part, step);
+            let x = (column * right) as isize - padding.left as isize;
+            for (row, seen) in seen.chunks_exact_mut(out_w).enumerate() {
+                let (n, y) = (row / rows, (row % rows) as isize - padding.top as isize);
+                let first = self.inside.line(n, y, x).expect("no window reaches beyond the border");
+                seen.copy_from_slice(&plane[first..][..out_w]);
+            }
+        });
+        Columns { lines, steps, count, image, pitch }
     }
 
     /// The line that output pixel m sees under a tap, unless it lies behind the border.
@@ -71,9 +125,13 @@ impl<'a> Windows<'a> {
 
     /// What the 16 output pixels from `first` on see.
     #[inline(always)]
-    fn sight(&self, first: usize) -> Sight {
+    fn sight(&self, first: usize) -> Sight<'_> {
         if !self.bordered {
             return Sight::Unknown;
+        }
+        let pixels = self.output[0] * self.output[1];
+        if let Some(columns) = self.columns.as_ref().filter(|_| first % pixels + TILE <= pixels) {
+            return Sight::InColumns(columns, first / pixels * columns.image + first % pixels);
         }
         // Pixels behind the last image may see anything.
         let line = |m: usize| self.line(m, [0, 0]).unwrap_or(0);
@@ -101,7 +159,8 @@ impl Tiles for Windows<'_> {
     }
 
     fn may_copy(&self) -> bool {
-        !self.bordered || self.geometry.stride != [1, 1] || !self.output[1].is_multiple_of(TILE)
+        let row = if self.columns.is_some() { self.output[0] * self.output[1] } else { self.output[1] };
+        !self.bordered || self.geometry.stride != [1, 1] || !row.is_multiple_of(TILE)
     }
 
     fn gather<'a>(
@@ -123,6 +182,12 @@ impl Tiles for Windows<'_> {
                 match &sight {
                     Sight::Neighbours(line) => {
                         lines[line + offset..].first_chunk().expect("16 lines within a row of the image")
+                    }
+                    Sight::InColumns(columns, line) => {
+                        let [row, column] = position;
+                        let line = line + row * self.geometry.dilation[0] * self.output[1];
+                        let seen = columns.plane(part, plane, column);
+                        seen[line..].first_chunk().expect("16 lines within an image")
                     }
                     Sight::Apart(at) => copied(tile(), lines, |i| Some(at[i] + offset)),
                     Sight::Unknown => copied(tile(), lines, |i| self.line(first + i, position)),

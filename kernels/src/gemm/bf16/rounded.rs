@@ -165,6 +165,11 @@ impl Rounded {
         Inside { grid: self.grid, border: self.border }
     }
 
+    /// Planes of a part.
+    pub(crate) fn steps(&self) -> usize {
+        self.steps
+    }
+
     /// The number in a line of a channel, both parts together.
     pub(crate) fn number(&self, line: usize, channel: usize) -> f32 {
         let pair = |part| self.plane(part, channel / STEP)[line].0[channel % STEP / 2];
