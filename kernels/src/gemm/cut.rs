@@ -7,6 +7,9 @@
 //! ```
 //!
 //! Each task gets its pieces of the output as slices that are its own: no two can write to the same place, and the compiler knows it.
+//!
+//! A thread does neighbouring tasks one after the other. Of what they have in common, a chunk's rows or a group's weights, the larger is to stay in its
+//! cache: so chunk after chunk, if a chunk has more rows than a group has columns, else group after group.
 
 use std::ops::Range;
 
@@ -40,6 +43,8 @@ pub(super) struct Cut {
     chunk: usize,
     /// Panels of a task.
     pub(super) group: usize,
+    /// Whether all tasks of a chunk are neighbours, not all of a group.
+    by_chunks: bool,
 }
 
 impl Cut {
@@ -47,12 +52,13 @@ impl Cut {
     pub(super) fn new(rows: usize, columns: usize, size: Size, together: usize) -> Self {
         let panels = columns.div_ceil(PANEL);
         if rows == 0 || panels == 0 {
-            return Self { rows, panels, chunk: 1, group: together };
+            return Self { rows, panels, chunk: 1, group: together, by_chunks: false };
         }
         let chunk = rows.div_ceil(rows.div_ceil(size.rows)).next_multiple_of(size.tile_rows);
         let chunks = rows.div_ceil(chunk);
         let groups = panels.div_ceil(size.panels).max(MIN_TASKS.div_ceil(chunks)).min(panels);
-        Self { rows, panels, chunk, group: panels.div_ceil(groups).next_multiple_of(together) }
+        let group = panels.div_ceil(groups).next_multiple_of(together);
+        Self { rows, panels, chunk, group, by_chunks: chunk > group * PANEL }
     }
 
     /// Chunks of rows, groups of panels.
@@ -60,12 +66,19 @@ impl Cut {
         [self.rows.div_ceil(self.chunk), self.panels.div_ceil(self.group)]
     }
 
-    /// Sorted by panels, so that neighbours read the same weights.
+    /// From the number of a task to that with the next chunk, and to that with the next group.
+    fn strides(&self) -> [usize; 2] {
+        let [chunks, groups] = self.counts();
+        if self.by_chunks { [groups, 1] } else { [1, chunks] }
+    }
+
+    /// All of them, by number.
     pub(super) fn tasks(&self) -> Vec<Task> {
-        let Self { rows, panels, chunk, group } = *self;
+        let Self { rows, panels, chunk, group, by_chunks } = *self;
         let [chunks, groups] = self.counts();
         let task = |i: usize| {
-            let (panel, row) = (i / chunks * group, i % chunks * chunk);
+            let [i, j] = if by_chunks { [i / groups, i % groups] } else { [i % chunks, i / chunks] };
+            let (row, panel) = (i * chunk, j * group);
             Task { rows: row..(row + chunk).min(rows), panels: panel..(panel + group).min(panels) }
         };
         (0..groups * chunks).map(task).collect()
@@ -78,14 +91,14 @@ impl Cut {
 
     /// Deals an output that has `chunk` rows for each chunk of the product's.
     fn deal_some<'a>(&self, out: Vec<&'a mut [f32]>, chunk: usize, width: usize) -> Vec<Vec<&'a mut [f32]>> {
-        let [chunks, groups] = self.counts();
+        let ([chunks, groups], [to_chunk, to_group]) = (self.counts(), self.strides());
         let mut pieces: Vec<_> = (0..chunks * groups).map(|_| Vec::with_capacity(chunk)).collect();
         if pieces.is_empty() {
             return pieces;
         }
         for (m, row) in out.into_iter().enumerate() {
             for (i, piece) in row.chunks_mut(width).enumerate() {
-                pieces[i * chunks + m / chunk].push(piece);
+                pieces[m / chunk * to_chunk + i * to_group].push(piece);
             }
         }
         pieces
@@ -98,11 +111,11 @@ impl Cut {
         steps: usize,
         panels: usize,
     ) -> Vec<Vec<&'a mut [Line]>> {
-        let [chunks, groups] = self.counts();
+        let ([chunks, groups], [to_chunk, to_group]) = (self.counts(), self.strides());
         let mut pieces: Vec<_> = (0..chunks * groups).map(|_| Vec::new()).collect();
         for (i, plane) in planes.enumerate() {
             for (chunk, piece) in plane.chunks_mut(self.chunk).enumerate() {
-                pieces[i % steps / (self.group / panels) * chunks + chunk].push(piece);
+                pieces[chunk * to_chunk + i % steps / (self.group / panels) * to_group].push(piece);
             }
         }
         pieces
