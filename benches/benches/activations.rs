@@ -1,7 +1,7 @@
 //! Activations, softmax and upsampling on the sizes of Stable Diffusion 1.5:
 //! `cargo bench -p aquatint-benches --bench activations`.
 
-use aquatint_kernels::{Isa, activation, softmax, upsample};
+use aquatint_kernels::{Isa, activation, conv2d::upsample, softmax};
 use aquatint_model::shapes::SD_IMAGES;
 use aquatint_tensor::Tensor;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};

@@ -1,8 +1,8 @@
 //! Normalisations on the image sizes of Stable Diffusion 1.5: `cargo bench -p aquatint-benches --bench norms`.
 
 use aquatint_kernels::Isa;
-use aquatint_kernels::group_norm::{Activation, GroupNorm, group_norm};
-use aquatint_kernels::layer_norm::layer_norm;
+use aquatint_kernels::norm::group::{Activation, GroupNorm, group_norm};
+use aquatint_kernels::norm::layer::layer_norm;
 use aquatint_model::shapes::{Image, SD_IMAGES};
 use aquatint_tensor::Tensor;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};

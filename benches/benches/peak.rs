@@ -1,7 +1,7 @@
 //! What this machine can do at most: multiply-adds that never leave the registers, on all threads at once. The other
 //! benches are to be read as shares of it. `cargo bench -p aquatint-benches --bench peak`.
 
-use aquatint_kernels::{Isa, peak};
+use aquatint_kernels::{Isa, cpu::peak};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 /// Long enough that starting the threads does not show.

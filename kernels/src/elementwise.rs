@@ -7,8 +7,8 @@
 use rayon::prelude::*;
 
 use crate::Isa;
-use crate::chunks::CHUNK;
-use crate::simd::{Op, Simd};
+use crate::cpu::partition::CHUNK;
+use crate::cpu::simd::{Op, Simd};
 
 /// `out = uncond + guidance_scale·(text − uncond)`: classifier-free guidance.
 ///

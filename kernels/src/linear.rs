@@ -7,16 +7,15 @@
 //! | [`linear_geglu`] | with GEGLU behind it, never writing the wide product |
 //! | [`linear_joined`] | of inputs side by side, without joining them |
 //!
-//! The product itself is [`gemm`](crate::gemm)'s `blocked.rs`, or that of [`bf16`].
+//! The product itself is [`gemm`](crate::gemm)'s `blocked.rs`, or that of `tiled.rs`.
 
 use std::borrow::Cow;
 
 use aquatint_tensor::{Tensor, View};
 
-use crate::chunks::row_major;
-use crate::gemm::bf16::{self, Rounded};
-use crate::gemm::{Epilogue, GatedWeights, Joined, Matrix, Weights, blocked};
-use crate::operand::{Input, Operand};
+use crate::cpu::partition::row_major;
+use crate::gemm::{Epilogue, GatedWeights, Joined, Matrix, Rounded, Weights, blocked, tiled};
+use crate::packed_input::{Input, Operand};
 use crate::{Isa, Precision};
 
 /// `out[.., n] = epilogue(Σₖ x[.., k]·w[n, k])`
@@ -197,7 +196,7 @@ fn product(
         }
         Numbers::Rounded(x) => {
             let out = blocked::rows_of(out, rows, w.out_features());
-            bf16::blocked::product_of_rounded(isa, x, w, epilogue, out);
+            tiled::product_of_rounded(isa, x, w, epilogue, out);
         }
     }
 }
@@ -226,11 +225,9 @@ fn gated_product(isa: Isa, Flat { rows, numbers }: Flat<'_>, w: &GatedWeights) -
                 return out.into();
             }
             let a = Rounded::of_rows(isa, w.precision(), &a, 0..rows, [1, w.in_features()]);
-            Operand::rounded(shape, bf16::blocked::rounding_gated_product(isa, &a, rows, w))
+            Operand::rounded(shape, tiled::rounding_gated_product(isa, &a, rows, w))
         }
-        Numbers::Rounded(x) => {
-            Operand::rounded(shape, bf16::blocked::rounding_gated_product(isa, x, rows, w))
-        }
+        Numbers::Rounded(x) => Operand::rounded(shape, tiled::rounding_gated_product(isa, x, rows, w)),
     }
 }
 
@@ -244,9 +241,9 @@ fn rounding_product(
         Numbers::F32(x) => {
             let a = matrix(rows, w.segment_len(), &x);
             let a = Rounded::of_rows(isa, w.precision(), &a, 0..rows, [1, w.segment_len()]);
-            bf16::blocked::rounding_product(isa, &a, rows, w, bias)
+            tiled::rounding_product(isa, &a, rows, w, bias)
         }
-        Numbers::Rounded(x) => bf16::blocked::rounding_product(isa, x, rows, w, bias),
+        Numbers::Rounded(x) => tiled::rounding_product(isa, x, rows, w, bias),
     };
     Operand::rounded([rows, w.out_features()], rounded)
 }
@@ -256,7 +253,7 @@ mod tests {
     use super::*;
     use crate::activation;
     use crate::gemm::reference;
-    use crate::layer_norm::{layer_norm, layer_norm_for};
+    use crate::norm::layer::{layer_norm, layer_norm_for};
     use crate::testing::{assert_close, random, to_bf16};
 
     #[test]

@@ -17,14 +17,16 @@
 
 use aquatint_kernels::conv2d::{self, Geometry};
 use aquatint_kernels::gemm::GatedWeights;
-use aquatint_kernels::group_norm::{self, Activation, Piece};
-use aquatint_kernels::moments::{Moments, Taken};
-use aquatint_kernels::operand::Form;
-use aquatint_kernels::{Isa, Precision, attention, gemm, layer_norm, linear, upsample, upsample_conv};
+use aquatint_kernels::norm::group::{self as group_norm, Activation, Piece};
+use aquatint_kernels::norm::stats::{Moments, Taken};
+use aquatint_kernels::packed_input::Form;
+use aquatint_kernels::{
+    Isa, Precision, attention, conv2d::upsample, gemm, linear, norm::layer as layer_norm,
+};
 use aquatint_tensor::{Tensor, View};
 
 pub use aquatint_kernels::gemm::Epilogue;
-pub use aquatint_kernels::operand::{Input, Operand};
+pub use aquatint_kernels::packed_input::{Input, Operand};
 
 use crate::checkpoint::{Table, Weights};
 use crate::error::Result;
@@ -184,7 +186,7 @@ impl Conv2d {
 
 /// A 3×3 convolution of an enlarged image.
 pub struct UpsampleConv2d {
-    weight: upsample_conv::Weights,
+    weight: upsample::Weights,
     bias: Vec<f32>,
 }
 
@@ -201,7 +203,7 @@ impl UpsampleConv2d {
     /// Each pixel repeated in a square, then convolved: `x: [n, h, w, c]` → `[n, 2h, 2w, c]`.
     pub fn forward(&self, isa: Isa, x: View<'_, f32, 4>) -> Image {
         Image::of(x.shape()[0], |image| {
-            upsample_conv::upsample_conv(isa, x, &self.weight, Epilogue { bias: Some(&self.bias), ..image })
+            upsample::upsample_conv(isa, x, &self.weight, Epilogue { bias: Some(&self.bias), ..image })
         })
     }
 

@@ -8,8 +8,9 @@ use aquatint_kernels::activation::{self, reference::gelu, reference::gelu_tanh};
 use aquatint_kernels::attention::{self, Attention};
 use aquatint_kernels::conv2d::{self, Geometry, Padding};
 use aquatint_kernels::gemm::{self, Epilogue};
-use aquatint_kernels::group_norm::{self, Activation, GroupNorm};
-use aquatint_kernels::{Isa, Precision, layer_norm, linear, softmax, upsample};
+use aquatint_kernels::norm::group::{Activation, GroupNorm};
+use aquatint_kernels::norm::{group as group_norm, layer as layer_norm};
+use aquatint_kernels::{Isa, Precision, conv2d::upsample, linear, softmax};
 use aquatint_tensor::{Tensor, View, concat};
 use aquatint_tests::{Golden, json, relative_error};
 use serde_json::Value;
@@ -298,7 +299,7 @@ fn attention() {
         let (q, k) = (q.view(), k.view());
         vec![
             ("reference", whole(&|v| attention::reference::attention(q, k, v, settings))),
-            ("blocked", whole(&|v| attention::blocked::attention(isa, q, k, v, settings))),
+            ("flash", whole(&|v| attention::flash::attention(isa, q, k, v, settings))),
         ]
     });
 }
@@ -309,7 +310,7 @@ fn resize(op: &str, count: usize) {
         let x = channels_last(case.tensor("x"));
         let [_, _, height, width] = case.shape("y").try_into().expect("an image");
         vec![
-            ("reference", channels_first(&upsample::reference::nearest(x.view(), [height, width]))),
+            ("reference", channels_first(&upsample::nearest::reference::nearest(x.view(), [height, width]))),
             ("row_copy", channels_first(&upsample::nearest(isa, x.view(), [height, width]))),
         ]
     });

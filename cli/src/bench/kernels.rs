@@ -1,11 +1,12 @@
 //! The kernels that can be measured, rung by rung.
 
+use aquatint_kernels::conv2d::upsample::{self, filtered, phases, two_steps};
 use aquatint_kernels::conv2d::{self, Geometry, im2col, indirect, winograd};
 use aquatint_kernels::gemm::{self, Epilogue, row_at_a_time};
-use aquatint_kernels::group_norm::{Activation, GroupNorm};
-use aquatint_kernels::upsample_conv::{self, filtered, phases, two_steps};
+use aquatint_kernels::norm::group::{Activation, GroupNorm};
 use aquatint_kernels::{
-    Isa, Precision, activation, attention, group_norm, layer_norm, linear, softmax, upsample,
+    Isa, Precision, activation, attention, linear, norm::group as group_norm, norm::layer as layer_norm,
+    softmax,
 };
 use aquatint_model::shapes::{self, Attention, Conv, Image, Linear, Upsample};
 use aquatint_tensor::{Tensor, f16};
@@ -220,10 +221,10 @@ fn phases_run(layer: Upsample, isa: Isa, precision: Precision) -> Run {
     Box::new(move || drop(phases::upsample_conv(isa, x.view(), &w, Epilogue::default())))
 }
 
-fn upsample_operands(layer: Upsample, precision: Precision) -> (Tensor<f32, 4>, upsample_conv::Weights) {
+fn upsample_operands(layer: Upsample, precision: Precision) -> (Tensor<f32, 4>, upsample::Weights) {
     let Upsample { images, size, channels, .. } = layer;
     let w = noise([channels, channels, 3, 3]);
-    let w = upsample_conv::Weights::pack_for(precision, w.view());
+    let w = upsample::Weights::pack_for(precision, w.view());
     (noise([images, size, size, channels]), w)
 }
 
@@ -238,7 +239,7 @@ static ATTENTION: [Rung<Attention>; 3] = [
 ];
 
 /// Of what a network has: operands that were rounded where they were made, if attention takes such. With tiles the row called `rounded` is then
-/// [`attention::interleaved`]: the form in use has one name on all instruction sets.
+/// [`attention::pipelined`]: the form in use has one name on all instruction sets.
 fn attention_run(layer: Attention, isa: Isa, precision: Precision) -> Run {
     let Attention { images, queries, keys, heads, head_dim, .. } = layer;
     let settings = attention::Attention { precision, ..attention::Attention::new(head_dim) };
@@ -467,15 +468,15 @@ mod tests {
     fn the_ideas_are_those_of_the_kernels_own_pages() {
         let pages = [
             include_str!("../../../kernels/src/gemm/mod.rs"),
-            include_str!("../../../kernels/src/gemm/gated.rs"),
+            include_str!("../../../kernels/src/gemm/epilogue/geglu.rs"),
             include_str!("../../../kernels/src/conv2d/mod.rs"),
-            include_str!("../../../kernels/src/upsample_conv/mod.rs"),
+            include_str!("../../../kernels/src/conv2d/upsample/mod.rs"),
             include_str!("../../../kernels/src/attention/mod.rs"),
-            include_str!("../../../kernels/src/group_norm/mod.rs"),
-            include_str!("../../../kernels/src/layer_norm/mod.rs"),
+            include_str!("../../../kernels/src/norm/group/mod.rs"),
+            include_str!("../../../kernels/src/norm/layer/mod.rs"),
             include_str!("../../../kernels/src/softmax/mod.rs"),
             include_str!("../../../kernels/src/activation/mod.rs"),
-            include_str!("../../../kernels/src/upsample/mod.rs"),
+            include_str!("../../../kernels/src/conv2d/upsample/nearest/mod.rs"),
             include_str!("../../../kernels/src/precision.rs"),
         ];
         for case in cases(&Isas::of(Isa::portable())).iter().filter(|case| case.rung != "blocked, f16") {

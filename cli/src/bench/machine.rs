@@ -5,8 +5,8 @@
 
 use std::time::Instant;
 
-use aquatint_kernels::simd::{Op, Simd};
-use aquatint_kernels::{Isa, peak};
+use aquatint_kernels::cpu::simd::{Op, Simd};
+use aquatint_kernels::{Isa, cpu::peak};
 use serde::{Deserialize, Serialize};
 
 use crate::topology;

@@ -11,19 +11,19 @@
 //! | step | idea |
 //! |---|---|
 //! | [`mod@reference`] | one number at a time in `f64`: the definition |
-//! | this file | a vector at a time, from the polynomials of [`simd::math`](crate::simd::math), on all cores |
+//! | this file | a vector at a time, from the polynomials of [`simd::math`](crate::cpu::simd::math), on all cores |
 //! | [`linear_geglu`](crate::linear::linear_geglu) | the last of them where its input is made, which is never written |
 
 use aquatint_tensor::{Tensor, View};
 
 use crate::Isa;
-use crate::chunks::{for_each_chunk, row_major};
-use crate::operand::tensor_of_rows;
+use crate::cpu::partition::{for_each_chunk, row_major};
+use crate::packed_input::tensor_of_rows;
 
 pub(crate) mod pointwise;
 pub mod reference;
 
-use crate::simd::Pointwise;
+use crate::cpu::simd::Pointwise;
 use pointwise::{Gated, Gelu, GeluTanh, InPlace, QuickGelu, Silu};
 
 /// `x = x·σ(x)`, in place. As `torch.nn.SiLU`; also called swish.

@@ -1,7 +1,7 @@
 //! Each activation on a vector: one small type per function, so that a loop can be compiled for any of them.
 
-use crate::operand::RowSource;
-use crate::simd::{Op, Pointwise, Simd, math};
+use crate::cpu::simd::{Op, Pointwise, Simd, math};
+use crate::packed_input::RowSource;
 
 /// `x·σ(x)`
 #[derive(Clone, Copy)]

@@ -2,7 +2,7 @@ use aquatint_tensor::Tensor;
 
 use super::pointwise::CoarseGelu;
 use super::*;
-use crate::chunks::CHUNK;
+use crate::cpu::partition::CHUNK;
 use crate::testing::{assert_close, random};
 
 type Kernel = fn(Isa, &mut [f32]);

@@ -7,9 +7,9 @@
 //! | step | idea | AVX-512 | AVX2 | portable |
 //! |---|---|---|---|---|
 //! | [`mod@reference`] | the formula, a row of scores at a time, sums in `f64` | | | |
-//! | [`blocked`] | scores live for 96 keys × 32 queries only; the softmax is corrected as larger scores turn up | 80, 68 % | 63, 55 % | 24, 50 % |
-//! | [`rounded`] | the same with operands in bf16 and a tile unit | 126, 54 % of its peak | | |
-//! | [`interleaved`] | the tile unit scores some keys while the vectors weigh others | see below | | |
+//! | [`flash`] | scores live for 96 keys × 32 queries only; the softmax is corrected as larger scores turn up | 80, 68 % | 63, 55 % | 24, 50 % |
+//! | [`flash_bf16`] | the same with operands in bf16 and a tile unit | 126, 54 % of its peak | | |
+//! | [`pipelined`] | the tile unit scores some keys while the vectors weigh others | see below | | |
 //!
 //! GFLOP/s of the two products in CPU time and share of the peak in the same run, one core of an AMD EPYC (Zen 4), 4096 tokens, 8 heads of 40;
 //! the last with AVX-512 BF16. On Zen 1, where a multiply-add of eight lanes takes both units, AVX2 has 61 to 70 % of its peak. By the clock and in f32: `cargo bench -p aquatint-benches --bench attention -- "4096x4096 8x40"`.
@@ -18,8 +18,8 @@
 //!
 //! | tokens, heads | 4096, 8×40, two images | 1024, 8×80, two | 256, 8×160, two | 4096, 1×512 |
 //! |---|---|---|---|---|
-//! | [`rounded`] | 40.4 | 4.2 | 1.0 | 34.8 |
-//! | [`interleaved`] | 29.6 | 4.3 | 1.0 | 20.3 |
+//! | [`flash_bf16`] | 40.4 | 4.2 | 1.0 | 34.8 |
+//! | [`pipelined`] | 29.6 | 4.3 | 1.0 | 20.3 |
 //!
 //! At 64×64 latents a head has 4096×4096 scores, 64 MB; sixteen of them stored would be 1 GB for one layer, and would be
 //! read and written from memory four times. In blocks they never leave the L1 cache.
@@ -29,18 +29,18 @@
 //!
 //! Source: Vaswani et al., "Attention Is All You Need" (2017, arXiv:1706.03762), section 3.2.1.
 
-pub mod blocked;
-pub mod interleaved;
-mod panels;
+pub mod flash;
+pub mod flash_bf16;
+mod online_softmax;
+pub mod pipelined;
 pub mod reference;
-pub mod rounded;
-mod softmax;
+mod transpose;
 
 use aquatint_tensor::{Tensor, View, concat};
 
 use crate::gemm::Matrix;
-use crate::gemm::bf16::Rounded;
-use crate::operand::{Input, Operand};
+use crate::gemm::Rounded;
+use crate::packed_input::{Input, Operand};
 use crate::{Isa, Precision};
 
 /// The settings of an attention layer.
@@ -88,23 +88,23 @@ pub fn attention(
     settings: Attention,
 ) -> Tensor<f32, 4> {
     match settings.precision {
-        Precision::F32 => blocked::attention(isa, q, k, v, settings),
-        _ if interleaved::pays(isa, settings) => {
-            let (mut out, doubted) = interleaved::attention(isa, q, k, v, settings);
+        Precision::F32 => flash::attention(isa, q, k, v, settings),
+        _ if pipelined::pays(isa, settings) => {
+            let (mut out, doubted) = pipelined::attention(isa, q, k, v, settings);
             for image in doubted {
                 let [q, k, v] = [q, k, v].map(|x| x.slice(0, image..image + 1));
-                let again = rounded::attention(isa, q, k, v, settings);
+                let again = flash_bf16::attention(isa, q, k, v, settings);
                 out.as_mut_slice()[image * again.len()..][..again.len()].copy_from_slice(again.as_slice());
             }
             out
         }
-        Precision::Bf16 | Precision::Bf16x3 => rounded::attention(isa, q, k, v, settings),
+        Precision::Bf16 | Precision::Bf16x3 => flash_bf16::attention(isa, q, k, v, settings),
     }
 }
 
 /// Whether [`attention_of_operands`] wants what it takes rounded, for heads of this length; otherwise it wants f32.
 pub fn takes_rounded(isa: Isa, settings: Attention, head_dim: usize) -> bool {
-    interleaved::pays(isa, settings) && head_dim.is_multiple_of(interleaved::PIECE)
+    pipelined::pays(isa, settings) && head_dim.is_multiple_of(pipelined::PIECE)
 }
 
 /// [`attention()`] of the outputs of linear layers, for the linear layer behind: `q: [m, queries, heads·head_dim]`, `k, v: [n, keys, heads·head_dim]` →
@@ -129,8 +129,8 @@ pub fn attention_of_operands(
             attention_of_views(attention, isa, [q, k, v], heads, settings).into()
         }
         [Input::Rounded(_, q), Input::Rounded(_, k), Input::Rounded(_, v)] => {
-            let of_heads = interleaved::Shape { images, queries, keys, heads, head_dim: channels / heads };
-            let (mut out, doubted) = interleaved::attention_of_rounded(isa, [q, k, v], of_heads, settings);
+            let of_heads = pipelined::Shape { images, queries, keys, heads, head_dim: channels / heads };
+            let (mut out, doubted) = pipelined::attention_of_rounded(isa, [q, k, v], of_heads, settings);
             for image in doubted {
                 let of_image = |x: &Rounded, image: usize, tokens: usize| {
                     Tensor::from_fn([1, tokens, channels], |[_, i, c]| x.number(image * tokens + i, c))
@@ -138,7 +138,7 @@ pub fn attention_of_operands(
                 let tensors =
                     [of_image(q, image % few, queries), of_image(k, image, keys), of_image(v, image, keys)];
                 let views = tensors.each_ref().map(Tensor::view);
-                let again = attention_of_views(rounded::attention, isa, views, heads, settings)
+                let again = attention_of_views(flash_bf16::attention, isa, views, heads, settings)
                     .reshape([queries, channels]);
                 let rows = Matrix::new(again.view());
                 let again = Rounded::of_rows(isa, settings.precision, &rows, 0..queries, [1, channels]);

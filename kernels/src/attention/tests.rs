@@ -1,9 +1,9 @@
 use aquatint_tensor::{Tensor, concat};
 
-use super::{Attention, attention, attention_of_operands, blocked, interleaved, reference, rounded};
+use super::{Attention, attention, attention_of_operands, flash, flash_bf16, pipelined, reference};
 use crate::gemm::{Epilogue, Weights};
 use crate::linear::{linear, linear_rounded};
-use crate::operand::Operand;
+use crate::packed_input::Operand;
 use crate::testing::{assert_close, random, to_bf16};
 use crate::{Isa, Precision};
 
@@ -61,8 +61,8 @@ fn blocked_agrees_with_the_reference() {
         // Scores grow with the gain, and so does what rounding them does to their exponentials.
         let tolerance = if case.gain > 1.0 { 1e-4 } else { 3e-6 };
         for isa in Isa::available() {
-            let found = blocked::attention(isa, q.view(), k.view(), v.view(), settings);
-            assert_close(&format!("blocked, {}, {isa}", case.name), &found, &expected, tolerance);
+            let found = flash::attention(isa, q.view(), k.view(), v.view(), settings);
+            assert_close(&format!("flash, {}, {isa}", case.name), &found, &expected, tolerance);
         }
     }
 }
@@ -80,7 +80,7 @@ fn rounded_agrees_with_the_reference_on_every_unit() {
         };
         let expected = reference::attention(q.view(), k.view(), v.view(), settings);
         for isa in Isa::all_and_emulated() {
-            let found = rounded::attention(isa, q.view(), k.view(), v.view(), settings);
+            let found = flash_bf16::attention(isa, q.view(), k.view(), v.view(), settings);
             assert_close(&format!("rounded, {}, {isa}", case.name), &found, &expected, 4e-3);
         }
     }
@@ -94,7 +94,7 @@ fn interleaved_agrees_with_the_reference_on_every_unit() {
         let settings = Attention { precision: Precision::Bf16, ..Attention::new(case.head_dim) };
         let expected = reference::attention(q.view(), k.view(), v.view(), settings);
         for isa in Isa::all_and_emulated() {
-            let (found, doubted) = interleaved::attention(isa, q.view(), k.view(), v.view(), settings);
+            let (found, doubted) = pipelined::attention(isa, q.view(), k.view(), v.view(), settings);
             assert!(doubted.is_empty(), "{} was declined, {isa}", case.name);
             assert_close(&format!("interleaved, {}, {isa}", case.name), &found, &expected, 6e-3);
         }
@@ -109,7 +109,7 @@ fn interleaved_declines_what_it_cannot_represent() {
     let v = random([1, 70, 1, 4], 1);
     let settings = Attention { precision: Precision::Bf16, ..Attention::new(4) };
     for isa in Isa::all_and_emulated() {
-        assert_eq!(interleaved::attention(isa, q.view(), k.view(), v.view(), settings).1, [0], "{isa}");
+        assert_eq!(pipelined::attention(isa, q.view(), k.view(), v.view(), settings).1, [0], "{isa}");
         let found = attention(isa, q.view(), k.view(), v.view(), settings);
         let expected = reference::attention(q.view(), k.view(), v.view(), settings);
         assert_close(&format!("{isa}"), &found, &expected, 4e-3);
@@ -124,7 +124,7 @@ fn a_doubted_image_leaves_the_others_alone() {
     doubted[1][[0, 40, 1, 3]] = 1e6;
     for isa in Isa::all_and_emulated() {
         let [q, k, v] = [0, 1, 2].map(|i| concat(&[ordinary[i].view(), doubted[i].view()], 0));
-        assert_eq!(interleaved::attention(isa, q.view(), k.view(), v.view(), settings).1, [1], "{isa}");
+        assert_eq!(pipelined::attention(isa, q.view(), k.view(), v.view(), settings).1, [1], "{isa}");
         let both = attention(isa, q.view(), k.view(), v.view(), settings);
         let operands = [&q, &k, &v].map(|x| operand(isa, x));
         let both_of_operands = rows_of(isa, &attention_of_operands(isa, operands.each_ref(), 2, settings));
@@ -166,12 +166,11 @@ fn attention_of_operands_has_the_bits_of_attention_of_their_numbers() {
             // The queries of one image meet the keys of both.
             let q = q.view().slice(0, 0..1).to_tensor();
             let both = concat(&[q.view(); 2], 0);
-            let (interleaved, doubted) =
-                interleaved::attention(isa, both.view(), k.view(), v.view(), settings);
+            let (interleaved, doubted) = pipelined::attention(isa, both.view(), k.view(), v.view(), settings);
             assert_eq!(doubted.is_empty(), gain == 1.0, "{isa}");
             let expected = match doubted[..] {
                 [] => interleaved,
-                _ => rounded::attention(isa, both.view(), k.view(), v.view(), settings),
+                _ => flash_bf16::attention(isa, both.view(), k.view(), v.view(), settings),
             };
             let operands = [&q, &k, &v].map(|x| operand(isa, x));
             let found = attention_of_operands(isa, operands.each_ref(), heads, settings);
@@ -191,7 +190,7 @@ fn split_operands_are_nearly_f32_on_every_unit() {
         let expected = reference::attention(q.view(), k.view(), v.view(), settings);
         let tolerance = if case.gain > 1.0 { 1e-3 } else { 2e-5 };
         for isa in Isa::all_and_emulated() {
-            let found = rounded::attention(isa, q.view(), k.view(), v.view(), settings);
+            let found = flash_bf16::attention(isa, q.view(), k.view(), v.view(), settings);
             assert_close(&format!("split, {}, {isa}", case.name), &found, &expected, tolerance);
         }
     }

@@ -11,12 +11,11 @@ use std::ops::Range;
 
 use aquatint_tensor::{Tensor, View};
 
-use super::windows::Windows;
+use super::indirect_tiles::Windows;
 use super::{Geometry, Padding, Weights};
-use crate::chunks::row_major;
-use crate::gemm::bf16::{self, Rounded};
-use crate::gemm::{DepthRange, Epilogue, Matrix, Rows, ZEROS, blocked};
-use crate::operand::Input;
+use crate::cpu::partition::row_major;
+use crate::gemm::{DepthRange, Epilogue, Matrix, Rounded, Rows, ZEROS, blocked, tiled};
+use crate::packed_input::Input;
 use crate::{Isa, Precision};
 
 /// A convolution without a patch matrix; see [`conv2d`](super::conv2d()).
@@ -47,7 +46,7 @@ pub fn conv2d<'a>(
         Input::F32(x) => {
             let x = rounded(isa, x, w.precision(), geometry);
             let a = Windows::new(&x, geometry);
-            bf16::blocked::product_of_rounded(isa, &a, &w.packed, &epilogue, pixels);
+            tiled::product_of_rounded(isa, &a, &w.packed, &epilogue, pixels);
         }
         Input::Rounded(_, x) => {
             let (found, expected) = (x.inside().grid(), [images, h, width]);
@@ -56,7 +55,7 @@ pub fn conv2d<'a>(
                 "an image of {expected:?} was rounded as {found:?}"
             );
             let a = Windows::new(x, geometry);
-            bf16::blocked::product_of_rounded(isa, &a, &w.packed, &epilogue, pixels);
+            tiled::product_of_rounded(isa, &a, &w.packed, &epilogue, pixels);
         }
     }
     out

@@ -20,9 +20,10 @@
 mod geometry;
 pub mod im2col;
 pub mod indirect;
+pub(crate) mod indirect_tiles;
 pub mod reference;
+pub mod upsample;
 mod weights;
-pub(crate) mod windows;
 pub mod winograd;
 
 use aquatint_tensor::Tensor;
@@ -31,7 +32,7 @@ pub use geometry::{Geometry, Padding, output_size};
 pub use weights::Weights;
 
 use crate::gemm::Epilogue;
-use crate::operand::Input;
+use crate::packed_input::Input;
 use crate::{Isa, Precision};
 
 /// `out[n, y, x, o] = epilogue(Σ_{i, j, c} x[n, y·s + i·d − p, x·s + j·d − p, c] · w[o, c, i, j])`

@@ -19,16 +19,16 @@ use std::cell::RefCell;
 
 use rayon::prelude::*;
 
-use super::bf16::software::Software;
-use super::cut::{Cut, Size, Task};
+use super::a::rows::{DepthRange, MAX_PART, ZEROS};
+use super::b::weights::PanelRow;
 use super::epilogue::Place;
-use super::finish::Finish;
-use super::gated::{GatedWeights, StoreGated};
+use super::epilogue::geglu::{GatedWeights, StoreGated};
+use super::epilogue::store::Finish;
 use super::microkernel::{ROW_STEP, TILE_ROWS, tile};
-use super::rows::{DepthRange, MAX_PART, ZEROS};
-use super::weights::PanelRow;
-use super::{Epilogue, PANEL, Rows, Weights, bf16};
-use crate::simd::{Op, Simd};
+use super::partition::{Cut, Size, Task};
+use super::{Epilogue, PANEL, Rows, Weights, tiled};
+use crate::cpu::simd::{Op, Simd};
+use crate::cpu::tile::software::Software;
 use crate::{Isa, Precision};
 
 /// Depth of a block: 256 rows of a panel are 32 KB, two thirds of today's L1 caches.
@@ -51,7 +51,7 @@ pub fn product(isa: Isa, rows: usize, a: &impl Rows, w: &Weights, epilogue: &Epi
     if w.precision() == Precision::F32 {
         return product_into(isa, a, w, epilogue, out);
     }
-    bf16::blocked::product(isa, a, w, epilogue, out);
+    tiled::product(isa, a, w, epilogue, out);
 }
 
 /// [`product`] with weights for f32, row m going to `out[m]`: the rows of the output may stand anywhere.

@@ -17,8 +17,8 @@
 //! | portable on aarch64 | 16 pairs | 6 × 2 × 8, for each half of the panel | 12 + 2 + 1 |
 //! | portable elsewhere | 8 pairs | 4 × 1 × 8, for each quarter of the panel | 4 + 1 + 1 |
 
-use super::weights::{PANEL, PanelRow};
-use crate::simd::Simd;
+use super::b::weights::{PANEL, PanelRow};
+use crate::cpu::simd::Simd;
 
 /// Rows of a full tile.
 pub(crate) const TILE_ROWS: usize = 12;

@@ -24,31 +24,28 @@
 //! | part | | in bf16: of a number, 0 the high half, 1 the low one (`bf16x3`) |
 //! | job | | in bf16: 32 rows × 32 columns × some steps, for a unit (AMX, AVX-512 BF16 or software) |
 //!
-//! Read next: `pack.rs` and `weights.rs` (B), `rows.rs` (A), `microkernel.rs` (registers), `blocked.rs` (caches), `cut.rs` (cores), `finish.rs` and
-//! `epilogue.rs` (what is stored); then [`bf16`].
+//! Read next: `pack.rs` and `weights.rs` (B), `rows.rs` (A), `microkernel.rs` (registers), `blocked.rs` (caches), `partition.rs` (cores), `epilogue/` (what is stored); then [`cpu::tile`](crate::cpu::tile).
 
-pub mod bf16;
+pub(crate) mod a;
+mod b;
 pub mod blocked;
-mod cut;
 mod epilogue;
-mod finish;
-mod gated;
 pub(crate) mod microkernel;
-mod pack;
+mod partition;
 pub mod reference;
-mod rounding;
 pub mod row_at_a_time;
-mod rows;
-mod weights;
+pub(crate) mod tiled;
 
+pub use crate::cpu::tile::BStep;
+pub use a::packed::Rounded;
+pub(crate) use a::rows::ZEROS;
+pub use a::rows::{DepthRange, Joined, Matrix, Rows};
+pub(crate) use b::weights::MAX_VECTORS;
+pub use b::weights::{PANEL, Packable, PanelRow, Row, Weights};
 pub use epilogue::Epilogue;
 pub(crate) use epilogue::Place;
-pub use gated::GatedWeights;
+pub use epilogue::geglu::GatedWeights;
 pub(crate) use microkernel::{ROW_STEP, TILE_ROWS, tile};
-pub(crate) use rows::ZEROS;
-pub use rows::{DepthRange, Joined, Matrix, Rows};
-pub(crate) use weights::MAX_VECTORS;
-pub use weights::{PANEL, Packable, PanelRow, Row, Weights};
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use aquatint_tensor::{Tensor, View};
 
 use super::{PANEL, PanelRow, Weights};
 use crate::Isa;
-use crate::simd::{Op, Simd};
+use crate::cpu::simd::{Op, Simd};
 
 /// `out[m, n] = Σₖ a[m, k]·w[n, k]`, `a: [rows, in]` → `[rows, out]`, on one thread.
 ///

@@ -4,8 +4,8 @@ use aquatint_tensor::Tensor;
 use rayon::prelude::*;
 
 use crate::Isa;
-use crate::chunks::rows_per_task;
-use crate::simd::{Op, Pointwise, Simd, math};
+use crate::cpu::partition::rows_per_task;
+use crate::cpu::simd::{Op, Pointwise, Simd, math};
 
 /// See [`softmax`](super::softmax()).
 ///

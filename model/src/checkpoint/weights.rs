@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use aquatint_kernels::gemm::GatedWeights;
-use aquatint_kernels::{Precision, conv2d, gemm, upsample_conv};
+use aquatint_kernels::{Precision, conv2d, conv2d::upsample, gemm};
 use aquatint_tensor::{Element, Tensor, View};
 use half::{bf16, f16};
 
@@ -187,20 +187,14 @@ impl<'a> Weights<'a> {
     ///
     /// # Errors
     /// See [`Weights::vector`].
-    pub fn upsample_conv(&self, name: &str, channels: usize) -> Result<upsample_conv::Weights> {
+    pub fn upsample_conv(&self, name: &str, channels: usize) -> Result<upsample::Weights> {
         let shape = [channels, channels, 3, 3];
         self.read(name, &shape, |elements| match elements {
-            Elements::F32(x) => {
-                upsample_conv::Weights::pack_for(self.precision(), View::from_slice(shape, &x))
-            }
-            Elements::F16(x) => {
-                upsample_conv::Weights::pack_for(self.precision(), View::from_slice(shape, &x))
-            }
-            Elements::Bf16(x) => {
-                upsample_conv::Weights::pack_for(self.precision(), View::from_slice(shape, &x))
-            }
+            Elements::F32(x) => upsample::Weights::pack_for(self.precision(), View::from_slice(shape, &x)),
+            Elements::F16(x) => upsample::Weights::pack_for(self.precision(), View::from_slice(shape, &x)),
+            Elements::Bf16(x) => upsample::Weights::pack_for(self.precision(), View::from_slice(shape, &x)),
         })
-        .map(|weights| weights.unwrap_or_else(upsample_conv::Weights::empty))
+        .map(|weights| weights.unwrap_or_else(upsample::Weights::empty))
     }
 
     /// A table of `rows` vectors, looked up by number.

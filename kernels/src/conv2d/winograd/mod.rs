@@ -29,9 +29,9 @@ use rayon::prelude::*;
 
 use self::tasks::{Input, Products, SCRATCH};
 use super::{Geometry, Weights};
-use crate::chunks::{MIN_TASKS, row_major};
+use crate::cpu::partition::{MIN_TASKS, row_major};
+use crate::cpu::simd::MAX_LANES;
 use crate::gemm::{Epilogue, PANEL, Place};
-use crate::simd::MAX_LANES;
 use crate::{Isa, Precision};
 
 /// Output pixels of a tile along each axis.

@@ -19,8 +19,8 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use super::{BLOCK, Grid, IN, OUT, POINTS, Patch, TASK_TILES, ranges, transforms};
+use crate::cpu::simd::{Op, Simd};
 use crate::gemm::{self, Epilogue, PANEL, PanelRow, Place, ROW_STEP, TILE_ROWS, ZEROS, tile};
-use crate::simd::{Op, Simd};
 
 /// Channels whose weights are converted at a time: nine taps of them take 9 KB.
 const CONVERTED: usize = 8;

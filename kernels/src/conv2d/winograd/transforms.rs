@@ -17,7 +17,7 @@
 //! Neural Networks" (2018).
 
 use super::{IN, OUT};
-use crate::simd::Simd;
+use crate::cpu::simd::Simd;
 
 /// The first pair of points is ±A.
 const A: f32 = 0.625;
@@ -141,7 +141,7 @@ pub(super) fn output<S: Simd>(s: S, products: &[[S::V; IN]; IN]) -> [[S::V; OUT]
 mod tests {
     use super::*;
     use crate::Isa;
-    use crate::simd::Op;
+    use crate::cpu::simd::Op;
 
     /// Four outputs of a window over six numbers, in all lanes.
     struct Filter([f32; IN], [f32; 3]);

@@ -1,0 +1,184 @@
+//! How Q, K and V come to stand as tiles, from f32 or from what a linear layer rounded.
+//!
+//! ```text
+//! Q     tiles as they are: rows are queries                               gathered by the tasks, 16 queries at a time
+//! K     steps for 32 keys: columns are keys, so squares of pairs are turned
+//! V     tiles of 16 columns: pairs of keys side by side, in the order in which the beats leave weights
+//! ```
+//!
+//! Heads need not begin where a line does: what was rounded is copied in pieces of eight channels.
+
+use std::ops::Range;
+
+use aquatint_tensor::View;
+
+use super::Shape;
+use crate::attention::pipelined::schedule::{GROUP, KEYS, pair_of_keys};
+use crate::cpu::isa::UnitOp;
+use crate::cpu::simd::Simd;
+use crate::cpu::tile::{ATile, BStep, Line, Lines, Pair, STEP, TILE, Unit, ZERO_TILE};
+use crate::gemm::{PANEL, Rounded};
+
+/// Columns of V that are multiplied in one go.
+pub(super) const GROUP_COLUMNS: usize = GROUP * TILE;
+
+/// Q, K or V of all heads.
+#[derive(Clone, Copy)]
+pub(super) enum Numbers<'a> {
+    /// `[images, tokens, heads, head_dim]`
+    F32(View<'a, f32, 4>),
+    /// `[images · tokens, heads · head_dim]`
+    Rounded(&'a Rounded),
+}
+
+/// Channels of heads stand in whole pieces of a line.
+pub(in crate::attention) const PIECE: usize = 8;
+
+impl Numbers<'_> {
+    /// Rounded rows of a head: row i becomes line i of each step.
+    #[inline(always)]
+    pub(super) fn lines<U: Unit>(
+        &self,
+        unit: U,
+        (image, head, head_dim): (usize, usize, usize),
+        rows: Range<usize>,
+        steps: &mut [&mut [Line]],
+    ) {
+        match self {
+            Self::F32(x) => {
+                let x = x.select::<3>(0, image % x.shape()[0]).select::<2>(1, head).slice(0, rows);
+                let rows: Vec<&[f32]> = x.rows().collect();
+                unit.round_rows(&rows, steps, 0);
+            }
+            Self::Rounded(x) => {
+                let pieces = head_dim / PIECE;
+                for piece in 0..steps.len() * STEP / PIECE {
+                    let (step, to) = (piece * PIECE / STEP, piece * PIECE % STEP / 2);
+                    let out = steps[step][..rows.len()].iter_mut();
+                    let out = out.map(|line| &mut line.0[to..][..PIECE / 2]);
+                    if piece >= pieces {
+                        out.for_each(|pairs| pairs.fill(Pair::default()));
+                        continue;
+                    }
+                    let channel = head * head_dim + piece * PIECE;
+                    let from = channel % STEP / 2;
+                    for (pairs, line) in out.zip(&x.plane(0, channel / STEP)[rows.clone()]) {
+                        pairs.copy_from_slice(&line.0[from..][..PIECE / 2]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The rows of an image among all.
+    pub(super) fn rows(&self, image: usize, tokens: usize) -> Range<usize> {
+        match self {
+            Self::F32(_) => 0..tokens,
+            Self::Rounded(x) => {
+                let first = image * tokens % x.inside().pixels();
+                first..first + tokens
+            }
+        }
+    }
+}
+
+/// What all queries of a head share.
+pub(super) struct Head {
+    /// Whether all numbers of K are finite. Weights do not show if one is not: that of NaN may be nothing.
+    pub(super) keys_are_finite: bool,
+    /// K: `[units][steps]`
+    pub(super) keys: Lines,
+    /// V: `[groups][units][3]` tiles
+    pub(super) values: Lines,
+}
+
+/// A head's K and V.
+pub(super) struct Pack<'a> {
+    pub(super) k: Numbers<'a>,
+    pub(super) v: Numbers<'a>,
+    pub(super) shape: Shape,
+    pub(super) image: usize,
+    pub(super) head: usize,
+}
+
+impl UnitOp for Pack<'_> {
+    type Output = Head;
+    #[inline(always)]
+    fn eval<S: Simd, U: Unit>(self, s: S, unit: U) -> Head {
+        let Pack { k, v, shape, image, head } = self;
+        let Shape { keys, head_dim, .. } = shape;
+        let (units, steps, groups) = (keys.div_ceil(KEYS), head_dim.div_ceil(STEP), groups(head_dim));
+        let mut packed = Head {
+            keys_are_finite: true,
+            keys: Lines::recycled(units * steps * PANEL),
+            values: Lines::recycled(groups * units * GROUP * TILE),
+        };
+        let mut rounded = vec![[Line::ZERO; KEYS]; steps];
+        let all_keys = packed.keys.steps_mut();
+        let (all_values, _) = packed.values.as_chunks_mut::<TILE>();
+        for unit_of_keys in 0..units {
+            let first = unit_of_keys * KEYS;
+            let count = KEYS.min(keys - first);
+            let lines = |x: Numbers<'_>, rounded: &mut [[Line; KEYS]]| {
+                let rows = x.rows(image, keys);
+                if count < KEYS {
+                    rounded.fill([Line::ZERO; KEYS]);
+                }
+                let mut steps: Vec<&mut [Line]> = rounded.iter_mut().map(|step| &mut step[..]).collect();
+                x.lines(
+                    unit,
+                    (image, head, head_dim),
+                    rows.start + first..rows.start + first + count,
+                    &mut steps,
+                );
+            };
+            lines(k, &mut rounded);
+            packed.keys_are_finite &= rounded.iter().flatten().all(Line::is_finite);
+            for (packed, step) in all_keys[unit_of_keys * steps..].iter_mut().zip(&rounded) {
+                *packed = BStep::from_lines(s, step);
+            }
+            lines(v, &mut rounded);
+            for group in 0..groups {
+                let tiles = &mut all_values[(group * units + unit_of_keys) * GROUP..][..GROUP];
+                for (i, tile) in tiles.iter_mut().enumerate() {
+                    let column = group * GROUP_COLUMNS + i * TILE;
+                    let ones = head_dim.checked_sub(column).filter(|&at| at < TILE);
+                    pair_values(&rounded, column, tile);
+                    for (r, line) in tile.iter_mut().enumerate() {
+                        if let Some(at) = ones {
+                            let [first, second] = [0, 1].map(|i| pair_of_keys(r) + i < count);
+                            line.0[at] = Pair::of(one_if(first), one_if(second));
+                        }
+                    }
+                }
+            }
+        }
+        packed
+    }
+}
+
+/// The bits of 1 or 0.
+fn one_if(it_is: bool) -> u32 {
+    f32::from(u8::from(it_is)).to_bits()
+}
+
+/// Sixteen columns of V, from `column` on, with neighbouring keys side by side; zeros behind the last step.
+#[inline(always)]
+fn pair_values(rows: &[[Line; KEYS]], column: usize, tile: &mut ATile) {
+    let Some(rows) = rows.get(column / STEP) else {
+        *tile = ZERO_TILE;
+        return;
+    };
+    let from = column % STEP / 2;
+    for (r, line) in tile.iter_mut().enumerate() {
+        let [first, second] = [0, 1].map(|i| &rows[pair_of_keys(r) + i].0[from..][..TILE / 2]);
+        for ((pairs, &a), &b) in line.0.as_chunks_mut::<2>().0.iter_mut().zip(first).zip(second) {
+            *pairs = Pair::cross(a, b);
+        }
+    }
+}
+
+/// Groups of columns of V, with the column of ones.
+pub(super) fn groups(head_dim: usize) -> usize {
+    (head_dim + 1).div_ceil(GROUP_COLUMNS)
+}

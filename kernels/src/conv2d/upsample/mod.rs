@@ -1,0 +1,134 @@
+//! An image doubled, then convolved 3×3, as every upsampling in the UNet and the VAE: the doubled image never exists.
+//!
+//! In a doubled image all four pixels of a square are equal, so a 3×3 window never sees more than 2×2 different pixels. Which
+//! weights fall on the same pixel depends on where in its square the output pixel stands. One row of the picture, of which
+//! pixel y becomes 2y and 2y + 1:
+//!
+//! ```text
+//! the doubled row                  … y−1  y−1 │ y   y │ y+1  y+1 …
+//! output 2y      taps 0, 1, 2 on        y−1     y   y                    w₀·x[y−1] + (w₁ + w₂)·x[y]
+//! output 2y + 1  taps 0, 1, 2 on                y   y   y+1              (w₀ + w₁)·x[y] + w₂·x[y+1]
+//! ```
+//!
+//! The same for columns: four *phases*, each a 2×2 convolution of the small image with sums of the weights, in 4/9 of the multiplications. Minimal
+//! filtering, which takes 3×3 windows of any image, needs but 1/4. It is done in f32 only; rounded operands are multiplied phase by phase.
+//!
+//! | step | idea | f32 | bf16 |
+//! |---|---|---|---|
+//! | [`mod@reference`] | the two definitions, one after the other | | |
+//! | [`two_steps`] | the fast forms of both, one after the other | 273 | |
+//! | [`filtered`] | minimal filtering whose tiles read each pixel of the small image for four | 284 | |
+//! | [`phases`] | four 2×2 convolutions of the small image, with weights that were summed before they were rounded | | 65 |
+//!
+//! Milliseconds for 640 channels from 32×32 on two cores, `aquatint bench upsample_conv`: in f32 with AVX2 on an AMD EPYC (Zen 1), where four phases took
+//! 428; in bf16 on Zen 4. The first two differ by noise there; for the VAE's last doubling, to 512×512, they took 1733 and 1555, and the doubled image
+//! would be 268 MB.
+
+pub mod filtered;
+pub mod nearest;
+pub mod phases;
+pub mod reference;
+pub mod two_steps;
+
+use std::sync::OnceLock;
+
+use aquatint_tensor::{Tensor, View};
+
+use crate::conv2d::{self, Geometry};
+use crate::gemm::{Epilogue, Packable};
+use crate::{Isa, Precision};
+pub use nearest::{nearest, nearest_2x};
+use phases::PHASES;
+
+/// The weights of a 3×3 convolution that follows a doubling.
+///
+/// For products in f32 they are kept as published. Otherwise only the sums of the phases are kept, 16/9 as large: both would take 80 MB more in Stable
+/// Diffusion 1.5.
+pub struct Weights {
+    plain: OnceLock<conv2d::Weights>,
+    /// None if the weights are for f32.
+    phases: Option<[conv2d::Weights; 4]>,
+}
+
+impl Weights {
+    /// Packs `w: [out_channels, in_channels, 3, 3]` for products in f32.
+    ///
+    /// # Panics
+    /// If the window is not 3×3.
+    pub fn pack<T: Packable>(w: View<'_, T, 4>) -> Self {
+        Self::pack_for(Precision::F32, w)
+    }
+
+    /// Packs `w: [out_channels, in_channels, 3, 3]` for products in any precision.
+    ///
+    /// # Panics
+    /// If the window is not 3×3.
+    pub fn pack_for<T: Packable>(precision: Precision, w: View<'_, T, 4>) -> Self {
+        let [.., height, width] = w.shape();
+        assert_eq!([height, width], [3, 3], "the weights have another kernel size");
+        match precision {
+            Precision::F32 => Self { plain: conv2d::Weights::pack(w).into(), phases: None },
+            Precision::Bf16 | Precision::Bf16x3 => {
+                let phase = |phase| conv2d::Weights::pack_sums(precision, w, [2, 2], &phases::taps(phase));
+                Self { plain: OnceLock::new(), phases: Some(PHASES.map(phase)) }
+            }
+        }
+    }
+
+    /// Weights without an output channel: a stand-in where only shapes are asked for.
+    pub fn empty() -> Self {
+        Self { plain: conv2d::Weights::empty().into(), phases: None }
+    }
+
+    /// For an image that is enlarged to another size than the double. If they are not there they are made of the phases when they are first
+    /// asked for, and then stay.
+    pub fn plain(&self) -> &conv2d::Weights {
+        self.plain.get_or_init(|| phases::plain(self.phases()))
+    }
+
+    /// # Panics
+    /// If the weights are for f32.
+    fn phases(&self) -> &[conv2d::Weights; 4] {
+        self.phases.as_ref().expect("weights for f32 have no phases")
+    }
+
+    fn in_channels(&self) -> usize {
+        self.phases.as_ref().map_or_else(|| self.plain(), |phases| &phases[0]).in_channels()
+    }
+}
+
+/// `out = epilogue(conv2d(nearest_2x(x)))` with a 3×3 window and one pixel of padding.
+///
+/// `x: [n, h, w, in_channels]` → `[n, 2h, 2w, out_channels]`. The epilogue has no residual.
+///
+/// ```
+/// # use aquatint_kernels::{Isa, gemm::Epilogue, conv2d::upsample::{Weights, upsample_conv}};
+/// # use aquatint_tensor::Tensor;
+/// let x = Tensor::from_vec([1, 1, 2, 1], vec![1.0, 10.0]); // doubled: 1 1 10 10, twice
+/// let ones = Weights::pack(Tensor::full([1, 1, 3, 3], 1.0f32).view()); // sums its neighbourhood
+/// let y = upsample_conv(Isa::best(), x.view(), &ones, Epilogue::default());
+/// assert_eq!(y.as_slice(), [4.0, 24.0, 42.0, 40.0, 4.0, 24.0, 42.0, 40.0]);
+/// ```
+///
+/// # Panics
+/// If the channels of input and weights differ, or a term of the epilogue does not fit.
+pub fn upsample_conv(isa: Isa, x: View<'_, f32, 4>, w: &Weights, epilogue: Epilogue<'_>) -> Tensor<f32, 4> {
+    let [images, height, width, channels] = x.shape();
+    let doubled = [images, 2 * height, 2 * width, channels];
+    match &w.phases {
+        Some(_) => phases::upsample_conv(isa, x, w, epilogue),
+        None if conv2d::wants_winograd(doubled, Precision::F32, Geometry::same(3)) => {
+            filtered::upsample_conv(isa, x, w, epilogue)
+        }
+        None => two_steps::upsample_conv(isa, x, w, epilogue),
+    }
+}
+
+fn check(x: View<'_, f32, 4>, w: &Weights, epilogue: &Epilogue<'_>) {
+    let ([.., channels], expected) = (x.shape(), w.in_channels());
+    assert_eq!(channels, expected, "the input has {channels} channels, not {expected}");
+    assert!(epilogue.residual.is_none(), "nothing of the output's size is added to an upsampled image");
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,226 @@
+//! Intel AMX: eight tile registers of 16 rows × 64 bytes, and an instruction that multiplies two of them.
+//!
+//! ```text
+//! tdpbf16ps c, a, b      c[16][16] += a[16 rows][32 deep] · b[32 deep][16 columns]      16,384 operations in 16 cycles
+//! ```
+//!
+//! A tile of A is 16 rows of 32 bf16. In a tile of B two neighbours in the depth share a word, since the instruction adds two products to each
+//! sum; `layout.rs` has both.
+//!
+//! `tiles.rs` has the kernel: 2×2 tiles of sums, so that each tile that is loaded is used twice. Loads set the limit (the measurements are there):
+//! the L1 cache delivers as fast as the unit multiplies, L2 only one of the two operands. So a block of B stays in L1 while A comes from L2, and
+//! the next panel of B is fetched into L2 meanwhile; `blocked.rs` sees to that.
+//!
+//! The intrinsics are not stable in Rust, inline assembly is. The compiler cannot keep a value in a tile register, it can only be told that one is
+//! overwritten: so one whole job, from the first sum to the last, is one `asm!` block.
+//!
+//! Before the first tile instruction a process must ask for the registers ([`Amx::detect`], `permission.rs`) and each thread configure them
+//! ([`Amx::configure`]). They are released when a task ends, for a core with live tiles neither switches threads as cheaply nor sleeps as deeply.
+//! Where there is no AMX, `emulator.rs` runs the same code in the tests.
+//!
+//! Source: Intel, *64 and IA-32 Architectures Optimization Reference Manual*, chapter "Intel AMX".
+
+#[cfg(all(test, target_os = "linux"))]
+mod emulator;
+mod permission;
+mod tiles;
+
+use std::arch::asm;
+use std::marker::PhantomData;
+use std::sync::OnceLock;
+
+use super::avx512::Avx512Bf16;
+use super::{ATile, BStep, Job, Line, Pair, Planes, STEP, TILE, Unit, layout};
+use crate::attention::pipelined;
+use crate::attention::pipelined::schedule::{GROUP, Plan, Stage, SumTile};
+use crate::cpu::isa::UnitOp;
+use crate::cpu::peak::Done;
+use crate::cpu::simd::Simd;
+use crate::gemm::{PANEL, PanelRow};
+
+/// Proof that the CPU has AMX with bf16 and that this process may use it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Amx {
+    /// Every CPU with AMX can also round with one instruction; one whose AMX is emulated may not.
+    round: Option<Avx512Bf16>,
+    /// So it is with what the vectors do during [`beats`].
+    vectors: Option<pipelined::amx::Vectors>,
+}
+
+impl Amx {
+    /// A proof, if CPU, operating system and kernel agree. The permission is asked for once; it holds for all threads, those that exist and those to come.
+    pub(crate) fn detect() -> Option<Self> {
+        static GRANTED: OnceLock<bool> = OnceLock::new();
+        let granted = *GRANTED.get_or_init(|| permission::is_present() && permission::ask());
+        granted.then(Self::of_this_cpu)
+    }
+
+    /// The real unit, or one whose instructions are emulated.
+    #[cfg(all(test, target_os = "linux"))]
+    pub(crate) fn real_or_emulated() -> Self {
+        Self::detect().unwrap_or_else(|| {
+            emulator::install();
+            Self::of_this_cpu()
+        })
+    }
+
+    /// With all that the CPU has beside the tiles.
+    fn of_this_cpu() -> Self {
+        Self { round: Avx512Bf16::detect(), vectors: pipelined::amx::Vectors::detect() }
+    }
+
+    /// Whether tiles and vectors can work at the same time: see [`beats`].
+    pub(crate) fn has_beats(self) -> bool {
+        self.vectors.is_some()
+    }
+
+    /// Configures this thread's tile registers until the result is dropped. Once at a time: the inner of two would release both.
+    #[inline]
+    pub(crate) fn configure(self) -> Configured {
+        // SAFETY: `self` proves that the instruction exists; it reads the 64 bytes of a constant, which are a valid configuration, and changes
+        // nothing but tile registers, which no compiled code uses.
+        unsafe {
+            asm!("ldtilecfg [{}]", in(reg) &CONFIGURATION, options(nostack, readonly, preserves_flags));
+        };
+        Configured { amx: self, on_this_thread: PhantomData }
+    }
+}
+
+/// Proof that this thread's tile registers are configured. It cannot be sent to another thread.
+pub(crate) struct Configured {
+    amx: Amx,
+    on_this_thread: PhantomData<*const ()>,
+}
+
+impl Drop for Configured {
+    fn drop(&mut self) {
+        // SAFETY: the instruction exists, since there was an `Amx`; it changes nothing but tile registers.
+        unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
+    }
+}
+
+/// What `ldtilecfg` reads.
+#[repr(C, align(64))]
+struct Configuration {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    /// For each register: bytes in a row. There are eight registers, and room for eight more.
+    bytes_per_row: [u16; 16],
+    /// For each register: rows.
+    rows: [u8; 16],
+}
+
+/// All eight registers as large as they can be.
+static CONFIGURATION: Configuration = Configuration {
+    palette: 1,
+    start_row: 0,
+    reserved: [0; 14],
+    bytes_per_row: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
+    rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
+};
+
+impl Unit for &Configured {
+    /// 256 deep: 16 KB of B stay in the L1 cache for all rows of a task, and only A comes from L2, which cannot deliver both as fast as they are used.
+    /// Sums are fetched and put back more often, which costs less: against 126 steps, linear layers take 9 % less time.
+    const BLOCK_STEPS: usize = 8;
+    /// 4032 deep: the 90 steps of a 3×3 window over 320 channels, and its multiples, need few or no second rounds for the sums. 250 KB of B and
+    /// an image's rows, of which the nine taps share nearly all, stay in an L2 cache of 2 MB.
+    const WINDOW_BLOCK_STEPS: usize = 126;
+    /// As large as the L2 cache. On the virtual machine where this was measured L3 is no faster than memory (17 GB/s a core), so what is streamed
+    /// loses nothing: linear layers take 4 % less time, convolutions of the VAE 10 %.
+    const STREAM_FROM: usize = 2 << 20;
+
+    #[inline(always)]
+    fn multiply_adds<S: Simd>(self, _: S, rounds: usize) -> Done {
+        let mut sums = [PanelRow::ZERO; 2 * TILE];
+        // SAFETY: `self` proves that the instructions exist and this thread's registers are configured.
+        unsafe { tiles::multiply_adds(rounds, &mut sums) };
+        let total = sums.iter().flat_map(|row| row.iter()).sum();
+        Done { operations: 2 * 32 * PANEL * 2 * TILE * rounds, total }
+    }
+
+    #[inline(always)]
+    fn multiply<S: Simd>(self, s: S, job: Job<'_>, sums: &mut [PanelRow]) {
+        self.multiply_ahead(s, job, &[], sums);
+    }
+
+    #[inline(always)]
+    fn multiply_ahead<S: Simd>(self, _: S, job: Job<'_>, ahead: &[BStep], sums: &mut [PanelRow]) {
+        job.check(sums);
+        match job.lower {
+            // SAFETY: `self` proves that the instructions exist and this thread's registers are configured; `check` that all three
+            // operands have as many tiles as there are steps, and that there are 32 rows of sums.
+            Some(lower) => unsafe { tiles::two_by_two(job, lower, ahead, sums) },
+            // SAFETY: as above, with 16 rows of sums.
+            None => unsafe { tiles::one_by_two(job, ahead, sums) },
+        }
+    }
+
+    #[inline(always)]
+    fn round_rows(self, rows: &[&[f32]], planes: &mut [&mut [Line]], at: usize) {
+        match self.amx.round {
+            Some(unit) => unit.round_rows(rows, planes, at),
+            None => layout::round_rows(rows, planes, at),
+        }
+    }
+
+    #[inline(always)]
+    fn round_line(self, numbers: &[f32; STEP], line: &mut Line) {
+        match self.amx.round {
+            Some(unit) => unit.round_line(numbers, line),
+            None => layout::round_line(numbers, line),
+        }
+    }
+
+    #[inline(always)]
+    fn round_panel(self, rows: &[PanelRow], steps: &mut [BStep]) {
+        match self.amx.round {
+            Some(unit) => unit.round_panel(rows, steps),
+            None => layout::round_panel(rows, steps),
+        }
+    }
+
+    #[inline(always)]
+    fn split_rows(self, rows: &[&[f32]], planes: Planes<'_, '_>, at: usize) {
+        match self.amx.round {
+            Some(unit) => unit.split_rows(rows, planes, at),
+            None => layout::split_rows(rows, planes, at),
+        }
+    }
+
+    #[inline(always)]
+    fn split_panel(self, rows: &[PanelRow], high: &mut [BStep], low: &mut [BStep]) {
+        match self.amx.round {
+            Some(unit) => unit.split_panel(rows, high, low),
+            None => layout::split_panel(rows, high, low),
+        }
+    }
+
+    #[inline(always)]
+    fn round_pairs<S: Simd>(self, s: S, first: S::V, second: S::V, pairs: &mut [Pair]) {
+        match self.amx.round {
+            Some(unit) => unit.round_pairs(s, first, second, pairs),
+            None => layout::round_pairs(s, first, second, pairs),
+        }
+    }
+
+    fn play(self, plan: &Plan, stage: Stage<'_>) {
+        match self.amx.vectors {
+            Some(vectors) => pipelined::amx::play(vectors, self, plan, stage),
+            None => pipelined::schedule::play(plan, stage),
+        }
+    }
+
+    fn add_values(self, weights: &[ATile], values: &[ATile], sums: &mut [SumTile; GROUP]) {
+        pipelined::amx::add_values(self, weights, values, sums);
+    }
+
+    #[inline(always)]
+    fn run<S: Simd, O: UnitOp>(self, s: S, op: O) -> O::Output {
+        match self.amx.round {
+            Some(unit) => unit.run_with(s, self, op),
+            None => op.eval(s, self),
+        }
+    }
+}

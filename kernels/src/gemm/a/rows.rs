@@ -1,0 +1,101 @@
+//! The left operand as a rule: where do the numbers of row m stand?
+
+use std::ops::Range;
+
+use aquatint_tensor::View;
+
+use crate::cpu::simd::Simd;
+use crate::packed_input::RowSource;
+
+/// The longest part of a row that is asked for at a time.
+pub(crate) const MAX_PART: usize = 512;
+
+/// Stands for any part of a row that is zero, such as a convolution's padding.
+pub(crate) static ZEROS: [f32; MAX_PART] = [0.0; MAX_PART];
+
+/// The left operand of a product: rows that are cut into segments, each contiguous in memory.
+///
+/// A plain matrix has one segment. A convolution has one for each tap of its kernel: row m is an output pixel,
+/// segment s the channels of the input pixel under tap s.
+pub trait Rows: Sync {
+    /// Appends to `out`, for each row of `rows` in order, its numbers at `part` of the depth.
+    fn gather<'a>(&'a self, rows: Range<usize>, part: DepthRange, out: &mut Vec<&'a [f32]>);
+}
+
+/// Some of the depth of one segment.
+#[derive(Clone, Debug)]
+pub struct DepthRange {
+    /// The segment.
+    pub segment: usize,
+    /// Where in the segment; at most 512 numbers.
+    pub range: Range<usize>,
+    /// Where in the whole depth, the segments standing one behind the other.
+    pub start: usize,
+}
+
+/// A row-major matrix as left operand. If the weights come in several segments, each row is cut likewise.
+#[derive(Clone, Copy)]
+pub struct Matrix<'a> {
+    data: &'a [f32],
+    columns: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// The rows of `x`.
+    ///
+    /// # Panics
+    /// If `x` is not row-major.
+    pub fn new(x: View<'a, f32, 2>) -> Self {
+        let [_, columns] = x.shape();
+        Self { data: x.as_slice().expect("a row-major matrix"), columns }
+    }
+}
+
+impl Rows for Matrix<'_> {
+    fn gather<'a>(&'a self, rows: Range<usize>, part: DepthRange, out: &mut Vec<&'a [f32]>) {
+        out.extend(rows.map(|m| &self.data[m * self.columns + part.start..][..part.range.len()]));
+    }
+}
+
+impl RowSource for Matrix<'_> {
+    #[inline(always)]
+    fn row<'a, S: Simd>(&'a self, _: S, m: usize, _: &'a mut [f32]) -> &'a [f32] {
+        &self.data[m * self.columns..][..self.columns]
+    }
+}
+
+/// Matrices side by side as left operand: row m is row m of the first, then of the second, and so on. A matrix with fewer rows begins
+/// again at its end. No segment of the weights may cross a border.
+pub struct Joined<'a> {
+    /// Each matrix: its first column in the whole, its columns, its numbers.
+    pieces: Vec<(usize, usize, &'a [f32])>,
+}
+
+impl<'a> Joined<'a> {
+    /// Of matrices, each given by its columns and its numbers, for weights with segments of `segment_len`.
+    ///
+    /// # Panics
+    /// If the columns of a matrix are no multiple of `segment_len`.
+    pub fn new(matrices: impl IntoIterator<Item = (usize, &'a [f32])>, segment_len: usize) -> Self {
+        let mut first = 0;
+        let place = |(columns, data): (usize, &'a [f32])| {
+            assert!(
+                columns.is_multiple_of(segment_len),
+                "a segment of {segment_len} numbers would cross the border after {columns} columns"
+            );
+            let piece = (first, columns, data);
+            first += columns;
+            piece
+        };
+        Self { pieces: matrices.into_iter().map(place).collect() }
+    }
+}
+
+impl Rows for Joined<'_> {
+    fn gather<'a>(&'a self, rows: Range<usize>, part: DepthRange, out: &mut Vec<&'a [f32]>) {
+        let after = self.pieces.partition_point(|&(first, ..)| first <= part.start);
+        let (first, columns, data) = self.pieces[after - 1];
+        let (column, matrix_rows) = (part.start - first, (data.len() / columns.max(1)).max(1));
+        out.extend(rows.map(|m| &data[m % matrix_rows * columns + column..][..part.range.len()]));
+    }
+}

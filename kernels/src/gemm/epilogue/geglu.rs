@@ -1,0 +1,204 @@
+//! A product whose columns come in two halves, one the gate of the other: `out[m, j] = value·gelu(gate)`, the feed-forward layers' GEGLU.
+//!
+//! ```text
+//! in memory:   v0 … v31 | v32 … v63 | …  g0 … g31 | g32 … g63 | …        packed:   v0 … v31 | g0 … g31 | v32 … v63 | g32 … g63 | …
+//! ```
+//!
+//! Packed so that the panels of value and gate are neighbours, both sums of a number are complete at about the same time, in the same core's
+//! cache. The product, eight times as wide as the tokens, is never written: what leaves is half of it, and rounded if the layer behind it wants
+//! it so. For the 8192 tokens of a step of Stable Diffusion at 64×64 that saves 84 MB written and read again.
+
+use std::ops::Range;
+
+use aquatint_tensor::View;
+
+use super::store::Finish;
+use crate::Precision;
+use crate::activation::pointwise::{CoarseGelu, Gelu};
+use crate::cpu::isa::UnitOp;
+use crate::cpu::simd::{Pointwise, Simd};
+use crate::cpu::tile::{Line, Unit};
+use crate::gemm::b::pack::Columns;
+use crate::gemm::{PANEL, Packable, PanelRow, Weights};
+
+/// The weights and the bias of such a layer.
+pub struct GatedWeights {
+    pub(in crate::gemm) weights: Weights,
+    /// In the same order, filled up to whole panels.
+    pub(in crate::gemm) bias: Vec<f32>,
+    features: usize,
+}
+
+impl GatedWeights {
+    /// Packs `w: [2·features, in_features]` and `bias: [2·features]`, the gates in the second half.
+    ///
+    /// # Panics
+    /// If `w` is not row-major, has an odd number of rows, or the bias has another length.
+    pub fn pack<T: Packable>(precision: Precision, w: View<'_, T, 2>, bias: &[f32]) -> Self {
+        let [rows, in_features] = w.shape();
+        assert!(rows.is_multiple_of(2), "half of {rows} columns cannot be gates");
+        assert_eq!(bias.len(), rows, "the bias has {} numbers for {rows} columns", bias.len());
+        let (features, numbers) = (rows / 2, w.as_slice().expect("row-major weights"));
+        let columns = 2 * features.next_multiple_of(PANEL);
+        // What fills a last pair of panels is never used.
+        let source = |column: usize| {
+            let (feature, gate) = (column / (2 * PANEL) * PANEL + column % PANEL, column / PANEL % 2);
+            gate * features + feature.min(features - 1)
+        };
+        let order: Vec<usize> = (0..columns).map(source).collect();
+        let w = View::from_slice([rows, 1, in_features], numbers);
+        let weights = Weights::pack_columns(precision, &Columns::of(w).in_order(&order), [1, in_features]);
+        Self { weights, bias: order.iter().map(|&row| bias[row]).collect(), features }
+    }
+
+    /// Weights without a column: a stand-in where only shapes are asked for.
+    pub fn empty() -> Self {
+        Self { weights: Weights::empty(), bias: Vec::new(), features: 0 }
+    }
+
+    /// Columns of the output: half of those of the product.
+    pub fn features(&self) -> usize {
+        self.features
+    }
+
+    /// The length of a row of the input.
+    pub fn in_features(&self) -> usize {
+        self.weights.segment_len()
+    }
+
+    /// The precision of the product, and of what leaves it.
+    pub fn precision(&self) -> Precision {
+        self.weights.precision()
+    }
+}
+
+/// A row of values times the gelu of its gates.
+#[inline(always)]
+fn gate<S: Simd>(s: S, gelu: impl Pointwise, [value, gate]: [&PanelRow; 2], bias: &[f32]) -> PanelRow {
+    let mut gated = PanelRow::ZERO;
+    for lanes in (0..PANEL).step_by(S::LANES) {
+        let value = s.add(s.load(&value[lanes..]), s.load(&bias[lanes..]));
+        let gate = s.add(s.load(&gate[lanes..]), s.load(&bias[PANEL + lanes..]));
+        s.store(s.mul(value, gelu.apply(s, gate)), &mut gated[lanes..]);
+    }
+    gated
+}
+
+/// Writes f32.
+pub(in crate::gemm) struct StoreGated<'a> {
+    /// Of the task's columns.
+    pub(in crate::gemm) bias: &'a [f32],
+    /// The task's piece of each of its rows.
+    pub(in crate::gemm) out: Vec<&'a mut [f32]>,
+}
+
+impl Finish for StoreGated<'_> {
+    const PANELS: usize = 2;
+
+    #[inline(always)]
+    fn store<S: Simd, U: Unit>(
+        &mut self,
+        s: S,
+        _: U,
+        panel: usize,
+        rows: Range<usize>,
+        [values, gates]: [&[PanelRow]; 2],
+    ) {
+        let bias = &self.bias[panel * PANEL..][..2 * PANEL];
+        for (out, sums) in self.out[rows].iter_mut().zip(values.iter().zip(gates)) {
+            let gated = gate(s, Gelu, [sums.0, sums.1], bias);
+            let out = &mut out[panel / 2 * PANEL..];
+            let width = out.len().min(PANEL);
+            out[..width].copy_from_slice(&gated[..width]);
+        }
+    }
+}
+
+/// Rounds gated values, and writes them: 32 columns of a row are a line of a plane.
+pub(in crate::gemm) struct StoreGatedRounded<'a> {
+    /// Of the task's columns.
+    pub(in crate::gemm) bias: &'a [f32],
+    /// Columns of the output that the task has.
+    pub(in crate::gemm) columns: usize,
+    /// The task's rows of its planes, those of the second part behind those of the first.
+    pub(in crate::gemm) planes: Vec<&'a mut [Line]>,
+}
+
+impl Finish for StoreGatedRounded<'_> {
+    const PANELS: usize = 2;
+
+    #[inline(always)]
+    fn store<S: Simd, U: Unit>(
+        &mut self,
+        s: S,
+        unit: U,
+        panel: usize,
+        rows: Range<usize>,
+        [values, gates]: [&[PanelRow]; 2],
+    ) {
+        let bias = &self.bias[panel * PANEL..][..2 * PANEL];
+        let plane = panel / 2;
+        let width = PANEL.min(self.columns - plane * PANEL);
+        let (high, low) = self.planes.split_at_mut(self.columns.div_ceil(PANEL));
+        let high = &mut high[plane][rows.clone()];
+        match low.get_mut(plane) {
+            None => {
+                unit.run(s, Round { values, gates, bias, lines: &mut *high });
+                narrow(high, width);
+            }
+            Some(low) => {
+                let low = &mut low[rows];
+                unit.run(s, Split { values, gates, bias, lines: (&mut *high, &mut *low) });
+                narrow(high, width);
+                narrow(low, width);
+            }
+        }
+    }
+}
+
+/// Makes zero what stands in columns that do not exist.
+#[inline(always)]
+fn narrow(lines: &mut [Line], width: usize) {
+    if width < PANEL {
+        lines.iter_mut().for_each(|line| line.truncate(width));
+    }
+}
+
+/// Gated rows in one part. This is so coarse that an exact gelu would be no better.
+struct Round<'a> {
+    values: &'a [PanelRow],
+    gates: &'a [PanelRow],
+    bias: &'a [f32],
+    lines: &'a mut [Line],
+}
+
+impl UnitOp for Round<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn eval<S: Simd, U: Unit>(self, s: S, unit: U) {
+        let Self { values, gates, bias, lines } = self;
+        for ((value, gate_row), out) in values.iter().zip(gates).zip(lines) {
+            unit.round_line(&gate(s, CoarseGelu, [value, gate_row], bias), out);
+        }
+    }
+}
+
+/// Gated rows in two parts.
+struct Split<'a, 'b> {
+    values: &'a [PanelRow],
+    gates: &'a [PanelRow],
+    bias: &'a [f32],
+    lines: (&'b mut [Line], &'b mut [Line]),
+}
+
+impl UnitOp for Split<'_, '_> {
+    type Output = ();
+    #[inline(always)]
+    fn eval<S: Simd, U: Unit>(self, s: S, unit: U) {
+        let Self { values, gates, bias, lines: (high, low) } = self;
+        for (row, (value, gate_row)) in values.iter().zip(gates).enumerate() {
+            let gated = gate(s, Gelu, [value, gate_row], bias);
+            unit.split_rows(&[&gated[..]], (&mut [&mut *high], &mut [&mut *low]), row);
+        }
+    }
+}

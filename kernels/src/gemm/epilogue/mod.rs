@@ -1,0 +1,213 @@
+//! The formula for each number of a product before it is stored, while it is still in the cache. `finish.rs` calls it.
+
+use std::ops::Range;
+
+use aquatint_tensor::View;
+
+pub(in crate::gemm) mod geglu;
+pub(in crate::gemm) mod round;
+pub(in crate::gemm) mod store;
+
+use crate::cpu::simd::Simd;
+use crate::gemm::b::weights::{MAX_VECTORS, PANEL, PanelRow};
+use crate::norm::stats::{Taken, Watch};
+
+/// `out[m, n] = (product[m, n] + bias[n] + per_image[image(m), n] + residual[m, n]) · scale`, absent terms being 0.
+#[derive(Clone, Copy)]
+pub struct Epilogue<'a> {
+    /// One number for each output column.
+    pub bias: Option<&'a [f32]>,
+    /// One row for each image, added to all its pixels: the time embedding of a residual block. `[images, columns]`,
+    /// row-major; the rows of the product are divided evenly among the images.
+    pub per_image: Option<View<'a, f32, 2>>,
+    /// A tensor of the output's size, row-major: the input of a residual block or of an attention layer.
+    pub residual: Option<&'a [f32]>,
+    /// A factor for everything: diffusers' `1 / output_scale_factor`.
+    pub scale: f32,
+    /// Where the moments of each image's columns are left, for a group norm; see [`Taken`] when they are.
+    pub moments: Option<&'a Taken>,
+}
+
+impl Default for Epilogue<'_> {
+    fn default() -> Self {
+        Self { bias: None, per_image: None, residual: None, scale: 1.0, moments: None }
+    }
+}
+
+impl<'a> Epilogue<'a> {
+    /// Only a bias, if there is one.
+    pub fn bias(bias: Option<&'a [f32]>) -> Self {
+        Self { bias, ..Self::default() }
+    }
+
+    /// Panics unless all terms fit an output of `[rows, columns]`.
+    pub(crate) fn check(&self, rows: usize, columns: usize) {
+        if let Some(bias) = self.bias {
+            assert_eq!(bias.len(), columns, "the bias has {} numbers for {columns} columns", bias.len());
+        }
+        if let Some(per_image) = self.per_image {
+            let [images, width] = per_image.shape();
+            assert_eq!(width, columns, "per_image has {width} numbers for {columns} columns");
+            assert!(
+                images > 0 && rows.is_multiple_of(images),
+                "{rows} rows cannot belong to {images} images"
+            );
+            assert!(per_image.as_slice().is_some(), "per_image must be row-major");
+        }
+        if let Some(residual) = self.residual {
+            let (found, wanted) = (residual.len(), rows * columns);
+            assert_eq!(found, wanted, "the residual has {found} numbers, the output {wanted}");
+        }
+    }
+
+    /// Has fetched what [`store_rows`](Self::store_rows) will read of other memory for these rows of a whole panel.
+    #[inline(always)]
+    pub(crate) fn prefetch<S: Simd>(&self, s: S, rows: Range<usize>, at: Place) {
+        let Some(residual) = self.residual.filter(|_| at.has_whole_panel()) else { return };
+        for row in rows {
+            s.prefetch(panel_row(residual, row * at.columns + at.column));
+        }
+    }
+
+    /// Writes columns `column..` of output row `m` from one row of a panel; `out` may be narrower than the panel. `watch` sees what is written.
+    #[inline(always)]
+    pub(crate) fn store<S: Simd>(
+        &self,
+        s: S,
+        product: &PanelRow,
+        (m, at): (usize, Place),
+        out: &mut [f32],
+        watch: &mut impl Watch<S>,
+    ) {
+        let per_image = self.images(at).map(|(all, rows)| &all[m / rows * at.columns..]);
+        let residual = self.residual.map(|all| &all[m * at.columns..]);
+        let mut terms = [ABSENT; 3];
+        for (term, row) in terms.iter_mut().zip([self.bias, per_image, residual]) {
+            if let Some(row) = row {
+                term[..out.len()].copy_from_slice(&row[at.column..][..out.len()]);
+            }
+        }
+        let scale = s.splat(self.scale);
+        let mut sums = PanelRow::ZERO;
+        for i in 0..PANEL / S::LANES {
+            let lanes = i * S::LANES;
+            let [bias, per_image, residual] = &terms;
+            let terms = [s.load(&bias[lanes..]), s.load(&per_image[lanes..]), s.load(&residual[lanes..])];
+            let v = formula(s, s.load(&product[lanes..]), terms, scale);
+            if lanes < out.len() {
+                watch.see(s, i, v);
+            }
+            s.store(v, &mut sums[lanes..]);
+        }
+        out.copy_from_slice(&sums[..out.len()]);
+    }
+
+    /// Stores some rows from `m` on. The place of the panel in each row of `out` is from `column` on; a whole one can be written past the caches.
+    ///
+    /// Beside a tile unit this must be short, 10 to 24 instructions a vector: so what the rows share is found once, and absent terms are added like others.
+    #[inline(always)]
+    pub(crate) fn store_rows<S: Simd>(
+        &self,
+        s: S,
+        sums: &[PanelRow],
+        (m, at): (usize, Place),
+        streamed: bool,
+        (out, column): (&mut [&mut [f32]], usize),
+        watch: &mut impl Watch<S>,
+    ) {
+        if !at.has_whole_panel() {
+            for (m, (product, out)) in (m..).zip(sums.iter().zip(out)) {
+                self.store(s, product, (m, at), &mut out[column..], watch);
+            }
+            return;
+        }
+        let (images, residual) = (self.images(at), self.residual);
+        let bias = vectors(s, self.bias.map_or(&ABSENT, |bias| panel_row(bias, at.column)));
+        let scale = s.splat(self.scale);
+        let mut start = 0;
+        while start < sums.len() {
+            let (per_image, end) = match images {
+                Some((all, rows)) => {
+                    let image = (m + start) / rows;
+                    (panel_row(all, image * at.columns + at.column), sums.len().min((image + 1) * rows - m))
+                }
+                None => (&ABSENT, sums.len()),
+            };
+            let per_image = vectors(s, per_image);
+            let rows = sums[start..end].iter().zip(&mut out[start..end]);
+            for (row, (sums, out)) in (m + start..).zip(rows) {
+                let residual = residual.map_or(&ABSENT, |all| panel_row(all, row * at.columns + at.column));
+                let out: &mut [f32; PANEL] = out[column..].first_chunk_mut().expect("room for a panel");
+                for i in 0..PANEL / S::LANES {
+                    let lanes = i * S::LANES;
+                    let terms = [bias[i], per_image[i], s.load(&residual[lanes..])];
+                    let v = formula(s, s.load(&sums[lanes..]), terms, scale);
+                    watch.see(s, i, v);
+                    match streamed {
+                        true => s.stream(v, &mut out[lanes..]),
+                        false => s.store(v, &mut out[lanes..]),
+                    }
+                }
+            }
+            start = end;
+        }
+    }
+
+    /// The rows of `per_image`, and how many rows of the output have one of them in common.
+    #[inline(always)]
+    fn images(&self, at: Place) -> Option<(&'a [f32], usize)> {
+        self.per_image
+            .map(|view| (view.as_slice().expect("checked to be row-major"), at.rows / view.shape()[0]))
+    }
+}
+
+/// A row of a term that there is not: −0 can be added to any number, even to −0, and changes nothing.
+static ABSENT: [f32; PANEL] = [-0.0; PANEL];
+
+/// A panel's columns, from `first` on.
+#[inline(always)]
+fn panel_row(numbers: &[f32], first: usize) -> &[f32; PANEL] {
+    numbers[first..].first_chunk().expect("a whole panel")
+}
+
+/// The columns of a panel as vectors.
+#[inline(always)]
+fn vectors<S: Simd>(s: S, columns: &[f32; PANEL]) -> [S::V; MAX_VECTORS] {
+    let mut vectors = [s.zero(); MAX_VECTORS];
+    for i in 0..PANEL / S::LANES {
+        vectors[i] = s.load(&columns[i * S::LANES..]);
+    }
+    vectors
+}
+
+/// The formula for some lanes of a row.
+#[inline(always)]
+fn formula<S: Simd>(s: S, product: S::V, [bias, per_image, residual]: [S::V; 3], scale: S::V) -> S::V {
+    s.mul(s.add(s.add(s.add(product, bias), per_image), residual), scale)
+}
+
+/// Where in the output a row of a panel goes.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    /// The first column.
+    pub(crate) column: usize,
+    /// The number of the first row that is computed.
+    pub(crate) first_row: usize,
+    /// Rows of the whole output.
+    pub(crate) rows: usize,
+    /// Columns of the whole output.
+    pub(crate) columns: usize,
+}
+
+impl Place {
+    /// The first of an output of `[rows, columns]`.
+    pub(crate) fn of(rows: usize, columns: usize) -> Self {
+        Self { column: 0, first_row: 0, rows, columns }
+    }
+
+    /// Whether as many columns are left as a panel has.
+    #[inline(always)]
+    fn has_whole_panel(self) -> bool {
+        self.column + PANEL <= self.columns
+    }
+}

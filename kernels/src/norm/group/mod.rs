@@ -1,0 +1,160 @@
+//! Group normalisation: `y = (x − mean) / √(variance + eps) · weight[c] + bias[c]`, where mean and variance are those of
+//! one image's pixels over a group of neighbouring channels (32 groups everywhere in Stable Diffusion).
+//!
+//! Why groups? *Batch* norm takes its statistics over all images of a batch: what one image becomes then depends on
+//! which others are computed with it, and batches of one or two (all that fit while training on large pictures) give
+//! noise instead of statistics. *Layer* norm over all channels forces features that live on different scales under
+//! one; *instance* norm over single channels wipes out how strongly a feature is present. Groups are between
+//! the two, need no running averages, and do the same in training as in use.
+//!
+//! | step | idea |
+//! |---|---|
+//! | [`mod@reference`] | mean, then variance, then the formula, in `f64` |
+//! | [`streaming`] | statistics in one reading pass; scale, shift and SiLU in one writing pass |
+//!
+//! The statistics are those of [`moments`](crate::norm::stats), which the layer in front may have taken: then an image is read once.
+//!
+//! Source: Wu & He 2018, [arXiv:1803.08494](https://arxiv.org/abs/1803.08494); `torch.nn.GroupNorm`.
+
+use std::borrow::Cow;
+
+use aquatint_tensor::{Tensor, View};
+
+use crate::Isa;
+use crate::norm::stats::Moments;
+use crate::packed_input::{Form, Operand};
+
+pub mod reference;
+pub mod streaming;
+
+/// What is done to the normalised number before it is stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Activation {
+    /// Nothing.
+    None,
+    /// `x·σ(x)`: nearly every group norm in Stable Diffusion is followed by it, and a pass over memory is saved.
+    Silu,
+}
+
+/// The settings and weights of a group norm.
+#[derive(Clone, Copy)]
+pub struct GroupNorm<'a> {
+    /// Neighbouring channels are cut into this many groups of equal size.
+    pub num_groups: usize,
+    /// Added to the variance, so that a constant group does not divide by zero.
+    pub eps: f32,
+    /// One factor for each channel.
+    pub weight: &'a [f32],
+    /// One summand for each channel.
+    pub bias: &'a [f32],
+    /// What follows.
+    pub activation: Activation,
+}
+
+/// A part of the channels of images.
+#[derive(Clone, Copy)]
+pub struct Piece<'a> {
+    /// `[n, h, w, c]`
+    pub pixels: View<'a, f32, 4>,
+    /// Their moments, if they are known.
+    pub moments: Option<&'a Moments>,
+}
+
+impl<'a> From<View<'a, f32, 4>> for Piece<'a> {
+    fn from(pixels: View<'a, f32, 4>) -> Self {
+        Self { pixels, moments: None }
+    }
+}
+
+impl<'a> Piece<'a> {
+    /// Those that came along, or of the pixels.
+    fn moments(&self, isa: Isa) -> Cow<'a, Moments> {
+        match self.moments {
+            Some(moments) => {
+                let shape = self.pixels.shape();
+                assert!(moments.are_of(shape), "these are moments of other images than of {shape:?}");
+                Cow::Borrowed(moments)
+            }
+            None => Cow::Owned(Moments::of(isa, self.pixels)),
+        }
+    }
+}
+
+impl GroupNorm<'_> {
+    fn check(&self, channels: usize) {
+        let groups = self.num_groups;
+        assert!(
+            groups > 0 && channels.is_multiple_of(groups),
+            "{channels} channels cannot be cut into {groups} equal groups"
+        );
+        assert!(
+            self.weight.len() == channels && self.bias.len() == channels,
+            "the input has {channels} channels, the weight {}, the bias {}",
+            self.weight.len(),
+            self.bias.len()
+        );
+    }
+}
+
+/// `y = activation((x − mean) / √(variance + eps) · weight[c] + bias[c])`
+///
+/// `x: [n, h, w, c]` → the same shape.
+///
+/// ```
+/// # use aquatint_kernels::{Isa, norm::group::{Activation, GroupNorm, group_norm}};
+/// # use aquatint_tensor::Tensor;
+/// let x = Tensor::from_vec([1, 1, 2, 2], vec![1.0, 30.0, 3.0, 10.0]); // channel 0: 1 and 3, channel 1: 30 and 10
+/// let (weight, bias) = (&[1.0, 5.0], &[0.0, 2.0]);
+/// let norm = GroupNorm { num_groups: 2, eps: 0.0, weight, bias, activation: Activation::None };
+/// assert_eq!(group_norm(Isa::best(), x.view(), norm).as_slice(), [-1.0, 7.0, 1.0, -3.0]);
+/// ```
+///
+/// # Panics
+/// If the channels cannot be cut into equal groups, or weight or bias are of another length.
+pub fn group_norm(isa: Isa, x: View<'_, f32, 4>, norm: GroupNorm<'_>) -> Tensor<f32, 4> {
+    streaming::group_norm(isa, &[x.into()], norm)
+}
+
+/// [`group_norm`] of images that are joined channel by channel, without joining them: `[n, h, w, c₀]`, `[n, h, w, c₁]`, … →
+/// `[n, h, w, c₀ + c₁ + …]`. A group may span the border between two. Of images that come in smaller batches, image i is number i mod n.
+///
+/// ```
+/// # use aquatint_kernels::{Isa, norm::group::{Activation, GroupNorm, group_norm_joined}};
+/// # use aquatint_tensor::Tensor;
+/// let (a, b) = (Tensor::from_vec([1, 1, 1, 1], vec![1.0]), Tensor::from_vec([1, 1, 1, 1], vec![3.0]));
+/// let norm = GroupNorm { num_groups: 1, eps: 0.0, weight: &[1.0; 2], bias: &[0.0; 2], activation: Activation::None };
+/// assert_eq!(group_norm_joined(Isa::best(), &[a.view(), b.view()], norm).as_slice(), [-1.0, 1.0]);
+/// ```
+///
+/// # Panics
+/// If there is no image, or they differ in size, or as [`group_norm`].
+pub fn group_norm_joined(isa: Isa, pieces: &[View<'_, f32, 4>], norm: GroupNorm<'_>) -> Tensor<f32, 4> {
+    let pieces: Vec<_> = pieces.iter().map(|&piece| piece.into()).collect();
+    streaming::group_norm(isa, &pieces, norm)
+}
+
+/// [`group_norm_joined`] as the left operand of a product: f32, or rounded with a border, as `form` says. Pieces whose moments come along are read once.
+///
+/// # Panics
+/// As [`group_norm_joined`].
+pub fn group_norm_for(isa: Isa, pieces: &[Piece<'_>], norm: GroupNorm<'_>, form: Form) -> Operand<4> {
+    streaming::group_norm_for(isa, pieces, norm, form)
+}
+
+/// The shape of all pieces joined.
+fn joined_shape(pieces: &[Piece<'_>]) -> [usize; 4] {
+    let shapes = || pieces.iter().map(|piece| piece.pixels.shape());
+    let [_, height, width, _] = shapes().next().expect("at least one image to normalise");
+    let images = shapes().map(|[n, ..]| n).max().unwrap_or(0);
+    for shape in shapes() {
+        let [n, h, w, _] = shape;
+        assert!(
+            [h, w] == [height, width] && (images == 0 || n > 0 && images.is_multiple_of(n)),
+            "{shape:?} cannot be joined to {images} images of {height} × {width}",
+        );
+    }
+    [images, height, width, shapes().map(|[.., c]| c).sum()]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,104 @@
+//! The sums behind the moments, for the columns of a panel at a time: what a layer does to each vector that it stores, and the same as a pass of its own.
+
+use crate::cpu::simd::{Op, Simd};
+use crate::gemm::{MAX_VECTORS, PANEL};
+
+/// A panel's columns, or as many as there are, whose moments are being taken.
+pub(crate) struct Running<S: Simd> {
+    /// The means of the rows before.
+    x0: [S::V; MAX_VECTORS],
+    sums: [S::V; MAX_VECTORS],
+    squares: [S::V; MAX_VECTORS],
+}
+
+/// Who looks at the vectors of a panel's row on their way to memory.
+pub(crate) trait Watch<S: Simd> {
+    /// Vector number i of a row. Implementations must be marked `#[inline(always)]`.
+    fn see(&mut self, s: S, i: usize, x: S::V);
+}
+
+/// Nobody.
+impl<S: Simd> Watch<S> for () {
+    #[inline(always)]
+    fn see(&mut self, _: S, _: usize, _: S::V) {}
+}
+
+impl<S: Simd> Watch<S> for Running<S> {
+    #[inline(always)]
+    fn see(&mut self, s: S, i: usize, x: S::V) {
+        let x = s.sub(x, self.x0[i]);
+        self.sums[i] = s.add(self.sums[i], x);
+        self.squares[i] = s.mul_add(x, x, self.squares[i]);
+    }
+}
+
+impl<S: Simd> Running<S> {
+    /// Starts a run of rows; `mean` is that of the rows before, or the first of them.
+    #[inline(always)]
+    pub(crate) fn new(s: S, mean: &[f32]) -> Self {
+        let mut x0 = [s.zero(); MAX_VECTORS];
+        for (x0, mean) in x0.iter_mut().zip(mean.chunks(S::LANES)) {
+            *x0 = load(s, mean);
+        }
+        Self { x0, sums: [s.zero(); MAX_VECTORS], squares: [s.zero(); MAX_VECTORS] }
+    }
+
+    /// Ends it: it had so many `rows`, and so many were `before`.
+    #[inline(always)]
+    pub(crate) fn merge(self, s: S, [before, rows]: [usize; 2], [mean, squares]: [&mut [f32]; 2]) {
+        let share = s.splat(1.0 / (before + rows) as f32);
+        let columns = mean.chunks_mut(S::LANES).zip(squares.chunks_mut(S::LANES));
+        for (i, (mean, squares)) in columns.enumerate().take(MAX_VECTORS) {
+            let offset = s.mul(self.sums[i], share);
+            let square = s.sub(self.squares[i], s.mul(self.sums[i], offset));
+            store(s, s.add(load(s, squares), square), squares);
+            store(s, s.add(self.x0[i], offset), mean);
+        }
+    }
+}
+
+#[inline(always)]
+fn load<S: Simd>(s: S, x: &[f32]) -> S::V {
+    if x.len() < S::LANES { s.load_or(x, 0.0) } else { s.load(x) }
+}
+
+#[inline(always)]
+fn store<S: Simd>(s: S, v: S::V, out: &mut [f32]) {
+    if out.len() < S::LANES { s.store_part(v, out) } else { s.store(v, out) }
+}
+
+/// Pixels of a run when they are only read: more would be more places in memory to read from at once.
+const READ_RUN: usize = 8;
+
+/// The moments of a block of pixels.
+pub(super) struct Read<'a> {
+    /// As many channels as `mean` has, for each of them.
+    pub(super) pixels: &'a [f32],
+    pub(super) mean: &'a mut [f32],
+    /// Zeros, to begin with.
+    pub(super) squares: &'a mut [f32],
+}
+
+impl Op for Read<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        let Self { pixels, mean, squares } = self;
+        let channels = mean.len();
+        mean.copy_from_slice(&pixels[..channels]);
+        for (i, run) in pixels.chunks(READ_RUN * channels).enumerate() {
+            let rows = run.len() / channels;
+            for first in (0..channels).step_by(PANEL) {
+                let columns = first..channels.min(first + PANEL);
+                let [mean, squares] = [&mut mean[columns.clone()], &mut squares[columns.clone()]];
+                let mut running = Running::new(s, mean);
+                for pixel in run.chunks_exact(channels) {
+                    for (i, x) in pixel[columns.clone()].chunks(S::LANES).enumerate() {
+                        running.see(s, i, load(s, x));
+                    }
+                }
+                running.merge(s, [i * READ_RUN, rows], [mean, squares]);
+            }
+        }
+    }
+}

@@ -1,0 +1,212 @@
+use aquatint_tensor::Tensor;
+
+use super::*;
+use crate::Precision;
+use crate::conv2d::upsample::{self, upsample_conv};
+use crate::conv2d::{self, Geometry, Padding, conv2d};
+use crate::gemm::{Epilogue, Weights};
+use crate::linear::linear;
+use crate::norm::group::{Activation, GroupNorm, Piece, group_norm_for};
+use crate::packed_input::Form;
+use crate::testing::{assert_close, random};
+
+/// Mean and variance of each channel by their definition, `[images][channels]`.
+fn reference(x: View<'_, f32, 4>) -> Vec<Vec<Spread>> {
+    let [images, height, width, channels] = x.shape();
+    let of_channel = |n: usize, c: usize| {
+        let pixels = || (0..height * width).map(|i| f64::from(x.at([n, i / width, i % width, c])));
+        let count = (height * width) as f64;
+        let mean = pixels().sum::<f64>() / count;
+        Spread { count, mean, squares: pixels().map(|x| (x - mean).powi(2)).sum() }
+    };
+    (0..images).map(|n| (0..channels).map(|c| of_channel(n, c)).collect()).collect()
+}
+
+/// An error counts in deviations; where the mean is very many of them, what comes of rounding each number once more is granted as well.
+fn assert_moments(what: &str, moments: &Moments, x: View<'_, f32, 4>) {
+    for (n, expected) in reference(x).iter().enumerate() {
+        let found = moments.of_image(n);
+        assert_eq!(found.len(), expected.len(), "{what}");
+        for (c, (found, expected)) in found.iter().zip(expected).enumerate() {
+            let (deviation, mean) = (expected.variance().sqrt(), expected.mean.abs());
+            assert!(
+                found.count == expected.count
+                    && (found.mean - expected.mean).abs() <= 1e-6 * deviation + 1e-7 * mean
+                    && (found.squares - expected.squares).abs()
+                        <= (2e-6 * deviation + 2e-7 * mean) * deviation * expected.count,
+                "{what}: image {n}, channel {c}: {found:?}, expected {expected:?}"
+            );
+        }
+    }
+}
+
+/// Runs a layer twice, and wants the same bits from it with and without moments.
+fn taken(images: usize, layer: impl Fn(Epilogue<'_>) -> Tensor<f32, 4>) -> (Tensor<f32, 4>, Option<Moments>) {
+    let taken = Taken::of(images);
+    let y = layer(Epilogue { moments: Some(&taken), ..Epilogue::default() });
+    assert!(y == layer(Epilogue::default()), "to watch the numbers changes none");
+    (y, taken.into_moments())
+}
+
+fn everywhere(mut f: impl FnMut(Isa, Precision)) {
+    for isa in Isa::all_and_emulated() {
+        [Precision::Bf16, Precision::Bf16x3].into_iter().for_each(|precision| f(isa, precision));
+    }
+}
+
+#[test]
+fn a_convolution_takes_the_moments_of_what_it_stores() {
+    for (name, input, out_channels, geometry) in [
+        ("a block of 32 pixels", [1, 4, 8, 5], 3, Geometry::same(3)),
+        ("two images in a task, a panel and a part", [2, 8, 8, 40], 45, Geometry::same(3)),
+        ("several tasks and groups of panels", [2, 24, 32, 24], 350, Geometry::same(3)),
+        ("three odd images of 96 pixels", [3, 8, 12, 70], 33, Geometry::same(3)),
+        ("halved", [2, 16, 32, 8], 40, Geometry::halving(Padding::all(1))),
+        ("depth above a block", [1, 16, 16, 500], 40, Geometry::same(3)),
+    ] {
+        let [kernel_h, kernel_w] = geometry.kernel_size;
+        let (x, w) = (random(input, 1), random([out_channels, input[3], kernel_h, kernel_w], 2));
+        let (bias, per_image) = (random([out_channels], 3), random([1, out_channels], 4).map(|x| 9.0 * x));
+        everywhere(|isa, precision| {
+            let what = format!("{name}, {precision}, {isa}");
+            let w = conv2d::Weights::pack_for(precision, w.view());
+            let (y, moments) = taken(input[0], |epilogue| {
+                let (bias, per_image) = (Some(bias.as_slice()), Some(per_image.view()));
+                conv2d(isa, x.view(), &w, geometry, Epilogue { bias, per_image, scale: 0.5, ..epilogue })
+            });
+            assert_moments(&what, &moments.expect(&what), y.view());
+        });
+    }
+}
+
+#[test]
+fn so_does_a_linear_layer_with_a_residual() {
+    // The last is rounded in two parts, and a tile unit writes it past the caches.
+    for [images, pixels, in_features, features] in [[2, 64, 40, 70], [1, 1024, 33, 32], [2, 128 * 129, 8, 36]]
+    {
+        let (x, w) = (random([images, 1, pixels, in_features], 1), random([features, in_features], 2));
+        let residual = random([images, 1, pixels, features], 3).map(|x| x + 2.0);
+        everywhere(|isa, precision| {
+            let what = format!("{images} × {pixels}, {precision}, {isa}");
+            let w = Weights::pack_for(precision, w.view());
+            let (y, moments) = taken(images, |epilogue| {
+                let residual = Some(residual.as_slice());
+                linear(isa, x.view(), &w, Epilogue { residual, ..epilogue })
+            });
+            assert_moments(&what, &moments.expect(&what), y.view());
+        });
+    }
+}
+
+#[test]
+fn all_phases_of_an_upsampling_count() {
+    let (x, w) = (random([2, 8, 12, 20], 1), random([40, 20, 3, 3], 2));
+    everywhere(|isa, precision| {
+        let what = format!("{precision}, {isa}");
+        let w = upsample::Weights::pack_for(precision, w.view());
+        let (y, moments) = taken(2, |epilogue| upsample_conv(isa, x.view(), &w, epilogue));
+        assert_moments(&what, &moments.expect(&what), y.view());
+    });
+}
+
+#[test]
+fn nothing_is_taken_in_f32_or_of_images_of_odd_sizes() {
+    let w = random([6, 8, 3, 3], 2);
+    for isa in Isa::all_and_emulated() {
+        for (precision, size) in
+            [(Precision::F32, [8, 8]), (Precision::Bf16, [7, 9]), (Precision::Bf16, [4, 4])]
+        {
+            let x = random([2, size[0], size[1], 8], 1);
+            let w = conv2d::Weights::pack_for(precision, w.view());
+            let layer = |epilogue: Epilogue<'_>| conv2d(isa, x.view(), &w, Geometry::same(3), epilogue);
+            assert!(taken(2, layer).1.is_none(), "{size:?}, {precision}, {isa}");
+        }
+    }
+}
+
+#[test]
+fn what_is_read_has_the_moments_of_its_definition() {
+    // One pixel, fewer channels than a vector, more blocks than one, a mean far from zero.
+    for (shape, mean) in
+        [([1, 1, 1, 5], 0.0), ([2, 7, 5, 34], 0.0), ([3, 33, 31, 70], 1.0), ([1, 40, 40, 40], 1e3)]
+    {
+        let x = random(shape, 1).map(|x| x + mean);
+        for isa in Isa::available() {
+            let found = Moments::of(isa, x.view());
+            assert_moments(&format!("{shape:?}, {isa}"), &found, x.view());
+        }
+    }
+}
+
+#[test]
+fn neither_threads_nor_the_batch_change_a_bit() {
+    let x = random([5, 8, 8, 600], 1);
+    let window = random([70, 24, 3, 3], 2);
+    let deep = random([70, 600], 3); // panels pass through several blocks of the depth
+    everywhere(|isa, precision| {
+        let window = conv2d::Weights::pack_for(precision, window.view());
+        let deep = Weights::pack_for(precision, deep.view());
+        let convolution = |x: View<'_, f32, 4>, epilogue: Epilogue<'_>| {
+            conv2d(isa, x.slice(3, 0..24), &window, Geometry::same(3), epilogue)
+        };
+        let linear = |x: View<'_, f32, 4>, epilogue: Epilogue<'_>| linear(isa, x, &deep, epilogue);
+        neither_changes_a_bit(&format!("convolution, {precision}, {isa}"), x.view(), convolution);
+        neither_changes_a_bit(&format!("linear layer, {precision}, {isa}"), x.view(), linear);
+    });
+}
+
+fn neither_changes_a_bit(
+    what: &str,
+    x: View<'_, f32, 4>,
+    layer: impl Fn(View<'_, f32, 4>, Epilogue<'_>) -> Tensor<f32, 4> + Sync,
+) {
+    let of = |images: Range<usize>, threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
+        let x = x.slice(0, images.clone());
+        pool.install(|| taken(images.len(), |epilogue| layer(x, epilogue)).1.expect("blocks of 64 pixels"))
+    };
+    let all = of(0..5, 1);
+    for n in 0..5 {
+        assert!(all.of_image(n) == of(0..5, 3).of_image(n), "image {n}, threads, {what}");
+        assert!(all.of_image(n) == of(n..n + 1, 2).of_image(0), "image {n}, alone, {what}");
+    }
+}
+
+#[test]
+fn a_norm_of_moments_is_that_of_the_pixels() {
+    // A group has channels of all three pieces: of a layer, of one image for both, and of one that must be read.
+    let (x, w) = (random([2, 8, 16, 24], 1), random([40, 24, 3, 3], 2));
+    let read = random([2, 8, 16, 6], 3).map(|x| x + 3.0);
+    let (weight, bias) = (random([56], 4), random([56], 5));
+    let (weight, bias, activation) = (weight.as_slice(), bias.as_slice(), Activation::Silu);
+    everywhere(|isa, precision| {
+        let layer = |x: &View<'_, f32, 4>, out_channels: usize| {
+            let w = conv2d::Weights::pack_for(precision, w.view().slice(0, 0..out_channels));
+            taken(x.shape()[0], |epilogue| conv2d(isa, *x, &w, Geometry::same(3), epilogue))
+        };
+        let (both, one) = (layer(&x.view(), 40), layer(&x.view().slice(0, 0..1), 10));
+        for num_groups in [1, 2, 7] {
+            let norm = GroupNorm { num_groups, eps: 1e-5, weight, bias, activation };
+            let of = |known: bool| {
+                let pieces = [&both, &one].map(|(pixels, moments)| Piece {
+                    pixels: pixels.view(),
+                    moments: moments.as_ref().filter(|_| known),
+                });
+                let pieces = [pieces[0], read.view().into(), pieces[1]];
+                group_norm_for(isa, &pieces, norm, Form::rows(Precision::F32)).into_tensor()
+            };
+            let what = format!("{num_groups} groups, {precision}, {isa}");
+            assert!(both.1.is_some() && one.1.is_some(), "{what}");
+            assert_close(&what, &of(true), &of(false), 1e-6);
+        }
+    });
+}
+
+#[test]
+#[should_panic(expected = "65 rows cannot belong to 2 images")]
+fn images_share_the_rows_evenly() {
+    let w = Weights::pack_for(Precision::Bf16, random([5, 6], 1).view());
+    let moments = Taken::of(2);
+    let epilogue = Epilogue { moments: Some(&moments), ..Epilogue::default() };
+    linear(Isa::best(), random([65, 6], 2).view(), &w, epilogue);
+}

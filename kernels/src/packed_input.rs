@@ -1,0 +1,274 @@
+//! What a product takes on its left: f32, or what was rounded for it where it was made.
+//!
+//! A tile unit multiplies faster than the rest of a network can read and write f32. So what a norm or an activation makes for the layer behind it
+//! is rounded at once, in the form in which that layer reads it: half the memory, and no work is left to be done before the products. In f32
+//! nothing is rounded, and an operand is a tensor.
+//!
+//! ```text
+//! let x = norm(x);         Operand: f32 or rounded, as the precision says
+//! let x = conv(&x);        Tensor: the sums, f32 always
+//! ```
+//!
+//! The numbers are those that the product would have rounded itself, so the result has the same bits.
+
+use aquatint_tensor::{Tensor, View};
+use rayon::prelude::*;
+
+use crate::cpu::partition::rows_per_task;
+use crate::cpu::simd::{Op, Simd};
+use crate::gemm::Rounded;
+use crate::{Isa, Precision};
+
+/// Rows of f32 that exist or are computed when they are asked for, one at a time.
+pub(crate) trait RowSource: Sync {
+    /// Row number m, which may be written to `room`, as long as a row.
+    fn row<'a, S: Simd>(&'a self, s: S, m: usize, room: &'a mut [f32]) -> &'a [f32];
+}
+
+/// For what an operand is made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Form {
+    /// The precision of the product.
+    pub precision: Precision,
+    /// Pixels of zeros around each image: 1 before a 3×3 window, 0 before a linear layer.
+    pub border: usize,
+}
+
+impl Form {
+    /// For a linear layer.
+    pub fn rows(precision: Precision) -> Self {
+        Self { precision, border: 0 }
+    }
+
+    /// For a convolution with a 3×3 window.
+    pub fn image(precision: Precision) -> Self {
+        Self { precision, border: 1 }
+    }
+}
+
+/// The left operand of a product, of this shape.
+pub struct Operand<const N: usize> {
+    shape: [usize; N],
+    numbers: Numbers,
+}
+
+enum Numbers {
+    F32(Tensor<f32, 1>),
+    Rounded(Rounded),
+}
+
+impl<const N: usize> Operand<N> {
+    /// Of rows that a source has or computes. `shape`: the last axis is that of the channels; an image with a border is `[n, h, w, c]`.
+    pub(crate) fn from_rows(isa: Isa, form: Form, shape: [usize; N], source: &impl RowSource) -> Self {
+        let Form { precision, border } = form;
+        if precision == Precision::F32 {
+            return tensor_of_rows(isa, shape, source).into();
+        }
+        let (channels, rows) = (shape[N - 1], shape[..N - 1].iter().product());
+        let grid = match (border, &shape[..]) {
+            (0, _) => [1, 1, rows],
+            (_, &[n, h, w, _]) => [n, h, w],
+            _ => panic!("only images have a border, not {shape:?}"),
+        };
+        let rounded = Rounded::new(isa, (precision, border), grid, channels, source);
+        Self { shape, numbers: Numbers::Rounded(rounded) }
+    }
+
+    /// A matrix that was rounded, under any shape with as many rows and columns.
+    pub(crate) fn rounded(shape: [usize; N], rounded: Rounded) -> Self {
+        Self { shape, numbers: Numbers::Rounded(rounded) }
+    }
+
+    /// The length of each axis.
+    pub fn shape(&self) -> [usize; N] {
+        self.shape
+    }
+
+    /// The same numbers under another shape with as many channels: the pixels of an image as tokens.
+    ///
+    /// # Panics
+    /// If the channels or the number of elements differ.
+    pub fn reshape<const M: usize>(self, shape: [usize; M]) -> Operand<M> {
+        let same = self.shape[N - 1] == shape[M - 1]
+            && self.shape.iter().product::<usize>() == shape.iter().product::<usize>();
+        assert!(same, "cannot reshape {:?} to {shape:?}", self.shape);
+        Operand { shape, numbers: self.numbers }
+    }
+
+    /// The numbers.
+    ///
+    /// # Panics
+    /// If they were rounded.
+    pub fn into_tensor(self) -> Tensor<f32, N> {
+        match self.numbers {
+            Numbers::F32(numbers) => numbers.reshape(self.shape),
+            Numbers::Rounded(_) => panic!("this operand was rounded and is good for a product only"),
+        }
+    }
+}
+
+impl<const N: usize> From<Tensor<f32, N>> for Operand<N> {
+    fn from(x: Tensor<f32, N>) -> Self {
+        let (shape, len) = (x.shape(), x.len());
+        Self { shape, numbers: Numbers::F32(x.reshape([len])) }
+    }
+}
+
+/// What a product can be given: a view of f32, or an operand.
+#[derive(Clone, Copy)]
+pub enum Input<'a, const N: usize> {
+    /// To be rounded, if the product wants it.
+    F32(View<'a, f32, N>),
+    /// Of this shape.
+    Rounded([usize; N], &'a Rounded),
+}
+
+impl<'a, const N: usize> From<View<'a, f32, N>> for Input<'a, N> {
+    fn from(x: View<'a, f32, N>) -> Self {
+        Self::F32(x)
+    }
+}
+
+impl<'a, const N: usize> From<&'a Operand<N>> for Input<'a, N> {
+    fn from(x: &'a Operand<N>) -> Self {
+        match &x.numbers {
+            Numbers::F32(numbers) => Self::F32(View::from_slice(x.shape, numbers.as_slice())),
+            Numbers::Rounded(rounded) => Self::Rounded(x.shape, rounded),
+        }
+    }
+}
+
+impl<const N: usize> Input<'_, N> {
+    /// The length of each axis.
+    pub fn shape(&self) -> [usize; N] {
+        match *self {
+            Self::F32(x) => x.shape(),
+            Self::Rounded(shape, _) => shape,
+        }
+    }
+}
+
+/// A tensor of rows that a source computes.
+pub(crate) fn tensor_of_rows<const N: usize>(
+    isa: Isa,
+    shape: [usize; N],
+    source: &impl RowSource,
+) -> Tensor<f32, N> {
+    let mut out = Tensor::recycled(shape);
+    if out.is_empty() {
+        return out;
+    }
+    let (channels, rows) = (shape[N - 1], rows_per_task(shape[N - 1]));
+    out.as_mut_slice().par_chunks_mut(rows * channels).enumerate().for_each(|(i, out)| {
+        isa.run(Compute { source, first: i * rows, channels, out });
+    });
+    out
+}
+
+/// Some rows, one behind the other.
+struct Compute<'a, R> {
+    source: &'a R,
+    first: usize,
+    channels: usize,
+    out: &'a mut [f32],
+}
+
+impl<R: RowSource> Op for Compute<'_, R> {
+    type Output = ();
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        for (m, room) in (self.first..).zip(self.out.chunks_exact_mut(self.channels)) {
+            self.source.row(s, m, room);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conv2d::{self, Geometry, Padding, conv2d};
+    use crate::gemm::{Epilogue, Weights};
+    use crate::linear::linear;
+    use crate::norm::group::{Activation, GroupNorm, group_norm_for, group_norm_joined};
+    use crate::norm::layer::{layer_norm, layer_norm_for};
+    use crate::testing::random;
+
+    /// Each precision on each unit.
+    fn everywhere(mut f: impl FnMut(Isa, Precision)) {
+        for isa in Isa::all_and_emulated() {
+            Precision::ALL.into_iter().for_each(|precision| f(isa, precision));
+        }
+    }
+
+    #[test]
+    fn a_convolution_of_an_operand_has_the_bits_of_one_of_its_tensor() {
+        let whole = Geometry { padding: Padding::all(0), ..Geometry::same(3) };
+        for (size, geometry) in [
+            ([3, 32], Geometry::same(3)), // tiles where they stand
+            ([4, 16], whole),             // the last two columns are not seen
+            ([3, 21], Geometry::same(3)), // rows end within tiles
+            ([8, 8], Geometry::halving(Padding::all(1))),
+            ([6, 5], Geometry::same(1)),
+            ([7, 6], Geometry::same(5)), // further than the border reaches
+            ([7, 32], Geometry::same(5)),
+        ] {
+            let [a, b] = [random([2, size[0], size[1], 40], 1), random([1, size[0], size[1], 24], 2)];
+            let (weight, bias) = (random([64], 3), random([64], 4));
+            let (weight, bias, activation) = (weight.as_slice(), bias.as_slice(), Activation::Silu);
+            let norm = GroupNorm { num_groups: 4, eps: 1e-5, weight, bias, activation };
+            let [kernel_h, kernel_w] = geometry.kernel_size;
+            let w = random([35, 64, kernel_h, kernel_w], 5);
+            everywhere(|isa, precision| {
+                let w = conv2d::Weights::pack_for(precision, w.view());
+                let pieces = [a.view(), b.view()];
+                let tensor = group_norm_joined(isa, &pieces, norm);
+                let expected = conv2d(isa, tensor.view(), &w, geometry, Epilogue::default());
+                let operand = group_norm_for(isa, &pieces.map(Into::into), norm, Form::image(precision));
+                assert_eq!(operand.shape(), tensor.shape());
+                let found = conv2d(isa, &operand, &w, geometry, Epilogue::default());
+                assert!(found == expected, "{size:?}, {precision}, {isa}");
+            });
+        }
+    }
+
+    #[test]
+    fn a_linear_layer_of_an_operand_has_the_bits_of_one_of_its_tensor() {
+        let x = random([2, 37, 90], 1);
+        let (weight, bias) = (random([90], 2), random([90], 3));
+        let (weight, bias) = (weight.as_slice(), bias.as_slice());
+        everywhere(|isa, precision| {
+            let w = Weights::pack_for(precision, random([70, 90], 4).view());
+            let tensor = layer_norm(isa, x.view(), weight, bias, 1e-5);
+            let expected = linear(isa, tensor.view(), &w, Epilogue::default());
+            let operand = layer_norm_for(isa, x.view(), weight, bias, 1e-5, precision).reshape([74, 90]);
+            let found = linear(isa, &operand, &w, Epilogue::default()).reshape([2, 37, 70]);
+            assert!(found == expected, "layer norm, {precision}, {isa}");
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "rounded for bf16 meets weights for bf16x3")]
+    fn an_operand_is_for_one_precision() {
+        let w = Weights::pack_for(Precision::Bf16x3, random([5, 6], 1).view());
+        let x = layer_norm_for(
+            Isa::best(),
+            random([4, 6], 2).view(),
+            &[1.0; 6],
+            &[0.0; 6],
+            1e-5,
+            Precision::Bf16,
+        );
+        linear(Isa::best(), &x, &w, Epilogue::default());
+    }
+
+    #[test]
+    #[should_panic(expected = "rounded for a window, not for a linear layer")]
+    fn an_image_with_a_border_is_no_list_of_rows() {
+        let (weight, bias, activation) = (&[1.0; 4], &[0.0; 4], Activation::None);
+        let norm = GroupNorm { num_groups: 2, eps: 1e-5, weight, bias, activation };
+        let x = random([1, 4, 4, 4], 1);
+        let x = group_norm_for(Isa::best(), &[x.view().into()], norm, Form::image(Precision::Bf16));
+        let w = Weights::pack_for(Precision::Bf16, random([5, 4], 2).view());
+        linear(Isa::best(), &x, &w, Epilogue::default());
+    }
+}
