@@ -12,34 +12,11 @@
 //! | 4 | part of a batch failed; the rest is there |
 //! | 130 | interrupted; what was finished is kept |
 
-mod aligned;
-mod args;
-mod batch;
 mod bench;
-mod control;
-mod decode;
-mod demo;
-mod encode;
-mod img2img;
-mod inpaint;
-mod inspect;
-mod interrupt;
-mod job;
-mod make;
-mod memory;
-mod noise;
-mod output;
-mod progress;
-mod random_model;
-mod samplers;
-mod session;
-mod settings;
-mod strip;
-mod system;
-mod topology;
-mod txt2img;
-mod verify;
-mod wish;
+mod commands;
+mod flags;
+mod platform;
+mod run;
 
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -47,10 +24,14 @@ use std::process::ExitCode;
 use aquatint_kernels::Isa;
 use aquatint_model::{Error, ErrorKind, Precisions};
 
-use args::{Args, Command};
+use commands::{
+    decode, demo, encode, img2img, inpaint, inspect, noise, random_model, samplers, txt2img, verify,
+};
+use flags::args::{Args, Command};
+use platform::{allocator, signals, system, topology};
 
 #[global_allocator]
-static ALLOCATOR: aligned::Aligned = aligned::Aligned;
+static ALLOCATOR: allocator::Aligned = allocator::Aligned;
 
 fn main() -> ExitCode {
     system::end_when_output_is_closed();
@@ -65,7 +46,7 @@ fn main() -> ExitCode {
                 ErrorKind::Run => 1,
                 ErrorKind::Request => 2,
                 ErrorKind::Model => 3,
-                ErrorKind::Interrupted => interrupt::EXIT_CODE,
+                ErrorKind::Interrupted => signals::EXIT_CODE,
             })
         }
     }

@@ -9,7 +9,7 @@ use aquatint_kernels::cpu::simd::{Op, Simd};
 use aquatint_kernels::{Isa, cpu::peak};
 use serde::{Deserialize, Serialize};
 
-use crate::topology;
+use crate::platform::topology;
 
 /// Rounds of [`peak::multiply_adds`] before the clock is read: less than a millisecond.
 const ROUNDS: usize = 20_000;

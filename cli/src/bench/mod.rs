@@ -30,8 +30,8 @@ use std::path::PathBuf;
 use aquatint_model::Error;
 use clap::Args;
 
-use crate::args::Precision;
-use crate::output::check_writable;
+use crate::flags::args::Precision;
+use crate::run::output::check_writable;
 use crate::warn;
 use cases::{Case, Isas, matches};
 use machine::Machine;

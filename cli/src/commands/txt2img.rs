@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use aquatint_model::Error;
 
-use crate::args::Txt2img;
-use crate::make;
-use crate::wish::Wish;
+use crate::flags::args::Txt2img;
+use crate::run::generate;
+use crate::run::partial::Wish;
 
 pub(crate) fn run(args: &Txt2img) -> Result<ExitCode, Error> {
-    make::run(Wish::from(args), args)
+    generate::run(Wish::from(args), args)
 }

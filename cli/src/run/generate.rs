@@ -5,11 +5,12 @@ use std::process::ExitCode;
 
 use aquatint_model::{Error, Snapshot, TextToImage};
 
-use crate::args::Txt2img;
-use crate::output::Output;
-use crate::session::{Order, Session, random_seed};
-use crate::wish::{Kind, Wish};
-use crate::{batch, settings, warn};
+use crate::flags::args::Txt2img;
+use crate::run::output::Output;
+use crate::run::partial::{Kind, Wish};
+use crate::run::session::{Order, Session, random_seed};
+use crate::run::{batch, settings};
+use crate::warn;
 
 /// Refuses what can be refused at once, loads the model, makes the pictures.
 pub(crate) fn run(wish: Wish, args: &Txt2img) -> Result<ExitCode, Error> {

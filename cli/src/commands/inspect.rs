@@ -3,7 +3,7 @@
 use aquatint_model::Error;
 use aquatint_model::inspect::{self, Contents, Report};
 
-use crate::args::Inspect;
+use crate::flags::args::Inspect;
 
 pub(crate) fn run(args: &Inspect) -> Result<(), Error> {
     let report = inspect::inspect(&args.path)?;

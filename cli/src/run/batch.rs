@@ -15,11 +15,11 @@ use aquatint_model::parameters::{self, Parameters};
 use aquatint_model::{Error, ErrorKind};
 use serde_json::json;
 
-use crate::args::{Seed, Several, Shard, Txt2img};
-use crate::job::Job;
-use crate::output::Output;
-use crate::session::{Made, Order, Session, random_seed};
-use crate::wish::Wish;
+use crate::flags::args::{Seed, Several, Shard, Txt2img};
+use crate::run::api_request::Job;
+use crate::run::output::Output;
+use crate::run::partial::Wish;
+use crate::run::session::{Made, Order, Session, random_seed};
 
 /// Some pictures were not made.
 const PART_FAILED: u8 = 4;

@@ -6,8 +6,8 @@ use aquatint_model::vae::open_latents;
 use aquatint_model::{Error, Format};
 use clap::Args;
 
-use crate::encode::Model;
-use crate::{memory, output};
+use crate::commands::encode::Model;
+use crate::run::{memory, output};
 
 #[derive(Args)]
 pub(crate) struct Decode {

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use aquatint_model::Error;
 use aquatint_model::random_model::{DType, RandomModel};
 
-use crate::args::WeightType;
-use crate::{args, interrupt};
+use crate::flags::args;
+use crate::flags::args::WeightType;
+use crate::platform::signals;
 
 pub(crate) fn run(args: &args::RandomModel) -> Result<(), Error> {
     crate::machine(None)?;
@@ -16,12 +17,12 @@ pub(crate) fn run(args: &args::RandomModel) -> Result<(), Error> {
         WeightType::Bf16 => DType::Bf16,
     };
     let model = RandomModel { architecture: args.arch, dtype, seed: args.seed };
-    interrupt::listen_and_remove(unfinished(&args.folder))?;
+    signals::listen_and_remove(unfinished(&args.folder))?;
     let written = model.write(&args.folder, &mut |part, parameters| {
         eprintln!("{part}: {:.1} M parameters", parameters as f64 / 1e6);
     });
     // An error may be due to the folder's removal.
-    written.map_err(|error| if interrupt::requested() { Error::Interrupted } else { error })?;
+    written.map_err(|error| if signals::requested() { Error::Interrupted } else { error })?;
     println!("{}", args.folder.display());
     Ok(())
 }

@@ -8,10 +8,11 @@ use aquatint_model::{
     TextToImage,
 };
 
-use crate::args::Verify;
-use crate::progress::Display;
-use crate::wish::{Kind, Wish};
-use crate::{machine, memory, settings, warn};
+use crate::flags::args::Verify;
+use crate::run::partial::{Kind, Wish};
+use crate::run::progress::Display;
+use crate::run::{memory, settings};
+use crate::{machine, warn};
 
 /// Makes the picture again; an error if the two are not equal, after the figures went to stdout.
 pub(crate) fn run(args: &Verify) -> Result<(), Error> {

@@ -18,8 +18,8 @@ use std::path::PathBuf;
 use aquatint_model::{Error, RandomSource, ResizeMode};
 use serde_json::{Map, Value};
 
-use crate::args::{Seed, seed};
-use crate::wish::{Kind, PADDING, Wish};
+use crate::flags::args::{Seed, seed};
+use crate::run::partial::{Kind, PADDING, Wish};
 
 /// What a line asks for.
 #[derive(Debug, Default)]

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use aquatint_model::{Error, ResizeMode};
 use clap::{Args, ValueEnum};
 
-use crate::args::Txt2img;
-use crate::make;
-use crate::wish::{Kind, Wish};
+use crate::flags::args::Txt2img;
+use crate::run::generate;
+use crate::run::partial::{Kind, Wish};
 
 #[derive(Args)]
 pub(crate) struct Img2img {
@@ -71,5 +71,5 @@ pub(crate) fn run(args: &Img2img) -> Result<ExitCode, Error> {
         strength: args.strength,
         ..Wish::from(&args.text)
     };
-    make::run(wish, &args.text)
+    generate::run(wish, &args.text)
 }

@@ -7,8 +7,9 @@ use aquatint_model::vae::save_latents;
 use aquatint_model::{EMBEDDED, Error, Footprint, LoadOptions, Photo, Picture, Pipeline, ResizeMode};
 use clap::Args;
 
-use crate::args::Precision;
-use crate::{computing, machine, memory, output, warn};
+use crate::flags::args::Precision;
+use crate::run::{memory, output};
+use crate::{computing, machine, warn};
 
 #[derive(Args)]
 pub(crate) struct Encode {

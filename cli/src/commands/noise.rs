@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use aquatint_model::{Error, Format, Picture};
 use clap::Args;
 
-use crate::encode::{self, Model};
-use crate::{memory, output};
+use crate::commands::encode::{self, Model};
+use crate::run::{memory, output};
 
 #[derive(Args)]
 pub(crate) struct Noise {

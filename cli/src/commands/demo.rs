@@ -6,8 +6,8 @@ use std::time::Instant;
 use aquatint_model::{Footprint, Format, Picture, TextToImage};
 use clap::Args;
 
-use crate::encode::Model;
-use crate::{memory, output};
+use crate::commands::encode::Model;
+use crate::run::{memory, output};
 
 #[derive(Args)]
 pub(crate) struct Demo {

@@ -7,9 +7,10 @@ use aquatint_model::pipeline::Start;
 use aquatint_model::{Error, Moment, Observer, Picture, Progress, Snapshot, Stop};
 use clap::{Args, ValueEnum};
 
-use crate::progress::Display;
-use crate::strip::Strip;
-use crate::{interrupt, output};
+use crate::platform::signals;
+use crate::run::output;
+use crate::run::progress::Display;
+use crate::run::strip::Strip;
 
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "While it is made")]
@@ -101,10 +102,10 @@ impl Observer for Watcher<'_> {
         if let Some(snapshot) = &mut self.snapshot {
             let new = snapshot.record(moment)?;
             if let Some(file) = self.control.checkpoint.as_ref().filter(|_| new) {
-                interrupt::whole(|| snapshot.save(file))?;
+                signals::whole(|| snapshot.save(file))?;
             }
         }
-        if !interrupt::requested() || moment.done == moment.total {
+        if !signals::requested() || moment.done == moment.total {
             return Ok(ControlFlow::Continue(()));
         }
         self.stopped = true;

@@ -9,11 +9,13 @@ use aquatint_model::{
     EMBEDDED, Error, Footprint, LoadOptions, Picture, Pipeline, Snapshot, Task, TextToImage,
 };
 
-use crate::args::{Precision, Txt2img};
-use crate::control::Watcher;
-use crate::output::Output;
-use crate::wish::Wish;
-use crate::{computing, interrupt, machine, memory, warn};
+use crate::flags::args::{Precision, Txt2img};
+use crate::platform::signals;
+use crate::run::callbacks::Watcher;
+use crate::run::memory;
+use crate::run::output::Output;
+use crate::run::partial::Wish;
+use crate::{computing, machine, warn};
 
 /// A loaded model and the flags.
 pub(crate) struct Session<'a> {
@@ -105,7 +107,7 @@ impl<'a> Session<'a> {
         first: impl FnOnce(&TextToImage) -> Result<TextToImage, Error>,
     ) -> Result<Self, Error> {
         let isa = machine(args.threads.map(usize::from))?;
-        interrupt::listen(args.control.save_partial || args.control.checkpoint.is_some())?;
+        signals::listen(args.control.save_partial || args.control.checkpoint.is_some())?;
         let unless_named = stored.filter(|_| args.precision.is_none());
         let stored = unless_named.map(Parameters::precision).transpose()?.flatten();
         let precision = stored.unwrap_or_else(|| args.precision.unwrap_or(Precision::Auto).on(isa));
@@ -150,7 +152,7 @@ impl<'a> Session<'a> {
         let all = order.wanted.len();
         let mut done = 0;
         while let Some((first, count)) = order.next_walk() {
-            if interrupt::requested() {
+            if signals::requested() {
                 return Err(Error::Interrupted);
             }
             let task = order.task_of(first);
@@ -215,7 +217,7 @@ impl<'a> Session<'a> {
             Some(strip) => strip.picture(index, self.args.control.preview, &self.pipeline)?,
             None => None,
         };
-        interrupt::whole(|| {
+        signals::whole(|| {
             let path = match watcher.stopped {
                 true => output.save_beside(picture, None, seed, job, "partial")?,
                 false => output.save(picture, seed, job)?,

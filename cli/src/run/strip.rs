@@ -4,7 +4,7 @@ use aquatint_model::vae::Projection;
 use aquatint_model::{Error, Moment, Picture, Pipeline, ResizeMode};
 use aquatint_tensor::View;
 
-use crate::control::Preview;
+use crate::run::callbacks::Preview;
 
 /// The latents of a walk's steps.
 pub(crate) struct Strip {

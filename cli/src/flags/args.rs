@@ -9,14 +9,14 @@ use aquatint_model::{EMBEDDED, Format, Precisions, PromptSyntax, RandomSource};
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::bench::Bench;
-use crate::control::Control;
-use crate::decode::Decode;
-use crate::demo::Demo;
-use crate::encode::Encode;
-use crate::img2img::Img2img;
-use crate::inpaint::Inpaint;
-use crate::noise::Noise;
-use crate::wish::Wish;
+use crate::commands::decode::Decode;
+use crate::commands::demo::Demo;
+use crate::commands::encode::Encode;
+use crate::commands::img2img::Img2img;
+use crate::commands::inpaint::Inpaint;
+use crate::commands::noise::Noise;
+use crate::run::callbacks::Control;
+use crate::run::partial::Wish;
 
 /// What a script wants to know; the table is in `main.rs`.
 const EXIT_CODES: &str = "Results go to stdout, all else to stderr. Exit codes: 0 done; 1 failed while running; 2 the request cannot be met; \

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use aquatint_model::parameters::Parameters;
 use aquatint_model::{Error, Format, Picture};
 
-use crate::session::random_seed;
+use crate::run::session::random_seed;
 
 /// Endings of pictures.
 pub(crate) const PICTURES: &[&str] = &["png", "jpg", "jpeg", "webp"];

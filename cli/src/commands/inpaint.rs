@@ -7,10 +7,10 @@ use aquatint_model::Error;
 use aquatint_model::photo::mask::Margins;
 use clap::Args;
 
-use crate::args::Txt2img;
-use crate::img2img::{Source, strength};
-use crate::make;
-use crate::wish::{Kind, Wish, margins};
+use crate::commands::img2img::{Source, strength};
+use crate::flags::args::Txt2img;
+use crate::run::generate;
+use crate::run::partial::{Kind, Wish, margins};
 
 #[derive(Args)]
 pub(crate) struct Inpaint {
@@ -69,5 +69,5 @@ pub(crate) fn run(args: &Inpaint) -> Result<ExitCode, Error> {
         },
         ..Wish::from(&args.text)
     };
-    make::run(wish, &args.text)
+    generate::run(wish, &args.text)
 }

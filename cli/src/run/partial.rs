@@ -11,7 +11,7 @@ use aquatint_model::{
     SamplerChoice, Task, TextToImage,
 };
 
-use crate::args::Seed;
+use crate::flags::args::Seed;
 
 /// What is made from what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

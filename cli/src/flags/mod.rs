@@ -1,0 +1,3 @@
+//! The flags that commands share.
+
+pub(crate) mod args;
