@@ -2,7 +2,7 @@
 //! `cargo bench -p aquatint-benches --bench activations`.
 
 use aquatint_kernels::{Isa, activation, conv2d::upsample, softmax};
-use aquatint_model::shapes::SD_IMAGES;
+use aquatint_model::tools::shapes::SD_IMAGES;
 use aquatint_tensor::Tensor;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 

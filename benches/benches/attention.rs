@@ -1,7 +1,7 @@
 //! Attention layers of Stable Diffusion 1.5 on each instruction set: `cargo bench -p aquatint-benches --bench attention`.
 
 use aquatint_kernels::{Isa, attention};
-use aquatint_model::shapes::{Attention, UNET_ATTENTIONS, VAE_ATTENTION};
+use aquatint_model::tools::shapes::{Attention, UNET_ATTENTIONS, VAE_ATTENTION};
 use aquatint_tensor::Tensor;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 

@@ -3,7 +3,7 @@
 use aquatint_kernels::conv2d::{Geometry, Weights, im2col, indirect, winograd};
 use aquatint_kernels::gemm::Epilogue;
 use aquatint_kernels::{Isa, Precision};
-use aquatint_model::shapes::{Conv, UNET_CONVS, VAE_CONVS};
+use aquatint_model::tools::shapes::{Conv, UNET_CONVS, VAE_CONVS};
 use aquatint_tensor::Tensor;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 

@@ -3,7 +3,7 @@
 use aquatint_kernels::Isa;
 use aquatint_kernels::gemm::{Epilogue, Weights, row_at_a_time};
 use aquatint_kernels::linear::linear;
-use aquatint_model::shapes::{Linear, UNET_LINEARS};
+use aquatint_model::tools::shapes::{Linear, UNET_LINEARS};
 use aquatint_tensor::{Tensor, f16};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 

@@ -3,7 +3,7 @@
 use aquatint_kernels::Isa;
 use aquatint_kernels::norm::group::{Activation, GroupNorm, group_norm};
 use aquatint_kernels::norm::layer::layer_norm;
-use aquatint_model::shapes::{Image, SD_IMAGES};
+use aquatint_model::tools::shapes::{Image, SD_IMAGES};
 use aquatint_tensor::Tensor;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 

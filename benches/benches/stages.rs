@@ -10,11 +10,11 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use aquatint_kernels::Isa;
-use aquatint_model::checkpoint::{Checkpoint, PartFiles};
-use aquatint_model::clip::{ClipTextConfig, ClipTextModel};
-use aquatint_model::shapes;
-use aquatint_model::unet::{UNet2DConditionModel, UNetConfig};
-use aquatint_model::vae::{Decoder, Encoder, VaeConfig};
+use aquatint_model::networks::clip::{ClipTextConfig, ClipTextModel};
+use aquatint_model::networks::unet::{UNet2DConditionModel, UNetConfig};
+use aquatint_model::networks::vae::{Decoder, Encoder, VaeConfig};
+use aquatint_model::source::{Checkpoint, PartFiles};
+use aquatint_model::tools::shapes;
 use aquatint_tensor::{Recycling, Tensor};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 

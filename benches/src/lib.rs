@@ -10,4 +10,4 @@
 //!
 //! Products in bf16 are measured by `aquatint bench` only, with random numbers: a tile unit is faster where all numbers are alike.
 //!
-//! The shapes are those of [`aquatint_model::shapes`].
+//! The shapes are those of [`aquatint_model::tools::shapes`].

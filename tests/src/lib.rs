@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use aquatint_model::checkpoint::{StoredTensor, StoredType, TensorFile};
+use aquatint_model::source::{StoredTensor, StoredType, TensorFile};
 use aquatint_tensor::{Tensor, View};
 
 /// The path of a golden file or folder: `path("stages/sd1.safetensors")`.

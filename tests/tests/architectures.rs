@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use aquatint_model::random_model::Architecture;
+use aquatint_model::tools::random_model::Architecture;
 use aquatint_tests::json;
 use serde_json::Value;
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use aquatint_model::inspect::{Report, inspect};
+use aquatint_model::tools::inspect::{Report, inspect};
 use aquatint_model::{Error, ErrorKind, LoadOptions, Pipeline};
 use aquatint_tests::path;
 use tempfile::TempDir;

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use aquatint_model::pipeline::Start;
+use aquatint_model::generate::Start;
 use aquatint_model::{
     Error, ErrorKind, ImageToImage, Inpaint, LoadOptions, Mask, Moment, Observer, Photo, Picture, Pipeline,
     Progress, RandomSource, SamplerChoice, SamplerKind, Snapshot, Stop, Task, TextToImage,
@@ -200,7 +200,7 @@ fn an_ended_walk_leaves_its_guess() {
         let whole = pipeline.make(&task, 1, &mut |_| {}).expect("a picture").remove(0);
         let total = whole.parameters().map_or(0, |text| {
             let digest = text.split("Steps digest: ").nth(1).expect("it has a digest");
-            digest.len() / aquatint_model::pipeline::DIGITS_PER_STEP
+            digest.len() / aquatint_model::generate::DIGITS_PER_STEP
         });
         assert_eq!(ended(total), whole, "after the last step nothing is left to end");
         assert_ne!(early.pixels(), whole.pixels());

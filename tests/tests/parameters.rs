@@ -1,7 +1,7 @@
 //! The text in a picture as others read and write it: files that Pillow wrote the way A1111 does, and what sd-parsers read in
 //! them (`goldens/prompts.py`); JPEG and WebP files as piexif writes and reads them (`goldens/exif.py`).
 
-use aquatint_model::parameters::{self, Parameters, exif, png};
+use aquatint_model::image::metadata::{self, Parameters, exif, png};
 use aquatint_model::{Picture, TextToImage};
 use aquatint_tests::{json, path};
 
@@ -67,7 +67,7 @@ fn exif_is_read_and_written_like_piexifs() {
     for case in cases {
         let name = case["file"].as_str().expect("a file name");
         let file = path("parameters").join(name);
-        let text = parameters::read(&file).expect("a valid picture").expect("it has a text");
+        let text = metadata::read(&file).expect("a valid picture").expect("it has a text");
         assert_eq!(text, case["piexif"], "{name}");
         let parameters = Parameters::parse(&text);
         assert_eq!(parameters.prompt, case["prompt"], "{name}");

@@ -4,11 +4,11 @@
 //! pictures with CLIP skip are diffusers' own.
 
 use aquatint_kernels::Isa;
-use aquatint_model::checkpoint::{Checkpoint, PartFiles};
-use aquatint_model::clip::{ClipTextConfig, ClipTextModel};
-use aquatint_model::prompt::emphasis::{Piece, parse};
-use aquatint_model::prompt::{PromptSyntax, Reader, chunks};
-use aquatint_model::tokenizer::Tokenizer;
+use aquatint_model::networks::clip::{ClipTextConfig, ClipTextModel};
+use aquatint_model::source::{Checkpoint, PartFiles};
+use aquatint_model::text::prompt::emphasis::{Piece, parse};
+use aquatint_model::text::prompt::{PromptSyntax, Reader, chunks};
+use aquatint_model::text::tokenizer::Tokenizer;
 use aquatint_model::{LoadOptions, Pipeline, TextToImage};
 use aquatint_tests::{Golden, json, path, relative_error};
 use serde_json::Value;

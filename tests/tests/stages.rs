@@ -8,10 +8,10 @@ use std::path::PathBuf;
 
 use aquatint_kernels::{Isa, Precision};
 use aquatint_model::Precisions;
-use aquatint_model::checkpoint::{Checkpoint, PartFiles};
-use aquatint_model::clip::{ClipTextConfig, ClipTextModel};
-use aquatint_model::unet::{UNet2DConditionModel, UNetConfig};
-use aquatint_model::vae::{Decoder, Encoder, VaeConfig};
+use aquatint_model::networks::clip::{ClipTextConfig, ClipTextModel};
+use aquatint_model::networks::unet::{UNet2DConditionModel, UNetConfig};
+use aquatint_model::networks::vae::{Decoder, Encoder, VaeConfig};
+use aquatint_model::source::{Checkpoint, PartFiles};
 use aquatint_tensor::{Tensor, View};
 use aquatint_tests::{Golden, path, relative_distance, relative_error};
 

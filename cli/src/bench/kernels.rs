@@ -8,7 +8,7 @@ use aquatint_kernels::{
     Isa, Precision, activation, attention, linear, norm::group as group_norm, norm::layer as layer_norm,
     softmax,
 };
-use aquatint_model::shapes::{self, Attention, Conv, Image, Linear, Upsample};
+use aquatint_model::tools::shapes::{self, Attention, Conv, Image, Linear, Upsample};
 use aquatint_tensor::{Tensor, f16};
 
 use super::cases::{Case, Family, Isas, Layer, Run, Rung, rung};

@@ -6,11 +6,12 @@
 use std::path::Path;
 
 use aquatint_kernels::Isa;
-use aquatint_model::checkpoint::{Checkpoint, PartFiles};
-use aquatint_model::clip::{ClipTextConfig, ClipTextModel};
-use aquatint_model::unet::{UNet2DConditionModel, UNetConfig};
-use aquatint_model::vae::{Decoder, Encoder, VaeConfig};
-use aquatint_model::{Error, LoadOptions, Pipeline, Precisions, TextToImage, shapes};
+use aquatint_model::networks::clip::{ClipTextConfig, ClipTextModel};
+use aquatint_model::networks::unet::{UNet2DConditionModel, UNetConfig};
+use aquatint_model::networks::vae::{Decoder, Encoder, VaeConfig};
+use aquatint_model::source::{Checkpoint, PartFiles};
+use aquatint_model::tools::shapes;
+use aquatint_model::{Error, LoadOptions, Pipeline, Precisions, TextToImage};
 use aquatint_tensor::Tensor;
 
 use super::cases::{matches, name};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use aquatint_model::vae::open_latents;
+use aquatint_model::networks::vae::open_latents;
 use aquatint_model::{Error, Format};
 use clap::Args;
 

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use aquatint_model::pipeline::LARGEST_SIDE;
-use aquatint_model::vae::save_latents;
+use aquatint_model::generate::LARGEST_SIDE;
+use aquatint_model::networks::vae::save_latents;
 use aquatint_model::{EMBEDDED, Error, Footprint, LoadOptions, Photo, Picture, Pipeline, ResizeMode};
 use clap::Args;
 

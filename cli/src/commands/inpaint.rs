@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use aquatint_model::Error;
-use aquatint_model::photo::mask::Margins;
+use aquatint_model::image::mask::Margins;
 use clap::Args;
 
 use crate::commands::img2img::{Source, strength};

@@ -1,7 +1,7 @@
 //! `aquatint inspect`: what a folder or file is, without loading its weights.
 
 use aquatint_model::Error;
-use aquatint_model::inspect::{self, Contents, Report};
+use aquatint_model::tools::inspect::{self, Contents, Report};
 
 use crate::flags::args::Inspect;
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use aquatint_model::Error;
-use aquatint_model::random_model::{DType, RandomModel};
+use aquatint_model::tools::random_model::{DType, RandomModel};
 
 use crate::flags::args;
 use crate::flags::args::WeightType;

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use aquatint_model::parameters::Parameters;
+use aquatint_model::image::metadata::Parameters;
 use aquatint_model::{
     Error, Footprint, Format, LoadOptions, Moment, Observer, Photo, Picture, Pipeline, Progress, Stop, Task,
     TextToImage,
@@ -127,7 +127,7 @@ fn report(found: &Picture, expected: &Picture, stored: &Parameters) -> Result<()
 
 /// Where two walks part, as the four digits of each step tell.
 fn first_difference(found: &str, expected: &str) -> String {
-    const DIGITS: usize = aquatint_model::pipeline::DIGITS_PER_STEP;
+    const DIGITS: usize = aquatint_model::generate::DIGITS_PER_STEP;
     let steps = |digest: &str| digest.len().div_ceil(DIGITS);
     let parted =
         found.as_bytes().chunks(DIGITS).zip(expected.as_bytes().chunks(DIGITS)).position(|(a, b)| a != b);

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use aquatint_kernels::{self as kernels, Isa};
-use aquatint_model::random_model::Architecture;
+use aquatint_model::tools::random_model::Architecture;
 use aquatint_model::{EMBEDDED, Format, Precisions, PromptSyntax, RandomSource};
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand, ValueEnum};
 

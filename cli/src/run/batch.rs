@@ -11,7 +11,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use aquatint_model::parameters::{self, Parameters};
+use aquatint_model::image::metadata::{self, Parameters};
 use aquatint_model::{Error, ErrorKind};
 use serde_json::json;
 
@@ -134,7 +134,7 @@ fn tell(line: usize, status: &str, made: &Made) {
 
 /// Whether a file is a finished picture with these settings.
 fn contains(path: &Path, wanted: &Parameters) -> bool {
-    let Ok(Some(text)) = parameters::read(path) else { return false };
+    let Ok(Some(text)) = metadata::read(path) else { return false };
     let mut found = Parameters::parse(&text);
     // What only a finished picture knows.
     found.settings.retain(|(key, _)| key != "Steps digest" && key != "JPEG quality");

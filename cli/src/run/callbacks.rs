@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use aquatint_model::pipeline::Start;
+use aquatint_model::generate::Start;
 use aquatint_model::{Error, Moment, Observer, Picture, Progress, Snapshot, Stop};
 use clap::{Args, ValueEnum};
 

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use aquatint_model::pipeline::LARGEST_SIDE;
+use aquatint_model::generate::LARGEST_SIDE;
 use aquatint_model::{Error, Footprint, TextToImage};
 
 /// Bytes that may be used, in place of what the operating system says is free.

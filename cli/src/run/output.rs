@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use aquatint_model::parameters::Parameters;
+use aquatint_model::image::metadata::Parameters;
 use aquatint_model::{Error, Format, Picture};
 
 use crate::run::session::random_seed;

@@ -4,8 +4,8 @@
 
 use std::path::PathBuf;
 
-use aquatint_model::parameters::Parameters;
-use aquatint_model::photo::mask::Margins;
+use aquatint_model::image::mask::Margins;
+use aquatint_model::image::metadata::Parameters;
 use aquatint_model::{
     Error, ImageToImage, Inpaint, Mask, Photo, Picture, Pipeline, PromptSyntax, RandomSource, ResizeMode,
     SamplerChoice, Task, TextToImage,

@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use aquatint_model::parameters::Parameters;
+use aquatint_model::image::metadata::Parameters;
 use aquatint_model::{
     EMBEDDED, Error, Footprint, LoadOptions, Picture, Pipeline, Snapshot, Task, TextToImage,
 };

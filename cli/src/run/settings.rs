@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use aquatint_model::Error;
-use aquatint_model::parameters::{self, Parameters};
+use aquatint_model::image::metadata::{self, Parameters};
 
 use crate::warn;
 
@@ -12,7 +12,7 @@ use crate::warn;
 /// # Errors
 /// If it is no picture, or contains none.
 pub(crate) fn stored(picture: &Path) -> Result<Parameters, Error> {
-    let parameters = parameters::read(picture)?.map(|text| Parameters::parse(&text));
+    let parameters = metadata::read(picture)?.map(|text| Parameters::parse(&text));
     let parameters = parameters.filter(|parameters| !parameters.settings.is_empty()).ok_or_else(|| {
         Error::request(format_args!(
             "`{}` does not say how it was made; expected a PNG with a text chunk `parameters`, or a JPEG or WebP with an EXIF \

@@ -1,6 +1,6 @@
 //! `--save-steps`: a walk as a strip. Above, what the UNet at each step takes for the finished picture; below, what it saw.
 
-use aquatint_model::vae::Projection;
+use aquatint_model::networks::vae::Projection;
 use aquatint_model::{Error, Moment, Picture, Pipeline, ResizeMode};
 use aquatint_tensor::View;
 

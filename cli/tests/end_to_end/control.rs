@@ -57,7 +57,8 @@ fn ctrl_c_keeps_a_checkpoint_and_the_partial_picture() {
     let (code, stdout, stderr) = interrupted(&folder, &more);
     assert_eq!((code, stdout.as_str()), (130, "fox-partial.png\n"), "{stderr}");
     assert!(!folder.path().join("fox.png").exists(), "only a whole picture has the name");
-    let text = aquatint_model::parameters::read(&folder.path().join("fox-partial.png")).expect("a picture");
+    let text =
+        aquatint_model::image::metadata::read(&folder.path().join("fox-partial.png")).expect("a picture");
     assert!(text.expect("it has a text").contains("Stopped after: "));
     let verified = aquatint(folder.path(), &["verify", "fox-partial.png", "-m", "tiny"]);
     assert_eq!((verified.code, verified.stdout.as_str()), (0, "equal\n"), "{}", verified.stderr);
@@ -192,7 +193,7 @@ fn eta_and_sigmas_change_the_picture_and_are_stored() {
     for (name, part) in
         [("eta.png", "Eta: 0.5"), ("own.png", "Steps: 3, "), ("own.png", "Sigmas: \"14.6, 3.5, 0.5, 0\"")]
     {
-        let text = aquatint_model::parameters::read(&folder.path().join(name)).expect("a picture");
+        let text = aquatint_model::image::metadata::read(&folder.path().join(name)).expect("a picture");
         assert!(text.as_ref().is_some_and(|text| text.contains(part)), "{part} in {text:?}");
         let run = aquatint(folder.path(), &["verify", name, "-m", "tiny"]);
         assert_eq!((run.code, run.stdout.as_str()), (0, "equal\n"), "{}", run.stderr);

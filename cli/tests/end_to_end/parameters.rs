@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use aquatint_model::parameters::png;
+use aquatint_model::image::metadata::png;
 use tempfile::TempDir;
 
 use crate::{aquatint, with_model};
@@ -110,7 +110,7 @@ fn jpeg_and_webp_hold_the_settings_and_are_verified() {
     let folder = with_picture();
     for name in ["fox.jpg", "fox.webp"] {
         made(&folder, &["--from-image", "fox.png", "--quality", "80", "-o", name]);
-        let text = aquatint_model::parameters::read(&folder.path().join(name)).expect("a valid picture");
+        let text = aquatint_model::image::metadata::read(&folder.path().join(name)).expect("a valid picture");
         assert!(
             text.is_some_and(|text| text.starts_with("a fox: red, in 東京\nNegative prompt: dark\nSteps: 2"))
         );

@@ -22,9 +22,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::training::{Prediction, Training};
+use super::noise_schedule::{Prediction, Training};
 use super::{SamplerChoice, SamplerKind, Schedule};
-use crate::{Error, Result, files};
+use crate::source::files;
+use crate::{Error, Result};
 
 /// A parsed `scheduler_config.json`.
 #[derive(Debug, Clone)]

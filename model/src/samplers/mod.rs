@@ -2,69 +2,55 @@
 //!
 //! | file | paper | class in diffusers | schedules |
 //! |---|---|---|---|
-//! | [`ddim`] | Song et al. 2020, arXiv:2010.02502 | `DDIMScheduler` | normal |
-//! | [`ddpm`] | Ho et al. 2020, arXiv:2006.11239 | `DDPMScheduler` | normal |
-//! | [`pndm`] | Liu et al. 2022, arXiv:2202.09778 | `PNDMScheduler` | normal |
-//! | [`lms`] | k-diffusion | `LMSDiscreteScheduler` | all |
-//! | [`euler`] | Karras et al. 2022, arXiv:2206.00364 | `EulerDiscreteScheduler` | all |
-//! | [`euler_ancestral`] | the same, with fresh noise at each step | `EulerAncestralDiscreteScheduler` | all |
-//! | [`heun`] | Karras et al. 2022 | `HeunDiscreteScheduler` | all |
-//! | [`dpm2`] | Lu et al. 2022, arXiv:2206.00927 | `KDPM2DiscreteScheduler` | all |
-//! | [`dpm2_ancestral`] | the same, with fresh noise at each step | `KDPM2AncestralDiscreteScheduler` | all |
-//! | [`dpmpp_2s`] | Lu et al. 2022, arXiv:2211.01095 | `DPMSolverSinglestepScheduler` | all |
-//! | [`dpmpp_2s_ancestral`] | the same, with fresh noise at each step | none; k-diffusion's | all |
-//! | [`dpmpp_sde`] | Lu et al. 2022, arXiv:2211.01095 | `DPMSolverSDEScheduler`, with other noise | all |
-//! | [`dpmpp_2m`] | Lu et al. 2022, arXiv:2211.01095 | `DPMSolverMultistepScheduler` | all and Lu's |
-//! | [`dpmpp_sde_multistep`] | the same, with fresh noise | the same, `sde-dpmsolver++`, order 2 or 3 | all and Lu's |
-//! | [`unipc`] | Zhao et al. 2023, arXiv:2302.04867 | `UniPCMultistepScheduler` | all |
-//! | [`deis`] | Zhang and Chen 2022, arXiv:2204.13902 | `DEISMultistepScheduler` | all |
-//! | [`lcm`] | Luo et al. 2023, arXiv:2310.04378 | `LCMScheduler` | normal |
-//! | [`tcd`] | Zheng et al. 2024, arXiv:2402.19159 | `TCDScheduler` | normal |
+//! | [`ddim`](solvers::ddim) | Song et al. 2020, arXiv:2010.02502 | `DDIMScheduler` | normal |
+//! | [`ddpm`](solvers::ddpm) | Ho et al. 2020, arXiv:2006.11239 | `DDPMScheduler` | normal |
+//! | [`pndm`](solvers::pndm) | Liu et al. 2022, arXiv:2202.09778 | `PNDMScheduler` | normal |
+//! | [`lms`](solvers::lms) | k-diffusion | `LMSDiscreteScheduler` | all |
+//! | [`euler`](solvers::euler) | Karras et al. 2022, arXiv:2206.00364 | `EulerDiscreteScheduler` | all |
+//! | [`euler_ancestral`](solvers::euler_ancestral) | the same, with fresh noise at each step | `EulerAncestralDiscreteScheduler` | all |
+//! | [`heun`](solvers::heun) | Karras et al. 2022 | `HeunDiscreteScheduler` | all |
+//! | [`dpm2`](solvers::dpm2) | Lu et al. 2022, arXiv:2206.00927 | `KDPM2DiscreteScheduler` | all |
+//! | [`dpm2_ancestral`](solvers::dpm2_ancestral) | the same, with fresh noise at each step | `KDPM2AncestralDiscreteScheduler` | all |
+//! | [`dpmpp_2s`](solvers::dpmpp_2s) | Lu et al. 2022, arXiv:2211.01095 | `DPMSolverSinglestepScheduler` | all |
+//! | [`dpmpp_2s_ancestral`](solvers::dpmpp_2s_ancestral) | the same, with fresh noise at each step | none; k-diffusion's | all |
+//! | [`dpmpp_sde`](solvers::dpmpp_sde) | Lu et al. 2022, arXiv:2211.01095 | `DPMSolverSDEScheduler`, with other noise | all |
+//! | [`dpmpp_2m`](solvers::dpmpp_2m) | Lu et al. 2022, arXiv:2211.01095 | `DPMSolverMultistepScheduler` | all and Lu's |
+//! | [`dpmpp_sde_multistep`](solvers::dpmpp_sde_multistep) | the same, with fresh noise | the same, `sde-dpmsolver++`, order 2 or 3 | all and Lu's |
+//! | [`unipc`](solvers::unipc) | Zhao et al. 2023, arXiv:2302.04867 | `UniPCMultistepScheduler` | all |
+//! | [`deis`](solvers::deis) | Zhang and Chen 2022, arXiv:2204.13902 | `DEISMultistepScheduler` | all |
+//! | [`lcm`](solvers::lcm) | Luo et al. 2023, arXiv:2310.04378 | `LCMScheduler` | normal |
+//! | [`tcd`](solvers::tcd) | Zheng et al. 2024, arXiv:2402.19159 | `TCDScheduler` | normal |
 //!
-//! The model was trained to find the noise in x_t = √ᾱ_t·x_0 + √(1 − ᾱ_t)·noise, at 1000 values of t ([`training`]). A
-//! sampler visits a few of them ([`visits`]) and integrates. Some speak of ᾱ and t, others of x/√ᾱ and its noise level
-//! σ = √((1 − ᾱ)/ᾱ) ([`sigmas`], spread as [`schedules`] says) or of λ = −ln σ ([`levels`]). The folder's `scheduler_config.json` says how ([`config`]); [`names`] knows what people
+//! The model was trained to find the noise in x_t = √ᾱ_t·x_0 + √(1 − ᾱ_t)·noise, at 1000 values of t ([`noise_schedule`]). A
+//! sampler visits a few of them ([`timestep_spacing`]) and integrates. Some speak of ᾱ and t, others of x/√ᾱ and its noise level
+//! σ = √((1 − ᾱ)/ᾱ) ([`sigmas`], spread as [`schedules`] says) or of λ = −ln σ ([`lambdas`]). The folder's `scheduler_config.json` says how ([`config`]); [`registry`] knows what people
 //! call all this, [`about`] what to tell them. Numbers are f32 and are combined in diffusers' order, so that whole pictures agree.
 //!
-//! `tests/SAMPLERS.md` is a measured table of how far each is from its class. Read [`ddim`] first, then [`euler`].
+//! `tests/SAMPLERS.md` is a measured table of how far each is from its class. Read [`ddim`](solvers::ddim) first, then [`euler`](solvers::euler).
 
 pub mod about;
 pub mod config;
-pub mod ddim;
-pub mod ddpm;
-pub mod deis;
-pub mod dpm2;
-pub mod dpm2_ancestral;
-pub mod dpmpp_2m;
-pub mod dpmpp_2s;
-pub mod dpmpp_2s_ancestral;
-pub mod dpmpp_sde;
-pub mod dpmpp_sde_multistep;
-pub mod euler;
-pub mod euler_ancestral;
-pub mod heun;
-pub mod lcm;
-pub mod levels;
-pub mod lms;
-pub mod midpoint;
-pub mod names;
-pub mod pndm;
+pub mod lambdas;
+pub mod noise_schedule;
+pub mod registry;
 pub mod schedules;
 pub mod sigmas;
-pub mod tcd;
-pub mod training;
-pub mod unipc;
-pub mod visits;
+pub mod solvers;
+pub mod timestep_spacing;
 
 #[cfg(test)]
 mod tests;
 
 pub use about::About;
 pub use config::SchedulerConfig;
-pub use names::{SamplerChoice, SamplerKind, Schedule};
-pub(crate) use training::Prediction;
+pub(crate) use noise_schedule::Prediction;
+pub use registry::{SamplerChoice, SamplerKind, Schedule};
 
 use crate::{Generator, Result};
+use solvers::{
+    ddim, ddpm, deis, dpm2, dpm2_ancestral, dpmpp_2m, dpmpp_2s, dpmpp_2s_ancestral, dpmpp_sde,
+    dpmpp_sde_multistep, euler, euler_ancestral, heun, lcm, lms, pndm, tcd, unipc,
+};
 
 /// A walk from noise to a picture. `call` counts the calls of the UNet from 0 and must grow.
 ///

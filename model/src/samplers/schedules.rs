@@ -10,13 +10,13 @@
 //! simple       every (1000/n)th timestep from 999 down
 //! ```
 //!
-//! F is the distribution function of Beta(0.6, 0.6). Normal follows the folder's `timestep_spacing` ([`super::visits`]).
+//! F is the distribution function of Beta(0.6, 0.6). Normal follows the folder's `timestep_spacing` ([`super::timestep_spacing`]).
 //!
 //! Sources: Karras et al. 2022 (arXiv:2206.00364), equation 5; Lee et al. 2024, "Beta Sampling is All You Need"
 //! (arXiv:2407.12173); Sabour et al. 2024, "Align Your Steps" (arXiv:2404.14507). diffusers has the first three as
 //! `use_karras_sigmas`, `use_exponential_sigmas`, `use_beta_sigmas`; the others are A1111's and ComfyUI's.
 
-use super::visits::linspace;
+use super::timestep_spacing::linspace;
 use super::{Schedule, SchedulerConfig};
 use crate::{Error, Result};
 

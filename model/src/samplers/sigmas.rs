@@ -7,9 +7,9 @@
 //! Sources: Karras et al. 2022 (arXiv:2206.00364); diffusers' `EulerDiscreteScheduler`, of which `euler_schedule` is
 //! `set_timesteps`. As there, σ is computed in f64 from f32 values and stored in f32.
 
+use super::noise_schedule::{Prediction, Training};
 use super::schedules::Ends;
-use super::training::{Prediction, Training};
-use super::visits::{Spacing, Visits};
+use super::timestep_spacing::{Spacing, Visits};
 use super::{Schedule, SchedulerConfig};
 use crate::Result;
 

@@ -1,0 +1,295 @@
+//! What a picture will cost, known from the configs alone: memory before the model is loaded, arithmetic before the first step.
+//!
+//! ```text
+//! memory      the larger of, each with its weights as they are stored, or for products in bf16 as they are packed,
+//!                 UNet   latents' pixels · texts · 48 · block_out_channels[0] · 4 bytes
+//!                 VAE    picture's pixels · 9 · block_out_channels[0] · 4 bytes
+//!             if all networks are kept for the next picture: with the weights of all
+//! arithmetic  2 · weights, once for each pixel of their level, + 4 · pixels · tokens · channels for each attention
+//! ```
+//!
+//! The two factors were measured: Stable Diffusion 1.5 in f16 holds 2.05 GB when it is loaded; a step with guidance adds 0.12 GB at
+//! 256×256 and 0.46 GB at 512×512 (44 channels for each first one), decoding 0.26 and 1.12 GB (8.3). Both grow with the area, because attention
+//! never writes its matrix, and are rounded up here. The list of weights comes from the load code, see [`Schema`].
+//!
+//! Rounded weights take 2 bytes, weights in two parts 4, whatever the file has; those of an upsampling are kept as sums
+//! for the four phases, 16 taps for 9.
+
+use std::path::Path;
+use std::time::Duration;
+
+use aquatint_kernels::Precision;
+
+use crate::error::Result;
+use crate::generate::{LoadOptions, TextToImage, load};
+use crate::networks::clip::{ClipTextConfig, ClipTextModel};
+use crate::networks::unet::{UNet2DConditionModel, UNetConfig};
+use crate::networks::vae::{Decoder, Encoder, VaeConfig};
+use crate::source::files;
+use crate::source::{PartFiles, Schema, TensorSpec, WeightFiles};
+
+/// Channels that a step holds for each pixel, text and channel of the first level.
+const UNET_CHANNELS: u64 = 48;
+
+/// The same for the decoder.
+const VAE_CHANNELS: u64 = 9;
+
+/// Memory that a model needs.
+#[derive(Clone, Debug)]
+pub struct Footprint {
+    /// Bytes of the weights of the text encoder, UNet and VAE.
+    weights: [u64; 3],
+    /// Whether all of them stay in memory.
+    keep: bool,
+    unet_per_pixel: u64,
+    vae_per_pixel: u64,
+    /// Pixels of a picture in a row of those of one pixel of its latents.
+    factor: u64,
+    /// What a request asks for unless it says otherwise; see [`Pipeline::defaults`](crate::Pipeline::defaults).
+    pub defaults: TextToImage,
+}
+
+impl Footprint {
+    /// That of the model in a folder, if it is loaded so; its weights are not read.
+    ///
+    /// # Errors
+    /// If the folder is no model, or a part of it is missing.
+    pub fn of(folder: impl AsRef<Path>, &LoadOptions { isa, precision, keep }: &LoadOptions) -> Result<Self> {
+        let folder = folder.as_ref();
+        load::check_index(folder)?;
+        let unet = UNetConfig::open(&folder.join("unet/config.json"))?;
+        let vae = VaeConfig::open(&folder.join("vae/config.json"))?;
+        let stored = |part: &str, kind| -> Result<u64> {
+            let mut bytes = 0;
+            for path in WeightFiles::find(&folder.join(part), kind)?.paths {
+                bytes += files::open(&path)?.len() as u64;
+            }
+            Ok(bytes)
+        };
+        let text = ClipTextConfig::open(&folder.join("text_encoder/config.json"))?;
+        let [text_schema, unet_schema, vae_schema] = [Schema::new(), Schema::new(), Schema::new()];
+        ClipTextModel::load(&text_schema.weights().for_precision(precision.for_text(isa)), &text)?;
+        UNet2DConditionModel::load(&unet_schema.weights().for_precision(precision), &unet)?;
+        Decoder::load(&vae_schema.weights().for_precision(precision), &vae)?;
+        Encoder::load(&vae_schema.weights().for_precision(precision), &vae)?;
+        Ok(Self {
+            weights: [
+                loaded(stored("text_encoder", PartFiles::Transformers)?, &text_schema.tensors()),
+                loaded(stored("unet", PartFiles::Diffusers)?, &unet_schema.tensors()),
+                loaded(stored("vae", PartFiles::Diffusers)?, &vae_schema.tensors()),
+            ],
+            keep,
+            unet_per_pixel: 4 * UNET_CHANNELS * unet.block_out_channels[0] as u64,
+            vae_per_pixel: 4 * VAE_CHANNELS * vae.block_out_channels[0] as u64,
+            factor: vae.scale_factor() as u64,
+            defaults: load::defaults(folder, &unet, &vae)?,
+        })
+    }
+
+    /// Bytes for `together` pictures of a request in one walk, weights and all.
+    pub fn bytes(&self, request: &TextToImage, together: usize) -> u64 {
+        let pixels = request.width as u64 * request.height as u64;
+        let texts = together as u64 * if request.guided() { 2 } else { 1 };
+        let unet = pixels / self.factor.pow(2) * texts * self.unet_per_pixel;
+        let [text_weights, unet_weights, vae_weights] = self.weights;
+        let vae = pixels * self.vae_per_pixel;
+        match self.keep {
+            true => self.weights() + unet.max(vae),
+            false => text_weights.max(unet_weights + unet).max(vae_weights + vae),
+        }
+    }
+
+    /// Bytes of the weights that are in memory at the same time.
+    pub fn weights(&self) -> u64 {
+        match self.keep {
+            true => self.weights.iter().sum(),
+            false => self.weights.into_iter().max().unwrap_or(0),
+        }
+    }
+}
+
+/// Bytes of a part's weights when they are loaded, of files of `stored` bytes: what is not packed for bf16 keeps its size.
+fn loaded(stored: u64, tensors: &[TensorSpec]) -> u64 {
+    let numbers = |tensor: &TensorSpec| tensor.shape.iter().product::<usize>() as u64;
+    let all: u64 = tensors.iter().map(numbers).sum();
+    let bytes = |tensor: &TensorSpec| match packed(tensor) {
+        Some(bytes) => bytes as u64,
+        None => numbers(tensor) * stored / all.max(1),
+    };
+    tensors.iter().map(bytes).sum()
+}
+
+/// Bytes of a tensor that is packed for products in bf16; `None` of one that is not.
+fn packed(tensor: &TensorSpec) -> Option<usize> {
+    let &[out_channels, in_channels, ref window @ ..] = &tensor.shape[..] else { return None };
+    // A doubled image is convolved by four windows of 2×2.
+    let taps = if tensor.name.contains("upsamplers") { 16 } else { window.iter().product() };
+    let number = match tensor.precision {
+        Precision::F32 => return None,
+        Precision::Bf16 => 2,
+        Precision::Bf16x3 => 4,
+    };
+    let [rows, columns] = [out_channels, in_channels].map(|channels| channels.next_multiple_of(32)); // whole tiles
+    Some(number * rows * columns * taps)
+}
+
+/// Arithmetic of a step of the UNet, for each level of halving, and of the text encoder.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Arithmetic {
+    /// Weights that every pixel of a level meets.
+    weights: Vec<f64>,
+    /// Channels of all self-attentions, and of all cross-attentions, of a level.
+    self_attention: Vec<f64>,
+    cross_attention: Vec<f64>,
+    /// Weights that every token meets.
+    text_encoder: f64,
+}
+
+impl Arithmetic {
+    /// From the lists of tensors.
+    pub(super) fn of(text: &ClipTextConfig, unet: &UNetConfig) -> Result<Self> {
+        let levels = unet.block_out_channels.len();
+        let (text_schema, unet_schema) = (Schema::new(), Schema::new());
+        ClipTextModel::load(&text_schema.weights(), text)?;
+        UNet2DConditionModel::load(&unet_schema.weights(), unet)?;
+        let zeros = vec![0.0; levels + 1];
+        let mut arithmetic = Self {
+            weights: zeros.clone(),
+            self_attention: zeros.clone(),
+            cross_attention: zeros,
+            text_encoder: 0.0,
+        };
+        let numbers = |tensor: &TensorSpec| tensor.shape.iter().product::<usize>() as f64;
+        let met = |tensor: &TensorSpec| tensor.shape.len() > 1 && !tensor.name.contains("embedding");
+        arithmetic.text_encoder =
+            text_schema.tensors().iter().filter(|tensor| met(tensor)).map(numbers).sum();
+        for tensor in unet_schema.tensors().iter().filter(|tensor| met(tensor)) {
+            // A projection of the time is for the whole picture; keys and values of the text are made once for all steps.
+            let once = ["time_emb_proj", "attn2.to_k", "attn2.to_v"];
+            if once.iter().any(|part| tensor.name.contains(part)) {
+                continue;
+            }
+            let level = level_of(&tensor.name, levels);
+            arithmetic.weights[level] += numbers(tensor);
+            let channels = tensor.shape[0] as f64;
+            if tensor.name.ends_with("attn1.to_q.weight") {
+                arithmetic.self_attention[level] += channels;
+            } else if tensor.name.ends_with("attn2.to_q.weight") {
+                arithmetic.cross_attention[level] += channels;
+            }
+        }
+        Ok(arithmetic)
+    }
+
+    /// Operations of one step for `texts` texts of `tokens` tokens, with latents of `pixels` pixels.
+    pub(super) fn step(&self, pixels: usize, texts: usize, tokens: usize) -> f64 {
+        let (texts, tokens) = (texts as f64, tokens as f64);
+        let at = |level: usize| {
+            let pixels = pixels as f64 / 4f64.powi(level as i32);
+            let attention = pixels * self.self_attention[level] + tokens * self.cross_attention[level];
+            2.0 * pixels * self.weights[level] + 4.0 * pixels * attention
+        };
+        texts * (0..self.weights.len()).map(at).sum::<f64>()
+    }
+
+    /// How long a step will take, if it runs at the rate at which `tokens` tokens went through the text encoder in `time`.
+    /// `None` if that was too little work to judge by.
+    pub(super) fn expected(&self, step: f64, tokens: usize, time: Duration) -> Option<Duration> {
+        /// Operations; the text encoder of Stable Diffusion makes 13·10⁹ for a prompt, small ones mostly wait for memory.
+        const ENOUGH: f64 = 2e9;
+        let work = 2.0 * self.text_encoder * tokens as f64;
+        if work < ENOUGH {
+            return None;
+        }
+        Duration::try_from_secs_f64(step / work * time.as_secs_f64()).ok()
+    }
+}
+
+/// How often the image was halved where a tensor of the UNet is met.
+fn level_of(name: &str, levels: usize) -> usize {
+    let index =
+        |rest: &str| rest.split('.').next().and_then(|index| index.parse::<usize>().ok()).unwrap_or(0);
+    if let Some(rest) = name.strip_prefix("down_blocks.") {
+        // What halves computes the pixels that it leaves.
+        return index(rest) + usize::from(name.contains("downsamplers"));
+    }
+    if let Some(rest) = name.strip_prefix("up_blocks.") {
+        // What doubles computes the pixels of the level above.
+        return (levels - 1 - index(rest)).saturating_sub(usize::from(name.contains("upsamplers")));
+    }
+    if name.starts_with("mid_block") { levels - 1 } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::config::ConfigFile;
+    use crate::tools::random_model::Architecture;
+    use crate::tools::random_model::{DType, RandomModel};
+
+    /// `shapes.rs` lists the layers of Stable Diffusion 1.5 by hand and comes to 1.6 TFLOP for a step with guidance.
+    #[test]
+    fn a_step_of_stable_diffusion_has_its_known_size() {
+        let settings = Architecture::Sd15.settings();
+        let config = |path: &str| {
+            let (path, text) = settings.iter().find(|(name, _)| *name == path).expect("it is there");
+            ConfigFile::parse(Path::new(path), text).expect("a valid config")
+        };
+        let text = ClipTextConfig::from_config(config("text_encoder/config.json")).expect("valid");
+        let unet = UNetConfig::from_config(config("unet/config.json")).expect("valid");
+        let arithmetic = Arithmetic::of(&text, &unet).expect("a known architecture");
+        let step = arithmetic.step(64 * 64, 2, 77);
+        assert!((step / 1.6e12 - 1.0).abs() < 0.05, "{step:e}");
+        let quarter = arithmetic.step(32 * 32, 2, 77);
+        assert!(quarter < step / 4.0, "attention grows faster than the area: {quarter:e}");
+        let expected = arithmetic.expected(step, 2 * 77, Duration::from_millis(92)).expect("much work");
+        assert!((4.0..8.0).contains(&expected.as_secs_f64()), "README.md has 4.4 s: {expected:?}");
+        assert_eq!(arithmetic.expected(step, 1, Duration::from_millis(1)), None);
+        // The text encoder without its table of tokens: 85 million weights.
+        assert!((arithmetic.text_encoder / 85e6 - 1.0).abs() < 0.01, "{:e}", arithmetic.text_encoder);
+    }
+
+    #[test]
+    fn memory_grows_with_the_area_and_the_number_of_pictures() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("tiny");
+        let model = RandomModel { architecture: Architecture::Tiny, dtype: DType::F16, seed: 0 };
+        model.write(&path, &mut |_, _| {}).expect("the folder is writable");
+        let footprint = Footprint::of(&path, &LoadOptions::default()).expect("a model");
+        let bytes = |side: usize, together: usize| {
+            let request = TextToImage { width: side, height: side, ..footprint.defaults.clone() };
+            footprint.bytes(&request, together) - footprint.weights()
+        };
+        assert_eq!(bytes(256, 1), 4 * bytes(128, 1));
+        assert!(bytes(128, 64) > bytes(128, 1), "many pictures together need more than decoding one");
+        assert!(footprint.weights() > 1_000_000);
+    }
+
+    /// Within a per cent of what the published sizes of SD 1.5's parts come to: 859.5 million weights of the UNet, 83.7 of the VAE.
+    #[test]
+    fn weights_take_what_their_precision_needs() {
+        let settings = Architecture::Sd15.settings();
+        let (_, text) = settings.iter().find(|(name, _)| *name == "unet/config.json").expect("it is there");
+        let config = ConfigFile::parse(Path::new("unet/config.json"), text).expect("a valid config");
+        let unet = UNetConfig::from_config(config).expect("valid");
+        let bytes = |precision, stored| {
+            let schema = Schema::new();
+            UNet2DConditionModel::load(&schema.weights().for_precision(precision), &unet)
+                .expect("a schema has everything");
+            loaded(stored, &schema.tensors()) as f64
+        };
+        let [half, single] = [1_719_000_000, 3_438_000_000];
+        let close = |found: f64, expected: f64| {
+            assert!((found / expected - 1.0).abs() < 0.01, "{found:e}, not {expected:e}");
+        };
+        close(bytes(Precision::F32, half), 1.719e9);
+        close(bytes(Precision::F32, single), 3.438e9);
+        // Three upsamplings, of 1280, 1280 and 640 channels, have 16 taps for 9.
+        let phases = 7.0 * (2.0 * 1280.0 * 1280.0 + 640.0 * 640.0);
+        // The way of the time stays f32: its own two layers, and one in each block that together make 20160 channels of it.
+        let in_f32 = 1280.0 * (320.0 + 1280.0 + 20160.0);
+        close(bytes(Precision::Bf16, half), 1.719e9 + 2.0 * phases);
+        close(bytes(Precision::Bf16x3, half), 3.438e9 + 4.0 * phases - 2.0 * in_f32);
+        close(bytes(Precision::Bf16, single), 1.719e9 + 2.0 * phases + 2.0 * in_f32);
+    }
+}

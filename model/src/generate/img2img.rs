@@ -1,0 +1,89 @@
+//! Picture to picture: the walk begins in the middle, from a picture with noise on it.
+//!
+//! ```text
+//! first   = steps − ⌊steps · strength⌋                             the steps that are skipped
+//! latents = add_noise(vae.sample(picture), noise, timesteps[first])
+//! …then the loop of text to image, from `first` on
+//! ```
+//!
+//! Noise destroys details before it destroys shapes, so the strength says how coarse the changes may be. diffusers'
+//! `StableDiffusionImg2ImgPipeline`: the generator is asked for the sample of the VAE first, then for the noise. Source: Meng et al.,
+//! *SDEdit: Guided Image Synthesis and Editing with Stochastic Differential Equations* (2021).
+
+use super::inpaint::Known;
+use super::{Canvas, Observer, Pipeline, Task, TextToImage, Walk, seed_of};
+use crate::error::{Error, Result};
+use crate::image::Picture;
+use crate::image::metadata::Parameters;
+use crate::rng::Generator;
+use crate::samplers::Sampler;
+
+/// A picture to be made from a text and another picture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImageToImage {
+    /// Everything that making a picture from a text needs; its size is that of `image`.
+    pub text: TextToImage,
+    /// The picture to start from; see [`Picture::resized`].
+    pub image: Picture,
+    /// How much of it is replaced: more than 0, up to 1. diffusers' default is 0.8.
+    pub strength: f64,
+}
+
+impl ImageToImage {
+    /// Adds what this task has besides the text's settings.
+    pub(super) fn describe(&self, parameters: &mut Parameters) {
+        parameters.insert_after("Model", "Denoising strength", self.strength);
+        parameters.insert_after("Denoising strength", "Image hash", self.image.hash());
+    }
+}
+
+impl Pipeline {
+    /// Makes a picture from a picture.
+    ///
+    /// # Errors
+    /// See [`Pipeline::text_to_image`]; also if the picture does not have the request's size, or if the strength leaves no step.
+    pub fn image_to_image(&self, request: &ImageToImage, observer: &mut dyn Observer) -> Result<Picture> {
+        self.one(Task::ImageToImage(request.clone()), observer)
+    }
+
+    /// The walk: from a picture with noise on it.
+    pub(super) fn walk_from_picture(
+        &self,
+        request: &ImageToImage,
+        count: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<Walk> {
+        let ImageToImage { text: ref asked, ref image, strength } = *request;
+        let sampler = || self.sampler(asked);
+        let first = first_call(sampler()?.as_ref(), asked.steps, strength)?;
+        self.vae_encoder.check()?;
+        let text = self.encode_text(asked, observer)?;
+        let moments = self.moments(image.to_signed())?;
+        let canvas = |i| {
+            let (sampler, mut generator) = (sampler()?, Generator::of(asked.rng, seed_of(asked, i)));
+            let mut latents = self.sample(&moments, &mut generator);
+            let noise = generator.randn(latents.len());
+            sampler.add_noise(&mut latents, &noise, first);
+            Ok(Canvas { sampler, generator, latents, known: Known::Nothing, digest: String::new() })
+        };
+        self.walk(asked, text, first, (0..count).map(canvas).collect::<Result<_>>()?)
+    }
+}
+
+/// The call with which a walk begins that takes ⌊steps · strength⌋ of all steps. In f64, as Python computes it: 0.29 of 100
+/// steps are 28.
+pub(super) fn first_call(sampler: &dyn Sampler, steps: usize, strength: f64) -> Result<usize> {
+    if !(0.0..=1.0).contains(&strength) {
+        return Err(Error::request(format_args!(
+            "the strength is {strength}; expected a number from 0 to 1"
+        )));
+    }
+    let taken = ((steps as f64 * strength) as usize).min(steps);
+    if taken == 0 {
+        return Err(Error::request(format_args!(
+            "a strength of {strength} leaves none of {steps} steps; expected at least {:.3}, or more steps",
+            1.0 / steps as f64
+        )));
+    }
+    Ok((steps - taken) * sampler.calls_per_step())
+}

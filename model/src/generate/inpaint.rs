@@ -1,0 +1,252 @@
+//! Inpainting: a part of a picture is made anew, the rest is given.
+//!
+//! ```text
+//! mask    = 1 where the picture is repainted; every 8th pixel of every 8th row
+//! any model, 4 channels          after each step   latents = mask·latents + (1 − mask)·add_noise(picture's latents, noise, t)
+//! inpainting model, 9 channels   at each step      input   = [latents, mask, latents of the picture without the masked part]
+//! ```
+//!
+//! The first way puts the known part back, as noisy as the rest; the UNet learns of it only by what surrounds the hole. The
+//! second was trained to look at it. diffusers' `StableDiffusionInpaintPipeline` does both, and draws in this order: the sample of
+//! the picture's latents (4 channels, or strength below 1), the noise, the sample of the masked picture's latents.
+//!
+//! The decoder still changes every pixel a little, so at last the picture is laid back around the mask, bit for bit.
+//! Source: Lugmayr et al., *RePaint* (2022), without its resampling; Rombach et al. (2022), section 4.5. See [`crate::image::mask`].
+
+use aquatint_tensor::{Tensor, concat};
+
+use super::img2img::first_call;
+use super::{Canvas, Observer, Pipeline, Task, TextToImage, Walk, channels_last, seed_of};
+use crate::error::{Error, Result};
+use crate::image::Picture;
+use crate::image::mask::Region;
+use crate::image::metadata::Parameters;
+use crate::image::{Mask, ResizeMode};
+use crate::rng::Generator;
+use crate::samplers::Sampler;
+
+/// A picture of which a part is to be made anew.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Inpaint {
+    /// Everything that making a picture from a text needs. Its size is that of `image`, unless `only_masked` is set.
+    pub text: TextToImage,
+    /// The picture.
+    pub image: Picture,
+    /// White is repainted; of the size of `image`.
+    pub mask: Mask,
+    /// How much of the masked part is replaced: more than 0, up to 1 (all of it, diffusers' default).
+    pub strength: f64,
+    /// Pixels around the mask: only a region of that extent is worked on, at the request's size. diffusers' `padding_mask_crop`.
+    pub only_masked: Option<usize>,
+    /// Whether the picture is laid back around the mask, bit for bit, and the width of the seam inside the mask. `None` leaves
+    /// the decoder's picture as it is, which is what diffusers does without `padding_mask_crop`.
+    pub keep_outside: Option<usize>,
+}
+
+impl Inpaint {
+    pub(super) fn check(&self) -> Result<()> {
+        let Self { image, mask, .. } = self;
+        let sizes = [(mask.width(), mask.height()), (image.width(), image.height())];
+        if sizes[0] != sizes[1] {
+            let [mask, image] = sizes.map(|(width, height)| format!("{width}×{height}"));
+            return Err(Error::request(format_args!(
+                "the mask is {mask} and the picture {image}; expected a mask of the picture's size"
+            )));
+        }
+        if mask.grey().iter().all(|&grey| grey < 128) {
+            return Err(Error::request("no pixel of the mask is white: there is nothing to repaint"));
+        }
+        match self.only_masked {
+            None => self.text.check_size("picture", image.width(), image.height()),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// The part of the picture that is worked on; `None` for all of it.
+    fn region(&self) -> Option<Region> {
+        let TextToImage { width, height, .. } = self.text;
+        // A mask with something white in it has a region.
+        self.only_masked.and_then(|padding| self.mask.region(padding, width, height).ok())
+    }
+
+    /// Picture and mask at the request's size.
+    fn worked_on(&self) -> (Picture, Mask) {
+        let TextToImage { width, height, .. } = self.text;
+        match self.region() {
+            None => (self.image.clone(), self.mask.clone()),
+            Some(region) => (
+                self.image.cropped(region).resized(width, height, ResizeMode::Fit),
+                self.mask.cropped(region).resized(width, height, ResizeMode::Fit),
+            ),
+        }
+    }
+
+    /// The decoder's picture, laid into the given one as far as was asked for.
+    pub(super) fn laid_in(&self, painted: Picture) -> Picture {
+        let Self { image, mask, .. } = self;
+        let painted = match self.region() {
+            None => painted,
+            Some(region) => {
+                let painted = painted.resized(region.width, region.height, ResizeMode::Crop);
+                image.with_part(&painted, region)
+            }
+        };
+        match (self.keep_outside, self.only_masked) {
+            (Some(blur), _) => mask.composite(image, &painted, blur),
+            (None, Some(_)) => mask.composite(image, &painted, 0), // the region's edge would show
+            (None, None) => painted,
+        }
+    }
+
+    /// Adds what this task has besides the text's settings.
+    pub(super) fn describe(&self, parameters: &mut Parameters) {
+        let mut last = "Model";
+        let mut add = |key: &'static str, value: String| {
+            parameters.insert_after(last, key, value);
+            last = key;
+        };
+        add("Denoising strength", self.strength.to_string());
+        add("Image hash", self.image.hash());
+        add("Mask hash", self.mask.hash());
+        if let Some(blur) = self.keep_outside {
+            add("Mask blur", blur.to_string());
+        }
+        if let Some(padding) = self.only_masked {
+            add("Inpaint area", "Only masked".into());
+            add("Masked area padding", padding.to_string());
+        }
+    }
+}
+
+impl Pipeline {
+    /// Makes a part of a picture anew.
+    ///
+    /// # Errors
+    /// See [`Pipeline::image_to_image`]; also if the mask does not have the picture's size, or nothing in it is white.
+    pub fn inpaint(&self, request: &Inpaint, observer: &mut dyn Observer) -> Result<Picture> {
+        self.one(Task::Inpaint(request.clone()), observer)
+    }
+
+    /// The walk itself, on a picture of the request's size.
+    pub(super) fn walk_around_hole(
+        &self,
+        request: &Inpaint,
+        count: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<Walk> {
+        let (asked, strength) = (&request.text, request.strength);
+        let sampler = || self.sampler(asked);
+        let first = first_call(sampler()?.as_ref(), asked.steps, strength)?;
+        self.vae_encoder.check()?;
+        let text = self.encode_text(asked, observer)?;
+
+        let shape = self.latent_shape(asked);
+        let inpainting_model = self.is_inpainting_model();
+        let (image, mask) = request.worked_on();
+        let latent_mask = self.latent_mask(&mask, shape);
+        let whole = match inpainting_model && strength == 1.0 {
+            true => None, // not needed, and not drawn
+            false => Some(self.moments(image.to_signed())?),
+        };
+        let masked = match inpainting_model {
+            true => Some(self.moments(without_masked(&image, &mask))?),
+            false => None,
+        };
+        let canvas = |i| {
+            let (sampler, mut generator) = (sampler()?, Generator::of(asked.rng, seed_of(asked, i)));
+            let image_latents = whole.as_ref().map(|whole| self.sample(whole, &mut generator));
+            let image_latents = image_latents.unwrap_or_default();
+            let noise = generator.randn(shape.iter().product());
+            let mut latents;
+            if strength == 1.0 {
+                latents = noise.iter().map(|x| x * sampler.init_noise_sigma()).collect();
+            } else {
+                latents = image_latents.clone();
+                sampler.add_noise(&mut latents, &noise, first);
+            }
+            let mask = latent_mask.clone();
+            let known = if let Some(masked) = &masked {
+                let masked = self.sample(masked, &mut generator);
+                let mask = channels_last([1, 1, shape[2], shape[3]], mask);
+                Known::Beside(concat(&[mask.view(), channels_last(shape, masked).view()], 3))
+            } else {
+                generator.randn(noise.len()); // diffusers encodes the masked picture here, too; only the draw is felt
+                Known::Around { mask, latents: image_latents, noise }
+            };
+            Ok(Canvas { sampler, generator, latents, known, digest: String::new() })
+        };
+        self.walk(asked, text, first, (0..count).map(canvas).collect::<Result<_>>()?)
+    }
+
+    /// 1 or 0 for each pixel of the latents: what the mask says at the upper left pixel of those that it stands for.
+    fn latent_mask(&self, mask: &Mask, [.., height, width]: [usize; 4]) -> Vec<f32> {
+        let factor = self.vae.scale_factor();
+        let pixels = (0..height).flat_map(|y| (0..width).map(move |x| (x * factor, y * factor)));
+        pixels.map(|(x, y)| f32::from(u8::from(mask.repaints(x, y)))).collect()
+    }
+
+    /// Whether the UNet was trained for inpainting: it sees the mask and the picture besides the noisy latents.
+    pub fn is_inpainting_model(&self) -> bool {
+        self.unet_config.in_channels != self.vae.latent_channels
+    }
+
+    /// Tasks that have no mask to show to an inpainting model.
+    pub(super) fn refuse_inpainting_model(&self) -> Result<()> {
+        match self.is_inpainting_model() {
+            false => Ok(()),
+            true => Err(Error::request(
+                "this is an inpainting model: it needs a picture and a mask; use `inpaint`, or choose another model",
+            )),
+        }
+    }
+}
+
+/// `[1, h, w, 3]` in −1..1, grey where the mask is white.
+fn without_masked(image: &Picture, mask: &Mask) -> Tensor<f32, 4> {
+    let mut signed = image.to_signed();
+    for (pixel, &grey) in signed.as_mut_slice().chunks_exact_mut(3).zip(mask.grey()) {
+        if grey >= 128 {
+            pixel.fill(0.0);
+        }
+    }
+    signed
+}
+
+/// What is known of the picture while it is made.
+pub(super) enum Known {
+    /// Nothing: the task is no inpainting.
+    Nothing,
+    /// The latents outside the mask, which are put back after each step.
+    Around {
+        /// `[h, w]`: 1 is repainted.
+        mask: Vec<f32>,
+        /// `[c, h, w]`, clean.
+        latents: Vec<f32>,
+        /// `[c, h, w]`: the noise with which the walk began.
+        noise: Vec<f32>,
+    },
+    /// Mask and masked picture, `[1, h, w, 1 + c]`, which the UNet sees beside the latents.
+    Beside(Tensor<f32, 4>),
+}
+
+impl Known {
+    /// What the UNet sees. `latents: [1, h, w, c]` → `[1, h, w, in_channels]`.
+    pub(super) fn beside(&self, latents: Tensor<f32, 4>) -> Tensor<f32, 4> {
+        match self {
+            Self::Beside(more) => concat(&[latents.view(), more.view()], 3),
+            Self::Nothing | Self::Around { .. } => latents,
+        }
+    }
+
+    /// Puts the known latents back around the mask, as noisy as the sampler's `call` expects them; clean after the last.
+    pub(super) fn restore(&self, latents: &mut [f32], sampler: &dyn Sampler, call: usize) {
+        let Self::Around { mask, latents: clean, noise } = self else { return };
+        let mut outside = clean.clone();
+        if call < sampler.timesteps().len() {
+            sampler.add_noise(&mut outside, noise, call);
+        }
+        for ((x, outside), &mask) in latents.iter_mut().zip(outside).zip(mask.iter().cycle()) {
+            *x = (1.0 - mask) * outside + mask * *x;
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Between pictures and latents: the two ends of every task.
+//!
+//! ```text
+//! encode   latents = scaling_factor · (mean + exp(logvar / 2) · noise)      mean, logvar = vae.encode(picture)
+//! decode   picture = vae.decode(latents / scaling_factor)
+//! ```
+//!
+//! Latents are `[1, channels, h/8, w/8]` in torch's order, because noise is drawn in that order. diffusers'
+//! `_encode_vae_image` and `VaeImageProcessor`.
+
+use aquatint_tensor::{Recycling, Tensor, View};
+
+use super::{Pipeline, TextToImage, channels_first, channels_last};
+use crate::error::{Error, Result};
+use crate::image::Picture;
+use crate::networks::vae::Moments;
+use crate::rng::Generator;
+
+impl Pipeline {
+    /// The latents of a picture: the most likely ones, multiplied by the scaling factor as the UNet knows them.
+    ///
+    /// → `[1, channels, height/8, width/8]`, torch's order.
+    ///
+    /// # Errors
+    /// `Request` if a side of the picture is no multiple of 8, `Model` if the folder's VAE cannot encode.
+    pub fn encode(&self, picture: &Picture) -> Result<Tensor<f32, 4>> {
+        let factor = self.vae.scale_factor();
+        let (width, height) = (picture.width(), picture.height());
+        if width == 0 || height == 0 || width % factor != 0 || height % factor != 0 {
+            return Err(Error::request(format_args!(
+                "the picture is {width}×{height}; expected multiples of {factor}"
+            )));
+        }
+        let moments = self.moments(picture.to_signed())?;
+        let shape = self.latent_shape_of(width, height);
+        Ok(Tensor::from_vec(shape, channels_first(moments.mean)).map(|x| self.vae.scaling_factor * x))
+    }
+
+    /// The picture of latents, which are as [`Pipeline::encode`] gives them.
+    ///
+    /// # Errors
+    /// `Request` if the latents do not have the VAE's channels, or hold no pixel.
+    pub fn decode_latents(&self, latents: View<'_, f32, 4>) -> Result<Picture> {
+        let [n, channels, height, width] = latents.shape();
+        let most = super::request::LARGEST_SIDE / self.vae.scale_factor();
+        let sides = 1..=most;
+        if n != 1
+            || channels != self.vae.latent_channels
+            || !sides.contains(&height)
+            || !sides.contains(&width)
+        {
+            return Err(Error::request(format_args!(
+                "the latents are {:?}; expected [1, {}, height, width] with sides of 1 to {most}",
+                latents.shape(),
+                self.vae.latent_channels
+            )));
+        }
+        self.decode(latents.shape(), latents.to_tensor().into_vec())
+    }
+
+    /// The picture of latents in torch's order.
+    pub(crate) fn decode(&self, shape: [usize; 4], mut latents: Vec<f32>) -> Result<Picture> {
+        for x in &mut latents {
+            *x /= self.vae.scaling_factor;
+        }
+        let vae_decoder = self.vae_decoder.get()?;
+        let _recycling = Recycling::start();
+        let decoded = vae_decoder.forward(self.isa, channels_last(shape, latents).view());
+        self.check_finite(&decoded, || "the VAE decoder".into())?;
+        Ok(Picture::from_signed(decoded.view().select(0, 0)))
+    }
+
+    /// Latents drawn from the distribution that the encoder gives for a picture.
+    pub(super) fn sample(&self, moments: &Moments, generator: &mut Generator) -> Vec<f32> {
+        let Moments { mean, logvar } = moments;
+        let (mean, logvar) = (channels_first(mean.clone()), channels_first(logvar.clone()));
+        let noise = generator.randn(mean.len());
+        let sample = |((mean, logvar), noise): ((f32, f32), f32)| {
+            self.vae.scaling_factor * (mean + (0.5 * logvar).exp() * noise)
+        };
+        mean.into_iter().zip(logvar).zip(noise).map(sample).collect()
+    }
+
+    /// That distribution, for `picture: [1, h, w, 3]` in −1..1.
+    pub(super) fn moments(&self, picture: Tensor<f32, 4>) -> Result<Moments> {
+        let moments = self.vae_encoder.get()?.forward(self.isa, picture.view());
+        self.vae_encoder.release();
+        self.check_finite(&moments.mean, || "the VAE encoder".into())?;
+        Ok(moments)
+    }
+
+    /// `[1, channels, height, width]` of the latents that a request works on.
+    pub(super) fn latent_shape(&self, request: &TextToImage) -> [usize; 4] {
+        self.latent_shape_of(request.width, request.height)
+    }
+
+    fn latent_shape_of(&self, width: usize, height: usize) -> [usize; 4] {
+        let factor = self.vae.scale_factor();
+        [1, self.vae.latent_channels, height / factor, width / factor]
+    }
+}

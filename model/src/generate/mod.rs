@@ -1,0 +1,342 @@
+//! Text to picture: this file is the algorithm.
+//!
+//! ```text
+//! text     = text_encoder(tokenizer(prompt))
+//! latents  = noise · init_noise_sigma                               random, from the seed
+//! for each timestep t:
+//!     e_uncond, e_text = unet(scaled latents, t, [empty text, text])
+//!     e       = e_uncond + guidance_scale · (e_text − e_uncond)     away from the empty text, towards ours
+//!     latents = sampler.step(e, t, latents)
+//! picture  = vae.decode(latents / scaling_factor)
+//! ```
+//!
+//! Two more tasks begin otherwise and share the loop: `img2img.rs` starts from a picture, `inpaint.rs` also holds a part
+//! of it fast. `callbacks.rs` says who may look on, `run_checkpoint.rs` how a walk is put into a file. Steps and random draws are in the order of diffusers' `StableDiffusionPipeline`, `...Img2ImgPipeline` and
+//! `...InpaintPipeline`: the same folder, seed and request give the same picture. Source for the guidance: Ho and Salimans,
+//! *Classifier-Free Diffusion Guidance* (2022). Read next: [`crate::networks::clip`], [`crate::networks::unet`], [`crate::samplers`], [`crate::networks::vae`].
+
+mod callbacks;
+mod denoise;
+mod estimate;
+mod img2img;
+mod inpaint;
+mod latents;
+mod load;
+mod request;
+mod run_checkpoint;
+pub mod settings;
+mod task;
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use aquatint_kernels::{Isa, elementwise};
+use aquatint_tensor::{Recycling, Tensor, View};
+
+pub use callbacks::{Moment, Observer, Progress, Start, Stop};
+pub use denoise::DIGITS_PER_STEP;
+pub use estimate::Footprint;
+pub use img2img::ImageToImage;
+pub use inpaint::Inpaint;
+pub use load::LoadOptions;
+pub(crate) use load::{check, read_index};
+pub use request::{LARGEST_SIDE, TextToImage};
+pub use run_checkpoint::Snapshot;
+pub use task::Task;
+
+use crate::error::{Error, Result};
+use crate::image::Picture;
+use crate::image::metadata::Parameters;
+use crate::networks::clip::{ClipTextConfig, ClipTextModel};
+use crate::networks::unet::{UNet2DConditionModel, UNetConfig};
+use crate::networks::vae::{Decoder, Encoder, VaeConfig};
+use crate::precisions::Precisions;
+use crate::rng::Generator;
+use crate::samplers::{Prediction, Sampler, SchedulerConfig};
+use crate::source::ModelId;
+use crate::source::part::Part;
+use crate::text::prompt::Reader;
+use crate::text::tokenizer::Tokenizer;
+use estimate::Arithmetic;
+use inpaint::Known;
+
+/// A loaded model, ready to make pictures.
+///
+/// ```no_run
+/// use aquatint_model::{LoadOptions, Pipeline, TextToImage};
+///
+/// let pipeline = Pipeline::load("stable-diffusion-v1-5", &LoadOptions::default())?;
+/// let request = TextToImage { prompt: "a fox in the snow".into(), seed: 7, ..pipeline.defaults() };
+/// let picture = pipeline.text_to_image(&request, &mut |progress| eprintln!("{progress:?}"))?;
+/// picture.save("fox.png")?;
+/// # Ok::<(), aquatint_model::Error>(())
+/// ```
+pub struct Pipeline {
+    tokenizer: Tokenizer,
+    text_encoder: Part<ClipTextModel>,
+    text_config: ClipTextConfig,
+    unet: Part<UNet2DConditionModel>,
+    unet_config: UNetConfig,
+    vae_decoder: Part<Decoder>,
+    vae_encoder: Part<Encoder>,
+    vae: VaeConfig,
+    pub(crate) scheduler: SchedulerConfig,
+    defaults: TextToImage,
+    arithmetic: Arithmetic,
+    model: ModelId,
+    isa: Isa,
+    precision: Precisions,
+    warnings: Vec<String>,
+}
+
+/// A walk: what stays the same from step to step, and the pictures that are on it.
+struct Walk {
+    /// Of the latents of one picture, as torch has them: `[1, channels, height, width]`.
+    shape: [usize; 4],
+    /// See `Pipeline::encode_text`.
+    text: Tensor<f32, 3>,
+    guidance_scale: f32,
+    /// What the UNet's output means.
+    prediction: Prediction,
+    /// The call of the sampler to begin with; those before are skipped if the walk starts from a picture.
+    first: usize,
+    /// Steps that were taken, if the walk was ended early.
+    stopped: Option<usize>,
+    canvases: Vec<Canvas>,
+}
+
+/// A picture that is being made.
+struct Canvas {
+    sampler: Box<dyn Sampler>,
+    generator: Generator,
+    latents: Vec<f32>,
+    /// What inpainting knows about the picture.
+    known: Known,
+    /// Four hex digits for each step; see `denoise.rs`.
+    digest: String,
+}
+
+impl Pipeline {
+    /// Makes a picture. A closure that takes a [`Progress`] is told of it between the steps, on this thread; another
+    /// [`Observer`] can do more.
+    ///
+    /// # Errors
+    /// [`Error::Request`] if the request cannot be met (nothing has been computed then), [`Error::NotFinite`] if a stage produced NaN.
+    pub fn text_to_image(&self, request: &TextToImage, observer: &mut dyn Observer) -> Result<Picture> {
+        self.one(Task::TextToImage(request.clone()), observer)
+    }
+
+    /// Makes `count` pictures of one task, in one walk; picture i has the seed of the request plus i.
+    ///
+    /// # Errors
+    /// As for a single picture.
+    pub fn make(&self, task: &Task, count: usize, observer: &mut dyn Observer) -> Result<Vec<Picture>> {
+        task.check(self)?;
+        let mut walk = match task {
+            Task::TextToImage(request) => self.walk_from_noise(request, count, observer)?,
+            Task::ImageToImage(request) => self.walk_from_picture(request, count, observer)?,
+            Task::Inpaint(request) => self.walk_around_hole(request, count, observer)?,
+        };
+        let walked = self.denoise(&mut walk, observer);
+        self.unet.release();
+        walked?;
+        observer.progress(Progress::Decoding);
+        let mut pictures = Vec::with_capacity(count);
+        for (i, canvas) in walk.canvases.into_iter().enumerate() {
+            let mut task = task.clone();
+            task.text_mut().seed = seed_of(task.text(), i);
+            let picture = self.decode(walk.shape, canvas.latents.clone())?;
+            observer.finished(i, &canvas.latents, &picture);
+            let parameters = self.task_parameters(&task)?.with_walk(&canvas.digest, walk.stopped);
+            pictures.push(task.finish(picture).with_parameters(parameters.to_string()));
+        }
+        Ok(pictures)
+    }
+
+    fn one(&self, task: Task, observer: &mut dyn Observer) -> Result<Picture> {
+        self.make(&task, 1, observer).map(|mut pictures| pictures.remove(0))
+    }
+
+    /// The walk of text to image: from noise alone.
+    fn walk_from_noise(
+        &self,
+        request: &TextToImage,
+        count: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<Walk> {
+        let sampler = || self.sampler(request);
+        sampler()?;
+        let text = self.encode_text(request, observer)?;
+        let canvas = |i| {
+            let (sampler, mut generator) = (sampler()?, Generator::of(request.rng, seed_of(request, i)));
+            let mut latents = generator.randn(self.latent_shape(request).iter().product());
+            for x in &mut latents {
+                *x *= sampler.init_noise_sigma();
+            }
+            Ok(Canvas { sampler, generator, latents, known: Known::Nothing, digest: String::new() })
+        };
+        self.walk(request, text, 0, (0..count).map(canvas).collect::<Result<_>>()?)
+    }
+
+    fn walk(
+        &self,
+        request: &TextToImage,
+        text: Tensor<f32, 3>,
+        first: usize,
+        canvases: Vec<Canvas>,
+    ) -> Result<Walk> {
+        let (shape, guidance_scale) = (self.latent_shape(request), request.guidance_scale);
+        let prediction = self.scheduler.prediction()?;
+        Ok(Walk { shape, text, guidance_scale, prediction, first, stopped: None, canvases })
+    }
+
+    /// The loop: from noisy latents at call `walk.first` to clean ones.
+    fn denoise(&self, walk: &mut Walk, observer: &mut dyn Observer) -> Result<()> {
+        let timesteps = walk.timesteps().to_vec();
+        let total = timesteps.len();
+        observer.begin(&walk.start())?;
+        let unet = self.unet.get()?;
+        let _recycling = Recycling::start(); // the buffers of one step serve the next
+        let told = unet.prepare(self.isa, walk.text_for_all().view(), &timesteps);
+        for step in 0..total {
+            observer.progress(Progress::Step { done: step, total });
+            let call = walk.first + step;
+            let outputs = match observer.output(step) {
+                Some(known) => known,
+                None => {
+                    let predictions = unet.forward(self.isa, walk.input(call).view(), step, &told);
+                    let noise = self.guided(predictions, walk);
+                    self.check_finite(&noise, || format!("the UNet at step {} of {total}", step + 1))?;
+                    channels_first(noise)
+                }
+            };
+            let before = walk.step(&outputs, call);
+            let moment =
+                Moment { walk: &*walk, before: &before, outputs: &outputs, call, done: step + 1, total };
+            match observer.step(&moment)? {
+                ControlFlow::Continue(()) => {}
+                ControlFlow::Break(Stop::Discard) => return Err(Error::Interrupted),
+                ControlFlow::Break(Stop::Decode) if step + 1 < total => {
+                    let guesses: Vec<_> = (0..walk.canvases.len()).map(|i| moment.guess(i)).collect();
+                    walk.stop(step + 1, guesses);
+                    return Ok(());
+                }
+                ControlFlow::Break(Stop::Decode) => {}
+            }
+        }
+        observer.progress(Progress::Step { done: total, total });
+        Ok(())
+    }
+
+    /// The embeddings that the UNet attends to: `[2, tokens, c]`, the negative prompt first; without guidance `[1, tokens, c]`.
+    /// There are 77 tokens; of long prompts in A1111's syntax a multiple of 77.
+    fn encode_text(&self, request: &TextToImage, observer: &mut dyn Observer) -> Result<Tensor<f32, 3>> {
+        let texts = [("negative prompt", &request.negative_prompt), ("prompt", &request.prompt)];
+        let needed = if request.guided() { &texts[..] } else { &texts[1..] };
+        let text_encoder = self.text_encoder.get()?;
+        let reader = self.reader(request, &text_encoder);
+        let mut prompts = Vec::new();
+        for &(name, text) in needed {
+            let (chunks, cut) = reader.chunks(text)?;
+            if let Some(cut) = cut {
+                observer.progress(Progress::Truncated { text: name, cut });
+            }
+            prompts.push(chunks);
+        }
+        let start = Instant::now();
+        let embeddings = reader.embed(self.isa, &prompts);
+        let taken = start.elapsed();
+        drop(text_encoder);
+        self.text_encoder.release();
+        let [texts, tokens, _] = embeddings.shape();
+        let [.., height, width] = self.latent_shape(request);
+        let step = self.arithmetic.step(height * width, texts, tokens);
+        if let Some(step) = self.arithmetic.expected(step, texts * tokens, taken) {
+            observer.progress(Progress::Expected { step });
+        }
+        self.check_finite(&embeddings, || "the text encoder".into())?;
+        Ok(embeddings)
+    }
+
+    /// How the request wants its texts to be read.
+    fn reader<'a>(&'a self, request: &TextToImage, text_encoder: &'a ClipTextModel) -> Reader<'a> {
+        Reader {
+            tokenizer: &self.tokenizer,
+            text_encoder,
+            syntax: request.prompt_syntax,
+            clip_skip: request.clip_skip,
+        }
+    }
+
+    /// The UNet's predictions for n pictures, guided if there are two prompts for each of them: `[texts, h, w, c]` → `[n, h, w, c]`.
+    fn guided(&self, predictions: Tensor<f32, 4>, walk: &Walk) -> Tensor<f32, 4> {
+        let (pictures, [texts, height, width, channels]) = (walk.canvases.len(), predictions.shape());
+        let prompts = texts / pictures;
+        if prompts == 1 {
+            return predictions;
+        }
+        let (uncond, text) = predictions.as_slice().split_at(predictions.len() / 2);
+        Tensor::from_vec(
+            [pictures, height, width, channels],
+            elementwise::guide(self.isa, uncond, text, walk.guidance_scale),
+        )
+    }
+
+    /// A NaN spreads to the whole picture and makes it black; better to stop where it appears.
+    fn check_finite<const N: usize>(&self, x: &Tensor<f32, N>, stage: impl FnOnce() -> String) -> Result<()> {
+        match elementwise::all_finite(self.isa, x.as_slice()) {
+            true => Ok(()),
+            false => Err(Error::not_finite(stage())),
+        }
+    }
+
+    /// The model's own settings: the size for which it was trained, the steps and guidance that its folder recommends (else
+    /// 20 and 7.5), seed 0, no prompt.
+    pub fn defaults(&self) -> TextToImage {
+        self.defaults.clone()
+    }
+
+    /// What is written into a picture of `request`.
+    ///
+    /// # Errors
+    /// [`Error::Request`] if the sampler lacks the schedule.
+    pub fn parameters(&self, request: &TextToImage) -> Result<Parameters> {
+        let (kind, _) = self.scheduler.resolve(request.sampler)?;
+        Ok(Parameters::of(request, kind, &self.model).with_precision(self.precision))
+    }
+
+    /// By which name and hash the model goes.
+    pub fn model(&self) -> &ModelId {
+        &self.model
+    }
+
+    /// How the folder configures its sampler.
+    pub fn scheduler(&self) -> &SchedulerConfig {
+        &self.scheduler
+    }
+
+    /// Replaces the folder's sampler configuration, to the letter.
+    pub fn set_scheduler(&mut self, config: SchedulerConfig) {
+        self.scheduler = config;
+    }
+
+    /// What was odd about the folder, but did not prevent loading: one sentence each.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+}
+
+/// The seed of picture `i` of a request: A1111's rule.
+fn seed_of(request: &TextToImage, i: usize) -> u64 {
+    request.seed.wrapping_add(i as u64)
+}
+
+/// From torch's order `[n, c, h, w]`, in which noise is drawn, to `[n, h, w, c]`, in which we compute.
+fn channels_last(shape: [usize; 4], data: Vec<f32>) -> Tensor<f32, 4> {
+    View::from_slice(shape, &data).permute([0, 2, 3, 1]).to_tensor()
+}
+
+/// The way back.
+fn channels_first(x: Tensor<f32, 4>) -> Vec<f32> {
+    x.view().permute([0, 3, 1, 2]).to_tensor().into_vec()
+}

@@ -1,0 +1,208 @@
+//! Snapshots: a walk in a file, to go on from, bit for bit.
+//!
+//! ```text
+//! outputs   [steps done, n, channels, height, width]    what the UNet said at each step
+//! latents   [n, channels, height, width]                where that led
+//! header    the settings, and a digest of the start
+//! ```
+//!
+//! To go on, the walk is made again from its beginning, with the stored outputs in place of the UNet. All else is cheap, and
+//! exact by construction: samples, the history that multistep samplers keep, the state of the generator. No sampler has to
+//! know of this. The latents prove that it led to the same place.
+//!
+//! The file is safetensors, and it always appears whole.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+
+use super::callbacks::{Moment, Start};
+use crate::error::{Error, Result};
+use crate::image::metadata::Parameters;
+use crate::image::write_whole;
+
+/// What stands under `format` in the header.
+const FORMAT: &str = "aquatint checkpoint 1";
+
+/// A walk so far.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// The settings of its first picture, as they stand in the finished one.
+    parameters: String,
+    /// SHA-256 of the start; empty before it is known.
+    start: String,
+    total: usize,
+    shape: [usize; 4],
+    /// The output of each step, all pictures.
+    outputs: Vec<Vec<f32>>,
+    /// Where the last step led, all pictures.
+    latents: Vec<f32>,
+    /// From which file, for messages.
+    path: PathBuf,
+}
+
+impl Snapshot {
+    /// A walk that has not begun, of pictures with these settings.
+    pub fn new(parameters: &Parameters) -> Self {
+        Self {
+            parameters: parameters.to_string(),
+            start: String::new(),
+            total: 0,
+            shape: [0; 4],
+            outputs: Vec::new(),
+            latents: Vec::new(),
+            path: PathBuf::new(),
+        }
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// `Request` if it cannot be read or is no checkpoint.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let refused = |reason: &dyn std::fmt::Display| {
+            Error::request(format_args!("`{}` is no checkpoint that can be used: {reason}", path.display()))
+        };
+        let bytes = fs::read(path).map_err(|error| refused(&error))?;
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| refused(&error))?;
+        let notes = header.metadata().clone().unwrap_or_default();
+        let note = |key: &str| notes.get(key).cloned().unwrap_or_default();
+        if note("format") != FORMAT {
+            return Err(refused(&format_args!("expected `format` \"{FORMAT}\" in its header")));
+        }
+        let file = SafeTensors::deserialize(&bytes).map_err(|error| refused(&error))?;
+        let floats = |name: &str| {
+            let tensor = file.tensor(name).map_err(|error| refused(&error))?;
+            match tensor.dtype() {
+                Dtype::F32 => {
+                    let values = tensor.data().as_chunks().0.iter().map(|&x| f32::from_le_bytes(x)).collect();
+                    Ok((tensor.shape().to_vec(), values))
+                }
+                other => Err(refused(&format_args!("`{name}` is {other:?}; expected F32"))),
+            }
+        };
+        let (shape, latents): (_, Vec<f32>) = floats("latents")?;
+        let (outputs_shape, outputs): (_, Vec<f32>) = floats("outputs")?;
+        let done = outputs_shape.first().copied().unwrap_or_default();
+        let total = note("total").parse().unwrap_or(0);
+        let shape: [usize; 4] =
+            shape.try_into().map_err(|_| refused(&"expected `latents` [n, channels, height, width]"))?;
+        if outputs_shape.get(1..) != Some(&shape[..]) || !(1..=total).contains(&done) || latents.is_empty() {
+            return Err(refused(&format_args!("its tensors do not fit each other: {done} of {total} steps")));
+        }
+        let outputs = outputs.chunks_exact(latents.len()).map(<[f32]>::to_vec).collect();
+        let (parameters, start) = (note("parameters"), note("start"));
+        Ok(Self { parameters, start, total, shape, outputs, latents, path: path.to_owned() })
+    }
+
+    /// Writes the walk so far. The file appears under its name only when it is complete.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let bytes = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+        let (outputs, latents) = (bytes(&self.outputs.concat()), bytes(&self.latents));
+        let shape = [&[self.outputs.len()][..], &self.shape].concat();
+        let tensors = [
+            ("outputs", TensorView::new(Dtype::F32, shape, &outputs).map_err(Error::run)?),
+            ("latents", TensorView::new(Dtype::F32, self.shape.to_vec(), &latents).map_err(Error::run)?),
+        ];
+        let total = self.total.to_string();
+        let notes =
+            [("format", FORMAT), ("parameters", &self.parameters), ("start", &self.start), ("total", &total)];
+        let notes: HashMap<_, _> = notes.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        write_whole(path.as_ref(), &safetensors::serialize(tensors, Some(notes)).map_err(Error::run)?)
+    }
+
+    /// The settings of the first picture.
+    pub fn parameters(&self) -> Parameters {
+        Parameters::parse(&self.parameters)
+    }
+
+    /// Pictures in the walk.
+    pub fn pictures(&self) -> usize {
+        self.shape[0]
+    }
+
+    /// Steps done, and steps in all.
+    pub fn steps(&self) -> (usize, usize) {
+        (self.outputs.len(), self.total)
+    }
+
+    /// For [`Observer::begin`](super::Observer::begin): takes note of the start, or compares it with that of the walk so far.
+    ///
+    /// # Errors
+    /// `Request` if the two are not the same walk.
+    pub fn begin(&mut self, start: &Start) -> Result<()> {
+        if self.outputs.is_empty() {
+            (self.start, self.total, self.shape) = (start.digest.clone(), start.total, start.shape);
+        }
+        if (self.shape, self.total) != (start.shape, start.total) {
+            return Err(self.mismatch(format_args!(
+                "it has latents {:?} and {} steps, the request {:?} and {}",
+                self.shape, self.total, start.shape, start.total
+            )));
+        }
+        if self.start != start.digest {
+            return Err(self.mismatch(
+                "the walk begins differently: another prompt, sampler, seed, strength, picture or mask, another text \
+                 encoder or VAE, another precision or instruction set",
+            ));
+        }
+        Ok(())
+    }
+
+    /// `Request` unless `parameters` are those of this walk; names the settings that are not.
+    ///
+    /// # Errors
+    /// See above.
+    pub fn check(&self, parameters: &Parameters) -> Result<()> {
+        // Both as a reader of the text finds them, who sees no white space at the ends of lines.
+        let (ours, theirs) = (self.parameters(), Parameters::parse(&parameters.to_string()));
+        let mut different = ours.differences(&theirs);
+        match different.next() {
+            None => Ok(()),
+            Some(first) => {
+                let all = different.fold(first, |all, next| format!("{all}; {next}"));
+                Err(self.mismatch(format_args!("it has {all}")))
+            }
+        }
+    }
+
+    fn mismatch(&self, reason: impl std::fmt::Display) -> Error {
+        Error::request(format_args!(
+            "the checkpoint `{}` is not of this request: {reason}",
+            self.path.display()
+        ))
+    }
+
+    /// For [`Observer::output`](super::Observer::output): what the UNet said at this step.
+    pub fn output(&self, step: usize) -> Option<Vec<f32>> {
+        self.outputs.get(step).cloned()
+    }
+
+    /// For [`Observer::step`](super::Observer::step): takes note of a step; of one that is known, makes sure that it led to
+    /// the same place. True if there is something new to save.
+    ///
+    /// # Errors
+    /// `Request` if a known step led elsewhere.
+    pub fn record(&mut self, moment: &Moment<'_>) -> Result<bool> {
+        let latents = || (0..moment.pictures()).flat_map(|i| moment.latents(i)).copied().collect::<Vec<_>>();
+        if moment.done > self.outputs.len() {
+            self.outputs.push(moment.outputs().to_vec());
+            self.latents = latents();
+            return Ok(true);
+        }
+        if moment.done == self.outputs.len() {
+            let equal = latents().iter().zip(&self.latents).all(|(a, b)| a.to_bits() == b.to_bits());
+            if !equal {
+                return Err(self.mismatch("its outputs do not lead to its latents: another version made it"));
+            }
+        }
+        Ok(false)
+    }
+}

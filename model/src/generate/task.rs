@@ -1,0 +1,79 @@
+//! The three tasks under one name, for callers that treat them alike.
+//!
+//! Each sets up a walk (text: `mod.rs`, picture: `image_to_image.rs`, picture and mask: `inpaint.rs`); the loop and the way
+//! out are the same. Several pictures of one task can walk together: picture i has the seed of the request plus i, a generator
+//! and a sampler of its own, so it is the picture that it would be alone, bit for bit. One call of the UNet then serves all of
+//! them, and its weights are read once.
+
+use super::{ImageToImage, Inpaint, Pipeline, TextToImage};
+use crate::error::Result;
+use crate::image::Picture;
+use crate::image::metadata::Parameters;
+
+/// A picture to be made.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Task {
+    /// From a text.
+    TextToImage(TextToImage),
+    /// From a text and a picture.
+    ImageToImage(ImageToImage),
+    /// A part of a picture anew.
+    Inpaint(Inpaint),
+}
+
+impl Task {
+    /// What all tasks have: texts, size, sampler, seed.
+    pub fn text(&self) -> &TextToImage {
+        match self {
+            Self::TextToImage(text) => text,
+            Self::ImageToImage(task) => &task.text,
+            Self::Inpaint(task) => &task.text,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn text_mut(&mut self) -> &mut TextToImage {
+        match self {
+            Self::TextToImage(text) => text,
+            Self::ImageToImage(task) => &mut task.text,
+            Self::Inpaint(task) => &mut task.text,
+        }
+    }
+
+    /// Everything that can be refused before the first multiplication, but for what only the sampler knows.
+    pub(super) fn check(&self, pipeline: &Pipeline) -> Result<()> {
+        self.text().check(pipeline)?;
+        match self {
+            Self::TextToImage(_) => pipeline.refuse_inpainting_model(),
+            Self::ImageToImage(task) => {
+                task.text.check_size("picture", task.image.width(), task.image.height())?;
+                pipeline.refuse_inpainting_model()
+            }
+            Self::Inpaint(task) => task.check(),
+        }
+    }
+
+    /// From the decoder's picture to the one that was asked for.
+    pub(super) fn finish(&self, decoded: Picture) -> Picture {
+        match self {
+            Self::Inpaint(task) => task.laid_in(decoded),
+            Self::TextToImage(_) | Self::ImageToImage(_) => decoded,
+        }
+    }
+}
+
+impl Pipeline {
+    /// What is written into the picture of a task, but for what only the walk can tell.
+    ///
+    /// # Errors
+    /// `Request` if the sampler lacks the schedule.
+    pub fn task_parameters(&self, task: &Task) -> Result<Parameters> {
+        let mut parameters = self.parameters(task.text())?;
+        match task {
+            Task::TextToImage(_) => {}
+            Task::ImageToImage(task) => task.describe(&mut parameters),
+            Task::Inpaint(task) => task.describe(&mut parameters),
+        }
+        Ok(parameters)
+    }
+}

@@ -1,0 +1,366 @@
+//! The layers of which all three networks are made: weights beside `load` and `forward`.
+//!
+//! ```text
+//! Linear      y = x·Wᵀ + b                      also a 1×1 convolution, since a pixel's channels are contiguous
+//! Conv2d      y = Σ w[o, c, i, j] · x[.., c] + b             UpsampleConv2d: of an image that is enlarged first
+//! GroupNorm   y = (x − mean) / √(variance + eps) · weight + bias      over a group of channels and all pixels
+//! LayerNorm   the same over the channels of one token
+//! Embedding   y = table[id]
+//! ```
+//!
+//! The fields of a layer that has parts of its own carry the names of the checkpoint, so that `w.at("conv1")` loads the field
+//! `conv1`. There is no common trait: each network calls its layers by name, in the order of the formula.
+//!
+//! Images are `[n, h, w, c]`, tokens `[n, tokens, c]`, both f32. The layer that makes an [`Image`] may take the moments of its channels while it stores
+//! them, and a group norm behind it reads the image once instead of twice. What a norm makes is an [`Operand`] instead, for the linear layer or convolution
+//! behind it: rounded already, if that layer's products are in bf16.
+
+use aquatint_kernels::conv2d::{self, Geometry};
+use aquatint_kernels::gemm::GatedWeights;
+use aquatint_kernels::norm::group::{self as group_norm, Activation, Piece};
+use aquatint_kernels::norm::stats::{Moments, Taken};
+use aquatint_kernels::packed_input::Form;
+use aquatint_kernels::{
+    Isa, Precision, attention, conv2d::upsample, gemm, linear, norm::layer as layer_norm,
+};
+use aquatint_tensor::{Tensor, View};
+
+pub use aquatint_kernels::gemm::Epilogue;
+pub use aquatint_kernels::packed_input::{Input, Operand};
+
+use crate::error::Result;
+use crate::source::{Table, Weights};
+
+/// `y = x·Wᵀ + b`.
+pub struct Linear {
+    weight: gemm::Weights,
+    bias: Option<Vec<f32>>,
+}
+
+impl Linear {
+    /// `shape`: `[out_features, in_features]`.
+    ///
+    /// # Errors
+    /// As for every `load` in this file: if a tensor is missing or has another shape.
+    pub fn load(w: &Weights<'_>, shape: [usize; 2]) -> Result<Self> {
+        Ok(Self { weight: w.linear("weight", shape)?, bias: Some(w.vector("bias", shape[0])?) })
+    }
+
+    /// A layer that has no bias.
+    ///
+    /// # Errors
+    /// See [`Linear::load`].
+    pub fn load_without_bias(w: &Weights<'_>, shape: [usize; 2]) -> Result<Self> {
+        Ok(Self { weight: w.linear("weight", shape)?, bias: None })
+    }
+
+    /// A 1×1 convolution: the same arithmetic, stored as `[out_channels, in_channels, 1, 1]`.
+    ///
+    /// # Errors
+    /// See [`Linear::load`].
+    pub fn load_pointwise(w: &Weights<'_>, shape: [usize; 2]) -> Result<Self> {
+        Ok(Self { weight: w.pointwise("weight", shape)?, bias: Some(w.vector("bias", shape[0])?) })
+    }
+
+    /// A 1×1 convolution of images that are joined channel by channel; `segment_len` divides the channels of each.
+    ///
+    /// # Errors
+    /// See [`Linear::load`].
+    pub fn load_pointwise_joined(w: &Weights<'_>, shape: [usize; 2], segment_len: usize) -> Result<Self> {
+        let weight = w.pointwise_segments("weight", shape, segment_len)?;
+        Ok(Self { weight, bias: Some(w.vector("bias", shape[0])?) })
+    }
+
+    /// Of images that are joined channel by channel: `[n, h, w, c₀]`, `[n, h, w, c₁]`, … → `[n, h, w, out_channels]`.
+    pub fn forward_joined(&self, isa: Isa, pieces: &[View<'_, f32, 4>]) -> Tensor<f32, 4> {
+        linear::linear_joined(isa, pieces, &self.weight, Epilogue::bias(self.bias.as_deref()))
+    }
+
+    /// `x: [.., in_features]` → `[.., out_features]`.
+    pub fn forward<'a, const N: usize>(&self, isa: Isa, x: impl Into<Input<'a, N>>) -> Tensor<f32, N> {
+        self.forward_with(isa, x, Epilogue::default())
+    }
+
+    /// The same, written to a part of a larger result, with more to be done to each number before it is stored; the bias is filled in here.
+    pub fn forward_into<'a, const N: usize>(
+        &self,
+        isa: Isa,
+        x: impl Into<Input<'a, N>>,
+        epilogue: Epilogue<'_>,
+        out: &mut [f32],
+    ) {
+        let epilogue = Epilogue { bias: self.bias.as_deref(), ..epilogue };
+        linear::linear_into(isa, x, &self.weight, epilogue, out);
+    }
+
+    /// The same, with more to be done to each result before it is stored; the bias is filled in here.
+    pub fn forward_with<'a, const N: usize>(
+        &self,
+        isa: Isa,
+        x: impl Into<Input<'a, N>>,
+        epilogue: Epilogue<'_>,
+    ) -> Tensor<f32, N> {
+        linear::linear(isa, x, &self.weight, Epilogue { bias: self.bias.as_deref(), ..epilogue })
+    }
+}
+
+/// A linear layer with bias of whose results one half is the gate of the other.
+pub struct GatedLinear {
+    weight: GatedWeights,
+}
+
+impl GatedLinear {
+    /// `shape`: `[2·features, in_features]`, the gates in the second half.
+    ///
+    /// # Errors
+    /// See [`Linear::load`].
+    pub fn load(w: &Weights<'_>, shape: [usize; 2]) -> Result<Self> {
+        Ok(Self { weight: w.gated("weight", "bias", shape)? })
+    }
+
+    /// `value·gelu(gate)`: `x: [.., in_features]` → `[.., features]`, for another linear layer.
+    pub fn forward<'a, const N: usize>(&self, isa: Isa, x: impl Into<Input<'a, N>>) -> Operand<N> {
+        linear::linear_geglu(isa, x, &self.weight)
+    }
+}
+
+/// What a convolution or a residual block makes.
+pub struct Image {
+    /// `[n, h, w, c]`
+    pub pixels: Tensor<f32, 4>,
+    /// Of its channels, for a group norm behind it; `None` if the layer that made it did not take them.
+    moments: Option<Moments>,
+}
+
+impl Image {
+    /// Of n images, which `layer` makes with an epilogue that takes the moments.
+    pub fn of(n: usize, layer: impl FnOnce(Epilogue<'_>) -> Tensor<f32, 4>) -> Self {
+        let moments = Taken::of(n);
+        let pixels = layer(Epilogue { moments: Some(&moments), ..Epilogue::default() });
+        Self { pixels, moments: moments.into_moments() }
+    }
+
+    /// The pixels.
+    pub fn view(&self) -> View<'_, f32, 4> {
+        self.pixels.view()
+    }
+}
+
+/// A convolution with bias.
+pub struct Conv2d {
+    weight: conv2d::Weights,
+    bias: Vec<f32>,
+    geometry: Geometry,
+}
+
+impl Conv2d {
+    /// `channels`: `[out_channels, in_channels]`.
+    ///
+    /// # Errors
+    /// See [`Linear::load`].
+    pub fn load(w: &Weights<'_>, channels: [usize; 2], geometry: Geometry) -> Result<Self> {
+        let [out_channels, in_channels] = channels;
+        let [height, width] = geometry.kernel_size;
+        let w = if conv2d::winograd::can(Precision::F32, geometry) { &w.for_window() } else { w };
+        Ok(Self {
+            weight: w.conv("weight", [out_channels, in_channels, height, width])?,
+            bias: w.vector("bias", out_channels)?,
+            geometry,
+        })
+    }
+
+    /// `x: [n, h, w, in_channels]` → `[n, h', w', out_channels]`.
+    pub fn forward<'a>(&self, isa: Isa, x: impl Into<Input<'a, 4>>) -> Image {
+        self.forward_with(isa, x, Epilogue::default())
+    }
+
+    /// The same, with more to be done to each result before it is stored; the bias is filled in here.
+    pub fn forward_with<'a>(&self, isa: Isa, x: impl Into<Input<'a, 4>>, epilogue: Epilogue<'_>) -> Image {
+        let x = x.into();
+        Image::of(x.shape()[0], |image| {
+            let epilogue = Epilogue { bias: Some(&self.bias), moments: image.moments, ..epilogue };
+            conv2d::conv2d(isa, x, &self.weight, self.geometry, epilogue)
+        })
+    }
+}
+
+/// A 3×3 convolution of an enlarged image.
+pub struct UpsampleConv2d {
+    weight: upsample::Weights,
+    bias: Vec<f32>,
+}
+
+impl UpsampleConv2d {
+    /// As many channels in as out.
+    ///
+    /// # Errors
+    /// See [`Linear::load`].
+    pub fn load(w: &Weights<'_>, channels: usize) -> Result<Self> {
+        let weight = w.upsample_conv("weight", channels)?;
+        Ok(Self { weight, bias: w.vector("bias", channels)? })
+    }
+
+    /// Each pixel repeated in a square, then convolved: `x: [n, h, w, c]` → `[n, 2h, 2w, c]`.
+    pub fn forward(&self, isa: Isa, x: View<'_, f32, 4>) -> Image {
+        Image::of(x.shape()[0], |image| {
+            upsample::upsample_conv(isa, x, &self.weight, Epilogue { bias: Some(&self.bias), ..image })
+        })
+    }
+
+    /// Enlarged to any size, then convolved: `x: [n, h, w, c]` → `[n, size[0], size[1], c]`.
+    pub fn forward_to(&self, isa: Isa, x: View<'_, f32, 4>, size: [usize; 2]) -> Image {
+        let enlarged = upsample::nearest(isa, x, size);
+        Image::of(x.shape()[0], |image| {
+            let epilogue = Epilogue { bias: Some(&self.bias), ..image };
+            conv2d::conv2d(isa, enlarged.view(), self.weight.plain(), Geometry::same(3), epilogue)
+        })
+    }
+}
+
+/// Normalisation of an image over groups of channels.
+pub struct GroupNorm {
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    num_groups: usize,
+    eps: f32,
+    /// Of a linear layer that follows, and of a 3×3 window.
+    precisions: [Precision; 2],
+}
+
+impl GroupNorm {
+    /// A norm over `num_groups` groups of `channels / num_groups` channels each, in front of a layer of the precision of `w`.
+    ///
+    /// # Errors
+    /// See [`Linear::load`].
+    pub fn load(w: &Weights<'_>, channels: usize, num_groups: usize, eps: f32) -> Result<Self> {
+        let (weight, bias) = (w.vector("weight", channels)?, w.vector("bias", channels)?);
+        let precisions = [w.precision(), w.for_window().precision()];
+        Ok(Self { weight, bias, num_groups, eps, precisions })
+    }
+
+    /// `x: [n, h, w, c]` → the same shape, for a linear layer.
+    pub fn forward(&self, isa: Isa, x: &Image) -> Operand<4> {
+        self.normalise(isa, &[x], Activation::None, Form::rows(self.precisions[0]))
+    }
+
+    /// `silu(norm(x))` for a 3×3 convolution: in one pass, since the two always come together.
+    pub fn forward_silu(&self, isa: Isa, x: &Image) -> Operand<4> {
+        self.forward_silu_joined(isa, &[x])
+    }
+
+    /// The same of images that are joined channel by channel.
+    pub fn forward_silu_joined(&self, isa: Isa, pieces: &[&Image]) -> Operand<4> {
+        self.normalise(isa, pieces, Activation::Silu, Form::image(self.precisions[1]))
+    }
+
+    fn normalise<'a>(
+        &self,
+        isa: Isa,
+        images: &[&'a Image],
+        activation: Activation,
+        form: Form,
+    ) -> Operand<4> {
+        let piece = |image: &&'a Image| Piece { pixels: image.view(), moments: image.moments.as_ref() };
+        let pieces: Vec<_> = images.iter().map(piece).collect();
+        let norm = group_norm::GroupNorm {
+            num_groups: self.num_groups,
+            eps: self.eps,
+            weight: &self.weight,
+            bias: &self.bias,
+            activation,
+        };
+        group_norm::group_norm_for(isa, &pieces, norm, form)
+    }
+}
+
+/// Normalisation of each token over its channels.
+pub struct LayerNorm {
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    eps: f32,
+    /// Of the layer that follows.
+    precision: Precision,
+}
+
+impl LayerNorm {
+    /// A norm over `channels` channels, in front of a layer of the precision of `w`.
+    ///
+    /// # Errors
+    /// See [`Linear::load`].
+    pub fn load(w: &Weights<'_>, channels: usize, eps: f32) -> Result<Self> {
+        let (weight, bias) = (w.vector("weight", channels)?, w.vector("bias", channels)?);
+        Ok(Self { weight, bias, eps, precision: w.precision() })
+    }
+
+    /// `x: [n, tokens, c]` → the same shape, for a linear layer.
+    pub fn forward(&self, isa: Isa, x: View<'_, f32, 3>) -> Operand<3> {
+        layer_norm::layer_norm_for(isa, x, &self.weight, &self.bias, self.eps, self.precision)
+    }
+}
+
+/// A table of vectors, looked up by number.
+pub struct Embedding {
+    weight: Table,
+}
+
+impl Embedding {
+    /// `shape`: `[entries, channels]`.
+    ///
+    /// # Errors
+    /// See [`Linear::load`].
+    pub fn load(w: &Weights<'_>, shape: [usize; 2]) -> Result<Self> {
+        Ok(Self { weight: w.table("weight", shape)? })
+    }
+
+    /// `out += table[id]`.
+    ///
+    /// # Panics
+    /// If `id` is not in the table.
+    pub fn add_to(&self, id: usize, out: &mut [f32]) {
+        self.weight.add_row(id, out);
+    }
+}
+
+/// Whether a token may look at those behind it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mask {
+    /// Every token sees all others.
+    None,
+    /// A token sees itself and those before it.
+    Causal,
+}
+
+/// How the channels attend.
+#[derive(Clone, Copy, Debug)]
+pub struct Heads {
+    /// Equal parts into which the channels are cut; each attends on its own.
+    pub count: usize,
+    /// Who sees whom.
+    pub mask: Mask,
+    /// The precision of the products.
+    pub precision: Precision,
+}
+
+impl Heads {
+    fn settings(self, channels: usize) -> attention::Attention {
+        let scale = 1.0 / ((channels / self.count) as f32).sqrt();
+        attention::Attention { scale, causal: self.mask == Mask::Causal, precision: self.precision }
+    }
+
+    /// `layer(x)` as [`multi_head_attention`] wants it: `x: [n, tokens, in_features]` → `[n, tokens, c]`.
+    pub fn project<'a>(self, isa: Isa, layer: &Linear, x: impl Into<Input<'a, 3>>) -> Operand<3> {
+        let channels = layer.weight.out_features();
+        match attention::takes_rounded(isa, self.settings(channels), channels / self.count) {
+            true => linear::linear_rounded(isa, x, &layer.weight, layer.bias.as_deref()),
+            false => layer.forward(isa, x).into(),
+        }
+    }
+}
+
+/// `softmax(Q·Kᵀ / √head_dim)·V` for each head, of what [`Heads::project`] made.
+///
+/// `q: [m, tokens, c]`, `k` and `v: [n, keys, c]` → `[n, tokens, c]`; keys number i meet queries number i mod m.
+pub fn multi_head_attention(isa: Isa, qkv: [&Operand<3>; 3], heads: Heads) -> Operand<3> {
+    let [.., channels] = qkv[0].shape();
+    attention::attention_of_operands(isa, qkv, heads.count, heads.settings(channels))
+}

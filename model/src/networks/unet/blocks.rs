@@ -1,0 +1,222 @@
+//! The UNet's blocks: down, middle, up.
+//!
+//! ```text
+//! down   [resnet → transformer] × layers, then halve the size         every result is also kept as a skip
+//! mid    resnet → transformer → resnet
+//! up     [join a skip → resnet → transformer] × (layers + 1), then double the size
+//! ```
+//!
+//! `DownBlock2D` and `UpBlock2D` are the same without transformers. Source: Ronneberger et al., *U-Net: Convolutional
+//! Networks for Biomedical Image Segmentation* (2015); diffusers' classes of the same names.
+
+use aquatint_kernels::Isa;
+
+use super::conditioning::{BlockConditioning, Inputs, Told};
+use super::resnet::{ResnetBlock2D, ResnetConfig};
+use super::sample::{Downsample2D, Upsample2D};
+use super::transformer::{Transformer2DModel, TransformerConfig};
+use super::{BlockKind, UNetConfig};
+use crate::error::Result;
+use crate::networks::layers::Image;
+use crate::source::Weights;
+
+/// `DownBlock2D` or `CrossAttnDownBlock2D`.
+pub struct DownBlock {
+    resnets: Vec<ResnetBlock2D>,
+    /// One for each residual block, or none at all.
+    attentions: Vec<Transformer2DModel>,
+    downsampler: Option<Downsample2D>,
+}
+
+impl DownBlock {
+    /// Block number `level`, counted from the outermost in.
+    ///
+    /// # Errors
+    /// As for every `load` here: if a tensor is missing or has another shape.
+    pub fn load(w: &Weights<'_>, config: &UNetConfig, level: usize) -> Result<Self> {
+        let channels = &config.block_out_channels;
+        let layers = config.layers_per_block[level];
+        let last = level + 1 == channels.len();
+        Ok(Self {
+            resnets: (0..layers)
+                .map(|i| {
+                    let in_channels =
+                        if i == 0 { channels[level.saturating_sub(1)] } else { channels[level] };
+                    let resnet = resnet(config, in_channels, channels[level]);
+                    ResnetBlock2D::load(&w.at("resnets").at(i), resnet)
+                })
+                .collect::<Result<_>>()?,
+            attentions: attentions(w, config, config.down_blocks[level], level, layers)?,
+            downsampler: (!last)
+                .then(|| {
+                    Downsample2D::load(&w.at("downsamplers.0"), channels[level], config.downsample_padding)
+                })
+                .transpose()?,
+        })
+    }
+
+    /// What this block will be told.
+    pub fn prepare(&self, isa: Isa, inputs: Inputs<'_>) -> BlockConditioning {
+        BlockConditioning::new(isa, &self.resnets, &self.attentions, inputs)
+    }
+
+    /// Continues from the last of the `skips` and appends each result to them; the block's own result is the new last one.
+    pub fn forward(&self, isa: Isa, skips: &mut Vec<Image>, told: Told<'_>) {
+        for (i, resnet) in self.resnets.iter().enumerate() {
+            let mut x = resnet.forward(isa, last(skips), Some(told.time(i)));
+            if let Some(attention) = self.attentions.get(i) {
+                x = attention.forward(isa, &x, told.text(i));
+            }
+            skips.push(x);
+        }
+        if let Some(downsampler) = &self.downsampler {
+            let x = downsampler.forward(isa, last(skips).view());
+            skips.push(x);
+        }
+    }
+}
+
+/// `UNetMidBlock2DCrossAttn`.
+pub struct MidBlock {
+    resnets: [ResnetBlock2D; 2],
+    attention: Transformer2DModel,
+}
+
+impl MidBlock {
+    /// Reads the weights.
+    ///
+    /// # Errors
+    /// See [`DownBlock::load`].
+    pub fn load(w: &Weights<'_>, config: &UNetConfig) -> Result<Self> {
+        let level = config.block_out_channels.len() - 1;
+        let channels = config.block_out_channels[level];
+        let resnet = ResnetConfig {
+            output_scale_factor: config.mid_block_scale_factor,
+            ..resnet(config, channels, channels)
+        };
+        Ok(Self {
+            resnets: [
+                ResnetBlock2D::load(&w.at("resnets.0"), resnet)?,
+                ResnetBlock2D::load(&w.at("resnets.1"), resnet)?,
+            ],
+            attention: Transformer2DModel::load(&w.at("attentions.0"), transformer(config, level))?,
+        })
+    }
+
+    /// What this block will be told.
+    pub fn prepare(&self, isa: Isa, inputs: Inputs<'_>) -> BlockConditioning {
+        BlockConditioning::new(isa, &self.resnets, std::slice::from_ref(&self.attention), inputs)
+    }
+
+    /// `x: [n, h, w, c]` → `[texts, h, w, c]`.
+    pub fn forward(&self, isa: Isa, x: &Image, told: Told<'_>) -> Image {
+        let x = self.resnets[0].forward(isa, x, Some(told.time(0)));
+        let x = self.attention.forward(isa, &x, told.text(0));
+        self.resnets[1].forward(isa, &x, Some(told.time(1)))
+    }
+}
+
+/// `UpBlock2D` or `CrossAttnUpBlock2D`.
+pub struct UpBlock {
+    resnets: Vec<ResnetBlock2D>,
+    /// One for each residual block, or none at all.
+    attentions: Vec<Transformer2DModel>,
+    upsampler: Option<Upsample2D>,
+}
+
+impl UpBlock {
+    /// Block number `index`, counted from the innermost out.
+    ///
+    /// # Errors
+    /// See [`DownBlock::load`].
+    pub fn load(w: &Weights<'_>, config: &UNetConfig, index: usize) -> Result<Self> {
+        let channels = &config.block_out_channels;
+        let innermost = channels.len() - 1;
+        let level = innermost - index;
+        let layers = config.layers_per_block[level] + 1;
+        Ok(Self {
+            resnets: (0..layers)
+                .map(|i| {
+                    // The first block takes the result of the level below; the last skip comes from the level above.
+                    let from = if i == 0 { channels[(level + 1).min(innermost)] } else { channels[level] };
+                    let skip =
+                        if i + 1 == layers { channels[level.saturating_sub(1)] } else { channels[level] };
+                    let joined = resnet(config, from + skip, channels[level]);
+                    let joined = ResnetConfig { segment_len: gcd(from, skip), ..joined };
+                    ResnetBlock2D::load(&w.at("resnets").at(i), joined)
+                })
+                .collect::<Result<_>>()?,
+            attentions: attentions(w, config, config.up_blocks[index], level, layers)?,
+            upsampler: (level > 0)
+                .then(|| Upsample2D::load(&w.at("upsamplers.0"), channels[level]))
+                .transpose()?,
+        })
+    }
+
+    /// What this block will be told.
+    pub fn prepare(&self, isa: Isa, inputs: Inputs<'_>) -> BlockConditioning {
+        BlockConditioning::new(isa, &self.resnets, &self.attentions, inputs)
+    }
+
+    /// Joins one skip after the other to `x`, the youngest first, and ends at the size of the skip that the next block will take.
+    ///
+    /// A skip from before the first transformer may be there once for several texts.
+    pub fn forward(&self, isa: Isa, mut x: Image, skips: &mut Vec<Image>, told: Told<'_>) -> Image {
+        for (i, resnet) in self.resnets.iter().enumerate() {
+            let skip = skips.pop().expect("the down path left a skip for each residual block");
+            x = resnet.forward_joined(isa, &[&x, &skip], Some(told.time(i)));
+            drop(skip);
+            if let Some(attention) = self.attentions.get(i) {
+                x = attention.forward(isa, &x, told.text(i));
+            }
+        }
+        if let Some(upsampler) = &self.upsampler {
+            let [_, height, width, _] = last(skips).pixels.shape();
+            x = upsampler.forward_to(isa, x.view(), [height, width]);
+        }
+        x
+    }
+}
+
+fn last(skips: &[Image]) -> &Image {
+    skips.last().expect("the result of conv_in is the first skip")
+}
+
+/// The greatest common divisor.
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+fn resnet(config: &UNetConfig, in_channels: usize, out_channels: usize) -> ResnetConfig {
+    ResnetConfig {
+        in_channels,
+        segment_len: in_channels,
+        out_channels,
+        temb_channels: Some(config.time_embed_dim()),
+        num_groups: config.norm_num_groups,
+        eps: config.norm_eps,
+        output_scale_factor: 1.0,
+    }
+}
+
+fn transformer(config: &UNetConfig, level: usize) -> TransformerConfig {
+    TransformerConfig {
+        channels: config.block_out_channels[level],
+        heads: config.heads[level],
+        cross_attention_dim: config.cross_attention_dim[level],
+        num_groups: config.norm_num_groups,
+        use_linear_projection: config.use_linear_projection,
+    }
+}
+
+fn attentions(
+    w: &Weights<'_>,
+    config: &UNetConfig,
+    kind: BlockKind,
+    level: usize,
+    layers: usize,
+) -> Result<Vec<Transformer2DModel>> {
+    let count = if kind == BlockKind::CrossAttention { layers } else { 0 };
+    let w = w.at("attentions");
+    (0..count).map(|i| Transformer2DModel::load(&w.at(i), transformer(config, level))).collect()
+}

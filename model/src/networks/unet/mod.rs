@@ -1,0 +1,142 @@
+//! The UNet: given a noisy latent, the noise level and the text, it predicts the noise.
+//!
+//! ```text
+//! temb = time_embedding(t)     for all steps at once, as keys and values of the text: `prepare`
+//! x    = conv_in(latent)       the rest is `forward`
+//! x    = down_blocks(x)      64² → 32² → 16² → 8², keeping every result as a skip
+//! x    = mid_block(x)
+//! x    = up_blocks(x)        8² → 16² → 32² → 64², each layer also takes a skip
+//!        conv_out(silu(conv_norm_out(x)))
+//! ```
+//!
+//! Reading order: `config.rs` (the table of channels), `time_embedding.rs`, `resnet.rs`, `transformer.rs`, `sample.rs`
+//! (halving and doubling), `conditioning.rs`, `blocks.rs`, then `prepare` and `forward` below.
+//!
+//! Source: Rombach et al., *High-Resolution Image Synthesis with Latent Diffusion Models* (2022); diffusers'
+//! `UNet2DConditionModel`. Field names are those of its checkpoints.
+
+pub mod blocks;
+pub mod conditioning;
+mod config;
+pub mod resnet;
+pub mod sample;
+pub mod time_embedding;
+pub mod transformer;
+
+use aquatint_kernels::conv2d::Geometry;
+use aquatint_kernels::{Isa, activation};
+use aquatint_tensor::{Tensor, View};
+
+pub use conditioning::Conditioning;
+pub use config::{BlockKind, UNetConfig};
+
+use crate::error::Result;
+use crate::networks::layers::{Conv2d, GroupNorm};
+use crate::source::Weights;
+use blocks::{DownBlock, MidBlock, UpBlock};
+use conditioning::Inputs;
+use time_embedding::TimestepEmbedding;
+
+/// The noise predictor of Stable Diffusion.
+pub struct UNet2DConditionModel {
+    time_embedding: TimestepEmbedding,
+    conv_in: Conv2d,
+    down_blocks: Vec<DownBlock>,
+    mid_block: MidBlock,
+    up_blocks: Vec<UpBlock>,
+    conv_norm_out: GroupNorm,
+    conv_out: Conv2d,
+    config: UNetConfig,
+}
+
+impl UNet2DConditionModel {
+    /// Reads the UNet's weights.
+    ///
+    /// # Errors
+    /// If a tensor is missing or has another shape than `config` says.
+    pub fn load(w: &Weights<'_>, config: &UNetConfig) -> Result<Self> {
+        let channels = config.block_out_channels[0];
+        let levels = 0..config.block_out_channels.len();
+        let conv = |name, channels| Conv2d::load(&w.at(name).in_f32(), channels, Geometry::same(3));
+        Ok(Self {
+            time_embedding: TimestepEmbedding::load(&w.at("time_embedding").in_f32(), config)?,
+            conv_in: conv("conv_in", [channels, config.in_channels])?,
+            down_blocks: levels
+                .clone()
+                .map(|level| DownBlock::load(&w.at("down_blocks").at(level), config, level))
+                .collect::<Result<_>>()?,
+            mid_block: MidBlock::load(&w.at("mid_block"), config)?,
+            up_blocks: levels
+                .map(|index| UpBlock::load(&w.at("up_blocks").at(index), config, index))
+                .collect::<Result<_>>()?,
+            conv_norm_out: GroupNorm::load(
+                &w.at("conv_norm_out").in_f32(),
+                channels,
+                config.norm_num_groups,
+                config.norm_eps,
+            )?,
+            conv_out: conv("conv_out", [config.out_channels, channels])?,
+            config: config.clone(),
+        })
+    }
+
+    /// Sizes and switches.
+    pub fn config(&self) -> &UNetConfig {
+        &self.config
+    }
+
+    /// Computes what does not depend on the latents, for all steps of a picture.
+    ///
+    /// `text: [texts, tokens, cross_attention_dim]`; `timesteps` are those of the calls of `forward` to come.
+    pub fn prepare(&self, isa: Isa, text: View<'_, f32, 3>, timesteps: &[f32]) -> Conditioning {
+        let mut silu_temb = self.time_embedding.forward(isa, timesteps);
+        activation::silu(isa, silu_temb.as_mut_slice());
+        let inputs = Inputs { silu_temb: silu_temb.view(), text };
+        Conditioning {
+            texts: text.shape()[0],
+            down_blocks: self.down_blocks.iter().map(|block| block.prepare(isa, inputs)).collect(),
+            mid_block: self.mid_block.prepare(isa, inputs),
+            up_blocks: self.up_blocks.iter().map(|block| block.prepare(isa, inputs)).collect(),
+        }
+    }
+
+    /// The prediction for each text at step number `step` of the prepared ones.
+    ///
+    /// `latents: [n, h, w, in_channels]` → `[texts, h, w, out_channels]`; text i looks at latent i mod n. With guidance two texts look at
+    /// each latent, and what comes before the first cross-attention is computed once for both. Any `h` and `w` will do;
+    /// multiples of 8 halve evenly on every level.
+    ///
+    /// # Panics
+    /// If the latents cannot be shared evenly, or there is no such step.
+    pub fn forward(
+        &self,
+        isa: Isa,
+        latents: View<'_, f32, 4>,
+        step: usize,
+        told: &Conditioning,
+    ) -> Tensor<f32, 4> {
+        let ([images, ..], texts) = (latents.shape(), told.texts);
+        assert!(
+            images > 0 && texts.is_multiple_of(images),
+            "{images} latents cannot be shared among {texts} texts"
+        );
+        let x = match self.config.center_input_sample {
+            true => self.conv_in.forward(isa, latents.to_tensor().map(|x| 2.0 * x - 1.0).view()),
+            false => self.conv_in.forward(isa, latents),
+        };
+        let mut skips = vec![x];
+        for (block, told) in self.down_blocks.iter().zip(&told.down_blocks) {
+            block.forward(isa, &mut skips, told.at(step));
+        }
+        let mut x = self.mid_block.forward(isa, &skips[skips.len() - 1], told.mid_block.at(step));
+        for (block, told) in self.up_blocks.iter().zip(&told.up_blocks) {
+            x = block.forward(isa, x, &mut skips, told.at(step));
+        }
+        let normed = self.conv_norm_out.forward_silu(isa, &x);
+        drop(x);
+        self.conv_out.forward(isa, &normed).pixels
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+//! The decoder: from a latent to a picture.
+//!
+//! ```text
+//! z = post_quant_conv(latent)
+//! x = mid_block(conv_in(z))                                          64², 512 channels
+//! x = up_blocks(x)          each: layers + 1 residual blocks, then double the size (all but the last)
+//!     conv_out(silu(conv_norm_out(x)))                               512², 3 channels in −1..1
+//! ```
+//!
+//! diffusers' `Decoder` and `UpDecoderBlock2D`.
+
+use aquatint_kernels::Isa;
+use aquatint_kernels::conv2d::Geometry;
+use aquatint_tensor::{Tensor, View};
+
+use super::mid::MidBlock;
+use super::{NORM_EPS, VaeConfig};
+use crate::error::Result;
+use crate::networks::layers::{Conv2d, GroupNorm, Image, Linear};
+use crate::networks::unet::resnet::ResnetBlock2D;
+use crate::networks::unet::sample::Upsample2D;
+use crate::source::Weights;
+
+/// The half of the VAE that makes pictures.
+pub struct Decoder {
+    post_quant_conv: Option<Linear>,
+    conv_in: Conv2d,
+    mid_block: MidBlock,
+    up_blocks: Vec<UpDecoderBlock>,
+    conv_norm_out: GroupNorm,
+    conv_out: Conv2d,
+}
+
+impl Decoder {
+    /// Reads the decoder's weights from the VAE's.
+    ///
+    /// # Errors
+    /// If a tensor is missing or has another shape than `config` says.
+    pub fn load(vae: &Weights<'_>, config: &VaeConfig) -> Result<Self> {
+        let w = vae.at("decoder");
+        let channels = &config.block_out_channels;
+        let innermost = channels.len() - 1;
+        let conv = |name, channels| Conv2d::load(&w.at(name).in_f32(), channels, Geometry::same(3));
+        Ok(Self {
+            post_quant_conv: config
+                .use_post_quant_conv
+                .then(|| {
+                    Linear::load_pointwise(&vae.at("post_quant_conv").in_f32(), [config.latent_channels; 2])
+                })
+                .transpose()?,
+            conv_in: conv("conv_in", [channels[innermost], config.latent_channels])?,
+            mid_block: MidBlock::load(&w.at("mid_block"), config)?,
+            up_blocks: (0..=innermost)
+                .map(|index| UpDecoderBlock::load(&w.at("up_blocks").at(index), config, innermost - index))
+                .collect::<Result<_>>()?,
+            conv_norm_out: GroupNorm::load(
+                &w.at("conv_norm_out").in_f32(),
+                channels[0],
+                config.norm_num_groups,
+                NORM_EPS,
+            )?,
+            conv_out: conv("conv_out", [config.out_channels, channels[0]])?,
+        })
+    }
+
+    /// `latents: [n, h, w, latent_channels]`, already divided by the scaling factor → `[n, 8h, 8w, out_channels]`, about −1..1.
+    pub fn forward(&self, isa: Isa, latents: View<'_, f32, 4>) -> Tensor<f32, 4> {
+        let mut x = match &self.post_quant_conv {
+            Some(conv) => self.conv_in.forward(isa, conv.forward(isa, latents).view()),
+            None => self.conv_in.forward(isa, latents),
+        };
+        x = self.mid_block.forward(isa, &x);
+        for block in &self.up_blocks {
+            x = block.forward(isa, x);
+        }
+        let normed = self.conv_norm_out.forward_silu(isa, &x);
+        drop(x);
+        self.conv_out.forward(isa, &normed).pixels
+    }
+}
+
+struct UpDecoderBlock {
+    resnets: Vec<ResnetBlock2D>,
+    upsampler: Option<Upsample2D>,
+}
+
+impl UpDecoderBlock {
+    /// The block of `level`, counted from the picture in.
+    fn load(w: &Weights<'_>, config: &VaeConfig, level: usize) -> Result<Self> {
+        let channels = &config.block_out_channels;
+        let below = channels[(level + 1).min(channels.len() - 1)];
+        Ok(Self {
+            resnets: (0..=config.layers_per_block)
+                .map(|i| {
+                    let in_channels = if i == 0 { below } else { channels[level] };
+                    let resnet = super::resnet(config, in_channels, channels[level]);
+                    ResnetBlock2D::load(&w.at("resnets").at(i), resnet)
+                })
+                .collect::<Result<_>>()?,
+            upsampler: (level > 0)
+                .then(|| Upsample2D::load(&w.at("upsamplers.0"), channels[level]))
+                .transpose()?,
+        })
+    }
+
+    fn forward(&self, isa: Isa, mut x: Image) -> Image {
+        for resnet in &self.resnets {
+            x = resnet.forward(isa, &x, None);
+        }
+        match &self.upsampler {
+            Some(upsampler) => upsampler.forward(isa, x.view()),
+            None => x,
+        }
+    }
+}

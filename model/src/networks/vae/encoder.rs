@@ -1,0 +1,129 @@
+//! The encoder: from a picture to the distribution of its latent.
+//!
+//! ```text
+//! x = down_blocks(conv_in(picture))     each: residual blocks, then halve the size (all but the last)
+//! x = mid_block(x)
+//! mean, logvar = split(quant_conv(conv_out(silu(conv_norm_out(x)))))
+//! latent = mean + exp(logvar / 2) · noise
+//! ```
+//!
+//! diffusers' `Encoder`, `DownEncoderBlock2D` and `DiagonalGaussianDistribution`.
+
+use aquatint_kernels::Isa;
+use aquatint_kernels::conv2d::Geometry;
+use aquatint_tensor::{Tensor, View};
+
+use super::mid::MidBlock;
+use super::{NORM_EPS, VaeConfig};
+use crate::error::Result;
+use crate::networks::layers::{Conv2d, GroupNorm, Image, Linear};
+use crate::networks::unet::resnet::ResnetBlock2D;
+use crate::networks::unet::sample::Downsample2D;
+use crate::source::Weights;
+
+/// The half of the VAE that reads pictures.
+pub struct Encoder {
+    conv_in: Conv2d,
+    down_blocks: Vec<DownEncoderBlock>,
+    mid_block: MidBlock,
+    conv_norm_out: GroupNorm,
+    conv_out: Conv2d,
+    quant_conv: Option<Linear>,
+}
+
+/// A normal distribution for each number of a latent: `[n, h, w, latent_channels]` each.
+pub struct Moments {
+    /// Its mean.
+    pub mean: Tensor<f32, 4>,
+    /// The logarithm of its variance, clamped to −30..20.
+    pub logvar: Tensor<f32, 4>,
+}
+
+impl Encoder {
+    /// Reads the encoder's weights from the VAE's.
+    ///
+    /// # Errors
+    /// If a tensor is missing or has another shape than `config` says.
+    pub fn load(vae: &Weights<'_>, config: &VaeConfig) -> Result<Self> {
+        let w = vae.at("encoder");
+        let channels = &config.block_out_channels;
+        let innermost = channels[channels.len() - 1];
+        let moments = 2 * config.latent_channels;
+        let conv = |name, channels| Conv2d::load(&w.at(name).in_f32(), channels, Geometry::same(3));
+        Ok(Self {
+            conv_in: conv("conv_in", [channels[0], config.in_channels])?,
+            down_blocks: (0..channels.len())
+                .map(|level| DownEncoderBlock::load(&w.at("down_blocks").at(level), config, level))
+                .collect::<Result<_>>()?,
+            mid_block: MidBlock::load(&w.at("mid_block"), config)?,
+            conv_norm_out: GroupNorm::load(
+                &w.at("conv_norm_out").in_f32(),
+                innermost,
+                config.norm_num_groups,
+                NORM_EPS,
+            )?,
+            conv_out: conv("conv_out", [moments, innermost])?,
+            quant_conv: config
+                .use_quant_conv
+                .then(|| Linear::load_pointwise(&vae.at("quant_conv").in_f32(), [moments; 2]))
+                .transpose()?,
+        })
+    }
+
+    /// `pictures: [n, h, w, in_channels]` in −1..1 → the distribution of their latents, `[n, h/8, w/8, latent_channels]`.
+    pub fn forward(&self, isa: Isa, pictures: View<'_, f32, 4>) -> Moments {
+        let mut x = self.conv_in.forward(isa, pictures);
+        for block in &self.down_blocks {
+            x = block.forward(isa, x);
+        }
+        x = self.mid_block.forward(isa, &x);
+        let mut x = self.conv_out.forward(isa, &self.conv_norm_out.forward_silu(isa, &x)).pixels;
+        if let Some(conv) = &self.quant_conv {
+            x = conv.forward(isa, x.view());
+        }
+        let latent_channels = x.shape()[3] / 2;
+        Moments {
+            mean: x.view().slice(3, 0..latent_channels).to_tensor(),
+            logvar: x
+                .view()
+                .slice(3, latent_channels..2 * latent_channels)
+                .to_tensor()
+                .map(|x| x.clamp(-30.0, 20.0)),
+        }
+    }
+}
+
+struct DownEncoderBlock {
+    resnets: Vec<ResnetBlock2D>,
+    downsampler: Option<Downsample2D>,
+}
+
+impl DownEncoderBlock {
+    fn load(w: &Weights<'_>, config: &VaeConfig, level: usize) -> Result<Self> {
+        let channels = &config.block_out_channels;
+        let above = channels[level.saturating_sub(1)];
+        let last = level + 1 == channels.len();
+        Ok(Self {
+            resnets: (0..config.layers_per_block)
+                .map(|i| {
+                    let in_channels = if i == 0 { above } else { channels[level] };
+                    let resnet = super::resnet(config, in_channels, channels[level]);
+                    ResnetBlock2D::load(&w.at("resnets").at(i), resnet)
+                })
+                .collect::<Result<_>>()?,
+            downsampler: (!last)
+                .then(|| Downsample2D::load(&w.at("downsamplers.0"), channels[level], 0))
+                .transpose()?,
+        })
+    }
+
+    fn forward(&self, isa: Isa, mut x: Image) -> Image {
+        for resnet in &self.resnets {
+            x = resnet.forward(isa, &x, None);
+        }
+        match &self.downsampler {
+            Some(downsampler) => downsampler.forward(isa, x.view()),
+            None => x,
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! DPM++ 2M: in λ = ln(α/σ) most of the ODE is solved exactly; what is left is a line through the last two guesses.
+//!
+//! ```text
+//! h   = λ_{i+1} − λ_i,  r = (λ_i − λ_{i−1})/h
+//! D   = x_0(i) + (x_0(i) − x_0(i−1)) / 2r                     the guess, carried on to the middle of the step
+//! x   ← σ_{i+1}/σ_i·x − α_{i+1}·(e^{−h} − 1)·D
+//! ```
+//!
+//! Here x = α·x_0 + σ·ε as in [`super::ddim`]; [`crate::samplers::lambdas`] has α, σ and λ. The first step has one guess only and takes
+//! D = x_0, which is a step of DDIM; so does the last step if it ends at σ = 0, where λ is infinite.
+//!
+//! Lu et al. 2022, "DPM-Solver++" (arXiv:2211.01095), algorithm 2; diffusers' `DPMSolverMultistepScheduler` with
+//! `algorithm_type` dpmsolver++ and `solver_type` midpoint. Next: [`super::dpmpp_sde_multistep`], with fresh noise.
+
+use crate::samplers::lambdas::{self, Levels};
+use crate::samplers::sigmas::{self, FinalSigma};
+use crate::samplers::{Sampler, Schedule, SchedulerConfig};
+use crate::{Generator, Result};
+
+/// DPM-Solver++, second order, multistep.
+#[derive(Debug, Clone)]
+pub(crate) struct DpmPp2M {
+    levels: Levels,
+    first_order_only: bool,
+    first_order_at_end: bool,
+    /// The guess of the step before.
+    previous: Option<Vec<f32>>,
+}
+
+impl DpmPp2M {
+    pub(crate) fn new(config: &SchedulerConfig, schedule: Schedule, steps: usize) -> Result<Self> {
+        let (training, _) = sigmas::read_training(config)?;
+        lambdas::refuse_what_is_not_supported(config)?;
+        let solver_order = config.count("solver_order", 2, 1..=2)?;
+        let lower_order_final = config.flag("lower_order_final", true)?;
+        let euler_at_final = config.flag("euler_at_final", false)?;
+        let final_sigma = FinalSigma::read(config)?;
+        Ok(Self {
+            levels: Levels::new(config, &training, schedule, steps, |_, lowest| final_sigma.value(lowest))?,
+            first_order_only: solver_order == 1,
+            first_order_at_end: euler_at_final
+                || final_sigma == FinalSigma::Zero
+                || (lower_order_final && steps < 15),
+            previous: None,
+        })
+    }
+}
+
+impl Sampler for DpmPp2M {
+    fn timesteps(&self) -> &[f32] {
+        &self.levels.timesteps
+    }
+
+    fn step(&mut self, model_output: &[f32], call: usize, sample: &mut [f32], _rng: &mut Generator) {
+        let (now, next) = (self.levels.at(call), self.levels.at(call + 1));
+        let h = self.levels.step_length(call);
+        let shrink = next.sigma / now.sigma;
+        let gain = next.alpha * ((-h).exp() - 1.0);
+
+        let guess = self.levels.denoised(model_output, sample, call);
+        let at_end = call + 1 == self.levels.steps() && self.first_order_at_end;
+        match self.previous.take().filter(|_| !at_end && !self.first_order_only) {
+            None => {
+                for (x, &x_0) in sample.iter_mut().zip(&guess) {
+                    *x = shrink * *x - gain * x_0;
+                }
+            }
+            Some(previous) => {
+                let r = self.levels.step_length(call - 1) / h;
+                for ((x, &x_0), &before) in sample.iter_mut().zip(&guess).zip(&previous) {
+                    let slope = (1.0 / r) * (x_0 - before);
+                    *x = shrink * *x - gain * x_0 - 0.5 * gain * slope;
+                }
+            }
+        }
+        self.previous = Some(guess);
+    }
+
+    fn add_noise(&self, sample: &mut [f32], noise: &[f32], call: usize) {
+        self.levels.add_noise(sample, noise, call);
+    }
+}

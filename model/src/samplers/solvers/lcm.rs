@@ -1,0 +1,86 @@
+//! LCM: a distilled model says in one call where the whole walk would end; further calls noise its answer and ask again.
+//!
+//! ```text
+//! s       = 10·t                                              `timestep_scaling`
+//! f(x, t) = 0.5²/(s² + 0.5²)·x + s/√(s² + 0.5²)·x_0           the guess; exactly x at t = 0
+//! x       ← √ᾱ_s·f + √(1 − ᾱ_s)·noise                         at the next visit; f itself after the last
+//! ```
+//!
+//! Only for models that were distilled for it (or with such a LoRA merged): 1 to 8 steps, little or no guidance. The visits
+//! are among the 50 timesteps of the distillation.
+//!
+//! Luo et al. 2023 (arXiv:2310.04378), after Song et al. 2023 (arXiv:2303.01469); diffusers' `LCMScheduler`.
+
+use serde_json::Value;
+
+use crate::samplers::noise_schedule::{Betas, Prediction, Training};
+use crate::samplers::timestep_spacing::distilled_timesteps;
+use crate::samplers::{Sampler, SchedulerConfig};
+use crate::{Generator, Result};
+
+/// The standard deviation of the data, as the paper takes it.
+const SIGMA_DATA: f32 = 0.5;
+
+/// Latent consistency model.
+#[derive(Debug, Clone)]
+pub(crate) struct Lcm {
+    training: Training,
+    /// Bound of |x_0|, if it is clipped.
+    clip_sample: Option<f32>,
+    timestep_scaling: f32,
+    visits: Vec<usize>,
+    timesteps: Vec<f32>,
+}
+
+impl Lcm {
+    pub(crate) fn new(config: &SchedulerConfig, steps: usize) -> Result<Self> {
+        let mut training = Training::read_with(config, Betas::LATENT)?;
+        if config.flag("rescale_betas_zero_snr", false)? {
+            training.rescale_to_zero_terminal_snr();
+        }
+        config.neutral("thresholding", &[Value::Bool(false)])?;
+        let clip_range = config.number("clip_sample_range", 1.0, (0.0, f64::INFINITY))? as f32;
+        let visits = distilled_timesteps(config, &training, steps)?;
+        Ok(Self {
+            training,
+            clip_sample: config.flag("clip_sample", false)?.then_some(clip_range),
+            timestep_scaling: config.number("timestep_scaling", 10.0, (0.0, 1e6))? as f32,
+            timesteps: visits.iter().map(|&t| t as f32).collect(),
+            visits,
+        })
+    }
+}
+
+impl Sampler for Lcm {
+    fn timesteps(&self) -> &[f32] {
+        &self.timesteps
+    }
+
+    fn step(&mut self, model_output: &[f32], call: usize, sample: &mut [f32], rng: &mut Generator) {
+        let alpha = self.training.alphas_cumprod[self.visits[call]];
+        let (signal, noise) = (alpha.sqrt(), (1.0 - alpha).sqrt());
+        let scaled = self.timesteps[call] * self.timestep_scaling;
+        let squares = scaled * scaled + SIGMA_DATA * SIGMA_DATA;
+        let (skip, out) = (SIGMA_DATA * SIGMA_DATA / squares, scaled / squares.sqrt());
+
+        for (x, &output) in sample.iter_mut().zip(model_output) {
+            let mut x_0 = match self.training.prediction {
+                Prediction::Epsilon => (*x - noise * output) / signal,
+                Prediction::Sample => output,
+                Prediction::Velocity => signal * *x - noise * output,
+            };
+            if let Some(bound) = self.clip_sample {
+                x_0 = x_0.clamp(-bound, bound);
+            }
+            *x = out * x_0 + skip * *x;
+        }
+        if call + 1 < self.visits.len() {
+            let fresh = rng.randn(sample.len());
+            self.add_noise(sample, &fresh, call + 1);
+        }
+    }
+
+    fn add_noise(&self, sample: &mut [f32], noise: &[f32], call: usize) {
+        self.training.add_noise(sample, noise, self.visits[call]);
+    }
+}

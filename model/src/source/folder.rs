@@ -1,0 +1,124 @@
+//! Which files hold the weights of a model part.
+//!
+//! A part's folder (`unet/`, `vae/`, `text_encoder/`) holds its weights in one of these forms; the first that exists is taken:
+//!
+//! ```text
+//! stem.safetensors                    one file
+//! stem.safetensors.index.json         a list of shards: {"weight_map": {"conv_in.weight": "stem-00001-of-00002.safetensors", …}}
+//! stem.fp16.safetensors               the half-precision variant, when the folder has no other
+//! stem.safetensors.index.fp16.json    its shards
+//! ```
+//!
+//! `stem` is `diffusion_pytorch_model` for what diffusers writes, and `model` for what transformers writes.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::source::files;
+
+/// By which names a part's weight files go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartFiles {
+    /// `diffusion_pytorch_model*`: UNet and VAE.
+    Diffusers,
+    /// `model*`, or `pytorch_model*`: the text encoder.
+    Transformers,
+}
+
+/// Half-precision variants, in the order in which they are looked for when the plain files are absent.
+const VARIANTS: [&str; 2] = ["fp16", "bf16"];
+
+impl PartFiles {
+    fn stems(self) -> &'static [&'static str] {
+        match self {
+            PartFiles::Diffusers => &["diffusion_pytorch_model"],
+            PartFiles::Transformers => &["model", "pytorch_model"],
+        }
+    }
+
+    /// The names that may be taken, best first; each is a safetensors file or, ending in `.json`, an index of shards.
+    fn candidates(self) -> Vec<String> {
+        let stems = self.stems();
+        let mut names = Vec::new();
+        for stem in stems {
+            names.push(format!("{stem}.safetensors"));
+            names.push(format!("{stem}.safetensors.index.json"));
+        }
+        for variant in VARIANTS {
+            for stem in stems {
+                names.push(format!("{stem}.{variant}.safetensors"));
+                // diffusers and transformers have put the variant in three places over the years.
+                names.push(format!("{stem}.safetensors.index.{variant}.json"));
+                names.push(format!("{stem}.{variant}.safetensors.index.json"));
+                names.push(format!("{stem}.safetensors.{variant}.index.json"));
+            }
+        }
+        names
+    }
+}
+
+/// The safetensors files of one part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WeightFiles {
+    /// One file, or all shards.
+    pub paths: Vec<PathBuf>,
+}
+
+impl WeightFiles {
+    /// Looks for the weights of a part in its folder.
+    ///
+    /// # Errors
+    /// If there are none, or none in safetensors form, or if an index cannot be understood.
+    pub fn find(folder: &Path, files: PartFiles) -> Result<Self> {
+        let candidates = files.candidates();
+        let Some(name) = candidates.iter().find(|name| files::is_file(&folder.join(name))) else {
+            return Err(no_weights(folder, &candidates[0]));
+        };
+        let path = folder.join(name);
+        let paths = if name.ends_with(".json") { shards(folder, &path)? } else { vec![path] };
+        Ok(Self { paths })
+    }
+}
+
+/// The distinct files that an index names.
+fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
+    let text = files::read_to_string(index)?;
+    let json: serde_json::Value =
+        serde_json::from_str(&text).map_err(|error| Error::in_file(index, error))?;
+    let map = json["weight_map"].as_object().filter(|map| !map.is_empty()).ok_or_else(|| {
+        Error::in_file(index, "expected an object `weight_map` with a file name for each tensor")
+    })?;
+    let mut names = BTreeSet::new();
+    for (tensor, file) in map {
+        // A plain file name only: an index must not reach outside of its own folder.
+        let file =
+            file.as_str().filter(|file| Path::new(file).file_name() == Some(file.as_ref())).ok_or_else(
+                || Error::in_file(index, format_args!("`{tensor}`: expected a file name, found {file}")),
+            )?;
+        names.insert(file);
+    }
+    Ok(names.into_iter().map(|name| folder.join(name)).collect())
+}
+
+fn no_weights(folder: &Path, expected: &str) -> Error {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(source) => return Error::Read { path: folder.to_owned(), source },
+    };
+    let pickle = entries
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .find(|name| [".bin", ".ckpt", ".pt", ".pth"].iter().any(|ending| name.ends_with(ending)));
+    match pickle {
+        Some(name) => Error::in_file(
+            folder,
+            format_args!(
+                "found `{name}`, expected `{expected}`; only safetensors weights are read (a pickle file can run code): \
+                 download or convert the safetensors version"
+            ),
+        ),
+        None => Error::in_file(folder, format_args!("no weights: expected `{expected}`")),
+    }
+}

@@ -1,0 +1,153 @@
+//! Texts → what the UNet attends to.
+//!
+//! | syntax | a prompt is | as in |
+//! |---|---|---|
+//! | [`PromptSyntax::Plain`] | its first 75 tokens; brackets are brackets | diffusers |
+//! | [`PromptSyntax::A1111`] | pieces with weights ([`emphasis`]), in chunks of 75 tokens ([`chunks`]) | A1111's web UI |
+//!
+//! ```text
+//! z = final_layer_norm(layers[..L + 1 − clip_skip](tokens))     for each chunk
+//! z = z · weight of the token, then · mean(z before) / mean(z after)
+//! chunks stand one after the other: [1, 77 · chunks, c]
+//! ```
+//!
+//! Not everything of A1111's syntax is here: `[from:to:when]`, `[a|b]`, `AND`, `<lora:…>` and embeddings by name are read as
+//! plain words. Read next: [`crate::networks::clip`], the layers; `pipeline/mod.rs`, where the result goes.
+
+pub mod chunks;
+pub mod emphasis;
+
+use aquatint_kernels::Isa;
+use aquatint_tensor::{Tensor, concat};
+
+pub use chunks::Chunk;
+
+use crate::error::{Error, Result};
+use crate::networks::clip::ClipTextModel;
+use crate::text::tokenizer::Tokenizer;
+
+/// How a prompt is read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PromptSyntax {
+    /// As diffusers reads it: every character is text, and what exceeds 75 tokens is cut off.
+    #[default]
+    Plain,
+    /// As A1111 reads it: `(more)`, `[less]`, `(1.5 times:1.5)`, `BREAK`; any length.
+    A1111,
+}
+
+/// From texts to embeddings: a model's tokenizer and text encoder, and how they are used.
+#[derive(Clone, Copy)]
+pub struct Reader<'a> {
+    /// Text → numbers.
+    pub tokenizer: &'a Tokenizer,
+    /// Numbers → vectors.
+    pub text_encoder: &'a ClipTextModel,
+    /// How prompts are read.
+    pub syntax: PromptSyntax,
+    /// 1 takes the last layer's output, 2 that of the one before, …; diffusers' `clip_skip` is one less. Plain prompts follow
+    /// diffusers also in that the negative one is always read to the last layer.
+    pub clip_skip: usize,
+}
+
+/// Checks what a request says against a model's number of layers.
+///
+/// # Errors
+/// `Request` if so many layers cannot be left out.
+pub(crate) fn check_clip_skip(clip_skip: usize, layers: usize) -> Result<()> {
+    match (1..=layers).contains(&clip_skip) {
+        true => Ok(()),
+        false => Err(Error::request(format_args!(
+            "CLIP skip is {clip_skip}; expected 1 (the last layer) to {layers} (the first)"
+        ))),
+    }
+}
+
+impl Reader<'_> {
+    /// A text in chunks, and the end of it that was cut off.
+    ///
+    /// # Errors
+    /// See [`Tokenizer::encode`].
+    pub fn chunks(&self, text: &str) -> Result<(Vec<Chunk>, Option<String>)> {
+        match self.syntax {
+            PromptSyntax::Plain => {
+                let encoding = self.tokenizer.encode(text)?;
+                let weights = vec![1.0; encoding.ids.len()];
+                Ok((vec![Chunk { ids: encoding.ids, weights }], encoding.cut))
+            }
+            PromptSyntax::A1111 => Ok((chunks::split(&emphasis::parse(text), self.tokenizer)?, None)),
+        }
+    }
+
+    /// The embeddings of prompts in chunks: `[prompts, 77 · chunks, c]`. The prompt comes last, the negative prompt, if there is
+    /// one, before it. A shorter one is continued with empty chunks, since the UNet sees both at once.
+    pub fn embed(&self, isa: Isa, prompts: &[Vec<Chunk>]) -> Tensor<f32, 3> {
+        let count = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        let empty = Chunk::empty(self.tokenizer);
+        let rows: Vec<_> = (1..=prompts.len())
+            .zip(prompts)
+            .map(|(i, chunks)| {
+                let layers = self.layers(i < prompts.len());
+                let parts: Vec<_> = (0..count)
+                    .map(|i| {
+                        let chunk = chunks.get(i).unwrap_or(&empty);
+                        let mut z = self.text_encoder.forward_to(isa, &[&chunk.ids], layers);
+                        weigh(z.as_mut_slice(), &chunk.weights);
+                        z
+                    })
+                    .collect();
+                joined(&parts, 1)
+            })
+            .collect();
+        joined(&rows, 0)
+    }
+
+    /// How many layers read a text. diffusers' `clip_skip` is for the prompt only, A1111's for both.
+    fn layers(&self, is_negative: bool) -> usize {
+        let skipped = match self.syntax {
+            PromptSyntax::Plain if is_negative => 0,
+            _ => self.clip_skip - 1,
+        };
+        self.text_encoder.config().num_hidden_layers - skipped
+    }
+}
+
+fn joined(parts: &[Tensor<f32, 3>], axis: usize) -> Tensor<f32, 3> {
+    concat(&parts.iter().map(Tensor::view).collect::<Vec<_>>(), axis)
+}
+
+/// `z[i] · weights[i]`, all scaled so that their mean is as before. `z: [weights.len(), c]`, row-major.
+///
+/// The mean is that of all tokens and channels of the chunk; A1111 calls this emphasis "Original".
+fn weigh(z: &mut [f32], weights: &[f32]) {
+    // A product with 1 changes nothing, a quotient of two equal means might.
+    if weights.iter().all(|&weight| weight == 1.0) {
+        return;
+    }
+    let mean = |z: &[f32]| z.iter().map(|&x| f64::from(x)).sum::<f64>() / z.len() as f64;
+    let scale = |z: &mut [f32], factor: f32| z.iter_mut().for_each(|x| *x *= factor);
+    let before = mean(z);
+    let channels = z.len() / weights.len();
+    for (row, &weight) in z.chunks_exact_mut(channels).zip(weights) {
+        scale(row, weight);
+    }
+    let after = mean(z);
+    scale(z, (before / after) as f32);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_keep_the_mean() {
+        let mut z = [1.0, 3.0, 2.0, 2.0];
+        weigh(&mut z, &[2.0, 1.0]);
+        // Weighed: 2, 6, 2, 2 with mean 3; before it was 2.
+        let expected = [2.0, 6.0, 2.0, 2.0].map(|x| x * 2.0 / 3.0);
+        assert!(z.iter().zip(expected).all(|(z, e)| (z - e).abs() < 1e-6), "{z:?}");
+        let mut z = [0.1, 0.2, -0.3];
+        weigh(&mut z, &[1.0; 3]);
+        assert_eq!(z, [0.1, 0.2, -0.3], "not a bit changes without weights");
+    }
+}

@@ -1,0 +1,213 @@
+//! Text → 77 numbers: CLIP's byte-level BPE tokenizer.
+//!
+//! ```text
+//! "A photo of Cats!" → lower case, single spaces → words: a · photo · of · cats · !
+//!                    → bytes of each word, the last one marked `</w>`, merged pair by pair in the order of the merges
+//!                    → [start, a</w>, photo</w>, of</w>, cats</w>, !</w>, end, pad, pad, ...]
+//! ```
+//!
+//! A text encoder always sees the same number of tokens: 77, of which two mark start and end. What does not fit is cut and
+//! reported. Padding differs: Stable Diffusion 1.x pads with the end mark, 2.x with `!` (token 0), which the files say.
+//! A special token that stands in the text is found as such: with 2.x, `!` becomes token 0 and not `!</w>`.
+//!
+//! The crate `tokenizers` does the work; this module reads the folder as transformers' `CLIPTokenizer` does. Sources:
+//! Radford et al. 2021 (arXiv:2103.00020), section 2.4; Sennrich et al. 2016 (arXiv:1508.07909) for BPE. Next:
+//! [`vocabulary`], then the text encoder in `clip/`.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use tokenizers::models::bpe::{BPE, Merges};
+use tokenizers::normalizers::replace::ReplacePattern;
+use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as Normalizers};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::{AddedToken, SplitDelimiterBehavior};
+
+use crate::source::files;
+use crate::{Error, Result};
+use settings::Settings;
+
+mod settings;
+pub mod vocabulary;
+
+#[cfg(test)]
+mod tests;
+
+pub use vocabulary::{ClipVocabulary, clip_vocabulary, write_clip_vocabulary};
+
+/// A tokenizer with the marks and the length that its text encoder expects.
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    words: tokenizers::Tokenizer,
+    start: u32,
+    end: u32,
+    pad: u32,
+    max_length: usize,
+    vocab_size: usize,
+}
+
+/// A text as numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoding {
+    /// Start, text, end and padding: always [`Tokenizer::max_length`] tokens.
+    pub ids: Vec<u32>,
+    /// The end of the text, if it did not fit.
+    pub cut: Option<String>,
+}
+
+impl Tokenizer {
+    /// Reads a folder that holds `tokenizer.json`, or `vocab.json` and `merges.txt`; and, if they are there,
+    /// `tokenizer_config.json` and `special_tokens_map.json`.
+    ///
+    /// # Errors
+    /// `Read` or `Model`, with the file's name, if one is missing or says something impossible.
+    pub fn load(folder: &Path) -> Result<Self> {
+        let settings = Settings::read(folder)?;
+        let (json, vocab, merges) =
+            (folder.join("tokenizer.json"), folder.join("vocab.json"), folder.join("merges.txt"));
+        let mut words = if files::is_file(&json) {
+            let mut words = tokenizers::Tokenizer::from_bytes(&*files::open(&json)?)
+                .map_err(|e| Error::in_file(&json, e))?;
+            words.with_padding(None);
+            words.with_truncation(None).map_err(|e| Error::in_file(&json, e))?;
+            words
+        } else if files::is_file(&vocab) || files::is_file(&merges) {
+            from_vocab_and_merges(&vocab, &merges, settings.unknown())?
+        } else {
+            let expected = "expected `tokenizer.json`, or `vocab.json` and `merges.txt`; found neither";
+            return Err(Error::in_file(folder, expected));
+        };
+
+        let known = words.get_added_vocabulary().get_vocab().clone();
+        let mut special: Vec<AddedToken> = Vec::new();
+        for token in settings.special_tokens().filter(|token| !known.contains_key(&token.content)) {
+            special.retain(|earlier| earlier.content != token.content);
+            special.push(token.clone());
+        }
+        let lacks = |token: &str| {
+            Error::in_file(folder, format_args!("the vocabulary lacks the special token `{token}`"))
+        };
+        if let Some(token) = special.iter().find(|token| words.token_to_id(&token.content).is_none()) {
+            return Err(lacks(&token.content));
+        }
+        words.add_special_tokens(&special);
+
+        let id = |token: &str| words.token_to_id(token).ok_or_else(|| lacks(token));
+        let (start, end, pad) = (id(settings.start())?, id(settings.end())?, id(settings.pad())?);
+        let largest = words.get_vocab(true).into_values().max().unwrap_or(0);
+        Ok(Self {
+            start,
+            end,
+            pad,
+            max_length: settings.max_length(),
+            vocab_size: largest as usize + 1,
+            words,
+        })
+    }
+
+    /// `text` as [`Tokenizer::max_length`] numbers.
+    ///
+    /// # Errors
+    /// `Run` if the tokenizer's rules fail on this text, which those of CLIP do not.
+    pub fn encode(&self, text: &str) -> Result<Encoding> {
+        let encoding =
+            self.words.encode(text, false).map_err(|e| Error::run(format_args!("tokenizer: {e}")))?;
+        let tokens = encoding.get_ids();
+        let room = self.max_length - 2;
+        let kept = tokens.len().min(room);
+        let cut = encoding.get_offsets().get(room).and_then(|&(start, _)| text.get(start..));
+
+        Ok(Encoding { ids: self.framed(&tokens[..kept]), cut: cut.map(|cut| cut.trim().to_owned()) })
+    }
+
+    /// The tokens of `text` alone, however many.
+    ///
+    /// # Errors
+    /// See [`Tokenizer::encode`].
+    pub fn tokens(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.words.encode(text, false);
+        Ok(encoding.map_err(|e| Error::run(format_args!("tokenizer: {e}")))?.get_ids().to_vec())
+    }
+
+    /// Start, `tokens`, end and padding: [`Tokenizer::max_length`] numbers.
+    ///
+    /// # Panics
+    /// If there are more than `max_length − 2` tokens.
+    pub fn framed(&self, tokens: &[u32]) -> Vec<u32> {
+        assert!(tokens.len() + 2 <= self.max_length, "{} tokens are too many", tokens.len());
+        let mut ids = Vec::with_capacity(self.max_length);
+        ids.push(self.start);
+        ids.extend(tokens);
+        ids.push(self.end);
+        ids.resize(self.max_length, self.pad);
+        ids
+    }
+
+    /// The number of a token of the vocabulary.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.words.token_to_id(token)
+    }
+
+    /// How many tokens every text becomes: 77 for Stable Diffusion.
+    pub fn max_length(&self) -> usize {
+        self.max_length
+    }
+
+    /// One more than the largest token: how many rows the text encoder's table must have.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+}
+
+/// The tokenizer that `vocab.json` and `merges.txt` mean, with the rules of CLIP around them.
+fn from_vocab_and_merges(vocab: &Path, merges: &Path, unknown: &str) -> Result<tokenizers::Tokenizer> {
+    let text = files::read_to_string(vocab)?;
+    let tokens: HashMap<String, u32> = serde_json::from_str(&text).map_err(|e| {
+        Error::in_file(vocab, format_args!("expected an object of tokens and their numbers: {e}"))
+    })?;
+    let text = files::read_to_string(merges)?;
+    let pairs = parse_merges(merges, &text)?;
+    let bpe = BPE::builder()
+        .vocab_and_merges(tokens.into_iter().collect::<tokenizers::models::bpe::Vocab>(), pairs)
+        .unk_token(unknown.to_owned())
+        .end_of_word_suffix("</w>".to_owned())
+        .build()
+        .map_err(|e| Error::in_file(merges, format_args!("does not belong to `vocab.json`: {e}")))?;
+    with_rules_of_clip(bpe).map_err(|e| Error::run(format_args!("tokenizer: {e}")))
+}
+
+/// One merge a line, two symbols each, after an optional line with a version.
+fn parse_merges(path: &Path, text: &str) -> Result<Merges> {
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.starts_with("#version"));
+    let pair = |(i, line): (usize, &str)| match line.split_once(' ') {
+        Some((a, b)) if !a.is_empty() && !b.is_empty() && !b.contains(' ') => {
+            Ok((a.to_owned(), b.to_owned()))
+        }
+        _ => {
+            let line_number = i + 1;
+            let message =
+                format_args!("line {line_number}: expected two symbols and a space between, found {line:?}");
+            Err(Error::in_file(path, message))
+        }
+    };
+    lines.map(pair).collect()
+}
+
+/// How CLIP prepares a text: Unicode NFC, runs of white space to one space, lower case; then words, contractions, single
+/// digits and runs of other signs; then bytes.
+fn with_rules_of_clip(bpe: BPE) -> tokenizers::Result<tokenizers::Tokenizer> {
+    const WORDS: &str = concat!(
+        r"<\|startoftext\|>|<\|endoftext\|>",
+        r"|'s|'t|'re|'ve|'m|'ll|'d",
+        r"|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+    );
+    let spaces = Replace::new(ReplacePattern::Regex(r"\s+".to_owned()), " ")?;
+    let split = Split::new(SplitPattern::Regex(WORDS.to_owned()), SplitDelimiterBehavior::Removed, true)?;
+    let mut words = tokenizers::Tokenizer::new(bpe);
+    words.with_normalizer(Some(Normalizers::new(vec![NFC.into(), spaces.into(), Lowercase.into()])));
+    let bytes = ByteLevel::new(false, true, true);
+    words.with_pre_tokenizer(Some(PreTokenizers::new(vec![split.into(), bytes.into()])));
+    Ok(words)
+}

@@ -1,0 +1,309 @@
+//! Model folders with a published architecture and random weights, to test and to time without a download.
+//!
+//! ```text
+//! folder/model_index.json, */config.json, scheduler/…      from `model/assets/`, as published
+//! folder/tokenizer/vocab.json, merges.txt                   CLIP's own vocabulary
+//! folder/{text_encoder,unet,vae}/*.safetensors              the tensors that the load code asks for
+//! ```
+//!
+//! A weight of a layer with n inputs is uniform between ±√(3/n), which has variance 1/n, so that a signal keeps its size
+//! from layer to layer; norms start at weight 1, every bias is 0. Each tensor has a random stream of its own, keyed by the seed
+//! and its name. The pictures of such a model show noise; its speed and memory are those of the real one.
+
+use std::borrow::Cow;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub use aquatint_tensor::DType;
+use aquatint_tensor::{Element, bf16, f16};
+use rayon::prelude::*;
+use safetensors::tensor::{Dtype, View, serialize_to_file};
+
+use crate::error::{Error, Result};
+use crate::networks::clip::{ClipTextConfig, ClipTextModel};
+use crate::networks::unet::{UNet2DConditionModel, UNetConfig};
+use crate::networks::vae::{Decoder, Encoder, VaeConfig};
+use crate::source::config::ConfigFile;
+use crate::source::{Schema, TensorSpec};
+use crate::text::tokenizer;
+
+/// A published architecture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Architecture {
+    /// Stable Diffusion 1.5: 512×512, 1.07 billion parameters.
+    Sd15,
+    /// Stable Diffusion 2.1: 768×768, v-prediction, 1.29 billion parameters.
+    Sd21,
+    /// A small relative with all kinds of layers: 128×128, 2 million parameters.
+    Tiny,
+}
+
+/// The settings of an architecture: path in the folder and text.
+macro_rules! settings {
+    ($name:literal) => {
+        [
+            settings!($name, "model_index.json"),
+            settings!($name, "scheduler/scheduler_config.json"),
+            settings!($name, "text_encoder/config.json"),
+            settings!($name, "tokenizer/tokenizer_config.json"),
+            settings!($name, "unet/config.json"),
+            settings!($name, "vae/config.json"),
+        ]
+    };
+    ($name:literal, $path:literal) => {
+        ($path, include_str!(concat!("../../assets/", $name, "/", $path)))
+    };
+}
+
+impl Architecture {
+    const ALL: [(&'static str, Self); 3] = [("sd15", Self::Sd15), ("sd21", Self::Sd21), ("tiny", Self::Tiny)];
+
+    /// The architecture called `sd15`, `sd21` or `tiny`.
+    ///
+    /// # Errors
+    /// If there is none of that name.
+    pub fn parse(name: &str) -> Result<Self> {
+        let found = Self::ALL.iter().find(|(known, _)| *known == name);
+        found.map(|&(_, architecture)| architecture).ok_or_else(|| {
+            Error::request(format_args!("unknown architecture `{name}`; known are sd15, sd21 and tiny"))
+        })
+    }
+
+    /// Its parts that have weights, and the tensors that their load code asks for.
+    ///
+    /// # Errors
+    /// None in practice: the settings are part of this crate.
+    pub fn parts(self) -> Result<[Part; 3]> {
+        let config = |path: &'static str| {
+            let settings = self.settings();
+            let text = settings.iter().find(|(name, _)| *name == path).map_or("", |(_, text)| text);
+            ConfigFile::parse(Path::new(path), text)
+        };
+        let (text_encoder, unet, vae) = (Schema::new(), Schema::new(), Schema::new());
+        let text_config = ClipTextConfig::from_config(config("text_encoder/config.json")?)?;
+        ClipTextModel::load(&text_encoder.weights(), &text_config)?;
+        let unet_config = UNetConfig::from_config(config("unet/config.json")?)?;
+        UNet2DConditionModel::load(&unet.weights(), &unet_config)?;
+        let vae_config = VaeConfig::from_config(config("vae/config.json")?)?;
+        Encoder::load(&vae.weights(), &vae_config)?;
+        Decoder::load(&vae.weights(), &vae_config)?;
+        Ok([
+            Part { name: "text_encoder", file: "model.safetensors", tensors: text_encoder.tensors() },
+            Part { name: "unet", file: "diffusion_pytorch_model.safetensors", tensors: unet.tensors() },
+            Part { name: "vae", file: "diffusion_pytorch_model.safetensors", tensors: vae.tensors() },
+        ])
+    }
+
+    /// Path in the folder → text, of all files but weights and vocabulary.
+    pub fn settings(self) -> [(&'static str, &'static str); 6] {
+        match self {
+            Self::Sd15 => settings!("sd15"),
+            Self::Sd21 => settings!("sd21"),
+            Self::Tiny => settings!("tiny"),
+        }
+    }
+}
+
+/// A part of a model that has weights.
+pub struct Part {
+    /// Its folder: "unet".
+    pub name: &'static str,
+    /// The file with its weights.
+    pub file: &'static str,
+    /// All its tensors.
+    pub tensors: Vec<TensorSpec>,
+}
+
+impl Part {
+    /// Numbers in all its tensors.
+    pub fn parameters(&self) -> usize {
+        self.tensors.iter().map(|tensor| tensor.shape.iter().product::<usize>()).sum()
+    }
+}
+
+/// A model to be made up.
+#[derive(Clone, Copy, Debug)]
+pub struct RandomModel {
+    /// What it is made of.
+    pub architecture: Architecture,
+    /// The element type of its files.
+    pub dtype: DType,
+    /// The number from which all weights are drawn.
+    pub seed: u64,
+}
+
+impl RandomModel {
+    /// Writes the folder. It appears under its name only when it is complete; `progress` is told each part and its number
+    /// of parameters before the part is written.
+    ///
+    /// # Errors
+    /// If the folder exists and is not empty, or cannot be written.
+    pub fn write(&self, folder: &Path, progress: &mut dyn FnMut(&str, usize)) -> Result<()> {
+        if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) || folder.is_file() {
+            return Err(Error::request(format_args!(
+                "`{}` exists; expected a new or empty folder",
+                folder.display()
+            )));
+        }
+        let name = folder.file_name().ok_or_else(|| {
+            Error::request(format_args!(
+                "`{}` is not the name of a folder that can be written",
+                folder.display()
+            ))
+        })?;
+        let mut hidden = name.to_owned();
+        hidden.push(format!(".{}.part", std::process::id()));
+        let partial = folder.with_file_name(hidden);
+        let written = self
+            .write_parts(&partial, progress)
+            .and_then(|()| fs::rename(&partial, folder).map_err(Error::writing(folder)));
+        if written.is_err() {
+            let _ = fs::remove_dir_all(&partial); // it may not exist; the first error is the one to report
+        }
+        written
+    }
+
+    fn write_parts(&self, folder: &Path, progress: &mut dyn FnMut(&str, usize)) -> Result<()> {
+        for (path, text) in self.architecture.settings() {
+            let path = folder.join(path);
+            let parent = path.parent().unwrap_or(folder);
+            fs::create_dir_all(parent)
+                .and_then(|()| fs::write(&path, text))
+                .map_err(Error::writing(&path))?;
+        }
+        tokenizer::write_clip_vocabulary(&folder.join("tokenizer"))?;
+        for part in self.architecture.parts()? {
+            progress(part.name, part.parameters());
+            self.write_part(&folder.join(part.name).join(part.file), &part.tensors)?;
+        }
+        Ok(())
+    }
+
+    fn write_part(&self, path: &PathBuf, tensors: &[TensorSpec]) -> Result<()> {
+        let tensors = tensors.iter().map(|spec| (spec.name.as_str(), RandomTensor { spec, model: self }));
+        // transformers and diffusers look for this note when they load a file.
+        let metadata = [("format".to_owned(), "pt".to_owned())].into();
+        serialize_to_file(tensors, Some(metadata), path)
+            .map_err(|error| Error::run(format_args!("cannot write `{}`: {error}", path.display())))?;
+        // The crate makes files that only their owner can read; these are to be as public as the configs beside them.
+        fs::metadata(path.with_file_name("config.json"))
+            .and_then(|config| fs::set_permissions(path, config.permissions()))
+            .map_err(Error::writing(path))
+    }
+}
+
+/// A tensor whose numbers are made when they are written, so that only one is in memory at a time.
+struct RandomTensor<'a> {
+    spec: &'a TensorSpec,
+    model: &'a RandomModel,
+}
+
+impl RandomTensor<'_> {
+    fn bytes<T: Element, const SIZE: usize>(&self, encode: fn(T) -> [u8; SIZE]) -> Vec<u8> {
+        let mut bytes = vec![0; self.data_len()];
+        let value = self.distribution();
+        bytes.par_chunks_exact_mut(SIZE).enumerate().for_each(|(i, bytes)| {
+            bytes.copy_from_slice(&encode(T::from_f32(value(i as u64))));
+        });
+        bytes
+    }
+
+    /// Element number → value.
+    fn distribution(&self) -> Box<dyn Fn(u64) -> f32 + Sync> {
+        let inputs: usize = self.spec.shape[1..].iter().product();
+        match self.spec.shape.len() {
+            1 if self.spec.name.ends_with("bias") => Box::new(|_| 0.0),
+            1 => Box::new(|_| 1.0),
+            _ => {
+                let key = key(self.model.seed, &self.spec.name);
+                let bound = (3.0 / inputs as f32).sqrt();
+                Box::new(move |i| bound * (2.0 * uniform(key, i) - 1.0))
+            }
+        }
+    }
+}
+
+impl View for RandomTensor<'_> {
+    fn dtype(&self) -> Dtype {
+        match self.model.dtype {
+            DType::F32 => Dtype::F32,
+            DType::F16 => Dtype::F16,
+            DType::Bf16 => Dtype::BF16,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.spec.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Owned(match self.model.dtype {
+            DType::F32 => self.bytes(f32::to_le_bytes),
+            DType::F16 => self.bytes(f16::to_le_bytes),
+            DType::Bf16 => self.bytes(bf16::to_le_bytes),
+        })
+    }
+
+    fn data_len(&self) -> usize {
+        self.spec.shape.iter().product::<usize>() * self.model.dtype.size()
+    }
+}
+
+/// The key of a tensor's stream: the FNV-1a hash of its name, started from the seed.
+fn key(seed: u64, name: &str) -> u64 {
+    let start = 0xCBF2_9CE4_8422_2325 ^ mix(seed);
+    name.bytes().fold(start, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3))
+}
+
+/// Number i of a stream, in 0..1: SplitMix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014)
+/// as a function of the counter, so that any number can be made on any thread.
+fn uniform(key: u64, i: u64) -> f32 {
+    (mix(key.wrapping_add(i.wrapping_mul(0x9E37_79B9_7F4A_7C15))) >> 40) as f32 / (1u32 << 24) as f32
+}
+
+fn mix(x: u64) -> u64 {
+    let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    x ^ (x >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tiny(seed: u64) -> RandomModel {
+        RandomModel { architecture: Architecture::Tiny, dtype: DType::F16, seed }
+    }
+
+    #[test]
+    fn the_same_seed_writes_the_same_bytes_and_another_seed_others() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let write = |name: &str, seed| {
+            let path = folder.path().join(name);
+            tiny(seed).write(&path, &mut |_, _| {}).expect("the folder is writable");
+            fs::read(path.join("unet/diffusion_pytorch_model.safetensors")).expect("it was written")
+        };
+        let (a, b, c) = (write("a", 0), write("b", 0), write("c", 1));
+        assert!(a == b && a != c);
+    }
+
+    #[test]
+    fn a_folder_with_something_in_it_is_left_alone() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        fs::write(folder.path().join("mine"), b"x").expect("writable");
+        let error = tiny(0).write(folder.path(), &mut |_, _| {}).expect_err("it is not empty").to_string();
+        assert!(error.contains("expected a new or empty folder"), "{error}");
+    }
+
+    #[test]
+    fn weights_have_the_variance_that_keeps_a_signal() {
+        let precision = aquatint_kernels::Precision::F32;
+        let spec = TensorSpec { name: "w".into(), shape: vec![40, 50, 3, 3], precision };
+        let tensor = RandomTensor { spec: &spec, model: &tiny(3) };
+        let value = tensor.distribution();
+        let values: Vec<f64> = (0..18_000).map(|i| f64::from(value(i))).collect();
+        let mean = values.iter().sum::<f64>() / 18_000.0;
+        let variance = values.iter().map(|x| x * x).sum::<f64>() / 18_000.0;
+        assert!(mean.abs() < 1e-3 && (variance * 450.0 - 1.0).abs() < 0.02, "{mean} {variance}");
+    }
+}
