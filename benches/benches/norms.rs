@@ -3,14 +3,14 @@
 use aquatint_kernels::Isa;
 use aquatint_kernels::norm::group::{Activation, GroupNorm, group_norm};
 use aquatint_kernels::norm::layer::layer_norm;
-use aquatint_model::tools::shapes::{Image, SD_IMAGES};
+use aquatint_model::tools::shapes::{FeatureMap, SD_IMAGES};
 use aquatint_tensor::Tensor;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 fn bench(c: &mut Criterion) {
     let mut group = c.benchmark_group("norms");
     group.sample_size(10);
-    for Image { images, size, channels } in SD_IMAGES {
+    for FeatureMap { images, size, channels } in SD_IMAGES {
         let x =
             Tensor::from_fn([images, size, size, channels], |[_, y, x, c]| ((x + 3 * y + 7 * c) % 11) as f32);
         let tokens = x.clone().reshape([images, size * size, channels]);

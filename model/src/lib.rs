@@ -29,11 +29,11 @@ pub mod source;
 pub mod text;
 pub mod tools;
 
-pub use self::image::{Format, Mask, Photo, Picture, ResizeMode};
+pub use self::image::{Format, Image, ImageFile, Mask, ResizeMode};
 pub use error::{Error, ErrorKind, Result};
 pub use generate::{
-    Footprint, ImageToImage, Inpaint, LoadOptions, Moment, Observer, Pipeline, Progress, Snapshot, Stop,
-    Task, TextToImage,
+    Callbacks, Footprint, ImageToImage, Inpaint, Interrupt, LoadOptions, Pipeline, Progress, RunCheckpoint,
+    StepInfo, Task, TextToImage,
 };
 pub use precisions::Precisions;
 pub use rng::{Generator, RandomSource};

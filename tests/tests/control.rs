@@ -2,10 +2,10 @@
 
 use std::ops::ControlFlow;
 
-use aquatint_model::generate::Start;
+use aquatint_model::generate::RunInfo;
 use aquatint_model::{
-    Error, ErrorKind, ImageToImage, Inpaint, LoadOptions, Mask, Moment, Observer, Photo, Picture, Pipeline,
-    Progress, RandomSource, SamplerChoice, SamplerKind, Snapshot, Stop, Task, TextToImage,
+    Callbacks, Error, ErrorKind, Image, ImageFile, ImageToImage, Inpaint, Interrupt, LoadOptions, Mask,
+    Pipeline, Progress, RandomSource, RunCheckpoint, SamplerChoice, SamplerKind, StepInfo, Task, TextToImage,
 };
 use aquatint_tests::path;
 use tempfile::TempDir;
@@ -14,8 +14,8 @@ fn load() -> Pipeline {
     Pipeline::load(path("pipelines/sd1"), &LoadOptions::default()).expect("a golden folder")
 }
 
-fn input(name: &str) -> Picture {
-    Photo::open(path(&format!("tasks/inputs/{name}.png"))).expect("a golden picture").picture
+fn input(name: &str) -> Image {
+    ImageFile::open(path(&format!("tasks/inputs/{name}.png"))).expect("a golden picture").image
 }
 
 /// The three tasks with a sampler, small and quick.
@@ -39,49 +39,55 @@ fn tasks(kind: SamplerKind) -> [Task; 3] {
 
 /// Keeps a walk, and breaks it off after a step.
 struct Keeper {
-    snapshot: Snapshot,
-    stop: Option<(usize, Stop)>,
+    checkpoint: RunCheckpoint,
+    stop: Option<(usize, Interrupt)>,
     /// Calls for which the UNet was really asked.
     asked: usize,
 }
 
 impl Keeper {
-    fn new(snapshot: Snapshot, stop: Option<(usize, Stop)>) -> Self {
-        Self { snapshot, stop, asked: 0 }
+    fn new(checkpoint: RunCheckpoint, stop: Option<(usize, Interrupt)>) -> Self {
+        Self { checkpoint, stop, asked: 0 }
     }
 }
 
-impl Observer for Keeper {
+impl Callbacks for Keeper {
     fn progress(&mut self, _event: Progress) {}
 
-    fn begin(&mut self, start: &Start) -> Result<(), Error> {
-        self.snapshot.begin(start)
+    fn on_run_start(&mut self, run: &RunInfo) -> Result<(), Error> {
+        self.checkpoint.begin(run)
     }
 
-    fn output(&mut self, step: usize) -> Option<Vec<f32>> {
-        let known = self.snapshot.output(step);
+    fn known_output(&mut self, step: usize) -> Option<Vec<f32>> {
+        let known = self.checkpoint.output(step);
         self.asked += usize::from(known.is_none());
         known
     }
 
-    fn step(&mut self, moment: &Moment<'_>) -> Result<ControlFlow<Stop>, Error> {
-        self.snapshot.record(moment)?;
+    fn on_step_end(&mut self, info: &StepInfo<'_>) -> Result<ControlFlow<Interrupt>, Error> {
+        self.checkpoint.record(info)?;
         Ok(match self.stop {
-            Some((step, stop)) if moment.done == step => ControlFlow::Break(stop),
+            Some((step, stop)) if info.done == step => ControlFlow::Break(stop),
             _ => ControlFlow::Continue(()),
         })
     }
 }
 
 /// Makes the first `steps` steps of a task, and returns the walk as it comes back from a file.
-fn broken_off(pipeline: &Pipeline, task: &Task, count: usize, steps: usize, folder: &TempDir) -> Snapshot {
+fn broken_off(
+    pipeline: &Pipeline,
+    task: &Task,
+    count: usize,
+    steps: usize,
+    folder: &TempDir,
+) -> RunCheckpoint {
     let parameters = pipeline.task_parameters(task).expect("a valid task");
-    let mut keeper = Keeper::new(Snapshot::new(&parameters), Some((steps, Stop::Discard)));
+    let mut keeper = Keeper::new(RunCheckpoint::new(&parameters), Some((steps, Interrupt::Discard)));
     let error = pipeline.make(task, count, &mut keeper).expect_err("it was broken off");
     assert_eq!(error.kind(), ErrorKind::Interrupted);
     let file = folder.path().join("walk.safetensors");
-    keeper.snapshot.save(&file).expect("the folder is writable");
-    let read = Snapshot::open(&file).expect("a checkpoint");
+    keeper.checkpoint.save(&file).expect("the folder is writable");
+    let read = RunCheckpoint::open(&file).expect("a checkpoint");
     read.check(&parameters).expect("it is of this task");
     assert_eq!(read.steps().0, steps);
     read
@@ -94,9 +100,9 @@ fn every_sampler_goes_on_to_the_same_bits_in_every_task() {
     for kind in SamplerKind::all() {
         for task in tasks(kind) {
             let whole = pipeline.make(&task, 1, &mut |_| {}).expect("a picture");
-            let snapshot = broken_off(&pipeline, &task, 1, 3, &folder);
-            let total = snapshot.steps().1;
-            let mut keeper = Keeper::new(snapshot, None);
+            let checkpoint = broken_off(&pipeline, &task, 1, 3, &folder);
+            let total = checkpoint.steps().1;
+            let mut keeper = Keeper::new(checkpoint, None);
             let resumed = pipeline.make(&task, 1, &mut keeper).expect("a picture");
             assert_eq!(keeper.asked, total - 3, "the known outputs are not asked for again");
             assert!(resumed == whole, "{}: {:?}", kind.label(), task.text());
@@ -109,7 +115,7 @@ fn a_walk_that_is_another_is_refused() {
     let pipeline = load();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let [task, from_picture, _] = tasks(SamplerKind::Euler);
-    let snapshot = broken_off(&pipeline, &task, 1, 2, &folder);
+    let checkpoint = broken_off(&pipeline, &task, 1, 2, &folder);
     let changed = |change: &dyn Fn(&mut TextToImage)| {
         let mut task = task.clone();
         change(task.text_mut());
@@ -122,16 +128,16 @@ fn a_walk_that_is_another_is_refused() {
         (from_picture, "Denoising strength: nothing instead of 0.7"),
     ] {
         let parameters = pipeline.task_parameters(&task).expect("a valid task");
-        let error = snapshot.check(&parameters).expect_err("another walk").to_string();
+        let error = checkpoint.check(&parameters).expect_err("another walk").to_string();
         assert!(error.contains(name), "{name}: {error}");
         // Whoever does not compare the settings is stopped by the digest of the start, before the first step.
-        let mut keeper = Keeper::new(snapshot.clone(), None);
+        let mut keeper = Keeper::new(checkpoint.clone(), None);
         let error = pipeline.make(&task, 1, &mut keeper).expect_err("another walk");
         assert_eq!(error.kind(), ErrorKind::Request);
         assert!(error.to_string().contains("is not of this request"), "{error}");
         assert_eq!(keeper.asked, 0);
     }
-    let mut keeper = Keeper::new(snapshot, None);
+    let mut keeper = Keeper::new(checkpoint, None);
     assert!(pipeline.make(&task, 2, &mut keeper).is_err(), "two pictures instead of one");
 }
 
@@ -145,7 +151,7 @@ fn damaged_checkpoints_are_refused() {
     let bytes = std::fs::read(&file).expect("it was written");
     let refused = |bytes: &[u8]| {
         std::fs::write(&file, bytes).expect("writable");
-        let error = Snapshot::open(&file).expect_err("it is damaged");
+        let error = RunCheckpoint::open(&file).expect_err("it is damaged");
         assert_eq!(error.kind(), ErrorKind::Request);
         assert!(error.to_string().contains("walk.safetensors"), "{error}");
     };
@@ -157,7 +163,7 @@ fn damaged_checkpoints_are_refused() {
     let last = forged.len() - 1;
     forged[last] ^= 1;
     std::fs::write(&file, &forged).expect("writable");
-    let other = Snapshot::open(&file).expect("whole");
+    let other = RunCheckpoint::open(&file).expect("whole");
     let error = pipeline.make(&task, 1, &mut Keeper::new(other, None)).expect_err("it leads elsewhere");
     assert!(error.to_string().contains("do not lead to its latents"), "{error}");
 }
@@ -192,7 +198,7 @@ fn an_ended_walk_leaves_its_guess() {
     for task in tasks(SamplerKind::Euler) {
         let parameters = pipeline.task_parameters(&task).expect("a valid task");
         let ended = |steps| {
-            let mut keeper = Keeper::new(Snapshot::new(&parameters), Some((steps, Stop::Decode)));
+            let mut keeper = Keeper::new(RunCheckpoint::new(&parameters), Some((steps, Interrupt::Decode)));
             pipeline.make(&task, 1, &mut keeper).expect("a picture").remove(0)
         };
         let early = ended(2);
@@ -215,11 +221,11 @@ fn guesses_and_inputs_are_those_of_the_formulas() {
         latents: Vec<f32>,
         deviations: Vec<f64>,
     }
-    impl Observer for Last {
+    impl Callbacks for Last {
         fn progress(&mut self, _event: Progress) {}
-        fn step(&mut self, moment: &Moment<'_>) -> Result<ControlFlow<Stop>, Error> {
-            (self.guess, self.latents) = (moment.guess(0), moment.latents(0).to_vec());
-            let seen = moment.seen(0);
+        fn on_step_end(&mut self, info: &StepInfo<'_>) -> Result<ControlFlow<Interrupt>, Error> {
+            (self.guess, self.latents) = (info.pred_original_sample(0), info.latents(0).to_vec());
+            let seen = info.model_input(0);
             let square: f64 = seen.iter().map(|&x| f64::from(x).powi(2)).sum();
             self.deviations.push((square / seen.len() as f64).sqrt());
             Ok(ControlFlow::Continue(()))

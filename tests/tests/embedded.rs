@@ -3,19 +3,19 @@
 //! `goldens/embedded.py` asked diffusers for them, with the folder `model/embedded` and its own settings.
 
 use aquatint_kernels::{Bf16Gain, Isa, Precision};
-use aquatint_model::{EMBEDDED, LoadOptions, Photo, Picture, Pipeline, Precisions, TextToImage};
+use aquatint_model::{EMBEDDED, Image, ImageFile, LoadOptions, Pipeline, Precisions, TextToImage};
 use aquatint_tests::{json, path};
 
 const COLUMNS: usize = 5;
 const ROWS: usize = 4;
 
 /// The sheet of diffusers' pictures.
-fn expected() -> Picture {
-    Photo::open(path("embedded/pictures.png")).expect("a valid PNG").picture
+fn expected() -> Image {
+    ImageFile::open(path("embedded/pictures.png")).expect("a valid PNG").image
 }
 
 /// The first `rows` rows of the same sheet, drawn by us.
-fn drawn(options: LoadOptions, rows: usize) -> Picture {
+fn drawn(options: LoadOptions, rows: usize) -> Image {
     let cases = json("embedded/cases.json");
     let cases = cases.as_array().expect("a list of cases");
     assert_eq!(cases.len(), ROWS * COLUMNS);
@@ -27,12 +27,12 @@ fn drawn(options: LoadOptions, rows: usize) -> Picture {
         let request = TextToImage { prompt, seed, ..pipeline.defaults() };
         pipeline.text_to_image(&request, &mut |_| {}).expect("a picture")
     };
-    let pictures: Vec<Picture> = cases.iter().take(rows * COLUMNS).map(draw).collect();
-    Picture::sheet(&pictures, COLUMNS)
+    let pictures: Vec<Image> = cases.iter().take(rows * COLUMNS).map(draw).collect();
+    Image::sheet(&pictures, COLUMNS)
 }
 
 /// How many levels each value differs by; `found` may be the upper part of the sheet.
-fn differences(found: &Picture, expected: &Picture) -> Vec<u8> {
+fn differences(found: &Image, expected: &Image) -> Vec<u8> {
     assert!(found.width() == expected.width() && found.height() <= expected.height());
     found.pixels().iter().zip(expected.pixels()).map(|(a, b)| a.abs_diff(*b)).collect()
 }

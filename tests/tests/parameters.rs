@@ -2,7 +2,7 @@
 //! them (`goldens/prompts.py`); JPEG and WebP files as piexif writes and reads them (`goldens/exif.py`).
 
 use aquatint_model::image::metadata::{self, Parameters, exif, png};
-use aquatint_model::{Picture, TextToImage};
+use aquatint_model::{Image, TextToImage};
 use aquatint_tests::{json, path};
 
 #[test]
@@ -46,7 +46,7 @@ fn our_file_is_read_like_pillows() {
         let theirs = path("parameters").join(name);
         let text = png::read(&theirs).expect("a valid PNG").expect("it has a text");
         let ours = folder.path().join(name);
-        let picture = Picture::from_rgb(2, 1, vec![0; 6]).with_parameters(text.as_str());
+        let picture = Image::from_rgb(2, 1, vec![0; 6]).with_parameters(text.as_str());
         picture.save(&ours).expect("the folder is writable");
         assert_eq!(png::read(&ours).expect("a valid PNG"), Some(text));
         // The same kind of chunk, so that a program that knows one of them only reads both.

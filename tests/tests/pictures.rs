@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use aquatint_kernels::{Isa, Precision};
 use aquatint_model::samplers::SchedulerConfig;
-use aquatint_model::{LoadOptions, Picture, Pipeline, Progress, SamplerChoice, TextToImage};
+use aquatint_model::{Image, LoadOptions, Pipeline, Progress, SamplerChoice, TextToImage};
 use aquatint_tensor::Tensor;
 use aquatint_tests::{Golden, json, path};
 use serde_json::Value;
@@ -22,7 +22,7 @@ struct Case {
     /// The sampler's settings, where they are not what the folder says.
     scheduler: Option<SchedulerConfig>,
     /// The oracle's picture.
-    golden: Picture,
+    golden: Image,
 }
 
 impl Case {
@@ -41,7 +41,7 @@ impl Case {
         let read = |case: &Value| {
             let picture = path("pipelines").join(case["picture"].as_str().expect("a file name"));
             let image = image::open(picture).expect("a valid PNG").into_rgb8();
-            let golden = Picture::from_rgb(image.width() as usize, image.height() as usize, image.into_raw());
+            let golden = Image::from_rgb(image.width() as usize, image.height() as usize, image.into_raw());
             let folder = format!("pipelines/{}", case["pipeline"].as_str().expect("a folder"));
             // Settings of its own: the whole config as diffusers had it. Otherwise the folder's config and two names, as the command line.
             let own = case["settings"].as_object().is_some_and(|settings| !settings.is_empty());
@@ -59,13 +59,13 @@ impl Case {
                 images.tensor(&format!("{}/image", case["name"].as_str().expect("a name")));
             let [height, width, _] = image.shape();
             let bytes = image.as_slice().iter().map(|x| (x * 255.0).round_ties_even() as u8).collect();
-            let golden = Picture::from_rgb(width, height, bytes);
+            let golden = Image::from_rgb(width, height, bytes);
             Self::read(case, "dummy".into(), true, golden)
         };
         cases.as_array().expect("a list of cases").iter().map(read).collect()
     }
 
-    fn read(case: &Value, folder: String, own_scheduler: bool, golden: Picture) -> Self {
+    fn read(case: &Value, folder: String, own_scheduler: bool, golden: Image) -> Self {
         let text = |key: &str| case[key].as_str().unwrap_or_default().to_owned();
         let count = |key: &str| case[key].as_u64().expect("a whole number");
         let scheduler = own_scheduler.then(|| {
@@ -91,7 +91,7 @@ impl Case {
         Self { name: text("name"), folder, request, scheduler, golden }
     }
 
-    fn picture(&self, pipeline: &mut Pipeline) -> Picture {
+    fn picture(&self, pipeline: &mut Pipeline) -> Image {
         let stock = pipeline.scheduler().clone();
         if let Some(scheduler) = &self.scheduler {
             pipeline.set_scheduler(scheduler.clone());
@@ -112,8 +112,8 @@ fn load_for(folder: &str, isa: Isa, precision: Precision) -> Pipeline {
 }
 
 /// The largest difference, and the share of values that are equal.
-fn compare(found: &Picture, expected: &Picture) -> (u8, f64) {
-    let size = |picture: &Picture| (picture.width(), picture.height());
+fn compare(found: &Image, expected: &Image) -> (u8, f64) {
+    let size = |picture: &Image| (picture.width(), picture.height());
     assert_eq!(size(found), size(expected));
     let differences = found.pixels().iter().zip(expected.pixels()).map(|(a, b)| a.abs_diff(*b));
     let worst = differences.clone().max().unwrap_or(0);

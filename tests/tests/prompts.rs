@@ -7,7 +7,7 @@ use aquatint_kernels::Isa;
 use aquatint_model::networks::clip::{ClipTextConfig, ClipTextModel};
 use aquatint_model::source::{Checkpoint, PartFiles};
 use aquatint_model::text::prompt::emphasis::{Piece, parse};
-use aquatint_model::text::prompt::{PromptSyntax, Reader, chunks};
+use aquatint_model::text::prompt::{PromptEncoder, PromptSyntax, chunks};
 use aquatint_model::text::tokenizer::Tokenizer;
 use aquatint_model::{LoadOptions, Pipeline, TextToImage};
 use aquatint_tests::{Golden, json, path, relative_error};
@@ -39,7 +39,7 @@ fn text<'a>(case: &'a Value, key: &str) -> &'a str {
 fn weighted_embeddings() {
     let (tokenizer, text_encoder) = (tokenizer(), text_encoder());
     let golden = Golden::open("prompts/embeddings.safetensors");
-    let reader = Reader {
+    let prompt_encoder = PromptEncoder {
         tokenizer: &tokenizer,
         text_encoder: &text_encoder,
         syntax: PromptSyntax::A1111,
@@ -50,14 +50,14 @@ fn weighted_embeddings() {
     for case in &weighted {
         let name = text(case, "name");
         let prompts = ["negative_prompt", "prompt"]
-            .map(|key| reader.chunks(text(case, key)).expect("every text can be read").0);
+            .map(|key| prompt_encoder.chunks(text(case, key)).expect("every text can be read").0);
         let ids = golden.integers(&format!("{name}/ids"));
         for (found, expected) in prompts.iter().zip(ids.chunks_exact(ids.len() / 2)) {
             let found: Vec<u32> = found.iter().flat_map(|chunk| chunk.ids.iter().copied()).collect();
             assert_eq!(found, expected[..found.len()], "{name}");
         }
         for isa in Isa::available() {
-            let found = reader.embed(isa, &prompts);
+            let found = prompt_encoder.embed(isa, &prompts);
             let expected = golden.tensor(&format!("{name}/embeddings"));
             let error = relative_error(found.view(), expected.view());
             println!("{name}, {isa}: relative error {error:.1e}");

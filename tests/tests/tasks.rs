@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use aquatint_kernels::Isa;
 use aquatint_model::{
-    ErrorKind, ImageToImage, Inpaint, LoadOptions, Mask, Photo, Picture, Pipeline, ResizeMode, SamplerChoice,
-    TextToImage,
+    ErrorKind, Image, ImageFile, ImageToImage, Inpaint, LoadOptions, Mask, Pipeline, ResizeMode,
+    SamplerChoice, TextToImage,
 };
 use aquatint_tests::{Golden, json, path, relative_error};
 use serde_json::Value;
@@ -17,8 +17,8 @@ use tempfile::TempDir;
 
 const EQUAL_SHARE: f64 = 0.999;
 
-fn picture(name: &str) -> Picture {
-    Photo::open(path(&format!("tasks/{name}.png"))).unwrap_or_else(|error| panic!("{error}")).picture
+fn picture(name: &str) -> Image {
+    ImageFile::open(path(&format!("tasks/{name}.png"))).unwrap_or_else(|error| panic!("{error}")).image
 }
 
 /// The model folders; that of the inpainting model is put together from `sd1` and `unet9`.
@@ -64,7 +64,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// The picture that a case of `cases.json` asks for.
-fn run(case: &Value, pipeline: &Pipeline) -> Picture {
+fn run(case: &Value, pipeline: &Pipeline) -> Image {
     let word = |key: &str| case[key].as_str().unwrap_or_default().to_owned();
     let count = |key: &str| case[key].as_u64().expect("a whole number") as usize;
     let number = |key: &str| case[key].as_f64().expect("a number");
@@ -99,8 +99,8 @@ fn run(case: &Value, pipeline: &Pipeline) -> Picture {
 }
 
 /// The largest difference, and the share of values that are equal.
-fn compare(found: &Picture, expected: &Picture) -> (u8, f64) {
-    let size = |picture: &Picture| (picture.width(), picture.height());
+fn compare(found: &Image, expected: &Image) -> (u8, f64) {
+    let size = |picture: &Image| (picture.width(), picture.height());
     assert_eq!(size(found), size(expected));
     let differences = found.pixels().iter().zip(expected.pixels()).map(|(a, b)| a.abs_diff(*b));
     let worst = differences.clone().max().unwrap_or(0);
@@ -167,13 +167,13 @@ fn encoding_and_decoding_are_those_of_diffusers() {
     let latents = golden.tensor::<4>("vae.decode.latents");
     let scaled = latents.clone().map(|x| x * 0.18215);
     let picture = pipeline.decode_latents(scaled.view()).expect("latents of the right shape");
-    let expected = Picture::from_signed(golden.image("vae.decode.image").view().select(0, 0));
+    let expected = Image::from_signed(golden.image("vae.decode.image").view().select(0, 0));
     let (worst, equal) = compare(&picture, &expected);
     assert!(worst <= 1 && equal >= EQUAL_SHARE, "worst {worst}, equal {equal}");
 
     // The golden's picture is not made of bytes; its nearest bytes are encoded nearly as it is.
     let image = golden.image("vae.encode.image");
-    let encoded = pipeline.encode(&Picture::from_signed(image.view().select(0, 0))).expect("a picture");
+    let encoded = pipeline.encode(&Image::from_signed(image.view().select(0, 0))).expect("a picture");
     let moments = golden.tensor::<4>("vae.encode.moments").map(|x| x * 0.18215);
     let mean = moments.view().slice(1, 0..4);
     let error = relative_error(encoded.view(), mean);
@@ -186,7 +186,7 @@ fn noise_grows_with_the_timestep() {
     let image = picture("inputs/scene_64x64");
     let strip = pipeline.noised(&image, &[0, 300, 999], 1).expect("known timesteps");
     let clean = pipeline.decode_latents(pipeline.encode(&image).expect("a picture").view()).expect("latents");
-    let distance = |picture: &Picture| -> u64 {
+    let distance = |picture: &Image| -> u64 {
         picture.pixels().iter().zip(clean.pixels()).map(|(a, b)| u64::from(a.abs_diff(*b))).sum()
     };
     let distances: Vec<u64> = strip.iter().map(distance).collect();
@@ -199,7 +199,7 @@ fn noise_grows_with_the_timestep() {
 fn requests_that_cannot_be_met_are_refused_before_any_work() {
     let folders = Folders::new();
     let pipeline = folders.load("sd1", Isa::best());
-    let refused = |made: aquatint_model::Result<Picture>, expected: &str| {
+    let refused = |made: aquatint_model::Result<Image>, expected: &str| {
         let error = made.expect_err(expected);
         assert_eq!(error.kind(), ErrorKind::Request, "{error}");
         assert!(error.to_string().contains(expected), "expected \"{expected}\" in: {error}");

@@ -8,7 +8,7 @@ use aquatint_kernels::{
     Isa, Precision, activation, attention, linear, norm::group as group_norm, norm::layer as layer_norm,
     softmax,
 };
-use aquatint_model::tools::shapes::{self, Attention, Conv, Image, Linear, Upsample};
+use aquatint_model::tools::shapes::{self, Attention, Conv, FeatureMap, Linear, Upsample};
 use aquatint_tensor::{Tensor, f16};
 
 use super::cases::{Case, Family, Isas, Layer, Run, Rung, rung};
@@ -19,7 +19,7 @@ pub(super) fn cases(isas: &Isas) -> Vec<Case> {
     let (images, vae_images) = shapes::SD_IMAGES.split_at(4);
     let images = || vec![images.to_vec(), vae_images.to_vec()];
     let example = shapes::SD_IMAGES[0];
-    let passes: [(&'static str, &'static [Rung<Image>]); 8] = [
+    let passes: [(&'static str, &'static [Rung<FeatureMap>]); 8] = [
         ("group_norm", &GROUP_NORM),
         ("layer_norm", &LAYER_NORM),
         ("softmax", &SOFTMAX),
@@ -257,7 +257,7 @@ fn attention_run(layer: Attention, isa: Isa, precision: Precision) -> Run {
     Box::new(move || drop(attention::attention_of_operands(isa, [&q, &k, &k], heads, settings)))
 }
 
-static GROUP_NORM: [Rung<Image>; 1] = [rung(
+static GROUP_NORM: [Rung<FeatureMap>; 1] = [rung(
     "streaming",
     "statistics in one reading pass; scale, shift and SiLU in one writing pass",
     |layer, isa| {
@@ -271,7 +271,7 @@ static GROUP_NORM: [Rung<Image>; 1] = [rung(
     },
 )];
 
-static LAYER_NORM: [Rung<Image>; 1] = [rung(
+static LAYER_NORM: [Rung<FeatureMap>; 1] = [rung(
     "two_pass",
     "the same in f32 on vectors, with the mean's rounding error taken out again",
     |layer, isa| {
@@ -281,38 +281,38 @@ static LAYER_NORM: [Rung<Image>; 1] = [rung(
     },
 )];
 
-static SOFTMAX: [Rung<Image>; 1] =
+static SOFTMAX: [Rung<FeatureMap>; 1] =
     [rung("three_pass", "the same in f32 on vectors, in place", |layer, isa| {
         let mut x = varied(layer);
         Box::new(move || softmax::softmax(isa, &mut x))
     })];
 
-static SILU: [Rung<Image>; 1] =
+static SILU: [Rung<FeatureMap>; 1] =
     [rung("pointwise", POINTWISE, |layer, isa| in_place(layer, isa, activation::silu))];
-static GELU: [Rung<Image>; 1] =
+static GELU: [Rung<FeatureMap>; 1] =
     [rung("pointwise", POINTWISE, |layer, isa| in_place(layer, isa, activation::gelu))];
-static QUICK_GELU: [Rung<Image>; 1] =
+static QUICK_GELU: [Rung<FeatureMap>; 1] =
     [rung("pointwise", POINTWISE, |layer, isa| in_place(layer, isa, activation::quick_gelu))];
-static GEGLU: [Rung<Image>; 1] = [rung("pointwise", POINTWISE, |layer, isa| {
-    let x = varied(Image { channels: 2 * layer.channels, ..layer });
+static GEGLU: [Rung<FeatureMap>; 1] = [rung("pointwise", POINTWISE, |layer, isa| {
+    let x = varied(FeatureMap { channels: 2 * layer.channels, ..layer });
     Box::new(move || drop(activation::geglu(isa, x.view())))
 })];
 const POINTWISE: &str =
     "a vector at a time, from the polynomials of [`simd::math`](crate::simd::math), on all cores";
 
-static UPSAMPLE: [Rung<Image>; 1] =
+static UPSAMPLE: [Rung<FeatureMap>; 1] =
     [rung("row_copy", "whole pixels copied, output rows on all cores", |layer, isa| {
-        let x = varied(Image { size: layer.size / 2, ..layer });
+        let x = varied(FeatureMap { size: layer.size / 2, ..layer });
         Box::new(move || drop(upsample::nearest_2x(isa, x.view())))
     })];
 
-fn in_place(layer: Image, isa: Isa, f: fn(Isa, &mut [f32])) -> Run {
+fn in_place(layer: FeatureMap, isa: Isa, f: fn(Isa, &mut [f32])) -> Run {
     let mut x = varied(layer);
     Box::new(move || f(isa, x.as_mut_slice()))
 }
 
 /// Numbers around zero that are not all the same.
-fn varied(layer: Image) -> Tensor<f32, 4> {
+fn varied(layer: FeatureMap) -> Tensor<f32, 4> {
     Tensor::from_fn(layer.shape(), |[_, y, x, c]| ((x + 3 * y + 7 * c) % 11) as f32 * 0.2 - 1.0)
 }
 
@@ -417,7 +417,7 @@ impl Layer for Attention {
 }
 
 /// Each number is read once and written once; the arithmetic does not count.
-impl Layer for Image {
+impl Layer for FeatureMap {
     fn shape(&self) -> String {
         format!("{}×{}×{}×{}", self.images, self.size, self.size, self.channels)
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use aquatint_model::{Footprint, Format, Picture, TextToImage};
+use aquatint_model::{Footprint, Format, Image, TextToImage};
 use clap::Args;
 
 use crate::commands::encode::Model;
@@ -53,8 +53,8 @@ pub(crate) fn run(args: &Demo) -> Result<(), aquatint_model::Error> {
         let request = TextToImage { prompt: (*prompt).to_owned(), seed: args.seed, ..pipeline.defaults() };
         pipeline.text_to_image(&request, &mut |_| {})
     };
-    let pictures: Vec<Picture> = PROMPTS.iter().map(draw).collect::<Result<_, _>>()?;
-    let sheet = Picture::sheet(&pictures, COLUMNS);
+    let pictures: Vec<Image> = PROMPTS.iter().map(draw).collect::<Result<_, _>>()?;
+    let sheet = Image::sheet(&pictures, COLUMNS);
     let path = output::save(&sheet, &args.output, Format::QUALITY, args.model.force)?;
     eprintln!("done in {:.1} s", start.elapsed().as_secs_f64());
     println!("{}", path.display());

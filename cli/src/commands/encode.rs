@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use aquatint_model::generate::LARGEST_SIDE;
 use aquatint_model::networks::vae::save_latents;
-use aquatint_model::{EMBEDDED, Error, Footprint, LoadOptions, Photo, Picture, Pipeline, ResizeMode};
+use aquatint_model::{EMBEDDED, Error, Footprint, Image, ImageFile, LoadOptions, Pipeline, ResizeMode};
 use clap::Args;
 
 use crate::flags::args::Precision;
@@ -16,7 +16,7 @@ pub(crate) struct Encode {
     #[command(flatten)]
     model: Model,
 
-    /// Picture to encode: PNG, JPEG or WebP. What is beyond a multiple of 8 pixels is cut off.
+    /// Image to encode: PNG, JPEG or WebP. What is beyond a multiple of 8 pixels is cut off.
     #[arg(short, long, value_name = "PICTURE")]
     image: PathBuf,
 
@@ -60,8 +60,8 @@ impl Model {
 }
 
 /// The picture of a file, its sides cut to multiples of 8.
-pub(crate) fn open(path: &PathBuf) -> Result<Picture, Error> {
-    let picture = Photo::open(path)?.picture;
+pub(crate) fn open(path: &PathBuf) -> Result<Image, Error> {
+    let picture = ImageFile::open(path)?.image;
     let [width, height] = [picture.width(), picture.height()].map(|side| side / 8 * 8);
     if width == 0 || height == 0 || width > LARGEST_SIDE || height > LARGEST_SIDE {
         return Err(Error::request(format_args!(

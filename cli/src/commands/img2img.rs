@@ -26,7 +26,7 @@ pub(crate) struct Img2img {
 /// The picture to start from.
 #[derive(Args)]
 pub(crate) struct Source {
-    /// Picture to start from: PNG, JPEG or WebP. Transparent parts are laid over white.
+    /// Image to start from: PNG, JPEG or WebP. Transparent parts are laid over white.
     #[arg(short, long, alias = "init-img", value_name = "PICTURE", required_unless_present = "batch")]
     pub(crate) image: Option<PathBuf>,
 

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use aquatint_model::{Error, Format, Picture};
+use aquatint_model::{Error, Format, Image};
 use clap::Args;
 
 use crate::commands::encode::{self, Model};
@@ -14,7 +14,7 @@ pub(crate) struct Noise {
     #[command(flatten)]
     model: Model,
 
-    /// Picture to drown in noise: PNG, JPEG or WebP.
+    /// Image to drown in noise: PNG, JPEG or WebP.
     #[arg(short, long, value_name = "PICTURE")]
     image: PathBuf,
 
@@ -37,7 +37,7 @@ pub(crate) fn run(args: &Noise) -> Result<(), Error> {
     let (width, height) = (picture.width(), picture.height());
     let pipeline = args.model.load(|footprint| memory::check_vae(footprint, width, height))?;
     let pictures = pipeline.noised(&picture, &args.timesteps, args.seed)?;
-    let strip = Picture::strip(&pictures);
+    let strip = Image::strip(&pictures);
     let path = output::save(&strip, &args.output, Format::QUALITY, args.model.force)?;
     println!("{}", path.display());
     Ok(())

@@ -9,7 +9,7 @@ pub(crate) fn run() {
 /// Four lines for each sampler, one for each schedule.
 fn listing() -> String {
     let samplers = SamplerKind::all().map(|kind| {
-        let (label, about, schedules) = (kind.label(), kind.about(), schedules(kind));
+        let (label, about, schedules) = (kind.label(), kind.description(), schedules(kind));
         format!(
             "{label}\n  what       {}\n  when       {}\n  source     {}; {}\n  schedules  {schedules}\n",
             about.what,
@@ -19,7 +19,7 @@ fn listing() -> String {
         )
     });
     let schedules =
-        Schedule::all().map(|schedule| format!("  {:12} {}\n", schedule.label(), schedule.about()));
+        Schedule::all().map(|schedule| format!("  {:12} {}\n", schedule.label(), schedule.description()));
     format!(
         "Samplers (--sampler; the names of A1111, ComfyUI, stable-diffusion.cpp and diffusers are understood)\n\n{}\n\
          Schedules (--schedule)\n{}",

@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 
 use aquatint_model::image::metadata::Parameters;
 use aquatint_model::{
-    Error, Footprint, Format, LoadOptions, Moment, Observer, Photo, Picture, Pipeline, Progress, Stop, Task,
-    TextToImage,
+    Callbacks, Error, Footprint, Format, Image, ImageFile, Interrupt, LoadOptions, Pipeline, Progress,
+    StepInfo, Task, TextToImage,
 };
 
 use crate::flags::args::Verify;
@@ -18,7 +18,7 @@ use crate::{machine, warn};
 pub(crate) fn run(args: &Verify) -> Result<(), Error> {
     let isa = machine(args.threads.map(usize::from))?;
     let stored = settings::stored(&args.picture)?;
-    let expected = Photo::open(&args.picture)?.picture;
+    let expected = ImageFile::open(&args.picture)?.image;
     stored.apply(&mut TextToImage::default())?; // refused before the model is loaded, if at all
     let kind = Wish::stored_kind(&stored);
     if kind != Kind::TextToImage && args.image.is_none() {
@@ -68,7 +68,7 @@ pub(crate) fn run(args: &Verify) -> Result<(), Error> {
 
 /// The pictures of a task: what they are, the key of their hash, and the hash.
 fn inputs_of(task: &Task) -> Vec<(&'static str, &'static str, String)> {
-    let image = |picture: &Picture| ("picture", "Image hash", picture.hash());
+    let image = |picture: &Image| ("picture", "Image hash", picture.hash());
     match task {
         Task::TextToImage(_) => Vec::new(),
         Task::ImageToImage(task) => vec![image(&task.image)],
@@ -82,28 +82,28 @@ struct Follower {
     stopped: Option<usize>,
 }
 
-impl Observer for Follower {
+impl Callbacks for Follower {
     fn progress(&mut self, event: Progress) {
         self.display.update(event);
     }
 
-    fn step(&mut self, moment: &Moment<'_>) -> Result<ControlFlow<Stop>, Error> {
+    fn on_step_end(&mut self, info: &StepInfo<'_>) -> Result<ControlFlow<Interrupt>, Error> {
         Ok(match self.stopped {
-            Some(steps) if moment.done == steps => ControlFlow::Break(Stop::Decode),
+            Some(steps) if info.done == steps => ControlFlow::Break(Interrupt::Decode),
             _ => ControlFlow::Continue(()),
         })
     }
 }
 
 /// The picture as its file would show it: a JPEG has lost something, and loses the same again.
-fn as_stored(picture: Picture, stored: &Parameters) -> Result<Picture, Error> {
+fn as_stored(picture: Image, stored: &Parameters) -> Result<Image, Error> {
     let Some(quality) = stored.parsed("JPEG quality", "a number from 1 to 100")? else { return Ok(picture) };
     let bytes = picture.to_bytes(Format::Jpeg(quality))?;
     let text = picture.parameters().unwrap_or_default().to_owned();
-    Ok(Photo::from_bytes(&bytes)?.picture.with_parameters(text))
+    Ok(ImageFile::from_bytes(&bytes)?.image.with_parameters(text))
 }
 
-fn report(found: &Picture, expected: &Picture, stored: &Parameters) -> Result<(), Error> {
+fn report(found: &Image, expected: &Image, stored: &Parameters) -> Result<(), Error> {
     let [found_size, expected_size] = [found, expected].map(|picture| (picture.width(), picture.height()));
     if found_size != expected_size {
         let ((w, h), (w2, h2)) = (found_size, expected_size);

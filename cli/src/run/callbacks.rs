@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use aquatint_model::generate::Start;
-use aquatint_model::{Error, Moment, Observer, Picture, Progress, Snapshot, Stop};
+use aquatint_model::generate::RunInfo;
+use aquatint_model::{Callbacks, Error, Image, Interrupt, Progress, RunCheckpoint, StepInfo};
 use clap::{Args, ValueEnum};
 
 use crate::platform::signals;
@@ -54,7 +54,7 @@ impl Control {
     /// If it cannot, or `Request` if there is a file that is none.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let Some(file) = &self.checkpoint else { return Ok(()) };
-        if file.exists() && Snapshot::open(file).is_err() {
+        if file.exists() && RunCheckpoint::open(file).is_err() {
             return Err(Error::request(format_args!(
                 "`{}` exists and is no checkpoint; expected a new name for --checkpoint, or that of a checkpoint to replace",
                 file.display()
@@ -68,51 +68,51 @@ impl Control {
 pub(crate) struct Watcher<'a> {
     control: &'a Control,
     pub(crate) display: Display,
-    snapshot: Option<Snapshot>,
+    run_checkpoint: Option<RunCheckpoint>,
     pub(crate) strip: Option<Strip>,
     /// Whether the user ended the walk.
     pub(crate) stopped: bool,
 }
 
 impl<'a> Watcher<'a> {
-    pub(crate) fn new(control: &'a Control, snapshot: Option<Snapshot>, pictures: usize) -> Self {
+    pub(crate) fn new(control: &'a Control, run_checkpoint: Option<RunCheckpoint>, pictures: usize) -> Self {
         let strip = control.save_steps.map(|every| Strip::new(every.into()));
-        let known = snapshot.as_ref().map_or(0, |snapshot| snapshot.steps().0);
-        Self { control, display: Display::new(pictures, known), snapshot, strip, stopped: false }
+        let known = run_checkpoint.as_ref().map_or(0, |run_checkpoint| run_checkpoint.steps().0);
+        Self { control, display: Display::new(pictures, known), run_checkpoint, strip, stopped: false }
     }
 }
 
-impl Observer for Watcher<'_> {
+impl Callbacks for Watcher<'_> {
     fn progress(&mut self, event: Progress) {
         self.display.update(event);
     }
 
-    fn begin(&mut self, start: &Start) -> Result<(), Error> {
-        self.snapshot.as_mut().map_or(Ok(()), |snapshot| snapshot.begin(start))
+    fn on_run_start(&mut self, run: &RunInfo) -> Result<(), Error> {
+        self.run_checkpoint.as_mut().map_or(Ok(()), |run_checkpoint| run_checkpoint.begin(run))
     }
 
-    fn output(&mut self, step: usize) -> Option<Vec<f32>> {
-        self.snapshot.as_ref()?.output(step)
+    fn known_output(&mut self, step: usize) -> Option<Vec<f32>> {
+        self.run_checkpoint.as_ref()?.output(step)
     }
 
-    fn step(&mut self, moment: &Moment<'_>) -> Result<ControlFlow<Stop>, Error> {
+    fn on_step_end(&mut self, info: &StepInfo<'_>) -> Result<ControlFlow<Interrupt>, Error> {
         if let Some(strip) = &mut self.strip {
-            strip.record(moment);
+            strip.record(info);
         }
-        if let Some(snapshot) = &mut self.snapshot {
-            let new = snapshot.record(moment)?;
+        if let Some(run_checkpoint) = &mut self.run_checkpoint {
+            let new = run_checkpoint.record(info)?;
             if let Some(file) = self.control.checkpoint.as_ref().filter(|_| new) {
-                signals::whole(|| snapshot.save(file))?;
+                signals::whole(|| run_checkpoint.save(file))?;
             }
         }
-        if !signals::requested() || moment.done == moment.total {
+        if !signals::requested() || info.done == info.total {
             return Ok(ControlFlow::Continue(()));
         }
         self.stopped = true;
-        Ok(ControlFlow::Break(if self.control.save_partial { Stop::Decode } else { Stop::Discard }))
+        Ok(ControlFlow::Break(if self.control.save_partial { Interrupt::Decode } else { Interrupt::Discard }))
     }
 
-    fn finished(&mut self, _index: usize, latents: &[f32], picture: &Picture) {
+    fn on_image(&mut self, _index: usize, latents: &[f32], picture: &Image) {
         if let Some(strip) = &mut self.strip {
             strip.finished(latents, picture);
         }

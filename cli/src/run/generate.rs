@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use aquatint_model::{Error, Snapshot, TextToImage};
+use aquatint_model::{Error, RunCheckpoint, TextToImage};
 
 use crate::flags::args::Txt2img;
 use crate::run::output::Output;
@@ -17,9 +17,9 @@ pub(crate) fn run(wish: Wish, args: &Txt2img) -> Result<ExitCode, Error> {
     if let Some(manifest) = &args.several.batch {
         return batch::run(manifest, &wish, args);
     }
-    let resumed = args.control.resume.as_ref().map(Snapshot::open).transpose()?;
+    let resumed = args.control.resume.as_ref().map(RunCheckpoint::open).transpose()?;
     let stored = match (&resumed, args.from_image.as_deref()) {
-        (Some(snapshot), _) => Some(snapshot.parameters()),
+        (Some(run_checkpoint), _) => Some(run_checkpoint.parameters()),
         (None, picture) => picture.map(settings::stored).transpose()?,
     };
     let mut wish = wish;

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use aquatint_model::image::metadata::Parameters;
-use aquatint_model::{Error, Format, Picture};
+use aquatint_model::{Error, Format, Image};
 
 use crate::run::session::random_seed;
 
@@ -81,7 +81,7 @@ impl Output {
     /// If it cannot be written.
     pub(crate) fn save(
         &mut self,
-        picture: &Picture,
+        picture: &Image,
         seed: u64,
         job: Option<usize>,
     ) -> Result<Option<PathBuf>, Error> {
@@ -102,7 +102,7 @@ impl Output {
     /// If it cannot be written.
     pub(crate) fn save_beside(
         &mut self,
-        picture: &Picture,
+        picture: &Image,
         path: Option<&Path>,
         seed: u64,
         job: Option<usize>,
@@ -119,7 +119,7 @@ impl Output {
         self.write(picture, &wanted).map(Some)
     }
 
-    fn write(&mut self, picture: &Picture, wanted: &Path) -> Result<PathBuf, Error> {
+    fn write(&mut self, picture: &Image, wanted: &Path) -> Result<PathBuf, Error> {
         let saved = save(picture, wanted, self.quality, self.may_replace(wanted));
         let path = saved.map_err(|error| rescued(picture, wanted, error))?;
         if self.tell {
@@ -134,7 +134,7 @@ impl Output {
 ///
 /// # Errors
 /// If it cannot be written.
-pub(crate) fn save(picture: &Picture, wanted: &Path, quality: u8, replace: bool) -> Result<PathBuf, Error> {
+pub(crate) fn save(picture: &Image, wanted: &Path, quality: u8, replace: bool) -> Result<PathBuf, Error> {
     let format = Format::of(wanted, quality).unwrap_or(Format::Png);
     place(wanted, replace, |path| match (format, picture.parameters()) {
         (Format::Jpeg(quality), Some(text)) => {
@@ -148,7 +148,7 @@ pub(crate) fn save(picture: &Picture, wanted: &Path, quality: u8, replace: bool)
 
 /// A picture may be hours of work: where the disk is full, the folder gone or the name too long, it is put into the system's folder
 /// for temporary files, and the error says so.
-fn rescued(picture: &Picture, wanted: &Path, error: Error) -> Error {
+fn rescued(picture: &Image, wanted: &Path, error: Error) -> Error {
     let name = wanted.with_extension("png");
     let names = [name.file_name().unwrap_or_default(), "aquatint.png".as_ref()];
     let rescue = |name| save(picture, &std::env::temp_dir().join(name), Format::QUALITY, false).ok();
@@ -305,7 +305,7 @@ mod tests {
         let mut output = Output::new(&folder.path().join("fox.png"), true, 90);
         output.tell = false;
         fs::write(folder.path().join("fox.png"), b"mine").expect("the folder is writable");
-        let picture = Picture::from_rgb(1, 1, vec![0; 3]);
+        let picture = Image::from_rgb(1, 1, vec![0; 3]);
         for expected in ["fox.png", "fox-1.png"] {
             let path = output.save(&picture, 7, None).expect("the folder is writable");
             assert_eq!(path, Some(folder.path().join(expected)));
@@ -317,7 +317,7 @@ mod tests {
     fn is_rescued(folder: &Path, name: &str) {
         let mut output = Output::new(&folder.join(name), false, 90);
         output.tell = false;
-        let picture = Picture::from_rgb(1, 1, vec![7; 3]);
+        let picture = Image::from_rgb(1, 1, vec![7; 3]);
         let message = output.save(&picture, 7, None).expect_err("it cannot be written").to_string();
         let rescue = message.split('`').nth(3).unwrap_or_else(|| panic!("no place is named: {message}"));
         let read = image::open(rescue).expect("it is there").into_rgb8();
@@ -343,7 +343,7 @@ mod tests {
             output
         };
         assert!(output(300).check(7).is_err());
-        let picture = Picture::from_rgb(1, 1, vec![0; 3]);
+        let picture = Image::from_rgb(1, 1, vec![0; 3]);
         let path = output(250).save(&picture, 7, None).expect("the folder is writable");
         assert!(path.is_some_and(|path| path.is_file()));
     }
@@ -368,7 +368,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         fs::create_dir(folder.path().join("3")).expect("the folder is writable");
         fs::write(folder.path().join("fox-001.png"), b"mine").expect("the folder is writable");
-        let picture = Picture::from_rgb(1, 1, vec![0; 3]);
+        let picture = Image::from_rgb(1, 1, vec![0; 3]);
         for (pattern, expected) in [
             ("{job}/{seed}.png", "3/7-partial.png"),
             ("{job}-{seed}.jpg", "3-7-partial.jpg"),

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use aquatint_model::image::mask::Margins;
 use aquatint_model::image::metadata::Parameters;
 use aquatint_model::{
-    Error, ImageToImage, Inpaint, Mask, Photo, Picture, Pipeline, PromptSyntax, RandomSource, ResizeMode,
+    Error, Image, ImageFile, ImageToImage, Inpaint, Mask, Pipeline, PromptSyntax, RandomSource, ResizeMode,
     SamplerChoice, Task, TextToImage,
 };
 
@@ -61,8 +61,8 @@ macro_rules! first_of {
 /// The pictures that a task needs.
 pub(crate) enum Inputs {
     Nothing,
-    Picture(Picture),
-    Hole(Picture, Mask),
+    Image(Image),
+    Hole(Image, Mask),
 }
 
 /// Strengths where nobody says one: A1111's for pictures, diffusers' for holes.
@@ -206,10 +206,10 @@ impl Wish {
         }
         let path =
             self.image.as_deref().ok_or_else(|| Error::request("expected a picture: give it with -i"))?;
-        let Photo { picture, transparent } = Photo::open(path)?;
+        let ImageFile { image: picture, transparent } = ImageFile::open(path)?;
         let transparent = transparent.filter(|mask| mask.grey().iter().any(|&grey| grey > 0));
         if self.kind == Kind::ImageToImage {
-            return Ok(Inputs::Picture(picture));
+            return Ok(Inputs::Image(picture));
         }
         let given = match &self.mask {
             Some(path) => Some(Mask::open(path)?),
@@ -255,7 +255,7 @@ impl Wish {
         let (width, height, mode) = (text.width, text.height, self.resize.unwrap_or_default());
         Ok(match inputs {
             Inputs::Nothing => Task::TextToImage(text),
-            Inputs::Picture(picture) => Task::ImageToImage(ImageToImage {
+            Inputs::Image(picture) => Task::ImageToImage(ImageToImage {
                 text,
                 image: picture.resized(width, height, mode),
                 strength: self.strength.unwrap_or(STRENGTHS[0]),
@@ -279,7 +279,7 @@ impl Wish {
 
     /// The defaults with the size that the inputs suggest.
     pub(crate) fn sized(&self, inputs: &Inputs, mut defaults: TextToImage) -> TextToImage {
-        if let Inputs::Picture(picture) | Inputs::Hole(picture, _) = inputs
+        if let Inputs::Image(picture) | Inputs::Hole(picture, _) = inputs
             && self.only_masked.flatten().is_none()
         {
             [defaults.width, defaults.height] = self.size(picture);
@@ -288,7 +288,7 @@ impl Wish {
     }
 
     /// The size at which to work on a picture, `[width, height]`: its own, or that of its proportions with the given side.
-    pub(crate) fn size(&self, picture: &Picture) -> [usize; 2] {
+    pub(crate) fn size(&self, picture: &Image) -> [usize; 2] {
         let (width, height) = (picture.width(), picture.height());
         let nearest = |side: f64| ((side / 8.0).round() as usize).max(1) * 8;
         let proportional =
@@ -343,7 +343,7 @@ mod tests {
 
     #[test]
     fn the_size_follows_the_picture() {
-        let picture = Picture::from_rgb(101, 75, vec![0; 3 * 101 * 75]);
+        let picture = Image::from_rgb(101, 75, vec![0; 3 * 101 * 75]);
         for (width, height, expected) in [
             (None, None, [96, 72]),
             (Some(200), None, [200, 152]),

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use aquatint_model::image::metadata::Parameters;
 use aquatint_model::{
-    EMBEDDED, Error, Footprint, LoadOptions, Picture, Pipeline, Snapshot, Task, TextToImage,
+    EMBEDDED, Error, Footprint, Image, LoadOptions, Pipeline, RunCheckpoint, Task, TextToImage,
 };
 
 use crate::flags::args::{Precision, Txt2img};
@@ -38,7 +38,7 @@ pub(crate) struct Order<'a> {
     /// The line of the manifest.
     pub(crate) job: Option<usize>,
     /// The walk to go on with.
-    pub(crate) resumed: Option<Snapshot>,
+    pub(crate) resumed: Option<RunCheckpoint>,
 }
 
 /// A picture that is done.
@@ -74,15 +74,15 @@ impl Order<'_> {
 
     /// Leaves out the pictures that were done before the walk that is resumed.
     pub(crate) fn skip_what_came_before(&mut self) -> Result<(), Error> {
-        let Some(snapshot) = &self.resumed else { return Ok(()) };
-        let seed = snapshot.parameters().get("Seed").and_then(|seed| seed.parse().ok()).unwrap_or(0);
+        let Some(run_checkpoint) = &self.resumed else { return Ok(()) };
+        let seed = run_checkpoint.parameters().get("Seed").and_then(|seed| seed.parse().ok()).unwrap_or(0);
         let first = self.wanted.iter().position(|&picture| self.seed(picture) == seed);
         self.wanted.drain(..first.unwrap_or(0));
-        self.together = snapshot.pictures().min(self.wanted.len());
-        if snapshot.pictures() != self.together {
+        self.together = run_checkpoint.pictures().min(self.wanted.len());
+        if run_checkpoint.pictures() != self.together {
             return Err(Error::request(format_args!(
                 "the checkpoint is of {} pictures made together; expected --batch-count of as many or more",
-                snapshot.pictures()
+                run_checkpoint.pictures()
             )));
         }
         Ok(())
@@ -161,7 +161,8 @@ impl<'a> Session<'a> {
             let number = if all > 1 { format!("picture {}/{all}, ", done + 1) } else { String::new() };
             eprintln!("{number}seed {seed}, {width}×{height}, {steps} steps");
             let start = Instant::now();
-            let mut watcher = Watcher::new(&self.args.control, self.snapshot(&mut order, first)?, count);
+            let mut watcher =
+                Watcher::new(&self.args.control, self.run_checkpoint(&mut order, first)?, count);
             let pictures = self.pipeline.make(&task, count, &mut watcher);
             watcher.display.finish();
             let seconds = start.elapsed().as_secs_f64();
@@ -186,19 +187,19 @@ impl<'a> Session<'a> {
     }
 
     /// What keeps the walk, if it is to be kept: that of a checkpoint, if it fits.
-    fn snapshot(&self, order: &mut Order<'_>, first: usize) -> Result<Option<Snapshot>, Error> {
+    fn run_checkpoint(&self, order: &mut Order<'_>, first: usize) -> Result<Option<RunCheckpoint>, Error> {
         if order.resumed.is_none() && self.args.control.checkpoint.is_none() {
             return Ok(None);
         }
         let parameters = order.parameters(first, &self.pipeline)?;
         match order.resumed.take() {
-            None => Ok(Some(Snapshot::new(&parameters))),
-            Some(snapshot) => {
-                snapshot.check(&parameters)?;
+            None => Ok(Some(RunCheckpoint::new(&parameters))),
+            Some(run_checkpoint) => {
+                run_checkpoint.check(&parameters)?;
                 order.together = self.args.several.batch_size as usize;
-                let (done, total) = snapshot.steps();
+                let (done, total) = run_checkpoint.steps();
                 eprintln!("resuming after step {done}/{total}");
-                Ok(Some(snapshot))
+                Ok(Some(run_checkpoint))
             }
         }
     }
@@ -206,7 +207,7 @@ impl<'a> Session<'a> {
     /// Saves a picture, and its strip if there is to be one.
     fn save(
         &self,
-        picture: &Picture,
+        picture: &Image,
         seed: u64,
         job: Option<usize>,
         index: usize,
@@ -231,7 +232,7 @@ impl<'a> Session<'a> {
 }
 
 /// The picture with a text that says what was done with its inputs as well.
-fn described(picture: Picture, wish: &Wish) -> Picture {
+fn described(picture: Image, wish: &Wish) -> Image {
     let mut parameters = Parameters::parse(picture.parameters().unwrap_or_default());
     wish.describe(&mut parameters);
     picture.with_parameters(parameters.to_string())

@@ -1,7 +1,7 @@
 //! `--save-steps`: a walk as a strip. Above, what the UNet at each step takes for the finished picture; below, what it saw.
 
 use aquatint_model::networks::vae::Projection;
-use aquatint_model::{Error, Moment, Picture, Pipeline, ResizeMode};
+use aquatint_model::{Error, Image, Pipeline, ResizeMode, StepInfo};
 use aquatint_tensor::View;
 
 use crate::run::callbacks::Preview;
@@ -14,7 +14,7 @@ pub(crate) struct Strip {
     /// For each picture, for each step: guess and input.
     steps: Vec<Vec<[Vec<f32>; 2]>>,
     /// For each picture, its last latents, and what the VAE made of them.
-    finished: Vec<(Vec<f32>, Picture)>,
+    finished: Vec<(Vec<f32>, Image)>,
 }
 
 impl Strip {
@@ -23,17 +23,17 @@ impl Strip {
     }
 
     /// Takes note of every Nth step, and of the last.
-    pub(crate) fn record(&mut self, moment: &Moment<'_>) {
-        self.shape = moment.shape();
-        self.steps.resize_with(moment.pictures(), Vec::new);
-        if moment.done.is_multiple_of(self.every) || moment.done == moment.total {
+    pub(crate) fn record(&mut self, info: &StepInfo<'_>) {
+        self.shape = info.shape();
+        self.steps.resize_with(info.pictures(), Vec::new);
+        if info.done.is_multiple_of(self.every) || info.done == info.total {
             for (i, steps) in self.steps.iter_mut().enumerate() {
-                steps.push([moment.guess(i), moment.seen(i)]);
+                steps.push([info.pred_original_sample(i), info.model_input(i)]);
             }
         }
     }
 
-    pub(crate) fn finished(&mut self, latents: &[f32], picture: &Picture) {
+    pub(crate) fn finished(&mut self, latents: &[f32], picture: &Image) {
         self.finished.push((latents.to_vec(), picture.clone()));
     }
 
@@ -43,7 +43,7 @@ impl Strip {
         index: usize,
         preview: Preview,
         pipeline: &Pipeline,
-    ) -> Result<Option<Picture>, Error> {
+    ) -> Result<Option<Image>, Error> {
         let steps = &self.steps[index];
         if steps.is_empty() {
             return Ok(None);
@@ -62,6 +62,6 @@ impl Strip {
         // First all guesses, then all inputs.
         let latents = (0..2).flat_map(|which| steps.iter().map(move |step| &step[which]));
         let pictures: Vec<_> = latents.map(show).collect::<Result<_, _>>()?;
-        Ok(Some(Picture::sheet(&pictures, steps.len())))
+        Ok(Some(Image::sheet(&pictures, steps.len())))
     }
 }

@@ -66,7 +66,7 @@ fn ctrl_c_keeps_a_checkpoint_and_the_partial_picture() {
         fs::read_dir(folder.path()).expect("readable").flatten().map(|e| e.file_name()).collect();
     assert!(!names.iter().any(|name| name.to_string_lossy().ends_with(".part")), "{names:?}");
     let resumed =
-        aquatint_model::Snapshot::open(folder.path().join("walk.safetensors")).expect("a whole file");
+        aquatint_model::RunCheckpoint::open(folder.path().join("walk.safetensors")).expect("a whole file");
     assert!((1..900).contains(&resumed.steps().0));
 }
 

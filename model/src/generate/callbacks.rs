@@ -7,13 +7,13 @@
 //! finished(…)           once for each picture, when its latents are decoded
 //! ```
 //!
-//! A closure that takes a [`Progress`] is an observer that listens and no more. [`super::Snapshot`] is the memory of one
+//! A closure that takes a [`Progress`] is an observer that listens and no more. [`super::RunCheckpoint`] is the memory of one
 //! that writes checkpoints.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use super::{Canvas, Picture, Walk};
+use super::{DenoisingBatch, Image, SampleState};
 use crate::error::Result;
 use crate::samplers;
 
@@ -46,7 +46,7 @@ pub enum Progress {
 
 /// How a walk ends before its last step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
+pub enum Interrupt {
     /// With [`Error::Interrupted`](crate::Error::Interrupted).
     Discard,
     /// With a picture all the same: that of the guess at which the walk has arrived.
@@ -54,7 +54,7 @@ pub enum Stop {
 }
 
 /// Who follows a walk. All methods but the first do nothing unless they are written.
-pub trait Observer {
+pub trait Callbacks {
     /// Something happened.
     fn progress(&mut self, event: Progress);
 
@@ -62,28 +62,28 @@ pub trait Observer {
     ///
     /// # Errors
     /// What is returned here and below ends the walk.
-    fn begin(&mut self, _start: &Start) -> Result<()> {
+    fn on_run_start(&mut self, _run: &RunInfo) -> Result<()> {
         Ok(())
     }
 
     /// The outputs of the UNet at this step, `[n, channels, height, width]` for `n` pictures, if an earlier walk knows them.
-    fn output(&mut self, _step: usize) -> Option<Vec<f32>> {
+    fn known_output(&mut self, _step: usize) -> Option<Vec<f32>> {
         None
     }
 
     /// A step was taken. `Break` ends the walk.
     ///
     /// # Errors
-    /// See [`Observer::begin`].
-    fn step(&mut self, _moment: &Moment<'_>) -> Result<ControlFlow<Stop>> {
+    /// See [`Callbacks::on_run_start`].
+    fn on_step_end(&mut self, _info: &StepInfo<'_>) -> Result<ControlFlow<Interrupt>> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Picture `index` of the walk is decoded from `latents`, `[channels, height, width]`, and not yet laid into another one.
-    fn finished(&mut self, _index: usize, _latents: &[f32], _picture: &Picture) {}
+    /// Image `index` of the walk is decoded from `latents`, `[channels, height, width]`, and not yet laid into another one.
+    fn on_image(&mut self, _index: usize, _latents: &[f32], _picture: &Image) {}
 }
 
-impl<F: FnMut(Progress)> Observer for F {
+impl<F: FnMut(Progress)> Callbacks for F {
     fn progress(&mut self, event: Progress) {
         self(event);
     }
@@ -91,7 +91,7 @@ impl<F: FnMut(Progress)> Observer for F {
 
 /// From where a walk begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Start {
+pub struct RunInfo {
     /// SHA-256, in hex, of everything that the steps depend on but the UNet: embeddings, first latents, timesteps, known parts.
     pub digest: String,
     /// `[n, channels, height, width]` of the latents of all pictures of the walk.
@@ -101,8 +101,8 @@ pub struct Start {
 }
 
 /// A walk between two steps.
-pub struct Moment<'a> {
-    pub(super) walk: &'a Walk,
+pub struct StepInfo<'a> {
+    pub(super) batch: &'a DenoisingBatch,
     /// The samples before the step.
     pub(super) before: &'a [Vec<f32>],
     /// What the UNet said, of all pictures.
@@ -115,15 +115,15 @@ pub struct Moment<'a> {
     pub total: usize,
 }
 
-impl Moment<'_> {
+impl StepInfo<'_> {
     /// How many pictures are made together.
     pub fn pictures(&self) -> usize {
-        self.walk.canvases.len()
+        self.batch.states.len()
     }
 
     /// `[channels, height, width]` of the latents of one picture.
     pub fn shape(&self) -> [usize; 3] {
-        let [_, channels, height, width] = self.walk.shape;
+        let [_, channels, height, width] = self.batch.shape;
         [channels, height, width]
     }
 
@@ -134,24 +134,25 @@ impl Moment<'_> {
 
     /// The latents of picture `index` after the step, on the sampler's own scale.
     pub fn latents(&self, index: usize) -> &[f32] {
-        &self.walk.canvases[index].latents
+        &self.batch.states[index].latents
     }
 
     /// x_t before the step, with variance 1: what the UNet saw of picture `index`.
-    pub fn seen(&self, index: usize) -> Vec<f32> {
-        let mut seen = self.before[index].clone();
-        self.walk.canvases[index].sampler.scale_model_input(&mut seen, self.call);
-        seen
+    pub fn model_input(&self, index: usize) -> Vec<f32> {
+        let mut input = self.before[index].clone();
+        self.batch.states[index].sampler.scale_model_input(&mut input, self.call);
+        input
     }
 
     /// x_0 as the UNet's output at this step has it, for picture `index`.
-    pub fn guess(&self, index: usize) -> Vec<f32> {
-        let Canvas { sampler, known, .. } = &self.walk.canvases[index];
+    pub fn pred_original_sample(&self, index: usize) -> Vec<f32> {
+        let SampleState { sampler, inpaint, .. } = &self.batch.states[index];
         let count = self.before[index].len();
         let output = &self.outputs[index * count..][..count];
         let level = sampler.noise_level(self.call);
-        let mut guess = samplers::guess(self.walk.prediction, level, &self.before[index], output);
-        known.restore(&mut guess, sampler.as_ref(), sampler.timesteps().len());
-        guess
+        let mut x0 =
+            samplers::pred_original_sample(self.batch.prediction, level, &self.before[index], output);
+        inpaint.blend(&mut x0, sampler.as_ref(), sampler.timesteps().len());
+        x0
     }
 }

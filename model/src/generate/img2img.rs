@@ -1,4 +1,4 @@
-//! Picture to picture: the walk begins in the middle, from a picture with noise on it.
+//! Image to picture: the walk begins in the middle, from a picture with noise on it.
 //!
 //! ```text
 //! first   = steps − ⌊steps · strength⌋                             the steps that are skipped
@@ -10,10 +10,10 @@
 //! `StableDiffusionImg2ImgPipeline`: the generator is asked for the sample of the VAE first, then for the noise. Source: Meng et al.,
 //! *SDEdit: Guided Image Synthesis and Editing with Stochastic Differential Equations* (2021).
 
-use super::inpaint::Known;
-use super::{Canvas, Observer, Pipeline, Task, TextToImage, Walk, seed_of};
+use super::inpaint::InpaintMode;
+use super::{Callbacks, DenoisingBatch, Pipeline, SampleState, Task, TextToImage, seed_of};
 use crate::error::{Error, Result};
-use crate::image::Picture;
+use crate::image::Image;
 use crate::image::metadata::Parameters;
 use crate::rng::Generator;
 use crate::samplers::Sampler;
@@ -23,8 +23,8 @@ use crate::samplers::Sampler;
 pub struct ImageToImage {
     /// Everything that making a picture from a text needs; its size is that of `image`.
     pub text: TextToImage,
-    /// The picture to start from; see [`Picture::resized`].
-    pub image: Picture,
+    /// The picture to start from; see [`Image::resized`].
+    pub image: Image,
     /// How much of it is replaced: more than 0, up to 1. diffusers' default is 0.8.
     pub strength: f64,
 }
@@ -42,31 +42,31 @@ impl Pipeline {
     ///
     /// # Errors
     /// See [`Pipeline::text_to_image`]; also if the picture does not have the request's size, or if the strength leaves no step.
-    pub fn image_to_image(&self, request: &ImageToImage, observer: &mut dyn Observer) -> Result<Picture> {
-        self.one(Task::ImageToImage(request.clone()), observer)
+    pub fn image_to_image(&self, request: &ImageToImage, callbacks: &mut dyn Callbacks) -> Result<Image> {
+        self.one(Task::ImageToImage(request.clone()), callbacks)
     }
 
     /// The walk: from a picture with noise on it.
-    pub(super) fn walk_from_picture(
+    pub(super) fn start_from_image(
         &self,
         request: &ImageToImage,
         count: usize,
-        observer: &mut dyn Observer,
-    ) -> Result<Walk> {
+        callbacks: &mut dyn Callbacks,
+    ) -> Result<DenoisingBatch> {
         let ImageToImage { text: ref asked, ref image, strength } = *request;
         let sampler = || self.sampler(asked);
         let first = first_call(sampler()?.as_ref(), asked.steps, strength)?;
         self.vae_encoder.check()?;
-        let text = self.encode_text(asked, observer)?;
+        let text = self.encode_text(asked, callbacks)?;
         let moments = self.moments(image.to_signed())?;
-        let canvas = |i| {
+        let state = |i| {
             let (sampler, mut generator) = (sampler()?, Generator::of(asked.rng, seed_of(asked, i)));
             let mut latents = self.sample(&moments, &mut generator);
             let noise = generator.randn(latents.len());
             sampler.add_noise(&mut latents, &noise, first);
-            Ok(Canvas { sampler, generator, latents, known: Known::Nothing, digest: String::new() })
+            Ok(SampleState { sampler, generator, latents, inpaint: InpaintMode::None, digest: String::new() })
         };
-        self.walk(asked, text, first, (0..count).map(canvas).collect::<Result<_>>()?)
+        self.batch(asked, text, first, (0..count).map(state).collect::<Result<_>>()?)
     }
 }
 

@@ -16,9 +16,9 @@
 use aquatint_tensor::{Tensor, concat};
 
 use super::img2img::first_call;
-use super::{Canvas, Observer, Pipeline, Task, TextToImage, Walk, channels_last, seed_of};
+use super::{Callbacks, DenoisingBatch, Pipeline, SampleState, Task, TextToImage, channels_last, seed_of};
 use crate::error::{Error, Result};
-use crate::image::Picture;
+use crate::image::Image;
 use crate::image::mask::Region;
 use crate::image::metadata::Parameters;
 use crate::image::{Mask, ResizeMode};
@@ -31,7 +31,7 @@ pub struct Inpaint {
     /// Everything that making a picture from a text needs. Its size is that of `image`, unless `only_masked` is set.
     pub text: TextToImage,
     /// The picture.
-    pub image: Picture,
+    pub image: Image,
     /// White is repainted; of the size of `image`.
     pub mask: Mask,
     /// How much of the masked part is replaced: more than 0, up to 1 (all of it, diffusers' default).
@@ -69,8 +69,8 @@ impl Inpaint {
         self.only_masked.and_then(|padding| self.mask.region(padding, width, height).ok())
     }
 
-    /// Picture and mask at the request's size.
-    fn worked_on(&self) -> (Picture, Mask) {
+    /// Image and mask at the request's size.
+    fn worked_on(&self) -> (Image, Mask) {
         let TextToImage { width, height, .. } = self.text;
         match self.region() {
             None => (self.image.clone(), self.mask.clone()),
@@ -82,7 +82,7 @@ impl Inpaint {
     }
 
     /// The decoder's picture, laid into the given one as far as was asked for.
-    pub(super) fn laid_in(&self, painted: Picture) -> Picture {
+    pub(super) fn composite(&self, painted: Image) -> Image {
         let Self { image, mask, .. } = self;
         let painted = match self.region() {
             None => painted,
@@ -123,22 +123,22 @@ impl Pipeline {
     ///
     /// # Errors
     /// See [`Pipeline::image_to_image`]; also if the mask does not have the picture's size, or nothing in it is white.
-    pub fn inpaint(&self, request: &Inpaint, observer: &mut dyn Observer) -> Result<Picture> {
-        self.one(Task::Inpaint(request.clone()), observer)
+    pub fn inpaint(&self, request: &Inpaint, callbacks: &mut dyn Callbacks) -> Result<Image> {
+        self.one(Task::Inpaint(request.clone()), callbacks)
     }
 
     /// The walk itself, on a picture of the request's size.
-    pub(super) fn walk_around_hole(
+    pub(super) fn start_inpainting(
         &self,
         request: &Inpaint,
         count: usize,
-        observer: &mut dyn Observer,
-    ) -> Result<Walk> {
+        callbacks: &mut dyn Callbacks,
+    ) -> Result<DenoisingBatch> {
         let (asked, strength) = (&request.text, request.strength);
         let sampler = || self.sampler(asked);
         let first = first_call(sampler()?.as_ref(), asked.steps, strength)?;
         self.vae_encoder.check()?;
-        let text = self.encode_text(asked, observer)?;
+        let text = self.encode_text(asked, callbacks)?;
 
         let shape = self.latent_shape(asked);
         let inpainting_model = self.is_inpainting_model();
@@ -152,7 +152,7 @@ impl Pipeline {
             true => Some(self.moments(without_masked(&image, &mask))?),
             false => None,
         };
-        let canvas = |i| {
+        let state = |i| {
             let (sampler, mut generator) = (sampler()?, Generator::of(asked.rng, seed_of(asked, i)));
             let image_latents = whole.as_ref().map(|whole| self.sample(whole, &mut generator));
             let image_latents = image_latents.unwrap_or_default();
@@ -165,17 +165,17 @@ impl Pipeline {
                 sampler.add_noise(&mut latents, &noise, first);
             }
             let mask = latent_mask.clone();
-            let known = if let Some(masked) = &masked {
+            let inpaint = if let Some(masked) = &masked {
                 let masked = self.sample(masked, &mut generator);
                 let mask = channels_last([1, 1, shape[2], shape[3]], mask);
-                Known::Beside(concat(&[mask.view(), channels_last(shape, masked).view()], 3))
+                InpaintMode::Concat(concat(&[mask.view(), channels_last(shape, masked).view()], 3))
             } else {
                 generator.randn(noise.len()); // diffusers encodes the masked picture here, too; only the draw is felt
-                Known::Around { mask, latents: image_latents, noise }
+                InpaintMode::Blend { mask, latents: image_latents, noise }
             };
-            Ok(Canvas { sampler, generator, latents, known, digest: String::new() })
+            Ok(SampleState { sampler, generator, latents, inpaint, digest: String::new() })
         };
-        self.walk(asked, text, first, (0..count).map(canvas).collect::<Result<_>>()?)
+        self.batch(asked, text, first, (0..count).map(state).collect::<Result<_>>()?)
     }
 
     /// 1 or 0 for each pixel of the latents: what the mask says at the upper left pixel of those that it stands for.
@@ -202,7 +202,7 @@ impl Pipeline {
 }
 
 /// `[1, h, w, 3]` in −1..1, grey where the mask is white.
-fn without_masked(image: &Picture, mask: &Mask) -> Tensor<f32, 4> {
+fn without_masked(image: &Image, mask: &Mask) -> Tensor<f32, 4> {
     let mut signed = image.to_signed();
     for (pixel, &grey) in signed.as_mut_slice().chunks_exact_mut(3).zip(mask.grey()) {
         if grey >= 128 {
@@ -213,11 +213,11 @@ fn without_masked(image: &Picture, mask: &Mask) -> Tensor<f32, 4> {
 }
 
 /// What is known of the picture while it is made.
-pub(super) enum Known {
+pub(super) enum InpaintMode {
     /// Nothing: the task is no inpainting.
-    Nothing,
+    None,
     /// The latents outside the mask, which are put back after each step.
-    Around {
+    Blend {
         /// `[h, w]`: 1 is repainted.
         mask: Vec<f32>,
         /// `[c, h, w]`, clean.
@@ -226,21 +226,21 @@ pub(super) enum Known {
         noise: Vec<f32>,
     },
     /// Mask and masked picture, `[1, h, w, 1 + c]`, which the UNet sees beside the latents.
-    Beside(Tensor<f32, 4>),
+    Concat(Tensor<f32, 4>),
 }
 
-impl Known {
+impl InpaintMode {
     /// What the UNet sees. `latents: [1, h, w, c]` → `[1, h, w, in_channels]`.
-    pub(super) fn beside(&self, latents: Tensor<f32, 4>) -> Tensor<f32, 4> {
+    pub(super) fn model_input(&self, latents: Tensor<f32, 4>) -> Tensor<f32, 4> {
         match self {
-            Self::Beside(more) => concat(&[latents.view(), more.view()], 3),
-            Self::Nothing | Self::Around { .. } => latents,
+            Self::Concat(more) => concat(&[latents.view(), more.view()], 3),
+            Self::None | Self::Blend { .. } => latents,
         }
     }
 
     /// Puts the known latents back around the mask, as noisy as the sampler's `call` expects them; clean after the last.
-    pub(super) fn restore(&self, latents: &mut [f32], sampler: &dyn Sampler, call: usize) {
-        let Self::Around { mask, latents: clean, noise } = self else { return };
+    pub(super) fn blend(&self, latents: &mut [f32], sampler: &dyn Sampler, call: usize) {
+        let Self::Blend { mask, latents: clean, noise } = self else { return };
         let mut outside = clean.clone();
         if call < sampler.timesteps().len() {
             sampler.add_noise(&mut outside, noise, call);

@@ -12,7 +12,7 @@ use aquatint_tensor::{Recycling, Tensor, View};
 
 use super::{Pipeline, TextToImage, channels_first, channels_last};
 use crate::error::{Error, Result};
-use crate::image::Picture;
+use crate::image::Image;
 use crate::networks::vae::Moments;
 use crate::rng::Generator;
 
@@ -23,7 +23,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// `Request` if a side of the picture is no multiple of 8, `Model` if the folder's VAE cannot encode.
-    pub fn encode(&self, picture: &Picture) -> Result<Tensor<f32, 4>> {
+    pub fn encode(&self, picture: &Image) -> Result<Tensor<f32, 4>> {
         let factor = self.vae.scale_factor();
         let (width, height) = (picture.width(), picture.height());
         if width == 0 || height == 0 || width % factor != 0 || height % factor != 0 {
@@ -40,7 +40,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// `Request` if the latents do not have the VAE's channels, or hold no pixel.
-    pub fn decode_latents(&self, latents: View<'_, f32, 4>) -> Result<Picture> {
+    pub fn decode_latents(&self, latents: View<'_, f32, 4>) -> Result<Image> {
         let [n, channels, height, width] = latents.shape();
         let most = super::request::LARGEST_SIDE / self.vae.scale_factor();
         let sides = 1..=most;
@@ -59,7 +59,7 @@ impl Pipeline {
     }
 
     /// The picture of latents in torch's order.
-    pub(crate) fn decode(&self, shape: [usize; 4], mut latents: Vec<f32>) -> Result<Picture> {
+    pub(crate) fn decode(&self, shape: [usize; 4], mut latents: Vec<f32>) -> Result<Image> {
         for x in &mut latents {
             *x /= self.vae.scaling_factor;
         }
@@ -67,7 +67,7 @@ impl Pipeline {
         let _recycling = Recycling::start();
         let decoded = vae_decoder.forward(self.isa, channels_last(shape, latents).view());
         self.check_finite(&decoded, || "the VAE decoder".into())?;
-        Ok(Picture::from_signed(decoded.view().select(0, 0)))
+        Ok(Image::from_signed(decoded.view().select(0, 0)))
     }
 
     /// Latents drawn from the distribution that the encoder gives for a picture.

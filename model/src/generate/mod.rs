@@ -33,7 +33,7 @@ use std::time::Instant;
 use aquatint_kernels::{Isa, elementwise};
 use aquatint_tensor::{Recycling, Tensor, View};
 
-pub use callbacks::{Moment, Observer, Progress, Start, Stop};
+pub use callbacks::{Callbacks, Interrupt, Progress, RunInfo, StepInfo};
 pub use denoise::DIGITS_PER_STEP;
 pub use estimate::Footprint;
 pub use img2img::ImageToImage;
@@ -41,11 +41,11 @@ pub use inpaint::Inpaint;
 pub use load::LoadOptions;
 pub(crate) use load::{check, read_index};
 pub use request::{LARGEST_SIDE, TextToImage};
-pub use run_checkpoint::Snapshot;
+pub use run_checkpoint::RunCheckpoint;
 pub use task::Task;
 
 use crate::error::{Error, Result};
-use crate::image::Picture;
+use crate::image::Image;
 use crate::image::metadata::Parameters;
 use crate::networks::clip::{ClipTextConfig, ClipTextModel};
 use crate::networks::unet::{UNet2DConditionModel, UNetConfig};
@@ -55,10 +55,10 @@ use crate::rng::Generator;
 use crate::samplers::{Prediction, Sampler, SchedulerConfig};
 use crate::source::ModelId;
 use crate::source::part::Part;
-use crate::text::prompt::Reader;
+use crate::text::prompt::PromptEncoder;
 use crate::text::tokenizer::Tokenizer;
 use estimate::Arithmetic;
-use inpaint::Known;
+use inpaint::InpaintMode;
 
 /// A loaded model, ready to make pictures.
 ///
@@ -90,7 +90,7 @@ pub struct Pipeline {
 }
 
 /// A walk: what stays the same from step to step, and the pictures that are on it.
-struct Walk {
+struct DenoisingBatch {
     /// Of the latents of one picture, as torch has them: `[1, channels, height, width]`.
     shape: [usize; 4],
     /// See `Pipeline::encode_text`.
@@ -102,149 +102,149 @@ struct Walk {
     first: usize,
     /// Steps that were taken, if the walk was ended early.
     stopped: Option<usize>,
-    canvases: Vec<Canvas>,
+    states: Vec<SampleState>,
 }
 
 /// A picture that is being made.
-struct Canvas {
+struct SampleState {
     sampler: Box<dyn Sampler>,
     generator: Generator,
     latents: Vec<f32>,
     /// What inpainting knows about the picture.
-    known: Known,
+    inpaint: InpaintMode,
     /// Four hex digits for each step; see `denoise.rs`.
     digest: String,
 }
 
 impl Pipeline {
     /// Makes a picture. A closure that takes a [`Progress`] is told of it between the steps, on this thread; another
-    /// [`Observer`] can do more.
+    /// [`Callbacks`] can do more.
     ///
     /// # Errors
     /// [`Error::Request`] if the request cannot be met (nothing has been computed then), [`Error::NotFinite`] if a stage produced NaN.
-    pub fn text_to_image(&self, request: &TextToImage, observer: &mut dyn Observer) -> Result<Picture> {
-        self.one(Task::TextToImage(request.clone()), observer)
+    pub fn text_to_image(&self, request: &TextToImage, callbacks: &mut dyn Callbacks) -> Result<Image> {
+        self.one(Task::TextToImage(request.clone()), callbacks)
     }
 
     /// Makes `count` pictures of one task, in one walk; picture i has the seed of the request plus i.
     ///
     /// # Errors
     /// As for a single picture.
-    pub fn make(&self, task: &Task, count: usize, observer: &mut dyn Observer) -> Result<Vec<Picture>> {
+    pub fn make(&self, task: &Task, count: usize, callbacks: &mut dyn Callbacks) -> Result<Vec<Image>> {
         task.check(self)?;
-        let mut walk = match task {
-            Task::TextToImage(request) => self.walk_from_noise(request, count, observer)?,
-            Task::ImageToImage(request) => self.walk_from_picture(request, count, observer)?,
-            Task::Inpaint(request) => self.walk_around_hole(request, count, observer)?,
+        let mut batch = match task {
+            Task::TextToImage(request) => self.start_from_noise(request, count, callbacks)?,
+            Task::ImageToImage(request) => self.start_from_image(request, count, callbacks)?,
+            Task::Inpaint(request) => self.start_inpainting(request, count, callbacks)?,
         };
-        let walked = self.denoise(&mut walk, observer);
+        let denoised = self.denoise(&mut batch, callbacks);
         self.unet.release();
-        walked?;
-        observer.progress(Progress::Decoding);
+        denoised?;
+        callbacks.progress(Progress::Decoding);
         let mut pictures = Vec::with_capacity(count);
-        for (i, canvas) in walk.canvases.into_iter().enumerate() {
+        for (i, state) in batch.states.into_iter().enumerate() {
             let mut task = task.clone();
             task.text_mut().seed = seed_of(task.text(), i);
-            let picture = self.decode(walk.shape, canvas.latents.clone())?;
-            observer.finished(i, &canvas.latents, &picture);
-            let parameters = self.task_parameters(&task)?.with_walk(&canvas.digest, walk.stopped);
+            let picture = self.decode(batch.shape, state.latents.clone())?;
+            callbacks.on_image(i, &state.latents, &picture);
+            let parameters = self.task_parameters(&task)?.with_run(&state.digest, batch.stopped);
             pictures.push(task.finish(picture).with_parameters(parameters.to_string()));
         }
         Ok(pictures)
     }
 
-    fn one(&self, task: Task, observer: &mut dyn Observer) -> Result<Picture> {
-        self.make(&task, 1, observer).map(|mut pictures| pictures.remove(0))
+    fn one(&self, task: Task, callbacks: &mut dyn Callbacks) -> Result<Image> {
+        self.make(&task, 1, callbacks).map(|mut pictures| pictures.remove(0))
     }
 
     /// The walk of text to image: from noise alone.
-    fn walk_from_noise(
+    fn start_from_noise(
         &self,
         request: &TextToImage,
         count: usize,
-        observer: &mut dyn Observer,
-    ) -> Result<Walk> {
+        callbacks: &mut dyn Callbacks,
+    ) -> Result<DenoisingBatch> {
         let sampler = || self.sampler(request);
         sampler()?;
-        let text = self.encode_text(request, observer)?;
-        let canvas = |i| {
+        let text = self.encode_text(request, callbacks)?;
+        let state = |i| {
             let (sampler, mut generator) = (sampler()?, Generator::of(request.rng, seed_of(request, i)));
             let mut latents = generator.randn(self.latent_shape(request).iter().product());
             for x in &mut latents {
                 *x *= sampler.init_noise_sigma();
             }
-            Ok(Canvas { sampler, generator, latents, known: Known::Nothing, digest: String::new() })
+            Ok(SampleState { sampler, generator, latents, inpaint: InpaintMode::None, digest: String::new() })
         };
-        self.walk(request, text, 0, (0..count).map(canvas).collect::<Result<_>>()?)
+        self.batch(request, text, 0, (0..count).map(state).collect::<Result<_>>()?)
     }
 
-    fn walk(
+    fn batch(
         &self,
         request: &TextToImage,
         text: Tensor<f32, 3>,
         first: usize,
-        canvases: Vec<Canvas>,
-    ) -> Result<Walk> {
+        states: Vec<SampleState>,
+    ) -> Result<DenoisingBatch> {
         let (shape, guidance_scale) = (self.latent_shape(request), request.guidance_scale);
         let prediction = self.scheduler.prediction()?;
-        Ok(Walk { shape, text, guidance_scale, prediction, first, stopped: None, canvases })
+        Ok(DenoisingBatch { shape, text, guidance_scale, prediction, first, stopped: None, states })
     }
 
     /// The loop: from noisy latents at call `walk.first` to clean ones.
-    fn denoise(&self, walk: &mut Walk, observer: &mut dyn Observer) -> Result<()> {
-        let timesteps = walk.timesteps().to_vec();
+    fn denoise(&self, batch: &mut DenoisingBatch, callbacks: &mut dyn Callbacks) -> Result<()> {
+        let timesteps = batch.timesteps().to_vec();
         let total = timesteps.len();
-        observer.begin(&walk.start())?;
+        callbacks.on_run_start(&batch.run_info())?;
         let unet = self.unet.get()?;
         let _recycling = Recycling::start(); // the buffers of one step serve the next
-        let told = unet.prepare(self.isa, walk.text_for_all().view(), &timesteps);
+        let told = unet.prepare(self.isa, batch.text_for_all().view(), &timesteps);
         for step in 0..total {
-            observer.progress(Progress::Step { done: step, total });
-            let call = walk.first + step;
-            let outputs = match observer.output(step) {
+            callbacks.progress(Progress::Step { done: step, total });
+            let call = batch.first + step;
+            let outputs = match callbacks.known_output(step) {
                 Some(known) => known,
                 None => {
-                    let predictions = unet.forward(self.isa, walk.input(call).view(), step, &told);
-                    let noise = self.guided(predictions, walk);
+                    let predictions = unet.forward(self.isa, batch.input(call).view(), step, &told);
+                    let noise = self.guided(predictions, batch);
                     self.check_finite(&noise, || format!("the UNet at step {} of {total}", step + 1))?;
                     channels_first(noise)
                 }
             };
-            let before = walk.step(&outputs, call);
-            let moment =
-                Moment { walk: &*walk, before: &before, outputs: &outputs, call, done: step + 1, total };
-            match observer.step(&moment)? {
+            let before = batch.step(&outputs, call);
+            let info =
+                StepInfo { batch: &*batch, before: &before, outputs: &outputs, call, done: step + 1, total };
+            match callbacks.on_step_end(&info)? {
                 ControlFlow::Continue(()) => {}
-                ControlFlow::Break(Stop::Discard) => return Err(Error::Interrupted),
-                ControlFlow::Break(Stop::Decode) if step + 1 < total => {
-                    let guesses: Vec<_> = (0..walk.canvases.len()).map(|i| moment.guess(i)).collect();
-                    walk.stop(step + 1, guesses);
+                ControlFlow::Break(Interrupt::Discard) => return Err(Error::Interrupted),
+                ControlFlow::Break(Interrupt::Decode) if step + 1 < total => {
+                    let x0s: Vec<_> = (0..batch.states.len()).map(|i| info.pred_original_sample(i)).collect();
+                    batch.stop_at(step + 1, x0s);
                     return Ok(());
                 }
-                ControlFlow::Break(Stop::Decode) => {}
+                ControlFlow::Break(Interrupt::Decode) => {}
             }
         }
-        observer.progress(Progress::Step { done: total, total });
+        callbacks.progress(Progress::Step { done: total, total });
         Ok(())
     }
 
     /// The embeddings that the UNet attends to: `[2, tokens, c]`, the negative prompt first; without guidance `[1, tokens, c]`.
     /// There are 77 tokens; of long prompts in A1111's syntax a multiple of 77.
-    fn encode_text(&self, request: &TextToImage, observer: &mut dyn Observer) -> Result<Tensor<f32, 3>> {
+    fn encode_text(&self, request: &TextToImage, callbacks: &mut dyn Callbacks) -> Result<Tensor<f32, 3>> {
         let texts = [("negative prompt", &request.negative_prompt), ("prompt", &request.prompt)];
         let needed = if request.guided() { &texts[..] } else { &texts[1..] };
         let text_encoder = self.text_encoder.get()?;
-        let reader = self.reader(request, &text_encoder);
+        let prompt_encoder = self.prompt_encoder(request, &text_encoder);
         let mut prompts = Vec::new();
         for &(name, text) in needed {
-            let (chunks, cut) = reader.chunks(text)?;
+            let (chunks, cut) = prompt_encoder.chunks(text)?;
             if let Some(cut) = cut {
-                observer.progress(Progress::Truncated { text: name, cut });
+                callbacks.progress(Progress::Truncated { text: name, cut });
             }
             prompts.push(chunks);
         }
         let start = Instant::now();
-        let embeddings = reader.embed(self.isa, &prompts);
+        let embeddings = prompt_encoder.embed(self.isa, &prompts);
         let taken = start.elapsed();
         drop(text_encoder);
         self.text_encoder.release();
@@ -252,15 +252,19 @@ impl Pipeline {
         let [.., height, width] = self.latent_shape(request);
         let step = self.arithmetic.step(height * width, texts, tokens);
         if let Some(step) = self.arithmetic.expected(step, texts * tokens, taken) {
-            observer.progress(Progress::Expected { step });
+            callbacks.progress(Progress::Expected { step });
         }
         self.check_finite(&embeddings, || "the text encoder".into())?;
         Ok(embeddings)
     }
 
     /// How the request wants its texts to be read.
-    fn reader<'a>(&'a self, request: &TextToImage, text_encoder: &'a ClipTextModel) -> Reader<'a> {
-        Reader {
+    fn prompt_encoder<'a>(
+        &'a self,
+        request: &TextToImage,
+        text_encoder: &'a ClipTextModel,
+    ) -> PromptEncoder<'a> {
+        PromptEncoder {
             tokenizer: &self.tokenizer,
             text_encoder,
             syntax: request.prompt_syntax,
@@ -269,8 +273,8 @@ impl Pipeline {
     }
 
     /// The UNet's predictions for n pictures, guided if there are two prompts for each of them: `[texts, h, w, c]` → `[n, h, w, c]`.
-    fn guided(&self, predictions: Tensor<f32, 4>, walk: &Walk) -> Tensor<f32, 4> {
-        let (pictures, [texts, height, width, channels]) = (walk.canvases.len(), predictions.shape());
+    fn guided(&self, predictions: Tensor<f32, 4>, batch: &DenoisingBatch) -> Tensor<f32, 4> {
+        let (pictures, [texts, height, width, channels]) = (batch.states.len(), predictions.shape());
         let prompts = texts / pictures;
         if prompts == 1 {
             return predictions;
@@ -278,7 +282,7 @@ impl Pipeline {
         let (uncond, text) = predictions.as_slice().split_at(predictions.len() / 2);
         Tensor::from_vec(
             [pictures, height, width, channels],
-            elementwise::guide(self.isa, uncond, text, walk.guidance_scale),
+            elementwise::guide(self.isa, uncond, text, batch.guidance_scale),
         )
     }
 

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
-use super::callbacks::{Moment, Start};
+use super::callbacks::{RunInfo, StepInfo};
 use crate::error::{Error, Result};
 use crate::image::metadata::Parameters;
 use crate::image::write_whole;
@@ -29,7 +29,7 @@ const FORMAT: &str = "aquatint checkpoint 1";
 
 /// A walk so far.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Snapshot {
+pub struct RunCheckpoint {
     /// The settings of its first picture, as they stand in the finished one.
     parameters: String,
     /// SHA-256 of the start; empty before it is known.
@@ -44,7 +44,7 @@ pub struct Snapshot {
     path: PathBuf,
 }
 
-impl Snapshot {
+impl RunCheckpoint {
     /// A walk that has not begun, of pictures with these settings.
     pub fn new(parameters: &Parameters) -> Self {
         Self {
@@ -133,23 +133,23 @@ impl Snapshot {
         (self.outputs.len(), self.total)
     }
 
-    /// For [`Observer::begin`](super::Observer::begin): takes note of the start, or compares it with that of the walk so far.
+    /// For [`Callbacks::on_run_start`](super::Callbacks::begin): takes note of the start, or compares it with that of the walk so far.
     ///
     /// # Errors
     /// `Request` if the two are not the same walk.
-    pub fn begin(&mut self, start: &Start) -> Result<()> {
+    pub fn begin(&mut self, run: &RunInfo) -> Result<()> {
         if self.outputs.is_empty() {
-            (self.start, self.total, self.shape) = (start.digest.clone(), start.total, start.shape);
+            (self.start, self.total, self.shape) = (run.digest.clone(), run.total, run.shape);
         }
-        if (self.shape, self.total) != (start.shape, start.total) {
+        if (self.shape, self.total) != (run.shape, run.total) {
             return Err(self.mismatch(format_args!(
                 "it has latents {:?} and {} steps, the request {:?} and {}",
-                self.shape, self.total, start.shape, start.total
+                self.shape, self.total, run.shape, run.total
             )));
         }
-        if self.start != start.digest {
+        if self.start != run.digest {
             return Err(self.mismatch(
-                "the walk begins differently: another prompt, sampler, seed, strength, picture or mask, another text \
+                "the batch begins differently: another prompt, sampler, seed, strength, picture or mask, another text \
                  encoder or VAE, another precision or instruction set",
             ));
         }
@@ -180,24 +180,24 @@ impl Snapshot {
         ))
     }
 
-    /// For [`Observer::output`](super::Observer::output): what the UNet said at this step.
+    /// For [`Callbacks::known_output`](super::Callbacks::output): what the UNet said at this step.
     pub fn output(&self, step: usize) -> Option<Vec<f32>> {
         self.outputs.get(step).cloned()
     }
 
-    /// For [`Observer::step`](super::Observer::step): takes note of a step; of one that is known, makes sure that it led to
+    /// For [`Callbacks::on_step_end`](super::Callbacks::step): takes note of a step; of one that is known, makes sure that it led to
     /// the same place. True if there is something new to save.
     ///
     /// # Errors
     /// `Request` if a known step led elsewhere.
-    pub fn record(&mut self, moment: &Moment<'_>) -> Result<bool> {
-        let latents = || (0..moment.pictures()).flat_map(|i| moment.latents(i)).copied().collect::<Vec<_>>();
-        if moment.done > self.outputs.len() {
-            self.outputs.push(moment.outputs().to_vec());
+    pub fn record(&mut self, info: &StepInfo<'_>) -> Result<bool> {
+        let latents = || (0..info.pictures()).flat_map(|i| info.latents(i)).copied().collect::<Vec<_>>();
+        if info.done > self.outputs.len() {
+            self.outputs.push(info.outputs().to_vec());
             self.latents = latents();
             return Ok(true);
         }
-        if moment.done == self.outputs.len() {
+        if info.done == self.outputs.len() {
             let equal = latents().iter().zip(&self.latents).all(|(a, b)| a.to_bits() == b.to_bits());
             if !equal {
                 return Err(self.mismatch("its outputs do not lead to its latents: another version made it"));

@@ -7,7 +7,7 @@
 
 use super::{ImageToImage, Inpaint, Pipeline, TextToImage};
 use crate::error::Result;
-use crate::image::Picture;
+use crate::image::Image;
 use crate::image::metadata::Parameters;
 
 /// A picture to be made.
@@ -54,9 +54,9 @@ impl Task {
     }
 
     /// From the decoder's picture to the one that was asked for.
-    pub(super) fn finish(&self, decoded: Picture) -> Picture {
+    pub(super) fn finish(&self, decoded: Image) -> Image {
         match self {
-            Self::Inpaint(task) => task.laid_in(decoded),
+            Self::Inpaint(task) => task.composite(decoded),
             Self::TextToImage(_) | Self::ImageToImage(_) => decoded,
         }
     }

@@ -18,7 +18,7 @@ use std::path::Path;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
-use super::{Mask, Picture};
+use super::{Image, Mask};
 use crate::error::{Error, Result};
 
 /// 100 million pixels: the largest cameras make pictures of this size, and its 16-bit RGBA fits into 0.8 GB.
@@ -29,14 +29,14 @@ const LARGEST_FILE: u64 = 1 << 30;
 
 /// A picture that somebody made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Photo {
+pub struct ImageFile {
     /// The picture, over white where it is transparent.
-    pub picture: Picture,
+    pub image: Image,
     /// White where the picture is transparent; `None` if the file has no alpha channel.
     pub transparent: Option<Mask>,
 }
 
-impl Photo {
+impl ImageFile {
     /// Reads a file.
     ///
     /// # Errors
@@ -57,7 +57,7 @@ impl Photo {
         let (width, height) = (image.width() as usize, image.height() as usize);
         if !image.color().has_alpha() {
             return Self {
-                picture: Picture::from_rgb(width, height, image.into_rgb8().into_raw()),
+                image: Image::from_rgb(width, height, image.into_rgb8().into_raw()),
                 transparent: None,
             };
         }
@@ -70,7 +70,7 @@ impl Photo {
         let rgb = pixels.iter().flat_map(|&[r, g, b, a]| [r, g, b].map(|c| over_white(c, a))).collect();
         let transparent = pixels.iter().map(|[.., a]| 255 - a).collect();
         Self {
-            picture: Picture::from_rgb(width, height, rgb),
+            image: Image::from_rgb(width, height, rgb),
             transparent: Some(Mask::from_grey(width, height, transparent)),
         }
     }
@@ -81,11 +81,11 @@ impl Mask {
     /// black stays kept where it is transparent.
     ///
     /// # Errors
-    /// See [`Photo::open`].
+    /// See [`ImageFile::open`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let image = open(path.as_ref())?;
         let (width, height) = (image.width() as usize, image.height() as usize);
-        Ok(Self::from_picture(&Picture::from_rgb(width, height, image.into_rgb8().into_raw())))
+        Ok(Self::from_picture(&Image::from_rgb(width, height, image.into_rgb8().into_raw())))
     }
 }
 

@@ -23,22 +23,22 @@ fn jpeg(width: u32, height: u32) -> Vec<u8> {
     bytes
 }
 
-fn decoded(bytes: &[u8]) -> Photo {
-    Photo::from_bytes(bytes).expect("a valid picture")
+fn decoded(bytes: &[u8]) -> ImageFile {
+    ImageFile::from_bytes(bytes).expect("a valid picture")
 }
 
 #[test]
 fn grey_16_bit_and_transparent_pictures_become_rgb() {
     let grey = decoded(&png(&[7, 200], 2, 1, ExtendedColorType::L8));
-    assert_eq!((grey.picture.pixels(), grey.transparent), (&[7, 7, 7, 200, 200, 200][..], None));
+    assert_eq!((grey.image.pixels(), grey.transparent), (&[7, 7, 7, 200, 200, 200][..], None));
 
     let deep: Vec<u8> = [0u16, 257 * 100, 65535].iter().flat_map(|x| x.to_ne_bytes()).collect();
     let deep = decoded(&png(&deep, 1, 1, ExtendedColorType::Rgb16));
-    assert_eq!(deep.picture.pixels(), [0, 100, 255]);
+    assert_eq!(deep.image.pixels(), [0, 100, 255]);
 
     let pixels = [10, 20, 30, 255, 10, 20, 30, 0, 0, 0, 0, 51];
     let clear = decoded(&png(&pixels, 3, 1, ExtendedColorType::Rgba8));
-    assert_eq!(clear.picture.pixels(), [10, 20, 30, 255, 255, 255, 204, 204, 204]);
+    assert_eq!(clear.image.pixels(), [10, 20, 30, 255, 255, 255, 204, 204, 204]);
     assert_eq!(clear.transparent.expect("there is an alpha channel").grey(), [0, 255, 204]);
 }
 
@@ -61,7 +61,7 @@ fn webp_is_read_and_the_name_does_not_count() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("really-a-webp.png");
     fs::write(&path, webp).expect("writable");
-    assert_eq!(Photo::open(&path).expect("a picture").picture.pixels(), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(ImageFile::open(&path).expect("a picture").image.pixels(), [1, 2, 3, 4, 5, 6]);
 }
 
 #[test]
@@ -72,8 +72,8 @@ fn exif_turns_the_picture() {
         b"\xff\xe1\x00\x22Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
             .to_vec();
     exif[3] = (exif.len() - 2) as u8;
-    let turned = decoded(&[&plain[..2], &exif, &plain[2..]].concat()).picture;
-    let plain = decoded(&plain).picture;
+    let turned = decoded(&[&plain[..2], &exif, &plain[2..]].concat()).image;
+    let plain = decoded(&plain).image;
     assert_eq!((plain.width(), plain.height()), (16, 8));
     assert_eq!((turned.width(), turned.height()), (8, 16));
     // What was on the left is above; the first row, from right to left, is the first column.
@@ -103,7 +103,7 @@ fn what_stands_behind_the_end_of_a_jpeg_does_not_count() {
     let photo = jpeg(16, 8);
     for behind in [&b"ftypmp42"[..], b"\xff\xda and so on", &photo[..photo.len() / 2]] {
         let both = [&photo, behind].concat();
-        assert_eq!(decoded(&both).picture, decoded(&photo).picture);
+        assert_eq!(decoded(&both).image, decoded(&photo).image);
     }
     // A whole thumbnail within a segment does not end the picture.
     let length = (photo.len() as u16 + 2).to_be_bytes();
@@ -133,17 +133,17 @@ fn crc32(bytes: &[u8]) -> u32 {
 
 #[test]
 fn a_missing_file_is_named() {
-    let error = Photo::open("/no/such/picture.png").expect_err("it is missing");
+    let error = ImageFile::open("/no/such/picture.png").expect_err("it is missing");
     assert_eq!(error.kind(), crate::ErrorKind::Request);
     assert!(error.to_string().contains("`/no/such/picture.png`: cannot read"), "{error}");
 }
 
 /// A row of grey pixels as a picture.
-fn row(values: &[u8]) -> Picture {
-    Picture::from_rgb(values.len(), 1, values.iter().flat_map(|&v| [v; 3]).collect())
+fn row(values: &[u8]) -> Image {
+    Image::from_rgb(values.len(), 1, values.iter().flat_map(|&v| [v; 3]).collect())
 }
 
-fn reds(picture: &Picture) -> Vec<u8> {
+fn reds(picture: &Image) -> Vec<u8> {
     picture.pixels().iter().step_by(3).copied().collect()
 }
 
@@ -157,14 +157,14 @@ fn sizes_and_modes() {
         [10, 20, 30, 40].repeat(3),
         "bars above and below"
     );
-    let flat = Picture::from_rgb(5, 7, vec![77; 3 * 5 * 7]);
-    let gradient = Picture::from_rgb(30, 8, (0..30 * 8 * 3).map(|i| (i * i % 251) as u8).collect());
+    let flat = Image::from_rgb(5, 7, vec![77; 3 * 5 * 7]);
+    let gradient = Image::from_rgb(30, 8, (0..30 * 8 * 3).map(|i| (i * i % 251) as u8).collect());
     let (stretched, cropped) =
         (gradient.resized(15, 4, ResizeMode::Stretch), gradient.resized(4, 4, ResizeMode::Crop));
     for (whole, part) in stretched.pixels().chunks(15 * 3).zip(cropped.pixels().chunks(4 * 3)) {
         assert_eq!(whole[5 * 3..9 * 3], *part, "cropped, a picture is the middle of the stretched one");
     }
-    let narrow = Picture::from_rgb(100_000, 1, vec![77; 300_000]);
+    let narrow = Image::from_rgb(100_000, 1, vec![77; 300_000]);
     assert!(narrow.resized(512, 512, ResizeMode::Crop).pixels().iter().all(|&byte| byte == 77));
     for mode in [ResizeMode::Crop, ResizeMode::Fit, ResizeMode::Stretch] {
         let resized = flat.resized(16, 8, mode);

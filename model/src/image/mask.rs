@@ -11,7 +11,7 @@
 //! inside, where everything is new anyway. The first two lines are those of diffusers' mask processor.
 
 use crate::error::{Error, Result};
-use crate::image::{Picture, content_hash};
+use crate::image::{Image, content_hash};
 
 /// Which pixels of a picture are made anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl Mask {
     }
 
     /// The luminance of a picture.
-    pub fn from_picture(picture: &Picture) -> Self {
+    pub fn from_picture(picture: &Image) -> Self {
         let luminance = |rgb: &[u8; 3]| {
             let [r, g, b] = rgb.map(u32::from);
             ((19595 * r + 38470 * g + 7471 * b + 0x8000) >> 16) as u8
@@ -93,7 +93,7 @@ impl Mask {
         &self.grey
     }
 
-    /// Ten hex digits by which the mask can be recognised; see [`Picture::hash`].
+    /// Ten hex digits by which the mask can be recognised; see [`Image::hash`].
     pub fn hash(&self) -> String {
         content_hash(self.width, self.height, &self.grey)
     }
@@ -163,7 +163,7 @@ impl Mask {
     ///
     /// # Panics
     /// If the sizes differ.
-    pub fn composite(&self, original: &Picture, repainted: &Picture, blur: usize) -> Picture {
+    pub fn composite(&self, original: &Image, repainted: &Image, blur: usize) -> Image {
         for picture in [original, repainted] {
             let sizes = [(self.width, self.height), (picture.width(), picture.height())];
             assert_eq!(sizes[0], sizes[1], "mask and pictures have one size");
@@ -178,7 +178,7 @@ impl Mask {
             })
         };
         let pixels = pairs.zip(self.distances()).flat_map(mix).collect();
-        Picture::from_rgb(self.width, self.height, pixels)
+        Image::from_rgb(self.width, self.height, pixels)
     }
 
     /// Steps, also diagonal ones, to the nearest pixel that is kept: 0 for those that are. The picture's edge counts for
@@ -221,7 +221,7 @@ fn grow(start: usize, length: usize, wanted: usize, side: usize) -> (usize, usiz
     (start, length.min(side - start))
 }
 
-impl Picture {
+impl Image {
     /// The part of the picture within `region`.
     ///
     /// # Panics

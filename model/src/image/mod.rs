@@ -18,7 +18,7 @@ use image::codecs::jpeg::JpegEncoder;
 use image::codecs::webp::WebPEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 
-pub use file::Photo;
+pub use file::ImageFile;
 pub use mask::Mask;
 pub use resize::ResizeMode;
 
@@ -37,7 +37,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// What [`Picture::save`] takes for JPEG: few people see the loss.
+    /// What [`Image::save`] takes for JPEG: few people see the loss.
     pub const QUALITY: u8 = 92;
 
     /// The format that a file name's extension means; `quality` is for JPEG.
@@ -54,7 +54,7 @@ impl Format {
 
 /// An 8-bit RGB picture.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Picture {
+pub struct Image {
     width: usize,
     height: usize,
     /// Rows from top to bottom, pixels from left to right, three bytes each.
@@ -63,7 +63,7 @@ pub struct Picture {
     parameters: Option<String>,
 }
 
-impl Picture {
+impl Image {
     /// A picture from its bytes: rows from top to bottom, three bytes a pixel.
     ///
     /// # Panics
@@ -82,10 +82,10 @@ impl Picture {
     /// `x: [height, width, 3]`, −1 black, 1 white.
     ///
     /// ```
-    /// # use aquatint_model::Picture;
+    /// # use aquatint_model::Image;
     /// # use aquatint_tensor::Tensor;
     /// let x = Tensor::from_vec([1, 1, 3], vec![-1.5, 0.0, 1.0]);
-    /// assert_eq!(Picture::from_signed(x.view()).pixels(), [0, 128, 255]);
+    /// assert_eq!(Image::from_signed(x.view()).pixels(), [0, 128, 255]);
     /// ```
     pub fn from_signed(x: View<'_, f32, 3>) -> Self {
         let [height, width, channels] = x.shape();
@@ -230,9 +230,9 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Only the size: the pixels would fill the screen.
-impl fmt::Debug for Picture {
+impl fmt::Debug for Image {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Picture({}×{})", self.width, self.height)
+        write!(f, "Image({}×{})", self.width, self.height)
     }
 }
 
@@ -250,16 +250,16 @@ mod tests {
     fn bytes_are_the_nearest_and_halves_go_to_the_even_one() {
         let signed = |byte: f32| byte / 255.0 * 2.0 - 1.0;
         let x = Tensor::from_vec([1, 2, 3], [0.4, 0.6, 127.6, 254.4, 254.6, 300.0].map(signed).to_vec());
-        assert_eq!(Picture::from_signed(x.view()).pixels(), [0, 1, 128, 254, 255, 255]);
+        assert_eq!(Image::from_signed(x.view()).pixels(), [0, 1, 128, 254, 255, 255]);
         let half = Tensor::from_vec([1, 1, 3], vec![0.0; 3]); // 127.5
-        assert_eq!(Picture::from_signed(half.view()).pixels(), [128; 3]);
+        assert_eq!(Image::from_signed(half.view()).pixels(), [128; 3]);
     }
 
     #[test]
     fn a_saved_picture_reads_back() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("p.png");
-        let picture = Picture::from_rgb(2, 1, vec![1, 2, 3, 250, 251, 252]);
+        let picture = Image::from_rgb(2, 1, vec![1, 2, 3, 250, 251, 252]);
         picture.save(&path).expect("the folder is writable");
         let read = image::open(&path).expect("a valid PNG").into_rgb8();
         assert_eq!((read.dimensions(), read.as_raw().as_slice()), ((2, 1), picture.pixels()));
@@ -272,13 +272,13 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let pixels = (0..3 * 16 * 16).map(|i| (i * 7 % 256) as u8).collect();
         let picture =
-            Picture::from_rgb(16, 16, pixels).with_parameters("a fox, 熊\nSteps: 2, Seed: 7, Size: 16x16");
+            Image::from_rgb(16, 16, pixels).with_parameters("a fox, 熊\nSteps: 2, Seed: 7, Size: 16x16");
         for (name, lossless) in [("p.png", true), ("p.webp", true), ("p.jpg", false), ("p.JPEG", false)] {
             let path = folder.path().join(name);
             picture.save(&path).expect("the folder is writable");
             let text = metadata::read(&path).expect("a valid picture");
             assert_eq!(text.as_deref(), picture.parameters(), "{name}");
-            let read = Photo::open(&path).expect("a valid picture").picture;
+            let read = ImageFile::open(&path).expect("a valid picture").image;
             assert_eq!(read.pixels() == picture.pixels(), lossless, "{name}");
             assert_eq!((read.width(), read.height()), (16, 16));
         }
@@ -289,22 +289,22 @@ mod tests {
 
     #[test]
     fn a_strip_stands_side_by_side() {
-        let two = [1, 3].map(|i| Picture::from_rgb(1, 2, vec![i, i, i, i + 1, i + 1, i + 1]));
-        assert_eq!(Picture::strip(&two), Picture::from_rgb(2, 2, vec![1, 1, 1, 3, 3, 3, 2, 2, 2, 4, 4, 4]));
+        let two = [1, 3].map(|i| Image::from_rgb(1, 2, vec![i, i, i, i + 1, i + 1, i + 1]));
+        assert_eq!(Image::strip(&two), Image::from_rgb(2, 2, vec![1, 1, 1, 3, 3, 3, 2, 2, 2, 4, 4, 4]));
     }
 
     #[test]
     fn a_sheet_is_filled_with_white() {
-        let three = [1, 2, 3].map(|i| Picture::from_rgb(1, 1, vec![i; 3]));
+        let three = [1, 2, 3].map(|i| Image::from_rgb(1, 1, vec![i; 3]));
         let expected = [[1; 3], [2; 3], [3; 3], [255; 3]].concat();
-        assert_eq!(Picture::sheet(&three, 2), Picture::from_rgb(2, 2, expected));
+        assert_eq!(Image::sheet(&three, 2), Image::from_rgb(2, 2, expected));
     }
 
     #[test]
     fn an_unwritable_path_is_named() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("missing/p.png");
-        let error = Picture::from_rgb(1, 1, vec![0; 3]).save(&path).expect_err("the folder is missing");
+        let error = Image::from_rgb(1, 1, vec![0; 3]).save(&path).expect_err("the folder is missing");
         assert!(error.to_string().contains("missing/p.png"), "{error}");
     }
 }

@@ -15,7 +15,7 @@ use std::ops::Range;
 
 use super::mask::Mask;
 use super::raster::Raster;
-use crate::image::Picture;
+use crate::image::Image;
 
 /// What happens to a picture whose proportions are not those of the wanted size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum ResizeMode {
     Stretch,
 }
 
-impl Picture {
+impl Image {
     /// This picture in another size; a copy if it has that size already.
     ///
     /// # Panics

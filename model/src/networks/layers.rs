@@ -11,7 +11,7 @@
 //! The fields of a layer that has parts of its own carry the names of the checkpoint, so that `w.at("conv1")` loads the field
 //! `conv1`. There is no common trait: each network calls its layers by name, in the order of the formula.
 //!
-//! Images are `[n, h, w, c]`, tokens `[n, tokens, c]`, both f32. The layer that makes an [`Image`] may take the moments of its channels while it stores
+//! Images are `[n, h, w, c]`, tokens `[n, tokens, c]`, both f32. The layer that makes an [`FeatureMap`] may take the moments of its channels while it stores
 //! them, and a group norm behind it reads the image once instead of twice. What a norm makes is an [`Operand`] instead, for the linear layer or convolution
 //! behind it: rounded already, if that layer's products are in bf16.
 
@@ -66,14 +66,14 @@ impl Linear {
     ///
     /// # Errors
     /// See [`Linear::load`].
-    pub fn load_pointwise_joined(w: &Weights<'_>, shape: [usize; 2], segment_len: usize) -> Result<Self> {
+    pub fn load_pointwise_concat(w: &Weights<'_>, shape: [usize; 2], segment_len: usize) -> Result<Self> {
         let weight = w.pointwise_segments("weight", shape, segment_len)?;
         Ok(Self { weight, bias: Some(w.vector("bias", shape[0])?) })
     }
 
     /// Of images that are joined channel by channel: `[n, h, w, c₀]`, `[n, h, w, c₁]`, … → `[n, h, w, out_channels]`.
-    pub fn forward_joined(&self, isa: Isa, pieces: &[View<'_, f32, 4>]) -> Tensor<f32, 4> {
-        linear::linear_joined(isa, pieces, &self.weight, Epilogue::bias(self.bias.as_deref()))
+    pub fn forward_concat(&self, isa: Isa, inputs: &[View<'_, f32, 4>]) -> Tensor<f32, 4> {
+        linear::linear_joined(isa, inputs, &self.weight, Epilogue::bias(self.bias.as_deref()))
     }
 
     /// `x: [.., in_features]` → `[.., out_features]`.
@@ -125,14 +125,14 @@ impl GatedLinear {
 }
 
 /// What a convolution or a residual block makes.
-pub struct Image {
+pub struct FeatureMap {
     /// `[n, h, w, c]`
     pub pixels: Tensor<f32, 4>,
     /// Of its channels, for a group norm behind it; `None` if the layer that made it did not take them.
     moments: Option<Moments>,
 }
 
-impl Image {
+impl FeatureMap {
     /// Of n images, which `layer` makes with an epilogue that takes the moments.
     pub fn of(n: usize, layer: impl FnOnce(Epilogue<'_>) -> Tensor<f32, 4>) -> Self {
         let moments = Taken::of(n);
@@ -170,14 +170,19 @@ impl Conv2d {
     }
 
     /// `x: [n, h, w, in_channels]` → `[n, h', w', out_channels]`.
-    pub fn forward<'a>(&self, isa: Isa, x: impl Into<Input<'a, 4>>) -> Image {
+    pub fn forward<'a>(&self, isa: Isa, x: impl Into<Input<'a, 4>>) -> FeatureMap {
         self.forward_with(isa, x, Epilogue::default())
     }
 
     /// The same, with more to be done to each result before it is stored; the bias is filled in here.
-    pub fn forward_with<'a>(&self, isa: Isa, x: impl Into<Input<'a, 4>>, epilogue: Epilogue<'_>) -> Image {
+    pub fn forward_with<'a>(
+        &self,
+        isa: Isa,
+        x: impl Into<Input<'a, 4>>,
+        epilogue: Epilogue<'_>,
+    ) -> FeatureMap {
         let x = x.into();
-        Image::of(x.shape()[0], |image| {
+        FeatureMap::of(x.shape()[0], |image| {
             let epilogue = Epilogue { bias: Some(&self.bias), moments: image.moments, ..epilogue };
             conv2d::conv2d(isa, x, &self.weight, self.geometry, epilogue)
         })
@@ -201,16 +206,16 @@ impl UpsampleConv2d {
     }
 
     /// Each pixel repeated in a square, then convolved: `x: [n, h, w, c]` → `[n, 2h, 2w, c]`.
-    pub fn forward(&self, isa: Isa, x: View<'_, f32, 4>) -> Image {
-        Image::of(x.shape()[0], |image| {
+    pub fn forward(&self, isa: Isa, x: View<'_, f32, 4>) -> FeatureMap {
+        FeatureMap::of(x.shape()[0], |image| {
             upsample::upsample_conv(isa, x, &self.weight, Epilogue { bias: Some(&self.bias), ..image })
         })
     }
 
     /// Enlarged to any size, then convolved: `x: [n, h, w, c]` → `[n, size[0], size[1], c]`.
-    pub fn forward_to(&self, isa: Isa, x: View<'_, f32, 4>, size: [usize; 2]) -> Image {
+    pub fn forward_to(&self, isa: Isa, x: View<'_, f32, 4>, size: [usize; 2]) -> FeatureMap {
         let enlarged = upsample::nearest(isa, x, size);
-        Image::of(x.shape()[0], |image| {
+        FeatureMap::of(x.shape()[0], |image| {
             let epilogue = Epilogue { bias: Some(&self.bias), ..image };
             conv2d::conv2d(isa, enlarged.view(), self.weight.plain(), Geometry::same(3), epilogue)
         })
@@ -239,29 +244,29 @@ impl GroupNorm {
     }
 
     /// `x: [n, h, w, c]` → the same shape, for a linear layer.
-    pub fn forward(&self, isa: Isa, x: &Image) -> Operand<4> {
+    pub fn forward(&self, isa: Isa, x: &FeatureMap) -> Operand<4> {
         self.normalise(isa, &[x], Activation::None, Form::rows(self.precisions[0]))
     }
 
     /// `silu(norm(x))` for a 3×3 convolution: in one pass, since the two always come together.
-    pub fn forward_silu(&self, isa: Isa, x: &Image) -> Operand<4> {
-        self.forward_silu_joined(isa, &[x])
+    pub fn forward_silu(&self, isa: Isa, x: &FeatureMap) -> Operand<4> {
+        self.forward_silu_concat(isa, &[x])
     }
 
     /// The same of images that are joined channel by channel.
-    pub fn forward_silu_joined(&self, isa: Isa, pieces: &[&Image]) -> Operand<4> {
-        self.normalise(isa, pieces, Activation::Silu, Form::image(self.precisions[1]))
+    pub fn forward_silu_concat(&self, isa: Isa, inputs: &[&FeatureMap]) -> Operand<4> {
+        self.normalise(isa, inputs, Activation::Silu, Form::image(self.precisions[1]))
     }
 
     fn normalise<'a>(
         &self,
         isa: Isa,
-        images: &[&'a Image],
+        images: &[&'a FeatureMap],
         activation: Activation,
         form: Form,
     ) -> Operand<4> {
-        let piece = |image: &&'a Image| Piece { pixels: image.view(), moments: image.moments.as_ref() };
-        let pieces: Vec<_> = images.iter().map(piece).collect();
+        let piece = |image: &&'a FeatureMap| Piece { pixels: image.view(), moments: image.moments.as_ref() };
+        let inputs: Vec<_> = images.iter().map(piece).collect();
         let norm = group_norm::GroupNorm {
             num_groups: self.num_groups,
             eps: self.eps,
@@ -269,7 +274,7 @@ impl GroupNorm {
             bias: &self.bias,
             activation,
         };
-        group_norm::group_norm_for(isa, &pieces, norm, form)
+        group_norm::group_norm_for(isa, &inputs, norm, form)
     }
 }
 
@@ -332,7 +337,7 @@ pub enum Mask {
 
 /// How the channels attend.
 #[derive(Clone, Copy, Debug)]
-pub struct Heads {
+pub struct AttentionConfig {
     /// Equal parts into which the channels are cut; each attends on its own.
     pub count: usize,
     /// Who sees whom.
@@ -341,7 +346,7 @@ pub struct Heads {
     pub precision: Precision,
 }
 
-impl Heads {
+impl AttentionConfig {
     fn settings(self, channels: usize) -> attention::Attention {
         let scale = 1.0 / ((channels / self.count) as f32).sqrt();
         attention::Attention { scale, causal: self.mask == Mask::Causal, precision: self.precision }
@@ -357,10 +362,10 @@ impl Heads {
     }
 }
 
-/// `softmax(Q·Kᵀ / √head_dim)·V` for each head, of what [`Heads::project`] made.
+/// `softmax(Q·Kᵀ / √head_dim)·V` for each head, of what [`AttentionConfig::project`] made.
 ///
 /// `q: [m, tokens, c]`, `k` and `v: [n, keys, c]` → `[n, tokens, c]`; keys number i meet queries number i mod m.
-pub fn multi_head_attention(isa: Isa, qkv: [&Operand<3>; 3], heads: Heads) -> Operand<3> {
+pub fn multi_head_attention(isa: Isa, qkv: [&Operand<3>; 3], heads: AttentionConfig) -> Operand<3> {
     let [.., channels] = qkv[0].shape();
     attention::attention_of_operands(isa, qkv, heads.count, heads.settings(channels))
 }

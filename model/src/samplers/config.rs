@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::noise_schedule::{Prediction, Training};
+use super::noise_schedule::{NoiseSchedule, Prediction};
 use super::{SamplerChoice, SamplerKind, Schedule};
 use crate::source::files;
 use crate::{Error, Result};
@@ -154,7 +154,7 @@ impl SchedulerConfig {
 
     /// What the model's output means.
     pub(crate) fn prediction(&self) -> Result<Prediction> {
-        Training::read_prediction(self)
+        NoiseSchedule::read_prediction(self)
     }
 
     /// The folder's own sampler.

@@ -12,9 +12,9 @@
 
 use serde_json::Value;
 
-use super::noise_schedule::{Prediction, Training};
+use super::noise_schedule::{NoiseSchedule, Prediction};
 use super::schedules::Ends;
-use super::timestep_spacing::{Spacing, Visits};
+use super::timestep_spacing::{Spacing, TimestepSpacing};
 use super::{Schedule, SchedulerConfig, sigmas};
 use crate::{Error, Result};
 
@@ -37,33 +37,33 @@ impl Level {
 
 /// The walk of a sampler that speaks of λ.
 #[derive(Debug, Clone)]
-pub(super) struct Levels {
+pub(super) struct Lambdas {
     prediction: Prediction,
     pub(super) timesteps: Vec<f32>,
     /// The noise level before each step, and after the last.
-    levels: Vec<Level>,
+    lambdas: Vec<Level>,
 }
 
-impl Levels {
+impl Lambdas {
     /// `last(lowest level of the walk, lowest level of the training)` is σ/α after the last step.
     pub(super) fn new(
         config: &SchedulerConfig,
-        training: &Training,
+        noise_schedule: &NoiseSchedule,
         schedule: Schedule,
         steps: usize,
         last: impl FnOnce(f32, f32) -> f32,
     ) -> Result<Self> {
-        training.check_steps(steps)?;
-        let (timesteps, mut sigmas) = spread(config, training, schedule, steps)?;
+        noise_schedule.check_steps(steps)?;
+        let (timesteps, mut sigmas) = spread(config, noise_schedule, schedule, steps)?;
         if let Some(i) = (1..steps).find(|&i| sigmas[i] >= sigmas[i - 1]) {
             let t = timesteps[i];
             return Err(Error::request(format!(
                 "{steps} steps would visit timestep {t} twice; choose fewer steps"
             )));
         }
-        sigmas.push(last(sigmas[steps - 1], training.sigmas()[0]));
-        let levels = sigmas.into_iter().map(Level::new).collect();
-        Ok(Self { prediction: training.prediction, timesteps, levels })
+        sigmas.push(last(sigmas[steps - 1], noise_schedule.sigmas()[0]));
+        let lambdas = sigmas.into_iter().map(Level::new).collect();
+        Ok(Self { prediction: noise_schedule.prediction, timesteps, lambdas })
     }
 
     /// The number of steps.
@@ -73,17 +73,17 @@ impl Levels {
 
     /// The level before step `i`, or after the last.
     pub(super) fn at(&self, i: usize) -> Level {
-        self.levels[i]
+        self.lambdas[i]
     }
 
     /// λ_{i+1} − λ_i: the length of step `i`, infinite if it ends at σ = 0.
     pub(super) fn step_length(&self, i: usize) -> f32 {
-        self.levels[i + 1].lambda - self.levels[i].lambda
+        self.lambdas[i + 1].lambda - self.lambdas[i].lambda
     }
 
     /// x_0 at every value of a sample, from the model's output.
     pub(super) fn denoised(&self, model_output: &[f32], sample: &[f32], call: usize) -> Vec<f32> {
-        let Level { alpha, sigma, .. } = self.levels[call];
+        let Level { alpha, sigma, .. } = self.lambdas[call];
         let x_0 = |(&x, &output): (&f32, &f32)| match self.prediction {
             Prediction::Epsilon => (x - sigma * output) / alpha,
             Prediction::Sample => output,
@@ -94,22 +94,22 @@ impl Levels {
 
     /// α·x_0 + σ·noise.
     pub(super) fn add_noise(&self, sample: &mut [f32], noise: &[f32], call: usize) {
-        let Level { alpha, sigma, .. } = self.levels[call];
+        let Level { alpha, sigma, .. } = self.lambdas[call];
         sample.iter_mut().zip(noise).for_each(|(x, noise)| *x = alpha * *x + sigma * noise);
     }
 }
 
 /// Timesteps and noise levels of the samplers that speak of λ: those of diffusers' `DPMSolverMultistepScheduler`.
 ///
-/// The normal schedule is that of [`Visits`], but for `steps + 1` of which the cleanest is not visited; the others spread
+/// The normal schedule is that of [`TimestepSpacing`], but for `steps + 1` of which the cleanest is not visited; the others spread
 /// over all noise levels of the training. Timesteps are whole: the nearest, or with exponential and beta the one below.
 fn spread(
     config: &SchedulerConfig,
-    training: &Training,
+    noise_schedule: &NoiseSchedule,
     schedule: Schedule,
     steps: usize,
 ) -> Result<(Vec<f32>, Vec<f32>)> {
-    let trained = training.sigmas();
+    let trained = noise_schedule.sigmas();
     let ends = Ends { max: trained[trained.len() - 1].into(), min: trained[0].into() };
     if let Some(sigmas) = schedule.sigmas(config, ends, steps)? {
         let cosine = config.get("beta_schedule") == Some(&Value::from("squaredcos_cap_v2"));
@@ -118,11 +118,11 @@ fn spread(
         let timesteps = sigmas.iter().map(|&sigma| whole(sigmas::timestep_at(sigma, &trained)) as f32);
         return Ok((timesteps.collect(), sigmas.iter().map(|&sigma| sigma as f32).collect()));
     }
-    let visits = Visits::read(config, training, Spacing::Linspace)?;
-    let mut timesteps = match (schedule.timesteps(steps, training.len()), visits.spacing) {
+    let timestep_spacing = TimestepSpacing::read(config, noise_schedule, Spacing::Linspace)?;
+    let mut timesteps = match (schedule.timesteps(steps, noise_schedule.len()), timestep_spacing.spacing) {
         (Some(timesteps), _) => timesteps,
-        (None, Spacing::Leading | Spacing::Linspace) => visits.timesteps(steps + 1),
-        (None, Spacing::Trailing) => visits.timesteps(steps),
+        (None, Spacing::Leading | Spacing::Linspace) => timestep_spacing.timesteps(steps + 1),
+        (None, Spacing::Trailing) => timestep_spacing.timesteps(steps),
     };
     timesteps.truncate(steps);
     timesteps.iter_mut().for_each(|t| *t = t.round_ties_even());
@@ -133,14 +133,14 @@ fn spread(
 /// The order that a multistep method may take at `call`: as many guesses as there are, fewer at the end of a short walk.
 pub(super) fn order_at(
     order: usize,
-    guesses: usize,
+    x0s: usize,
     call: usize,
     steps: usize,
     lower_order_final: bool,
 ) -> usize {
     let left = steps - call;
     let bound = if lower_order_final && steps < 15 { left } else { order };
-    order.min(guesses).min(bound)
+    order.min(x0s).min(bound)
 }
 
 /// Settings of DPM-Solver's classes that only have an effect when they are on. Words of related classes ("deis", "bh2")

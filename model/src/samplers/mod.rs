@@ -24,12 +24,12 @@
 //! The model was trained to find the noise in x_t = √ᾱ_t·x_0 + √(1 − ᾱ_t)·noise, at 1000 values of t ([`noise_schedule`]). A
 //! sampler visits a few of them ([`timestep_spacing`]) and integrates. Some speak of ᾱ and t, others of x/√ᾱ and its noise level
 //! σ = √((1 − ᾱ)/ᾱ) ([`sigmas`], spread as [`schedules`] says) or of λ = −ln σ ([`lambdas`]). The folder's `scheduler_config.json` says how ([`config`]); [`registry`] knows what people
-//! call all this, [`about`] what to tell them. Numbers are f32 and are combined in diffusers' order, so that whole pictures agree.
+//! call all this, [`descriptions`] what to tell them. Numbers are f32 and are combined in diffusers' order, so that whole pictures agree.
 //!
 //! `tests/SAMPLERS.md` is a measured table of how far each is from its class. Read [`ddim`](solvers::ddim) first, then [`euler`](solvers::euler).
 
-pub mod about;
 pub mod config;
+pub mod descriptions;
 pub mod lambdas;
 pub mod noise_schedule;
 pub mod registry;
@@ -41,8 +41,8 @@ pub mod timestep_spacing;
 #[cfg(test)]
 mod tests;
 
-pub use about::About;
 pub use config::SchedulerConfig;
+pub use descriptions::Description;
 pub(crate) use noise_schedule::Prediction;
 pub use registry::{SamplerChoice, SamplerKind, Schedule};
 
@@ -106,7 +106,7 @@ pub struct NoiseLevel {
 }
 
 /// x_0 as the model's output has it, for a sample of that noise level; no sampler's clipping or history is in it.
-pub(crate) fn guess(
+pub(crate) fn pred_original_sample(
     prediction: Prediction,
     NoiseLevel { signal, noise }: NoiseLevel,
     sample: &[f32],

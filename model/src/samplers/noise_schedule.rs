@@ -17,7 +17,7 @@ use crate::{Error, Result};
 
 /// The noise that the model was trained with, and what it learned to say about it.
 #[derive(Debug, Clone)]
-pub(super) struct Training {
+pub(super) struct NoiseSchedule {
     /// ᾱ_t for each training timestep, falling.
     pub(super) alphas_cumprod: Vec<f32>,
     /// What the model's output means.
@@ -64,7 +64,7 @@ impl Betas {
     pub(super) const LATENT: Self = Self { start: 0.00085, end: 0.012, schedule: BetaSchedule::ScaledLinear };
 }
 
-impl Training {
+impl NoiseSchedule {
     /// Reads the keys that all classes share, with the defaults of most.
     pub(super) fn read(config: &SchedulerConfig) -> Result<Self> {
         Self::read_with(config, Betas::DDPM)

@@ -1,4 +1,4 @@
-//! What people call samplers and schedules: the one table of names. [`super::about`] has what to tell a user of each.
+//! What people call samplers and schedules: the one table of names. [`super::descriptions`] has what to tell a user of each.
 //!
 //! A name is compared without case, spaces, `_` and `-`, and with `++` read as `pp`, so "DPM++ 2M" (A1111), "dpm++2m"
 //! (stable-diffusion.cpp) and "dpmpp_2m" (ComfyUI) are one. A1111 used to append the schedule, "DPM++ 2M Karras"; that is

@@ -7,9 +7,9 @@
 //! Sources: Karras et al. 2022 (arXiv:2206.00364); diffusers' `EulerDiscreteScheduler`, of which `euler_schedule` is
 //! `set_timesteps`. As there, σ is computed in f64 from f32 values and stored in f32.
 
-use super::noise_schedule::{Prediction, Training};
+use super::noise_schedule::{NoiseSchedule, Prediction};
 use super::schedules::Ends;
-use super::timestep_spacing::{Spacing, Visits};
+use super::timestep_spacing::{Spacing, TimestepSpacing};
 use super::{Schedule, SchedulerConfig};
 use crate::Result;
 
@@ -46,16 +46,16 @@ impl FinalSigma {
 }
 
 /// Reads the training's noise in terms of σ: all of it, and σ for each timestep.
-pub(super) fn read_training(config: &SchedulerConfig) -> Result<(Training, Vec<f32>)> {
-    let mut training = Training::read(config)?;
+pub(super) fn read_noise_schedule(config: &SchedulerConfig) -> Result<(NoiseSchedule, Vec<f32>)> {
+    let mut noise_schedule = NoiseSchedule::read(config)?;
     if config.flag("rescale_betas_zero_snr", false)? {
-        training.rescale_to_zero_terminal_snr();
-        if let Some(last) = training.alphas_cumprod.last_mut() {
+        noise_schedule.rescale_to_zero_terminal_snr();
+        if let Some(last) = noise_schedule.alphas_cumprod.last_mut() {
             *last = 2f32.powi(-24); // small instead of 0, so that σ is finite
         }
     }
-    let sigmas = training.sigmas();
-    Ok((training, sigmas))
+    let sigmas = noise_schedule.sigmas();
+    Ok((noise_schedule, sigmas))
 }
 
 /// The walk of Euler's method and its relatives: where the spacing or the schedule puts the steps, from the highest noise
@@ -65,12 +65,13 @@ pub(super) fn read_training(config: &SchedulerConfig) -> Result<(Training, Vec<f
 /// `Request` if the noise levels are given and do not fit.
 pub(super) fn euler_schedule(
     config: &SchedulerConfig,
-    visits: Visits,
+    timestep_spacing: TimestepSpacing,
     schedule: Schedule,
     steps: usize,
     trained: &[f32],
 ) -> Result<SigmaSchedule> {
-    let visited = schedule.timesteps(steps, trained.len()).unwrap_or_else(|| visits.timesteps(steps));
+    let visited =
+        schedule.timesteps(steps, trained.len()).unwrap_or_else(|| timestep_spacing.timesteps(steps));
     let mut timesteps: Vec<f32> = visited.into_iter().map(|t| t as f32).collect();
     let mut sigmas: Vec<f64> = timesteps.iter().map(|&t| sigma_at(t.into(), trained)).collect();
     let ends = Ends { max: sigmas[0], min: sigmas[steps - 1] };
@@ -80,7 +81,7 @@ pub(super) fn euler_schedule(
     }
     let sigmas: Vec<f32> = sigmas.into_iter().map(|sigma| sigma as f32).collect();
     let largest = sigmas.iter().copied().fold(0.0, f32::max);
-    let init_noise_sigma = match visits.spacing {
+    let init_noise_sigma = match timestep_spacing.spacing {
         Spacing::Linspace | Spacing::Trailing => largest,
         // Leading starts below the noisiest timestep: the picture counts, with variance 1.
         Spacing::Leading => (largest * largest + 1.0).sqrt(),

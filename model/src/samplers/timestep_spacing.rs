@@ -9,12 +9,12 @@
 //! Next: [`super::ddim`], which walks along them.
 
 use super::SchedulerConfig;
-use super::noise_schedule::Training;
+use super::noise_schedule::NoiseSchedule;
 use crate::{Error, Result};
 
 /// The rule by which timesteps are picked.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Visits {
+pub(super) struct TimestepSpacing {
     pub(super) spacing: Spacing,
     num_train_timesteps: usize,
     steps_offset: usize,
@@ -31,15 +31,19 @@ pub(super) enum Spacing {
     Trailing,
 }
 
-impl Visits {
+impl TimestepSpacing {
     /// Reads the spacing; its default differs from class to class.
-    pub(super) fn read(config: &SchedulerConfig, training: &Training, default: Spacing) -> Result<Self> {
+    pub(super) fn read(
+        config: &SchedulerConfig,
+        noise_schedule: &NoiseSchedule,
+        default: Spacing,
+    ) -> Result<Self> {
         let accepted =
             [("leading", Spacing::Leading), ("linspace", Spacing::Linspace), ("trailing", Spacing::Trailing)];
         Ok(Self {
             spacing: config.word("timestep_spacing", default, &accepted)?,
-            num_train_timesteps: training.len(),
-            steps_offset: config.count("steps_offset", 0, 0..=training.len())?,
+            num_train_timesteps: noise_schedule.len(),
+            steps_offset: config.count("steps_offset", 0, 0..=noise_schedule.len())?,
         })
     }
 
@@ -91,17 +95,17 @@ impl Visits {
 /// `Request` for more steps than it was trained on.
 pub(super) fn distilled_timesteps(
     config: &SchedulerConfig,
-    training: &Training,
+    noise_schedule: &NoiseSchedule,
     steps: usize,
 ) -> Result<Vec<usize>> {
-    let original = config.count("original_inference_steps", 50, 1..=training.len())?;
+    let original = config.count("original_inference_steps", 50, 1..=noise_schedule.len())?;
     if !(1..=original).contains(&steps) {
         return Err(Error::request(format!(
             "{steps} steps are not possible with this sampler; choose from 1 to {original} \
              (`original_inference_steps`), best 1 to 8"
         )));
     }
-    let stride = training.len() / original;
+    let stride = noise_schedule.len() / original;
     let picked = (0..steps).map(|i| (i as f64 * (original as f64 / steps as f64)).floor() as usize);
     Ok(picked.map(|i| (original - i) * stride - 1).collect())
 }

@@ -17,7 +17,7 @@
 
 use crate::error::{Error, Result};
 use crate::generate::Pipeline;
-use crate::image::Picture;
+use crate::image::Image;
 use crate::rng::Generator;
 use crate::samplers::{self, SamplerChoice, SamplerKind};
 
@@ -26,7 +26,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// `Request` if the model was not trained at one of the timesteps; see also [`Pipeline::encode`].
-    pub fn noised(&self, picture: &Picture, timesteps: &[usize], seed: u64) -> Result<Vec<Picture>> {
+    pub fn noised(&self, picture: &Image, timesteps: &[usize], seed: u64) -> Result<Vec<Image>> {
         let choice = SamplerChoice { kind: Some(SamplerKind::Ddim), ..SamplerChoice::default() };
         let build = |spacing: &str, steps| {
             let config = self.scheduler.clone().with("timestep_spacing", spacing).with("steps_offset", 0);

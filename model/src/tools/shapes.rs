@@ -243,7 +243,7 @@ pub const VAE_ATTENTION: Attention =
 
 /// An image that is normalised, activated or enlarged; or its pixels as tokens.
 #[derive(Clone, Copy, Debug)]
-pub struct Image {
+pub struct FeatureMap {
     /// Images in the batch.
     pub images: usize,
     /// Height and width.
@@ -252,7 +252,7 @@ pub struct Image {
     pub channels: usize,
 }
 
-impl Image {
+impl FeatureMap {
     /// Numbers in all images.
     pub const fn len(&self) -> usize {
         self.images * self.size * self.size * self.channels
@@ -269,12 +269,12 @@ impl Image {
     }
 }
 
-const fn image(images: usize, size: usize, channels: usize) -> Image {
-    Image { images, size, channels }
+const fn image(images: usize, size: usize, channels: usize) -> FeatureMap {
+    FeatureMap { images, size, channels }
 }
 
 /// Images on the four levels of the UNet, and on two of the decoder.
-pub const SD_IMAGES: [Image; 6] = [
+pub const SD_IMAGES: [FeatureMap; 6] = [
     image(IMAGES, 64, 320),
     image(IMAGES, 32, 640),
     image(IMAGES, 16, 1280),

@@ -81,7 +81,7 @@ impl Parameters {
     }
 
     /// Adds what only the walk can tell: its digest, and the step after which it was ended if it was.
-    pub(crate) fn with_walk(mut self, digest: &str, stopped: Option<usize>) -> Self {
+    pub(crate) fn with_run(mut self, digest: &str, stopped: Option<usize>) -> Self {
         self.insert_after("Version", "Steps digest", digest);
         if let Some(steps) = stopped {
             self.insert_after("Version", "Stopped after", steps);

@@ -18,7 +18,7 @@ pub struct ClipTextConfig {
     pub intermediate_size: usize,
     /// Number of layers.
     pub num_hidden_layers: usize,
-    /// Heads of each attention.
+    /// AttentionConfig of each attention.
     pub num_attention_heads: usize,
     /// Longest sequence: 77.
     pub max_position_embeddings: usize,

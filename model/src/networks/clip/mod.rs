@@ -22,7 +22,7 @@ pub use config::{ClipActivation, ClipTextConfig};
 
 use crate::error::Result;
 use crate::networks::layers::{
-    Embedding, Epilogue, Heads, LayerNorm, Linear, Mask, Operand, multi_head_attention,
+    AttentionConfig, Embedding, Epilogue, LayerNorm, Linear, Mask, Operand, multi_head_attention,
 };
 use crate::source::Weights;
 
@@ -140,7 +140,7 @@ struct SelfAttention {
     k_proj: Linear,
     v_proj: Linear,
     out_proj: Linear,
-    heads: Heads,
+    heads: AttentionConfig,
 }
 
 impl SelfAttention {
@@ -151,7 +151,11 @@ impl SelfAttention {
             k_proj: Linear::load(&w.at("k_proj"), square)?,
             v_proj: Linear::load(&w.at("v_proj"), square)?,
             out_proj: Linear::load(&w.at("out_proj"), square)?,
-            heads: Heads { count: config.num_attention_heads, mask: Mask::Causal, precision: w.precision() },
+            heads: AttentionConfig {
+                count: config.num_attention_heads,
+                mask: Mask::Causal,
+                precision: w.precision(),
+            },
         })
     }
 

@@ -7,17 +7,17 @@
 //! ```
 //!
 //! `DownBlock2D` and `UpBlock2D` are the same without transformers. Source: Ronneberger et al., *U-Net: Convolutional
-//! Networks for Biomedical Image Segmentation* (2015); diffusers' classes of the same names.
+//! Networks for Biomedical FeatureMap Segmentation* (2015); diffusers' classes of the same names.
 
 use aquatint_kernels::Isa;
 
-use super::conditioning::{BlockConditioning, Inputs, Told};
+use super::conditioning::{BlockConditioning, Inputs, StepConditioning};
 use super::resnet::{ResnetBlock2D, ResnetConfig};
 use super::sample::{Downsample2D, Upsample2D};
 use super::transformer::{Transformer2DModel, TransformerConfig};
 use super::{BlockKind, UNetConfig};
 use crate::error::Result;
-use crate::networks::layers::Image;
+use crate::networks::layers::FeatureMap;
 use crate::source::Weights;
 
 /// `DownBlock2D` or `CrossAttnDownBlock2D`.
@@ -61,11 +61,11 @@ impl DownBlock {
     }
 
     /// Continues from the last of the `skips` and appends each result to them; the block's own result is the new last one.
-    pub fn forward(&self, isa: Isa, skips: &mut Vec<Image>, told: Told<'_>) {
+    pub fn forward(&self, isa: Isa, skips: &mut Vec<FeatureMap>, cond: StepConditioning<'_>) {
         for (i, resnet) in self.resnets.iter().enumerate() {
-            let mut x = resnet.forward(isa, last(skips), Some(told.time(i)));
+            let mut x = resnet.forward(isa, last(skips), Some(cond.time(i)));
             if let Some(attention) = self.attentions.get(i) {
-                x = attention.forward(isa, &x, told.text(i));
+                x = attention.forward(isa, &x, cond.text(i));
             }
             skips.push(x);
         }
@@ -109,10 +109,10 @@ impl MidBlock {
     }
 
     /// `x: [n, h, w, c]` → `[texts, h, w, c]`.
-    pub fn forward(&self, isa: Isa, x: &Image, told: Told<'_>) -> Image {
-        let x = self.resnets[0].forward(isa, x, Some(told.time(0)));
-        let x = self.attention.forward(isa, &x, told.text(0));
-        self.resnets[1].forward(isa, &x, Some(told.time(1)))
+    pub fn forward(&self, isa: Isa, x: &FeatureMap, cond: StepConditioning<'_>) -> FeatureMap {
+        let x = self.resnets[0].forward(isa, x, Some(cond.time(0)));
+        let x = self.attention.forward(isa, &x, cond.text(0));
+        self.resnets[1].forward(isa, &x, Some(cond.time(1)))
     }
 }
 
@@ -161,13 +161,19 @@ impl UpBlock {
     /// Joins one skip after the other to `x`, the youngest first, and ends at the size of the skip that the next block will take.
     ///
     /// A skip from before the first transformer may be there once for several texts.
-    pub fn forward(&self, isa: Isa, mut x: Image, skips: &mut Vec<Image>, told: Told<'_>) -> Image {
+    pub fn forward(
+        &self,
+        isa: Isa,
+        mut x: FeatureMap,
+        skips: &mut Vec<FeatureMap>,
+        cond: StepConditioning<'_>,
+    ) -> FeatureMap {
         for (i, resnet) in self.resnets.iter().enumerate() {
             let skip = skips.pop().expect("the down path left a skip for each residual block");
-            x = resnet.forward_joined(isa, &[&x, &skip], Some(told.time(i)));
+            x = resnet.forward_concat(isa, &[&x, &skip], Some(cond.time(i)));
             drop(skip);
             if let Some(attention) = self.attentions.get(i) {
-                x = attention.forward(isa, &x, told.text(i));
+                x = attention.forward(isa, &x, cond.text(i));
             }
         }
         if let Some(upsampler) = &self.upsampler {
@@ -178,7 +184,7 @@ impl UpBlock {
     }
 }
 
-fn last(skips: &[Image]) -> &Image {
+fn last(skips: &[FeatureMap]) -> &FeatureMap {
     skips.last().expect("the result of conv_in is the first skip")
 }
 

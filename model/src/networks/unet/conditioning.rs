@@ -12,7 +12,7 @@ use aquatint_kernels::Isa;
 use aquatint_tensor::{Tensor, View};
 
 use super::resnet::ResnetBlock2D;
-use super::transformer::{TextKeys, Transformer2DModel};
+use super::transformer::{CrossAttnKv, Transformer2DModel};
 
 /// What is known before the first step.
 #[derive(Clone, Copy)]
@@ -36,7 +36,7 @@ pub struct BlockConditioning {
     /// For each residual block, `[steps, channels]`.
     times: Vec<Tensor<f32, 2>>,
     /// For each transformer.
-    texts: Vec<TextKeys>,
+    texts: Vec<CrossAttnKv>,
 }
 
 impl BlockConditioning {
@@ -53,26 +53,26 @@ impl BlockConditioning {
     }
 
     /// What the block is told at a step.
-    pub(super) fn at(&self, step: usize) -> Told<'_> {
-        Told { block: self, step }
+    pub(super) fn at(&self, step: usize) -> StepConditioning<'_> {
+        StepConditioning { block: self, step }
     }
 }
 
 /// What a block is told at a step.
 #[derive(Clone, Copy)]
-pub struct Told<'a> {
+pub struct StepConditioning<'a> {
     block: &'a BlockConditioning,
     step: usize,
 }
 
-impl<'a> Told<'a> {
+impl<'a> StepConditioning<'a> {
     /// For residual block number i: `[1, channels]`.
     pub(super) fn time(&self, i: usize) -> View<'a, f32, 2> {
         self.block.times[i].view().slice(0, self.step..self.step + 1)
     }
 
     /// For transformer number i.
-    pub(super) fn text(&self, i: usize) -> &'a TextKeys {
+    pub(super) fn text(&self, i: usize) -> &'a CrossAttnKv {
         &self.block.texts[i]
     }
 }

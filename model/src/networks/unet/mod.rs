@@ -12,7 +12,7 @@
 //! Reading order: `config.rs` (the table of channels), `time_embedding.rs`, `resnet.rs`, `transformer.rs`, `sample.rs`
 //! (halving and doubling), `conditioning.rs`, `blocks.rs`, then `prepare` and `forward` below.
 //!
-//! Source: Rombach et al., *High-Resolution Image Synthesis with Latent Diffusion Models* (2022); diffusers'
+//! Source: Rombach et al., *High-Resolution FeatureMap Synthesis with Latent Diffusion Models* (2022); diffusers'
 //! `UNet2DConditionModel`. Field names are those of its checkpoints.
 
 pub mod blocks;
@@ -113,9 +113,9 @@ impl UNet2DConditionModel {
         isa: Isa,
         latents: View<'_, f32, 4>,
         step: usize,
-        told: &Conditioning,
+        cond: &Conditioning,
     ) -> Tensor<f32, 4> {
-        let ([images, ..], texts) = (latents.shape(), told.texts);
+        let ([images, ..], texts) = (latents.shape(), cond.texts);
         assert!(
             images > 0 && texts.is_multiple_of(images),
             "{images} latents cannot be shared among {texts} texts"
@@ -125,12 +125,12 @@ impl UNet2DConditionModel {
             false => self.conv_in.forward(isa, latents),
         };
         let mut skips = vec![x];
-        for (block, told) in self.down_blocks.iter().zip(&told.down_blocks) {
-            block.forward(isa, &mut skips, told.at(step));
+        for (block, cond) in self.down_blocks.iter().zip(&cond.down_blocks) {
+            block.forward(isa, &mut skips, cond.at(step));
         }
-        let mut x = self.mid_block.forward(isa, &skips[skips.len() - 1], told.mid_block.at(step));
-        for (block, told) in self.up_blocks.iter().zip(&told.up_blocks) {
-            x = block.forward(isa, x, &mut skips, told.at(step));
+        let mut x = self.mid_block.forward(isa, &skips[skips.len() - 1], cond.mid_block.at(step));
+        for (block, cond) in self.up_blocks.iter().zip(&cond.up_blocks) {
+            x = block.forward(isa, x, &mut skips, cond.at(step));
         }
         let normed = self.conv_norm_out.forward_silu(isa, &x);
         drop(x);

@@ -8,14 +8,14 @@
 //!
 //! The VAE uses it without a time. The two additions happen in the convolutions' epilogues, before the results are stored.
 //!
-//! Source: He et al., *Deep Residual Learning for Image Recognition* (2015), in the form of diffusers' `ResnetBlock2D`.
+//! Source: He et al., *Deep Residual Learning for FeatureMap Recognition* (2015), in the form of diffusers' `ResnetBlock2D`.
 
 use aquatint_kernels::Isa;
 use aquatint_kernels::conv2d::Geometry;
 use aquatint_tensor::{Tensor, View};
 
 use crate::error::Result;
-use crate::networks::layers::{Conv2d, Epilogue, GroupNorm, Image, Linear};
+use crate::networks::layers::{Conv2d, Epilogue, FeatureMap, GroupNorm, Linear};
 use crate::source::Weights;
 
 /// What a residual block looks like.
@@ -68,7 +68,7 @@ impl ResnetBlock2D {
             conv_shortcut: (in_channels != out_channels)
                 .then(|| {
                     let shape = [out_channels, in_channels];
-                    Linear::load_pointwise_joined(&w.at("conv_shortcut"), shape, config.segment_len)
+                    Linear::load_pointwise_concat(&w.at("conv_shortcut"), shape, config.segment_len)
                 })
                 .transpose()?,
             output_scale_factor: config.output_scale_factor,
@@ -87,15 +87,15 @@ impl ResnetBlock2D {
 
     /// `x: [n, h, w, in_channels]` → `[n, h, w, out_channels]`. `time` is a row of [`project_time`](Self::project_time), `[1, out_channels]`:
     /// all images are at the same step.
-    pub fn forward(&self, isa: Isa, x: &Image, time: Option<View<'_, f32, 2>>) -> Image {
-        self.forward_joined(isa, &[x], time)
+    pub fn forward(&self, isa: Isa, x: &FeatureMap, time: Option<View<'_, f32, 2>>) -> FeatureMap {
+        self.forward_concat(isa, &[x], time)
     }
 
     /// The same of images that are joined channel by channel, without joining them: norm and shortcut read each where it stands.
     ///
     /// # Panics
     /// If there are several and the channels do not change.
-    pub fn forward_joined(&self, isa: Isa, x: &[&Image], time: Option<View<'_, f32, 2>>) -> Image {
+    pub fn forward_concat(&self, isa: Isa, x: &[&FeatureMap], time: Option<View<'_, f32, 2>>) -> FeatureMap {
         assert_eq!(
             time.is_some(),
             self.time_emb_proj.is_some(),
@@ -105,12 +105,12 @@ impl ResnetBlock2D {
 
         // Each image is freed as soon as the next is there: at 512×512 one of them takes up to 270 MB.
         let epilogue = Epilogue { per_image, ..Epilogue::default() };
-        let h = self.conv1.forward_with(isa, &self.norm1.forward_silu_joined(isa, x), epilogue);
+        let h = self.conv1.forward_with(isa, &self.norm1.forward_silu_concat(isa, x), epilogue);
         let normed = self.norm2.forward_silu(isa, &h);
         drop(h);
 
         let views: Vec<_> = x.iter().map(|x| x.view()).collect();
-        let shortcut = self.conv_shortcut.as_ref().map(|conv| conv.forward_joined(isa, &views));
+        let shortcut = self.conv_shortcut.as_ref().map(|conv| conv.forward_concat(isa, &views));
         let x = match (&shortcut, x) {
             (Some(shortcut), _) => shortcut,
             (None, &[x]) => &x.pixels,

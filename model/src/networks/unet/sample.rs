@@ -10,7 +10,7 @@ use aquatint_kernels::conv2d::{Geometry, Padding};
 use aquatint_tensor::View;
 
 use crate::error::Result;
-use crate::networks::layers::{Conv2d, Image, UpsampleConv2d};
+use crate::networks::layers::{Conv2d, FeatureMap, UpsampleConv2d};
 use crate::source::Weights;
 
 /// Halves height and width.
@@ -31,7 +31,7 @@ impl Downsample2D {
     }
 
     /// `x: [n, h, w, c]` → `[n, h/2, w/2, c]`.
-    pub fn forward(&self, isa: Isa, x: View<'_, f32, 4>) -> Image {
+    pub fn forward(&self, isa: Isa, x: View<'_, f32, 4>) -> FeatureMap {
         self.conv.forward(isa, x)
     }
 }
@@ -51,14 +51,14 @@ impl Upsample2D {
     }
 
     /// `x: [n, h, w, c]` → `[n, 2h, 2w, c]`.
-    pub fn forward(&self, isa: Isa, x: View<'_, f32, 4>) -> Image {
+    pub fn forward(&self, isa: Isa, x: View<'_, f32, 4>) -> FeatureMap {
         self.conv.forward(isa, x)
     }
 
     /// `x: [n, h, w, c]` → `[n, size[0], size[1], c]`.
     ///
     /// On the way down an odd height of 5 became 3; on the way up 3 must become 5 again, not 6.
-    pub fn forward_to(&self, isa: Isa, x: View<'_, f32, 4>, size: [usize; 2]) -> Image {
+    pub fn forward_to(&self, isa: Isa, x: View<'_, f32, 4>, size: [usize; 2]) -> FeatureMap {
         let [_, height, width, _] = x.shape();
         if size == [2 * height, 2 * width] {
             return self.forward(isa, x);

@@ -149,16 +149,16 @@ fn one_latent_for_two_texts_is_the_same_as_two_equal_latents() {
     for (name, blocks) in SMALL {
         let unet = small(blocks);
         for isa in Isa::available() {
-            let told = unet.prepare(isa, text.view(), &[500.0]);
+            let cond = unet.prepare(isa, text.view(), &[500.0]);
             let both = latent.view().broadcast_to([2, 7, 6, 4]).to_tensor();
-            let expected = unet.forward(isa, both.view(), 0, &told);
-            let found = unet.forward(isa, latent.view(), 0, &told);
+            let expected = unet.forward(isa, both.view(), 0, &cond);
+            let found = unet.forward(isa, latent.view(), 0, &cond);
             assert!(found == expected, "attention in the {name} block, {isa}");
             let pair = concat(&[latent.view(), latent.map(|x| -x).view()], 0);
             let four = concat(&[text.view(), text.view()], 0);
-            let told = unet.prepare(isa, four.view(), &[500.0]);
-            let batch = unet.forward(isa, pair.view(), 0, &told);
-            let alone = unet.forward(isa, concat(&[pair.view(), pair.view()], 0).view(), 0, &told);
+            let cond = unet.prepare(isa, four.view(), &[500.0]);
+            let batch = unet.forward(isa, pair.view(), 0, &cond);
+            let alone = unet.forward(isa, concat(&[pair.view(), pair.view()], 0).view(), 0, &cond);
             assert!(batch == alone, "two latents for four texts: attention in the {name} block, {isa}");
             let halves = found.as_slice().split_at(found.len() / 2);
             assert!(halves.0 != halves.1, "the text matters: attention in the {name} block, {isa}");
@@ -187,8 +187,8 @@ fn steps_prepared_together_are_those_prepared_alone() {
 #[should_panic(expected = "3 latents cannot be shared among 2 texts")]
 fn latents_must_fit_the_texts() {
     let unet = small(SMALL[2].1);
-    let told = unet.prepare(Isa::best(), Tensor::zeros([2, 5, 24]).view(), &[1.0]);
-    unet.forward(Isa::best(), Tensor::zeros([3, 4, 4, 4]).view(), 0, &told);
+    let cond = unet.prepare(Isa::best(), Tensor::zeros([2, 5, 24]).view(), &[1.0]);
+    unet.forward(Isa::best(), Tensor::zeros([3, 4, 4, 4]).view(), 0, &cond);
 }
 
 /// 1800 tokens are more than go through the feed-forward network at once, 900 are not; the border lies inside of the second image.
@@ -200,8 +200,8 @@ fn images_are_the_same_alone_and_where_their_tokens_are_cut_into_chunks() {
     for isa in Isa::available() {
         let both = unet.forward(isa, pair.view(), 0, &unet.prepare(isa, text.view(), &[500.0]));
         for i in 0..2 {
-            let told = unet.prepare(isa, text.view().slice(0, i..i + 1), &[500.0]);
-            let alone = unet.forward(isa, pair.view().slice(0, i..i + 1), 0, &told);
+            let cond = unet.prepare(isa, text.view().slice(0, i..i + 1), &[500.0]);
+            let alone = unet.forward(isa, pair.view().slice(0, i..i + 1), 0, &cond);
             assert!(both.view().slice(0, i..i + 1).to_tensor() == alone, "image {i}, {isa}");
         }
     }

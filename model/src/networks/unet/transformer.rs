@@ -15,7 +15,7 @@
 //! In channels-last layout an image `[n, h, w, c]` *is* the token list `[n, h·w, c]`; nothing moves when it is
 //! called so. At 64×64 there are 4096 tokens, and self-attention compares all pairs of them.
 //!
-//! Source: Rombach et al., *High-Resolution Image Synthesis with Latent Diffusion Models* (2022), section 3.3; Shazeer, *GLU
+//! Source: Rombach et al., *High-Resolution FeatureMap Synthesis with Latent Diffusion Models* (2022), section 3.3; Shazeer, *GLU
 //! Variants Improve Transformer* (2020); diffusers' classes of the same names.
 
 use std::borrow::Cow;
@@ -25,7 +25,7 @@ use aquatint_tensor::{Tensor, View, concat};
 
 use crate::error::Result;
 use crate::networks::layers::{
-    Epilogue, GatedLinear, GroupNorm, Heads, Image, Input, LayerNorm, Linear, Mask, Operand,
+    AttentionConfig, Epilogue, FeatureMap, GatedLinear, GroupNorm, Input, LayerNorm, Linear, Mask, Operand,
     multi_head_attention,
 };
 use crate::source::Weights;
@@ -39,7 +39,7 @@ const LAYER_NORM_EPS: f32 = 1e-5;
 pub struct TransformerConfig {
     /// Channels of the image.
     pub channels: usize,
-    /// Heads of both attentions.
+    /// AttentionConfig of both attentions.
     pub heads: usize,
     /// Channels of the text embeddings.
     pub cross_attention_dim: usize,
@@ -50,7 +50,7 @@ pub struct TransformerConfig {
 }
 
 /// What a transformer needs to know of the texts: keys and values for each of its blocks, `[texts, tokens, channels]` each.
-pub struct TextKeys {
+pub struct CrossAttnKv {
     blocks: Vec<[Operand<3>; 2]>,
 }
 
@@ -82,14 +82,14 @@ impl Transformer2DModel {
     }
 
     /// Keys and values of `text: [texts, tokens, cross_attention_dim]`.
-    pub fn prepare(&self, isa: Isa, text: View<'_, f32, 3>) -> TextKeys {
+    pub fn prepare(&self, isa: Isa, text: View<'_, f32, 3>) -> CrossAttnKv {
         let blocks =
             self.transformer_blocks.iter().map(|block| block.attn2.keys_and_values(isa, text.into()));
-        TextKeys { blocks: blocks.collect() }
+        CrossAttnKv { blocks: blocks.collect() }
     }
 
     /// `x: [n, h, w, channels]` → `[texts, h, w, channels]`; text i looks at image i mod n.
-    pub fn forward(&self, isa: Isa, x: &Image, text: &TextKeys) -> Image {
+    pub fn forward(&self, isa: Isa, x: &FeatureMap, text: &CrossAttnKv) -> FeatureMap {
         let [n, height, width, channels] = x.pixels.shape();
         let normed = self.norm.forward(isa, x).reshape([n, height * width, channels]);
         let mut h = self.proj_in.forward(isa, &normed);
@@ -99,7 +99,7 @@ impl Transformer2DModel {
         }
         let [texts, ..] = h.shape();
         let residual = repeated(&x.pixels, texts);
-        Image::of(texts, |image| {
+        FeatureMap::of(texts, |image| {
             let epilogue = Epilogue { residual: Some(residual.as_slice()), ..image };
             self.proj_out.forward_with(isa, h.view(), epilogue).reshape([texts, height, width, channels])
         })
@@ -145,7 +145,7 @@ struct Attention {
     to_k: Linear,
     to_v: Linear,
     to_out: Linear,
-    heads: Heads,
+    heads: AttentionConfig,
 }
 
 impl Attention {
@@ -155,7 +155,7 @@ impl Attention {
             to_k: Linear::load_without_bias(&w.at("to_k"), [channels, context_channels])?,
             to_v: Linear::load_without_bias(&w.at("to_v"), [channels, context_channels])?,
             to_out: Linear::load(&w.at("to_out.0"), [channels, channels])?,
-            heads: Heads { count: heads, mask: Mask::None, precision: w.precision() },
+            heads: AttentionConfig { count: heads, mask: Mask::None, precision: w.precision() },
         })
     }
 

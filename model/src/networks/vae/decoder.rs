@@ -16,7 +16,7 @@ use aquatint_tensor::{Tensor, View};
 use super::mid::MidBlock;
 use super::{NORM_EPS, VaeConfig};
 use crate::error::Result;
-use crate::networks::layers::{Conv2d, GroupNorm, Image, Linear};
+use crate::networks::layers::{Conv2d, FeatureMap, GroupNorm, Linear};
 use crate::networks::unet::resnet::ResnetBlock2D;
 use crate::networks::unet::sample::Upsample2D;
 use crate::source::Weights;
@@ -103,7 +103,7 @@ impl UpDecoderBlock {
         })
     }
 
-    fn forward(&self, isa: Isa, mut x: Image) -> Image {
+    fn forward(&self, isa: Isa, mut x: FeatureMap) -> FeatureMap {
         for resnet in &self.resnets {
             x = resnet.forward(isa, &x, None);
         }

@@ -12,7 +12,9 @@ use aquatint_kernels::Isa;
 
 use super::{NORM_EPS, VaeConfig};
 use crate::error::Result;
-use crate::networks::layers::{Epilogue, GroupNorm, Heads, Image, Linear, Mask, multi_head_attention};
+use crate::networks::layers::{
+    AttentionConfig, Epilogue, FeatureMap, GroupNorm, Linear, Mask, multi_head_attention,
+};
 use crate::networks::unet::resnet::ResnetBlock2D;
 use crate::source::Weights;
 
@@ -39,7 +41,7 @@ impl MidBlock {
     }
 
     /// `x: [n, h, w, c]` → the same shape.
-    pub(super) fn forward(&self, isa: Isa, x: &Image) -> Image {
+    pub(super) fn forward(&self, isa: Isa, x: &FeatureMap) -> FeatureMap {
         let mut x = self.resnets[0].forward(isa, x, None);
         if let Some(attention) = &self.attention {
             x = attention.forward(isa, &x);
@@ -54,7 +56,7 @@ struct Attention {
     to_k: Linear,
     to_v: Linear,
     to_out: Linear,
-    head: Heads,
+    head: AttentionConfig,
 }
 
 impl Attention {
@@ -71,16 +73,16 @@ impl Attention {
             to_k: projection("to_k", "key")?,
             to_v: projection("to_v", "value")?,
             to_out: projection("to_out.0", "proj_attn")?,
-            head: Heads { count: 1, mask: Mask::None, precision: w.precision() },
+            head: AttentionConfig { count: 1, mask: Mask::None, precision: w.precision() },
         })
     }
 
-    fn forward(&self, isa: Isa, x: &Image) -> Image {
+    fn forward(&self, isa: Isa, x: &FeatureMap) -> FeatureMap {
         let [n, height, width, channels] = x.pixels.shape();
         let h = self.group_norm.forward(isa, x).reshape([n, height * width, channels]);
         let qkv = [&self.to_q, &self.to_k, &self.to_v].map(|layer| self.head.project(isa, layer, &h));
         let attended = multi_head_attention(isa, qkv.each_ref(), self.head);
-        Image::of(n, |image| {
+        FeatureMap::of(n, |image| {
             let epilogue = Epilogue { residual: Some(x.pixels.as_slice()), ..image };
             self.to_out.forward_with(isa, &attended, epilogue).reshape([n, height, width, channels])
         })

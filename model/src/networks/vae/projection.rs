@@ -8,7 +8,7 @@
 //! Stable Diffusion 1.x as a table that somebody fitted once, which is wrong for any other VAE. Here W and b are fitted by least
 //! squares to the one picture at hand, whose latents and pixels are both known when it is finished: the best that any such W can do for it.
 
-use crate::image::Picture;
+use crate::image::Image;
 
 /// W and b.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,7 +24,7 @@ impl Projection {
     ///
     /// # Panics
     /// If the sizes do not fit.
-    pub fn fit(shape: [usize; 3], latents: &[f32], picture: &Picture) -> Self {
+    pub fn fit(shape: [usize; 3], latents: &[f32], picture: &Image) -> Self {
         let [channels, height, width] = shape;
         assert_eq!(latents.len(), channels * height * width, "latents of {shape:?}");
         let factor = picture.width() / width;
@@ -61,7 +61,7 @@ impl Projection {
     ///
     /// # Panics
     /// If the latents do not have the shape of the fit.
-    pub fn picture(&self, latents: &[f32]) -> Picture {
+    pub fn picture(&self, latents: &[f32]) -> Image {
         let [channels, height, width] = self.shape;
         let area = height * width;
         assert_eq!(latents.len(), channels * area, "latents of {:?}", self.shape);
@@ -70,12 +70,12 @@ impl Projection {
             (sum + weights[channels]).round().clamp(0.0, 255.0) as u8
         };
         let pixels = (0..area).flat_map(|pixel| self.weights.each_ref().map(|weights| value(pixel, weights)));
-        Picture::from_rgb(width, height, pixels.collect())
+        Image::from_rgb(width, height, pixels.collect())
     }
 }
 
 /// The mean colour of the pixels for which one of the latents stands.
-fn mean_of_square(picture: &Picture, y: usize, x: usize, factor: usize) -> [f64; 3] {
+fn mean_of_square(picture: &Image, y: usize, x: usize, factor: usize) -> [f64; 3] {
     let mut sum = [0.0; 3];
     for row in y * factor..(y + 1) * factor {
         let start = 3 * (row * picture.width() + x * factor);
@@ -114,7 +114,7 @@ mod tests {
             [100.0 + 40.0 * a, 90.0 - 20.0 * a + 12.0 * b, 128.0 + 32.0 * b].map(|x| x.round() as u8)
         };
         let pixels: Vec<u8> = (0..6 * 8).flat_map(|i| colour(i / 8 / 2 * 4 + i % 8 / 2)).collect();
-        let picture = Picture::from_rgb(8, 6, pixels);
+        let picture = Image::from_rgb(8, 6, pixels);
         let found = Projection::fit(shape, &latents, &picture).picture(&latents);
         assert_eq!((found.width(), found.height()), (4, 3));
         for pixel in 0..12 {
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn channels_that_do_not_vary_are_no_obstacle() {
-        let picture = Picture::from_rgb(2, 2, vec![10; 12]);
+        let picture = Image::from_rgb(2, 2, vec![10; 12]);
         let found = Projection::fit([4, 2, 2], &[0.5; 16], &picture).picture(&[0.5; 16]);
         assert!(found.pixels().iter().all(|&x| x.abs_diff(10) <= 1), "{:?}", found.pixels());
     }

@@ -11,15 +11,15 @@
 
 use serde_json::Value;
 
-use crate::samplers::noise_schedule::{Prediction, Training};
-use crate::samplers::timestep_spacing::{Spacing, Visits};
+use crate::samplers::noise_schedule::{NoiseSchedule, Prediction};
+use crate::samplers::timestep_spacing::{Spacing, TimestepSpacing};
 use crate::samplers::{Sampler, SchedulerConfig};
 use crate::{Generator, Result};
 
 /// Denoising diffusion implicit models.
 #[derive(Debug, Clone)]
 pub(crate) struct Ddim {
-    training: Training,
+    noise_schedule: NoiseSchedule,
     /// ᾱ after the last step.
     final_alpha_cumprod: f32,
     /// Bound of |x_0|, if it is clipped.
@@ -27,29 +27,30 @@ pub(crate) struct Ddim {
     eta: f32,
     /// Timesteps from one visit to the next.
     stride: usize,
-    visits: Vec<usize>,
+    timestep_spacing: Vec<usize>,
     timesteps: Vec<f32>,
 }
 
 impl Ddim {
     pub(crate) fn new(config: &SchedulerConfig, steps: usize) -> Result<Self> {
-        let mut training = Training::read(config)?;
-        training.check_steps(steps)?;
+        let mut noise_schedule = NoiseSchedule::read(config)?;
+        noise_schedule.check_steps(steps)?;
         if config.flag("rescale_betas_zero_snr", false)? {
-            training.rescale_to_zero_terminal_snr();
+            noise_schedule.rescale_to_zero_terminal_snr();
         }
         config.neutral("thresholding", &[Value::Bool(false)])?;
         let clip_range = config.number("clip_sample_range", 1.0, (0.0, f64::INFINITY))? as f32;
         let set_alpha_to_one = config.flag("set_alpha_to_one", true)?;
-        let visits = Visits::read(config, &training, Spacing::Leading)?.whole_timesteps(steps)?;
+        let timestep_spacing =
+            TimestepSpacing::read(config, &noise_schedule, Spacing::Leading)?.whole_timesteps(steps)?;
         Ok(Self {
-            final_alpha_cumprod: if set_alpha_to_one { 1.0 } else { training.alphas_cumprod[0] },
+            final_alpha_cumprod: if set_alpha_to_one { 1.0 } else { noise_schedule.alphas_cumprod[0] },
             clip_sample: config.flag("clip_sample", true)?.then_some(clip_range),
             eta: config.eta(0.0)?,
-            stride: training.len() / steps,
-            timesteps: visits.iter().map(|&t| t as f32).collect(),
-            visits,
-            training,
+            stride: noise_schedule.len() / steps,
+            timesteps: timestep_spacing.iter().map(|&t| t as f32).collect(),
+            timestep_spacing,
+            noise_schedule,
         })
     }
 }
@@ -60,10 +61,10 @@ impl Sampler for Ddim {
     }
 
     fn step(&mut self, model_output: &[f32], call: usize, sample: &mut [f32], rng: &mut Generator) {
-        let t = self.visits[call];
-        let alpha = self.training.alphas_cumprod[t];
+        let t = self.timestep_spacing[call];
+        let alpha = self.noise_schedule.alphas_cumprod[t];
         let alpha_next = match t.checked_sub(self.stride) {
-            Some(next) => self.training.alphas_cumprod[next],
+            Some(next) => self.noise_schedule.alphas_cumprod[next],
             None => self.final_alpha_cumprod,
         };
         let (signal, noise) = (alpha.sqrt(), (1.0 - alpha).sqrt());
@@ -73,7 +74,7 @@ impl Sampler for Ddim {
             (alpha_next.sqrt(), (1.0 - alpha_next - deviation * deviation).sqrt());
 
         for (x, &output) in sample.iter_mut().zip(model_output) {
-            let (mut x_0, epsilon) = match self.training.prediction {
+            let (mut x_0, epsilon) = match self.noise_schedule.prediction {
                 Prediction::Epsilon => ((*x - noise * output) / signal, output),
                 Prediction::Sample => (output, (*x - signal * output) / noise),
                 Prediction::Velocity => (signal * *x - noise * output, signal * output + noise * *x),
@@ -90,6 +91,6 @@ impl Sampler for Ddim {
     }
 
     fn add_noise(&self, sample: &mut [f32], noise: &[f32], call: usize) {
-        self.training.add_noise(sample, noise, self.visits[call]);
+        self.noise_schedule.add_noise(sample, noise, self.timestep_spacing[call]);
     }
 }

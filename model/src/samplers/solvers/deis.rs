@@ -15,15 +15,15 @@ use std::collections::VecDeque;
 
 use serde_json::Value;
 
-use crate::samplers::lambdas::{self, Levels};
-use crate::samplers::noise_schedule::Training;
+use crate::samplers::lambdas::{self, Lambdas};
+use crate::samplers::noise_schedule::NoiseSchedule;
 use crate::samplers::{Sampler, Schedule, SchedulerConfig};
 use crate::{Generator, Result};
 
 /// Diffusion exponential integrator sampler.
 #[derive(Debug, Clone)]
 pub(crate) struct Deis {
-    levels: Levels,
+    lambdas: Lambdas,
     order: usize,
     lower_order_final: bool,
     /// The last noises, the newest first.
@@ -32,12 +32,12 @@ pub(crate) struct Deis {
 
 impl Deis {
     pub(crate) fn new(config: &SchedulerConfig, schedule: Schedule, steps: usize) -> Result<Self> {
-        let training = Training::read(config)?;
+        let noise_schedule = NoiseSchedule::read(config)?;
         lambdas::refuse_what_is_not_supported(&config.clone().with("solver_type", Value::Null))?;
         let normal = matches!(schedule, Schedule::Normal | Schedule::SgmUniform | Schedule::Simple);
         let last = |walked: f32, trained: f32| if normal { trained } else { walked };
         Ok(Self {
-            levels: Levels::new(config, &training, schedule, steps, last)?,
+            lambdas: Lambdas::new(config, &noise_schedule, schedule, steps, last)?,
             order: config.count("solver_order", 2, 1..=3)?,
             lower_order_final: config.flag("lower_order_final", true)?,
             noises: VecDeque::new(),
@@ -46,7 +46,7 @@ impl Deis {
 
     /// c_j for each of `order` noises.
     fn coefficients(&self, call: usize, order: usize) -> [f32; 3] {
-        let rho = |i: usize| self.levels.at(i).sigma / self.levels.at(i).alpha;
+        let rho = |i: usize| self.lambdas.at(i).sigma / self.lambdas.at(i).alpha;
         let (to, s0) = (rho(call + 1), rho(call));
         // Antiderivatives of L_j, written in diffusers' order, in f32: their differences lose digits.
         let line = |t: f32, b: f32, c: f32| t * (-c.ln() + t.ln() - 1.0) / (b.ln() - c.ln());
@@ -71,20 +71,20 @@ impl Deis {
 
 impl Sampler for Deis {
     fn timesteps(&self) -> &[f32] {
-        &self.levels.timesteps
+        &self.lambdas.timesteps
     }
 
     fn step(&mut self, model_output: &[f32], call: usize, sample: &mut [f32], _rng: &mut Generator) {
-        let (now, next) = (self.levels.at(call), self.levels.at(call + 1));
-        let guess = self.levels.denoised(model_output, sample, call);
-        let noise = sample.iter().zip(&guess).map(|(x, x_0)| (x - now.alpha * x_0) / now.sigma);
+        let (now, next) = (self.lambdas.at(call), self.lambdas.at(call + 1));
+        let x0 = self.lambdas.denoised(model_output, sample, call);
+        let noise = sample.iter().zip(&x0).map(|(x, x_0)| (x - now.alpha * x_0) / now.sigma);
         self.noises.push_front(noise.collect());
         self.noises.truncate(self.order);
 
-        let steps = self.levels.steps();
+        let steps = self.lambdas.steps();
         let order = lambdas::order_at(self.order, self.noises.len(), call, steps, self.lower_order_final);
         if order == 1 {
-            let change = next.sigma * (self.levels.step_length(call).exp() - 1.0);
+            let change = next.sigma * (self.lambdas.step_length(call).exp() - 1.0);
             for (x, noise) in sample.iter_mut().zip(&self.noises[0]) {
                 *x = next.alpha / now.alpha * *x - change * noise;
             }
@@ -98,6 +98,6 @@ impl Sampler for Deis {
     }
 
     fn add_noise(&self, sample: &mut [f32], noise: &[f32], call: usize) {
-        self.levels.add_noise(sample, noise, call);
+        self.lambdas.add_noise(sample, noise, call);
     }
 }

@@ -12,7 +12,7 @@
 //! Lu et al. 2022, "DPM-Solver++" (arXiv:2211.01095), algorithm 2; diffusers' `DPMSolverMultistepScheduler` with
 //! `algorithm_type` dpmsolver++ and `solver_type` midpoint. Next: [`super::dpmpp_sde_multistep`], with fresh noise.
 
-use crate::samplers::lambdas::{self, Levels};
+use crate::samplers::lambdas::{self, Lambdas};
 use crate::samplers::sigmas::{self, FinalSigma};
 use crate::samplers::{Sampler, Schedule, SchedulerConfig};
 use crate::{Generator, Result};
@@ -20,7 +20,7 @@ use crate::{Generator, Result};
 /// DPM-Solver++, second order, multistep.
 #[derive(Debug, Clone)]
 pub(crate) struct DpmPp2M {
-    levels: Levels,
+    lambdas: Lambdas,
     first_order_only: bool,
     first_order_at_end: bool,
     /// The guess of the step before.
@@ -29,14 +29,16 @@ pub(crate) struct DpmPp2M {
 
 impl DpmPp2M {
     pub(crate) fn new(config: &SchedulerConfig, schedule: Schedule, steps: usize) -> Result<Self> {
-        let (training, _) = sigmas::read_training(config)?;
+        let (noise_schedule, _) = sigmas::read_noise_schedule(config)?;
         lambdas::refuse_what_is_not_supported(config)?;
         let solver_order = config.count("solver_order", 2, 1..=2)?;
         let lower_order_final = config.flag("lower_order_final", true)?;
         let euler_at_final = config.flag("euler_at_final", false)?;
         let final_sigma = FinalSigma::read(config)?;
         Ok(Self {
-            levels: Levels::new(config, &training, schedule, steps, |_, lowest| final_sigma.value(lowest))?,
+            lambdas: Lambdas::new(config, &noise_schedule, schedule, steps, |_, lowest| {
+                final_sigma.value(lowest)
+            })?,
             first_order_only: solver_order == 1,
             first_order_at_end: euler_at_final
                 || final_sigma == FinalSigma::Zero
@@ -48,35 +50,35 @@ impl DpmPp2M {
 
 impl Sampler for DpmPp2M {
     fn timesteps(&self) -> &[f32] {
-        &self.levels.timesteps
+        &self.lambdas.timesteps
     }
 
     fn step(&mut self, model_output: &[f32], call: usize, sample: &mut [f32], _rng: &mut Generator) {
-        let (now, next) = (self.levels.at(call), self.levels.at(call + 1));
-        let h = self.levels.step_length(call);
+        let (now, next) = (self.lambdas.at(call), self.lambdas.at(call + 1));
+        let h = self.lambdas.step_length(call);
         let shrink = next.sigma / now.sigma;
         let gain = next.alpha * ((-h).exp() - 1.0);
 
-        let guess = self.levels.denoised(model_output, sample, call);
-        let at_end = call + 1 == self.levels.steps() && self.first_order_at_end;
+        let x0 = self.lambdas.denoised(model_output, sample, call);
+        let at_end = call + 1 == self.lambdas.steps() && self.first_order_at_end;
         match self.previous.take().filter(|_| !at_end && !self.first_order_only) {
             None => {
-                for (x, &x_0) in sample.iter_mut().zip(&guess) {
+                for (x, &x_0) in sample.iter_mut().zip(&x0) {
                     *x = shrink * *x - gain * x_0;
                 }
             }
             Some(previous) => {
-                let r = self.levels.step_length(call - 1) / h;
-                for ((x, &x_0), &before) in sample.iter_mut().zip(&guess).zip(&previous) {
+                let r = self.lambdas.step_length(call - 1) / h;
+                for ((x, &x_0), &before) in sample.iter_mut().zip(&x0).zip(&previous) {
                     let slope = (1.0 / r) * (x_0 - before);
                     *x = shrink * *x - gain * x_0 - 0.5 * gain * slope;
                 }
             }
         }
-        self.previous = Some(guess);
+        self.previous = Some(x0);
     }
 
     fn add_noise(&self, sample: &mut [f32], noise: &[f32], call: usize) {
-        self.levels.add_noise(sample, noise, call);
+        self.lambdas.add_noise(sample, noise, call);
     }
 }

@@ -12,8 +12,8 @@
 //! Lu et al. 2022, "DPM-Solver++" (arXiv:2211.01095), algorithm 1; diffusers' `DPMSolverSinglestepScheduler` with order 2.
 //! Next: [`super::dpmpp_2m`], which asks once for the same order.
 
-use crate::samplers::lambdas::{self, Levels};
-use crate::samplers::noise_schedule::Training;
+use crate::samplers::lambdas::{self, Lambdas};
+use crate::samplers::noise_schedule::NoiseSchedule;
 use crate::samplers::sigmas::FinalSigma;
 use crate::samplers::{Sampler, Schedule, SchedulerConfig};
 use crate::{Generator, Result};
@@ -21,7 +21,7 @@ use crate::{Generator, Result};
 /// DPM-Solver++, second order, single step.
 #[derive(Debug, Clone)]
 pub(crate) struct DpmPp2S {
-    levels: Levels,
+    lambdas: Lambdas,
     /// Whether each step is of second order.
     second_order: Vec<bool>,
     /// The guess of the step before, and where the last step of first order began.
@@ -33,11 +33,12 @@ impl DpmPp2S {
     pub(crate) fn new(config: &SchedulerConfig, schedule: Schedule, steps: usize) -> Result<Self> {
         let config = &config.clone().with("timestep_spacing", "linspace");
         // The class has no `rescale_betas_zero_snr`.
-        let training = Training::read(config)?;
+        let noise_schedule = NoiseSchedule::read(config)?;
         lambdas::refuse_what_is_not_supported(config)?;
         let order = config.count("solver_order", 2, 1..=2)?;
         let final_sigma = FinalSigma::read(config)?;
-        let levels = Levels::new(config, &training, schedule, steps, |_, lowest| final_sigma.value(lowest))?;
+        let lambdas =
+            Lambdas::new(config, &noise_schedule, schedule, steps, |_, lowest| final_sigma.value(lowest))?;
         // What diffusers makes of `lower_order_final` where it cannot be met.
         let lower = config.flag("lower_order_final", false)?
             || !steps.is_multiple_of(order)
@@ -46,41 +47,41 @@ impl DpmPp2S {
         if lower {
             second_order[steps - 1] = false;
         }
-        Ok(Self { levels, second_order, previous: None, start: Vec::new() })
+        Ok(Self { lambdas, second_order, previous: None, start: Vec::new() })
     }
 }
 
 impl Sampler for DpmPp2S {
     fn timesteps(&self) -> &[f32] {
-        &self.levels.timesteps
+        &self.lambdas.timesteps
     }
 
     fn step(&mut self, model_output: &[f32], call: usize, sample: &mut [f32], _rng: &mut Generator) {
-        let next = self.levels.at(call + 1);
-        let guess = self.levels.denoised(model_output, sample, call);
+        let next = self.lambdas.at(call + 1);
+        let x0 = self.lambdas.denoised(model_output, sample, call);
         match self.previous.take().filter(|_| self.second_order[call]) {
             // Also where a walk begins with the second of a pair.
             None => {
-                let shrink = next.sigma / self.levels.at(call).sigma;
-                let gain = next.alpha * ((-self.levels.step_length(call)).exp() - 1.0);
+                let shrink = next.sigma / self.lambdas.at(call).sigma;
+                let gain = next.alpha * ((-self.lambdas.step_length(call)).exp() - 1.0);
                 self.start = sample.to_vec();
-                sample.iter_mut().zip(&guess).for_each(|(x, &x_0)| *x = shrink * *x - gain * x_0);
+                sample.iter_mut().zip(&x0).for_each(|(x, &x_0)| *x = shrink * *x - gain * x_0);
             }
             Some(before) => {
-                let began = self.levels.at(call - 1);
+                let began = self.lambdas.at(call - 1);
                 let h = next.lambda - began.lambda;
-                let r = self.levels.step_length(call - 1) / h;
+                let r = self.lambdas.step_length(call - 1) / h;
                 let (shrink, gain) = (next.sigma / began.sigma, next.alpha * ((-h).exp() - 1.0));
                 for (i, x) in sample.iter_mut().enumerate() {
-                    let slope = (1.0 / r) * (guess[i] - before[i]);
+                    let slope = (1.0 / r) * (x0[i] - before[i]);
                     *x = shrink * self.start[i] - gain * before[i] - 0.5 * gain * slope;
                 }
             }
         }
-        self.previous = Some(guess);
+        self.previous = Some(x0);
     }
 
     fn add_noise(&self, sample: &mut [f32], noise: &[f32], call: usize) {
-        self.levels.add_noise(sample, noise, call);
+        self.lambdas.add_noise(sample, noise, call);
     }
 }

@@ -13,7 +13,7 @@
 //! it: the oracle of the tests is the formula in torch (`tests/goldens/schedulers.py`). Next: [`super::dpmpp_sde`], the same with the
 //! noise of both halves; [`super::dpmpp_2s`] without any.
 
-use super::midpoint::{Midpoint, MidpointWalk};
+use super::midpoint::{Midpoint, MidpointGrid};
 use crate::samplers::sigmas::ancestral;
 use crate::samplers::{Schedule, SchedulerConfig};
 use crate::{Generator, Result};
@@ -21,7 +21,7 @@ use crate::{Generator, Result};
 /// DPM-Solver++, single step, with fresh noise at each step.
 #[derive(Debug, Clone)]
 pub(crate) struct DpmPp2SAncestral {
-    walk: MidpointWalk,
+    grid: MidpointGrid,
     /// Where the step began.
     start: Vec<f32>,
 }
@@ -29,33 +29,33 @@ pub(crate) struct DpmPp2SAncestral {
 impl DpmPp2SAncestral {
     pub(crate) fn new(config: &SchedulerConfig, schedule: Schedule, steps: usize) -> Result<Self> {
         let down = |sigma, sigma_next| ancestral(sigma, sigma_next).down;
-        let walk = MidpointWalk::new(config, schedule, steps, "DPM++ 2S a", down)?;
-        Ok(Self { walk, start: Vec::new() })
+        let grid = MidpointGrid::new(config, schedule, steps, "DPM++ 2S a", down)?;
+        Ok(Self { grid, start: Vec::new() })
     }
 }
 
 impl Midpoint for DpmPp2SAncestral {
-    fn walk(&self) -> &MidpointWalk {
-        &self.walk
+    fn grid(&self) -> &MidpointGrid {
+        &self.grid
     }
 
     fn advance(&mut self, model_output: &[f32], call: usize, sample: &mut [f32], rng: &mut Generator) {
-        let (from, next) = (self.walk.sigmas[call / 2], self.walk.sigmas[call / 2 + 1]);
-        let guess = self.walk.denoised(model_output, sample, call);
+        let (from, next) = (self.grid.sigmas[call / 2], self.grid.sigmas[call / 2 + 1]);
+        let x0 = self.grid.denoised(model_output, sample, call);
         let to = |sigma: f32, x: f32, x_0: f32| {
             let h = from.ln() - sigma.ln(); // infinite if the step ends at 0
             sigma / from * x - (-h).exp_m1() * x_0
         };
         if call.is_multiple_of(2) {
             self.start = sample.to_vec();
-            let middle = self.walk.middles[call / 2]; // 0 in the last step
-            sample.iter_mut().zip(&guess).for_each(|(x, &x_0)| *x = to(middle, *x, x_0));
+            let middle = self.grid.middles[call / 2]; // 0 in the last step
+            sample.iter_mut().zip(&x0).for_each(|(x, &x_0)| *x = to(middle, *x, x_0));
             return;
         }
         let split = ancestral(from, next);
         let fresh = rng.randn(sample.len());
         for (i, x) in sample.iter_mut().enumerate() {
-            *x = to(split.down, self.start[i], guess[i]) + fresh[i] * split.up;
+            *x = to(split.down, self.start[i], x0[i]) + fresh[i] * split.up;
         }
     }
 }

@@ -14,7 +14,7 @@
 //! Lu et al. 2022 (arXiv:2211.01095), DPM-Solver++(2S) for the SDE; diffusers' `DPMSolverSDEScheduler`, k-diffusion's
 //! `sample_dpmpp_sde`. The last step, to σ = 0, is Euler's and draws no noise.
 
-use super::midpoint::{Midpoint, MidpointWalk};
+use super::midpoint::{Midpoint, MidpointGrid};
 use crate::samplers::sigmas::ancestral;
 use crate::samplers::{Schedule, SchedulerConfig};
 use crate::{Generator, Result};
@@ -22,7 +22,7 @@ use crate::{Generator, Result};
 /// DPM-Solver++ for the reverse SDE, single step.
 #[derive(Debug, Clone)]
 pub(crate) struct DpmPpSde {
-    walk: MidpointWalk,
+    grid: MidpointGrid,
     /// Where the step began, and the noise of its first part.
     start: Vec<f32>,
     noise: Vec<f32>,
@@ -30,22 +30,22 @@ pub(crate) struct DpmPpSde {
 
 impl DpmPpSde {
     pub(crate) fn new(config: &SchedulerConfig, schedule: Schedule, steps: usize) -> Result<Self> {
-        let walk = MidpointWalk::new(config, schedule, steps, "DPM++ SDE", |_, sigma_next| sigma_next)?;
-        Ok(Self { walk, start: Vec::new(), noise: Vec::new() })
+        let grid = MidpointGrid::new(config, schedule, steps, "DPM++ SDE", |_, sigma_next| sigma_next)?;
+        Ok(Self { grid, start: Vec::new(), noise: Vec::new() })
     }
 }
 
 impl Midpoint for DpmPpSde {
-    fn walk(&self) -> &MidpointWalk {
-        &self.walk
+    fn grid(&self) -> &MidpointGrid {
+        &self.grid
     }
 
     fn advance(&mut self, model_output: &[f32], call: usize, sample: &mut [f32], rng: &mut Generator) {
         let (from, middle, next) =
-            (self.walk.sigmas[call / 2], self.walk.middles[call / 2], self.walk.sigmas[call / 2 + 1]);
-        let guess = self.walk.denoised(model_output, sample, call);
+            (self.grid.sigmas[call / 2], self.grid.middles[call / 2], self.grid.sigmas[call / 2 + 1]);
+        let x0 = self.grid.denoised(model_output, sample, call);
         if next == 0.0 {
-            for (x, x_0) in sample.iter_mut().zip(&guess) {
+            for (x, x_0) in sample.iter_mut().zip(&x0) {
                 *x += (*x - x_0) / from * (next - from);
             }
             return;
@@ -64,9 +64,9 @@ impl Midpoint for DpmPpSde {
         };
         let split = ancestral(from, to);
         let stay = split.down / from;
-        let towards_guess = (split.down.ln() - from.ln()).exp_m1();
+        let towards_x0 = (split.down.ln() - from.ln()).exp_m1();
         for (i, x) in sample.iter_mut().enumerate() {
-            *x = stay * self.start[i] - towards_guess * guess[i] + self.noise[i] * split.up;
+            *x = stay * self.start[i] - towards_x0 * x0[i] + self.noise[i] * split.up;
         }
     }
 }

@@ -17,7 +17,7 @@
 
 use std::collections::VecDeque;
 
-use crate::samplers::lambdas::{self, Levels};
+use crate::samplers::lambdas::{self, Lambdas};
 use crate::samplers::sigmas::{self, FinalSigma};
 use crate::samplers::{Sampler, Schedule, SchedulerConfig};
 use crate::{Generator, Result};
@@ -25,12 +25,12 @@ use crate::{Generator, Result};
 /// DPM-Solver++ for the reverse SDE, multistep.
 #[derive(Debug, Clone)]
 pub(crate) struct DpmPpSdeMultistep {
-    levels: Levels,
+    lambdas: Lambdas,
     order: usize,
     lower_order_final: bool,
     first_order_at_end: bool,
     /// The last guesses, the newest first.
-    guesses: VecDeque<Vec<f32>>,
+    x0s: VecDeque<Vec<f32>>,
 }
 
 impl DpmPpSdeMultistep {
@@ -40,37 +40,39 @@ impl DpmPpSdeMultistep {
         steps: usize,
         order: usize,
     ) -> Result<Self> {
-        let (training, _) = sigmas::read_training(config)?;
+        let (noise_schedule, _) = sigmas::read_noise_schedule(config)?;
         lambdas::refuse_what_is_not_supported(config)?;
         let final_sigma = FinalSigma::read(config)?;
         Ok(Self {
-            levels: Levels::new(config, &training, schedule, steps, |_, lowest| final_sigma.value(lowest))?,
+            lambdas: Lambdas::new(config, &noise_schedule, schedule, steps, |_, lowest| {
+                final_sigma.value(lowest)
+            })?,
             order,
             lower_order_final: config.flag("lower_order_final", true)?,
             first_order_at_end: config.flag("euler_at_final", false)? || final_sigma == FinalSigma::Zero,
-            guesses: VecDeque::new(),
+            x0s: VecDeque::new(),
         })
     }
 
     fn order(&self, call: usize) -> usize {
-        let steps = self.levels.steps();
+        let steps = self.lambdas.steps();
         if call + 1 == steps && self.first_order_at_end {
             return 1;
         }
-        lambdas::order_at(self.order, self.guesses.len(), call, steps, self.lower_order_final)
+        lambdas::order_at(self.order, self.x0s.len(), call, steps, self.lower_order_final)
     }
 }
 
 impl Sampler for DpmPpSdeMultistep {
     fn timesteps(&self) -> &[f32] {
-        &self.levels.timesteps
+        &self.lambdas.timesteps
     }
 
     fn step(&mut self, model_output: &[f32], call: usize, sample: &mut [f32], rng: &mut Generator) {
-        let (now, next) = (self.levels.at(call), self.levels.at(call + 1));
-        let h = self.levels.step_length(call);
-        self.guesses.push_front(self.levels.denoised(model_output, sample, call));
-        self.guesses.truncate(self.order);
+        let (now, next) = (self.lambdas.at(call), self.lambdas.at(call + 1));
+        let h = self.lambdas.step_length(call);
+        self.x0s.push_front(self.lambdas.denoised(model_output, sample, call));
+        self.x0s.truncate(self.order);
         let noise = rng.randn(sample.len());
 
         let change = 1.0 - (-2.0 * h).exp();
@@ -80,19 +82,19 @@ impl Sampler for DpmPpSdeMultistep {
         let order = self.order(call);
         let (r_0, r_1) = match order {
             1 => (1.0, 1.0),
-            2 => (self.levels.step_length(call - 1) / h, 1.0),
-            _ => (self.levels.step_length(call - 1) / h, self.levels.step_length(call - 2) / h),
+            2 => (self.lambdas.step_length(call - 1) / h, 1.0),
+            _ => (self.lambdas.step_length(call - 1) / h, self.lambdas.step_length(call - 2) / h),
         };
         let phi_1 = next.alpha * (change / (-2.0 * h) + 1.0);
         let phi_2 = next.alpha * ((change - 2.0 * h) / (2.0 * h).powi(2) - 0.5);
         for (i, x) in sample.iter_mut().enumerate() {
-            let guess = |age: usize| self.guesses[age][i];
-            *x = shrink * *x + gain * guess(0);
+            let x0 = |age: usize| self.x0s[age][i];
+            *x = shrink * *x + gain * x0(0);
             if order == 2 {
-                *x += 0.5 * gain * (1.0 / r_0 * (guess(0) - guess(1)));
+                *x += 0.5 * gain * (1.0 / r_0 * (x0(0) - x0(1)));
             } else if order > 2 {
-                let newer = 1.0 / r_0 * (guess(0) - guess(1));
-                let older = 1.0 / r_1 * (guess(1) - guess(2));
+                let newer = 1.0 / r_0 * (x0(0) - x0(1));
+                let older = 1.0 / r_1 * (x0(1) - x0(2));
                 let d_1 = newer + r_0 / (r_0 + r_1) * (newer - older);
                 let d_2 = 1.0 / (r_0 + r_1) * (newer - older);
                 *x = *x + phi_1 * d_1 + phi_2 * d_2;
@@ -102,6 +104,6 @@ impl Sampler for DpmPpSdeMultistep {
     }
 
     fn add_noise(&self, sample: &mut [f32], noise: &[f32], call: usize) {
-        self.levels.add_noise(sample, noise, call);
+        self.lambdas.add_noise(sample, noise, call);
     }
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::samplers::noise_schedule::Prediction;
 use crate::samplers::sigmas::{self, FinalSigma, SigmaSchedule};
-use crate::samplers::timestep_spacing::{Spacing, Visits};
+use crate::samplers::timestep_spacing::{Spacing, TimestepSpacing};
 use crate::samplers::{Sampler, Schedule, SchedulerConfig};
 use crate::{Generator, Result};
 
@@ -26,16 +26,16 @@ pub(crate) struct Euler {
 
 impl Euler {
     pub(crate) fn new(config: &SchedulerConfig, schedule: Schedule, steps: usize) -> Result<Self> {
-        let (training, trained) = sigmas::read_training(config)?;
-        training.check_steps(steps)?;
+        let (noise_schedule, trained) = sigmas::read_noise_schedule(config)?;
+        noise_schedule.check_steps(steps)?;
         config.neutral("interpolation_type", &[Value::from("linear")])?;
         config.neutral("timestep_type", &[Value::from("discrete")])?;
         config.neutral("sigma_min", &[])?;
         config.neutral("sigma_max", &[])?;
-        let visits = Visits::read(config, &training, Spacing::Linspace)?;
-        let mut schedule = sigmas::euler_schedule(config, visits, schedule, steps, &trained)?;
+        let timestep_spacing = TimestepSpacing::read(config, &noise_schedule, Spacing::Linspace)?;
+        let mut schedule = sigmas::euler_schedule(config, timestep_spacing, schedule, steps, &trained)?;
         schedule.sigmas.push(FinalSigma::read(config)?.value(trained[0]));
-        Ok(Self { prediction: training.prediction, schedule })
+        Ok(Self { prediction: noise_schedule.prediction, schedule })
     }
 }
 

@@ -12,7 +12,7 @@
 
 use crate::samplers::noise_schedule::Prediction;
 use crate::samplers::sigmas::{self, SigmaSchedule};
-use crate::samplers::timestep_spacing::{Spacing, Visits};
+use crate::samplers::timestep_spacing::{Spacing, TimestepSpacing};
 use crate::samplers::{Sampler, Schedule, SchedulerConfig};
 use crate::{Generator, Result};
 
@@ -25,12 +25,12 @@ pub(crate) struct EulerAncestral {
 
 impl EulerAncestral {
     pub(crate) fn new(config: &SchedulerConfig, schedule: Schedule, steps: usize) -> Result<Self> {
-        let (training, trained) = sigmas::read_training(config)?;
-        training.check_steps(steps)?;
-        let visits = Visits::read(config, &training, Spacing::Linspace)?;
-        let mut schedule = sigmas::euler_schedule(config, visits, schedule, steps, &trained)?;
+        let (noise_schedule, trained) = sigmas::read_noise_schedule(config)?;
+        noise_schedule.check_steps(steps)?;
+        let timestep_spacing = TimestepSpacing::read(config, &noise_schedule, Spacing::Linspace)?;
+        let mut schedule = sigmas::euler_schedule(config, timestep_spacing, schedule, steps, &trained)?;
         schedule.sigmas.push(0.0);
-        Ok(Self { prediction: training.prediction, schedule })
+        Ok(Self { prediction: noise_schedule.prediction, schedule })
     }
 }
 

@@ -12,9 +12,9 @@
 //! Karras et al. 2022 (arXiv:2206.00364), algorithm 1 without churn; diffusers' `HeunDiscreteScheduler`.
 //! Next: [`super::dpm2`], which looks in the middle of the step instead.
 
-use crate::samplers::noise_schedule::{Betas, Prediction, Training};
+use crate::samplers::noise_schedule::{Betas, NoiseSchedule, Prediction};
 use crate::samplers::sigmas::{self, SigmaSchedule};
-use crate::samplers::timestep_spacing::{Spacing, Visits};
+use crate::samplers::timestep_spacing::{Spacing, TimestepSpacing};
 use crate::samplers::{Sampler, Schedule, SchedulerConfig};
 use crate::{Generator, Result};
 
@@ -33,15 +33,16 @@ pub(crate) struct Heun {
 
 impl Heun {
     pub(crate) fn new(config: &SchedulerConfig, schedule: Schedule, steps: usize) -> Result<Self> {
-        let training = Training::read_with(config, Betas::LATENT_LINEAR)?;
-        training.check_steps(steps)?;
-        let visits = Visits::read(config, &training, Spacing::Linspace)?;
-        let walk = sigmas::euler_schedule(config, visits, schedule, steps, &training.sigmas())?;
+        let noise_schedule = NoiseSchedule::read_with(config, Betas::LATENT_LINEAR)?;
+        noise_schedule.check_steps(steps)?;
+        let timestep_spacing = TimestepSpacing::read(config, &noise_schedule, Spacing::Linspace)?;
+        let grid =
+            sigmas::euler_schedule(config, timestep_spacing, schedule, steps, &noise_schedule.sigmas())?;
         let clip_range = config.number("clip_sample_range", 1.0, (0.0, f64::INFINITY))? as f32;
         Ok(Self {
-            prediction: training.prediction,
+            prediction: noise_schedule.prediction,
             clip_sample: config.flag("clip_sample", false)?.then_some(clip_range),
-            schedule: walk.with_two_calls_a_step(),
+            schedule: grid.with_two_calls_a_step(),
             start: Vec::new(),
             slope: Vec::new(),
         })

@@ -13,7 +13,7 @@
 
 use serde_json::Value;
 
-use crate::samplers::noise_schedule::{Betas, Prediction, Training};
+use crate::samplers::noise_schedule::{Betas, NoiseSchedule, Prediction};
 use crate::samplers::timestep_spacing::distilled_timesteps;
 use crate::samplers::{Sampler, SchedulerConfig};
 use crate::{Generator, Result};
@@ -24,29 +24,29 @@ const SIGMA_DATA: f32 = 0.5;
 /// Latent consistency model.
 #[derive(Debug, Clone)]
 pub(crate) struct Lcm {
-    training: Training,
+    noise_schedule: NoiseSchedule,
     /// Bound of |x_0|, if it is clipped.
     clip_sample: Option<f32>,
     timestep_scaling: f32,
-    visits: Vec<usize>,
+    timestep_spacing: Vec<usize>,
     timesteps: Vec<f32>,
 }
 
 impl Lcm {
     pub(crate) fn new(config: &SchedulerConfig, steps: usize) -> Result<Self> {
-        let mut training = Training::read_with(config, Betas::LATENT)?;
+        let mut noise_schedule = NoiseSchedule::read_with(config, Betas::LATENT)?;
         if config.flag("rescale_betas_zero_snr", false)? {
-            training.rescale_to_zero_terminal_snr();
+            noise_schedule.rescale_to_zero_terminal_snr();
         }
         config.neutral("thresholding", &[Value::Bool(false)])?;
         let clip_range = config.number("clip_sample_range", 1.0, (0.0, f64::INFINITY))? as f32;
-        let visits = distilled_timesteps(config, &training, steps)?;
+        let timestep_spacing = distilled_timesteps(config, &noise_schedule, steps)?;
         Ok(Self {
-            training,
+            noise_schedule,
             clip_sample: config.flag("clip_sample", false)?.then_some(clip_range),
             timestep_scaling: config.number("timestep_scaling", 10.0, (0.0, 1e6))? as f32,
-            timesteps: visits.iter().map(|&t| t as f32).collect(),
-            visits,
+            timesteps: timestep_spacing.iter().map(|&t| t as f32).collect(),
+            timestep_spacing,
         })
     }
 }
@@ -57,14 +57,14 @@ impl Sampler for Lcm {
     }
 
     fn step(&mut self, model_output: &[f32], call: usize, sample: &mut [f32], rng: &mut Generator) {
-        let alpha = self.training.alphas_cumprod[self.visits[call]];
+        let alpha = self.noise_schedule.alphas_cumprod[self.timestep_spacing[call]];
         let (signal, noise) = (alpha.sqrt(), (1.0 - alpha).sqrt());
         let scaled = self.timesteps[call] * self.timestep_scaling;
         let squares = scaled * scaled + SIGMA_DATA * SIGMA_DATA;
         let (skip, out) = (SIGMA_DATA * SIGMA_DATA / squares, scaled / squares.sqrt());
 
         for (x, &output) in sample.iter_mut().zip(model_output) {
-            let mut x_0 = match self.training.prediction {
+            let mut x_0 = match self.noise_schedule.prediction {
                 Prediction::Epsilon => (*x - noise * output) / signal,
                 Prediction::Sample => output,
                 Prediction::Velocity => signal * *x - noise * output,
@@ -74,13 +74,13 @@ impl Sampler for Lcm {
             }
             *x = out * x_0 + skip * *x;
         }
-        if call + 1 < self.visits.len() {
+        if call + 1 < self.timestep_spacing.len() {
             let fresh = rng.randn(sample.len());
             self.add_noise(sample, &fresh, call + 1);
         }
     }
 
     fn add_noise(&self, sample: &mut [f32], noise: &[f32], call: usize) {
-        self.training.add_noise(sample, noise, self.visits[call]);
+        self.noise_schedule.add_noise(sample, noise, self.timestep_spacing[call]);
     }
 }

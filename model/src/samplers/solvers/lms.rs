@@ -15,9 +15,9 @@
 
 use std::collections::VecDeque;
 
-use crate::samplers::noise_schedule::{Prediction, Training};
+use crate::samplers::noise_schedule::{NoiseSchedule, Prediction};
 use crate::samplers::sigmas::{self, SigmaSchedule};
-use crate::samplers::timestep_spacing::{Spacing, Visits};
+use crate::samplers::timestep_spacing::{Spacing, TimestepSpacing};
 use crate::samplers::{Sampler, Schedule, SchedulerConfig};
 use crate::{Generator, Result};
 
@@ -34,12 +34,13 @@ pub(crate) struct Lms {
 
 impl Lms {
     pub(crate) fn new(config: &SchedulerConfig, schedule: Schedule, steps: usize) -> Result<Self> {
-        let training = Training::read(config)?;
-        training.check_steps(steps)?;
-        let visits = Visits::read(config, &training, Spacing::Linspace)?;
-        let mut schedule = sigmas::euler_schedule(config, visits, schedule, steps, &training.sigmas())?;
+        let noise_schedule = NoiseSchedule::read(config)?;
+        noise_schedule.check_steps(steps)?;
+        let timestep_spacing = TimestepSpacing::read(config, &noise_schedule, Spacing::Linspace)?;
+        let mut schedule =
+            sigmas::euler_schedule(config, timestep_spacing, schedule, steps, &noise_schedule.sigmas())?;
         schedule.sigmas.push(0.0);
-        Ok(Self { prediction: training.prediction, schedule, slopes: VecDeque::new() })
+        Ok(Self { prediction: noise_schedule.prediction, schedule, slopes: VecDeque::new() })
     }
 
     /// c_j for the step of `call`, from `order` slopes.

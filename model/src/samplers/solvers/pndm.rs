@@ -11,20 +11,20 @@
 //!
 //! Liu et al. 2022 (arXiv:2202.09778), equations 9, 12 and 13, algorithm 2; diffusers' `PNDMScheduler`.
 
-use crate::samplers::noise_schedule::{Prediction, Training};
-use crate::samplers::timestep_spacing::{Spacing, Visits};
+use crate::samplers::noise_schedule::{NoiseSchedule, Prediction};
+use crate::samplers::timestep_spacing::{Spacing, TimestepSpacing};
 use crate::samplers::{Sampler, SchedulerConfig};
 use crate::{Error, Generator, Result};
 
 /// Pseudo numerical methods for diffusion models.
 #[derive(Debug, Clone)]
 pub(crate) struct Pndm {
-    training: Training,
+    noise_schedule: NoiseSchedule,
     /// ᾱ after the last step.
     final_alpha_cumprod: f32,
     /// Timesteps from one step to the next.
     stride: usize,
-    visits: Vec<usize>,
+    timestep_spacing: Vec<usize>,
     timesteps: Vec<f32>,
     /// How many of the first calls belong to Runge–Kutta steps.
     runge_kutta_calls: usize,
@@ -40,24 +40,25 @@ pub(crate) struct Pndm {
 
 impl Pndm {
     pub(crate) fn new(config: &SchedulerConfig, steps: usize) -> Result<Self> {
-        let training = Training::read(config)?;
-        training.check_steps(steps)?;
-        training.refuse_sample_prediction("PNDM")?;
+        let noise_schedule = NoiseSchedule::read(config)?;
+        noise_schedule.check_steps(steps)?;
+        noise_schedule.refuse_sample_prediction("PNDM")?;
         let set_alpha_to_one = config.flag("set_alpha_to_one", false)?;
         let skip_prk_steps = config.flag("skip_prk_steps", false)?;
-        let falling = Visits::read(config, &training, Spacing::Leading)?.whole_timesteps(steps)?;
-        let stride = training.len() / steps;
-        let (visits, runge_kutta_calls) = if skip_prk_steps {
+        let falling =
+            TimestepSpacing::read(config, &noise_schedule, Spacing::Leading)?.whole_timesteps(steps)?;
+        let stride = noise_schedule.len() / steps;
+        let (timestep_spacing, runge_kutta_calls) = if skip_prk_steps {
             (multistep_calls(&falling), 0)
         } else {
             runge_kutta_calls(&falling, stride)?
         };
         Ok(Self {
-            final_alpha_cumprod: if set_alpha_to_one { 1.0 } else { training.alphas_cumprod[0] },
-            training,
+            final_alpha_cumprod: if set_alpha_to_one { 1.0 } else { noise_schedule.alphas_cumprod[0] },
+            noise_schedule,
             stride,
-            timesteps: visits.iter().map(|&t| t as f32).collect(),
-            visits,
+            timesteps: timestep_spacing.iter().map(|&t| t as f32).collect(),
+            timestep_spacing,
             runge_kutta_calls,
             counter: 0,
             history: Vec::new(),
@@ -71,7 +72,7 @@ impl Pndm {
     fn runge_kutta(&mut self, model_output: &[f32], t: usize, sample: &mut [f32]) {
         const WEIGHTS: [f32; 4] = [1.0 / 6.0, 1.0 / 3.0, 1.0 / 3.0, 1.0 / 6.0];
         let stage = self.counter % 4;
-        let start = self.visits[self.counter - stage];
+        let start = self.timestep_spacing[self.counter - stage];
         let half = if stage.is_multiple_of(2) { self.stride / 2 } else { 0 };
         if stage == 0 {
             self.history.push(model_output.to_vec());
@@ -118,7 +119,7 @@ impl Pndm {
     /// Equation 9: x_t → x_s along ε; DDIM's step with x_0 eliminated.
     fn transfer(&self, sample: &mut [f32], model_output: &[f32], t: i64, s: i64) {
         let alpha_cumprod = |t: i64| match usize::try_from(t) {
-            Ok(t) => self.training.alphas_cumprod[t],
+            Ok(t) => self.noise_schedule.alphas_cumprod[t],
             Err(_) => self.final_alpha_cumprod,
         };
         let (alpha, alpha_next) = (alpha_cumprod(t), alpha_cumprod(s));
@@ -129,7 +130,7 @@ impl Pndm {
         let denominator = alpha * beta_next.sqrt() + (alpha * beta * alpha_next).sqrt();
 
         for (x, &output) in sample.iter_mut().zip(model_output) {
-            let epsilon = match self.training.prediction {
+            let epsilon = match self.noise_schedule.prediction {
                 Prediction::Velocity => signal * output + noise * *x,
                 Prediction::Epsilon | Prediction::Sample => output,
             };
@@ -173,7 +174,7 @@ impl Sampler for Pndm {
     }
 
     fn step(&mut self, model_output: &[f32], call: usize, sample: &mut [f32], _rng: &mut Generator) {
-        let t = self.visits[call];
+        let t = self.timestep_spacing[call];
         if self.counter < self.runge_kutta_calls {
             self.runge_kutta(model_output, t, sample);
         } else {
@@ -183,6 +184,6 @@ impl Sampler for Pndm {
     }
 
     fn add_noise(&self, sample: &mut [f32], noise: &[f32], call: usize) {
-        self.training.add_noise(sample, noise, self.visits[call]);
+        self.noise_schedule.add_noise(sample, noise, self.timestep_spacing[call]);
     }
 }

@@ -13,7 +13,7 @@
 
 use serde_json::Value;
 
-use crate::samplers::noise_schedule::{Betas, Prediction, Training};
+use crate::samplers::noise_schedule::{Betas, NoiseSchedule, Prediction};
 use crate::samplers::timestep_spacing::distilled_timesteps;
 use crate::samplers::{Sampler, SchedulerConfig};
 use crate::{Generator, Result};
@@ -21,25 +21,25 @@ use crate::{Generator, Result};
 /// Trajectory consistency distillation.
 #[derive(Debug, Clone)]
 pub(crate) struct Tcd {
-    training: Training,
+    noise_schedule: NoiseSchedule,
     eta: f32,
-    visits: Vec<usize>,
+    timestep_spacing: Vec<usize>,
     timesteps: Vec<f32>,
 }
 
 impl Tcd {
     pub(crate) fn new(config: &SchedulerConfig, steps: usize) -> Result<Self> {
-        let mut training = Training::read_with(config, Betas::LATENT)?;
+        let mut noise_schedule = NoiseSchedule::read_with(config, Betas::LATENT)?;
         if config.flag("rescale_betas_zero_snr", false)? {
-            training.rescale_to_zero_terminal_snr();
+            noise_schedule.rescale_to_zero_terminal_snr();
         }
         config.neutral("thresholding", &[Value::Bool(false)])?;
-        let visits = distilled_timesteps(config, &training, steps)?;
+        let timestep_spacing = distilled_timesteps(config, &noise_schedule, steps)?;
         Ok(Self {
-            training,
+            noise_schedule,
             eta: config.eta(0.3)?,
-            timesteps: visits.iter().map(|&t| t as f32).collect(),
-            visits,
+            timesteps: timestep_spacing.iter().map(|&t| t as f32).collect(),
+            timestep_spacing,
         })
     }
 }
@@ -50,15 +50,15 @@ impl Sampler for Tcd {
     }
 
     fn step(&mut self, model_output: &[f32], call: usize, sample: &mut [f32], rng: &mut Generator) {
-        let next = self.visits.get(call + 1).copied();
+        let next = self.timestep_spacing.get(call + 1).copied();
         let below = ((1.0 - self.eta) * next.unwrap_or(0) as f32).floor() as usize;
-        let alpha = self.training.alphas_cumprod[self.visits[call]];
-        let alpha_below = self.training.alphas_cumprod[below];
+        let alpha = self.noise_schedule.alphas_cumprod[self.timestep_spacing[call]];
+        let alpha_below = self.noise_schedule.alphas_cumprod[below];
         let (signal, noise) = (alpha.sqrt(), (1.0 - alpha).sqrt());
         let (signal_below, noise_below) = (alpha_below.sqrt(), (1.0 - alpha_below).sqrt());
 
         for (x, &output) in sample.iter_mut().zip(model_output) {
-            let (x_0, epsilon) = match self.training.prediction {
+            let (x_0, epsilon) = match self.noise_schedule.prediction {
                 Prediction::Epsilon => ((*x - noise * output) / signal, output),
                 Prediction::Sample => (output, (*x - signal * output) / noise),
                 Prediction::Velocity => (signal * *x - noise * output, signal * output + noise * *x),
@@ -66,7 +66,7 @@ impl Sampler for Tcd {
             *x = signal_below * x_0 + noise_below * epsilon;
         }
         if let Some(next) = next.filter(|_| self.eta > 0.0) {
-            let kept = self.training.alphas_cumprod[next] / alpha_below;
+            let kept = self.noise_schedule.alphas_cumprod[next] / alpha_below;
             let (scale, deviation) = (kept.sqrt(), (1.0 - kept).sqrt());
             let fresh = rng.randn(sample.len());
             sample.iter_mut().zip(&fresh).for_each(|(x, fresh)| *x = scale * *x + deviation * fresh);
@@ -74,6 +74,6 @@ impl Sampler for Tcd {
     }
 
     fn add_noise(&self, sample: &mut [f32], noise: &[f32], call: usize) {
-        self.training.add_noise(sample, noise, self.visits[call]);
+        self.noise_schedule.add_noise(sample, noise, self.timestep_spacing[call]);
     }
 }

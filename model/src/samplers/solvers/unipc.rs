@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 
 use serde_json::Value;
 
-use crate::samplers::lambdas::{self, Levels};
+use crate::samplers::lambdas::{self, Lambdas};
 use crate::samplers::sigmas::{self, FinalSigma};
 use crate::samplers::{Sampler, Schedule, SchedulerConfig};
 use crate::{Generator, Result};
@@ -27,20 +27,20 @@ const MOST: usize = 3;
 /// Unified predictor-corrector.
 #[derive(Debug, Clone)]
 pub(crate) struct UniPc {
-    levels: Levels,
+    lambdas: Lambdas,
     solver_order: usize,
     /// Whether B is e^{−h} − 1.
     bh2: bool,
     lower_order_final: bool,
     /// The last guesses, the newest first.
-    guesses: VecDeque<Vec<f32>>,
+    x0s: VecDeque<Vec<f32>>,
     /// Where the last step began, and its order.
     last: Option<(Vec<f32>, usize)>,
 }
 
 impl UniPc {
     pub(crate) fn new(config: &SchedulerConfig, schedule: Schedule, steps: usize) -> Result<Self> {
-        let (training, _) = sigmas::read_training(config)?;
+        let (noise_schedule, _) = sigmas::read_noise_schedule(config)?;
         let plain = config.clone().with("solver_type", Value::Null);
         lambdas::refuse_what_is_not_supported(&plain)?;
         config.neutral("predict_x0", &[Value::Bool(true)])?;
@@ -53,11 +53,11 @@ impl UniPc {
         let last = |walked: f32, trained: f32| final_sigma.value(if normal { trained } else { walked });
         let words = [("bh2", true), ("midpoint", true), ("heun", true), ("logrho", true), ("bh1", false)];
         Ok(Self {
-            levels: Levels::new(config, &training, schedule, steps, last)?,
+            lambdas: Lambdas::new(config, &noise_schedule, schedule, steps, last)?,
             solver_order: config.count("solver_order", 2, 1..=MOST)?,
             bh2: config.word("solver_type", true, &words)?,
             lower_order_final: config.flag("lower_order_final", true)?,
-            guesses: VecDeque::new(),
+            x0s: VecDeque::new(),
             last: None,
         })
     }
@@ -65,13 +65,13 @@ impl UniPc {
     /// The step `i` from `start`. `guesses` are those of step i and before, the newest first; `arrived` is the guess at the
     /// end of the step, if it is known.
     fn update(&self, i: usize, order: usize, start: &[f32], arrived: Option<&[f32]>) -> Vec<f32> {
-        let (now, next) = (self.levels.at(i), self.levels.at(i + 1));
-        let h = self.levels.step_length(i);
+        let (now, next) = (self.lambdas.at(i), self.lambdas.at(i + 1));
+        let h = self.lambdas.step_length(i);
         let phi = (-h).exp_m1();
         let scale = if self.bh2 { phi } else { -h };
         let mut ratios = [1.0; MOST];
         for (k, ratio) in ratios.iter_mut().enumerate().take(order - 1) {
-            *ratio = (self.levels.at(i - k - 1).lambda - now.lambda) / h;
+            *ratio = (self.lambdas.at(i - k - 1).lambda - now.lambda) / h;
         }
         let weights = match (order, arrived) {
             (1, _) | (2, None) => [0.5, 0.0, 0.0],
@@ -79,7 +79,7 @@ impl UniPc {
             (_, Some(_)) => weights(&ratios[..order], -h, scale),
         };
         let (shrink, gain) = (next.sigma / now.sigma, next.alpha * phi);
-        let x_0 = &self.guesses[0];
+        let x_0 = &self.x0s[0];
         let value = |j: usize| {
             let mut x = shrink * start[j] - gain * x_0[j];
             if order == 1 && arrived.is_none() {
@@ -87,7 +87,7 @@ impl UniPc {
             }
             let mut sum = 0.0;
             for k in 1..order {
-                sum += weights[k - 1] * ((self.guesses[k][j] - x_0[j]) / ratios[k - 1]);
+                sum += weights[k - 1] * ((self.x0s[k][j] - x_0[j]) / ratios[k - 1]);
             }
             if let Some(arrived) = arrived {
                 sum += weights[order - 1] * (arrived[j] - x_0[j]);
@@ -133,29 +133,29 @@ fn weights(ratios: &[f32], z: f32, scale: f32) -> [f32; MOST] {
 
 impl Sampler for UniPc {
     fn timesteps(&self) -> &[f32] {
-        &self.levels.timesteps
+        &self.lambdas.timesteps
     }
 
     fn step(&mut self, model_output: &[f32], call: usize, sample: &mut [f32], _rng: &mut Generator) {
-        let guess = self.levels.denoised(model_output, sample, call);
+        let x0 = self.lambdas.denoised(model_output, sample, call);
         if let Some((start, order)) = self.last.take() {
-            sample.copy_from_slice(&self.update(call - 1, order, &start, Some(&guess)));
+            sample.copy_from_slice(&self.update(call - 1, order, &start, Some(&x0)));
         }
-        self.guesses.push_front(guess);
-        self.guesses.truncate(self.solver_order);
+        self.x0s.push_front(x0);
+        self.x0s.truncate(self.solver_order);
 
-        let left = self.levels.steps() - call;
+        let left = self.lambdas.steps() - call;
         // At σ = 0 a higher order has no meaning: diffusers gives NaN if it is told not to lower it.
-        let must_lower = self.lower_order_final || self.levels.at(call + 1).sigma == 0.0;
+        let must_lower = self.lower_order_final || self.lambdas.at(call + 1).sigma == 0.0;
         let bound = if must_lower { left } else { self.solver_order };
-        let order = self.guesses.len().min(bound);
+        let order = self.x0s.len().min(bound);
         let next = self.update(call, order, sample, None);
         self.last = Some((sample.to_vec(), order));
         sample.copy_from_slice(&next);
     }
 
     fn add_noise(&self, sample: &mut [f32], noise: &[f32], call: usize) {
-        self.levels.add_noise(sample, noise, call);
+        self.lambdas.add_noise(sample, noise, call);
     }
 }
 

@@ -38,7 +38,7 @@ pub enum PromptSyntax {
 
 /// From texts to embeddings: a model's tokenizer and text encoder, and how they are used.
 #[derive(Clone, Copy)]
-pub struct Reader<'a> {
+pub struct PromptEncoder<'a> {
     /// Text → numbers.
     pub tokenizer: &'a Tokenizer,
     /// Numbers → vectors.
@@ -63,7 +63,7 @@ pub(crate) fn check_clip_skip(clip_skip: usize, layers: usize) -> Result<()> {
     }
 }
 
-impl Reader<'_> {
+impl PromptEncoder<'_> {
     /// A text in chunks, and the end of it that was cut off.
     ///
     /// # Errors
