@@ -25,7 +25,8 @@ use aquatint_kernels::Isa;
 use aquatint_model::{Error, ErrorKind, Precisions};
 
 use commands::{
-    decode, demo, encode, img2img, inpaint, inspect, noise, random_model, samplers, txt2img, verify,
+    completions, decode, demo, encode, img2img, inpaint, inspect, noise, random_model, samplers, txt2img,
+    verify,
 };
 use flags::args::{Args, Command};
 use platform::{allocator, signals, system, topology};
@@ -35,7 +36,7 @@ static ALLOCATOR: allocator::Aligned = allocator::Aligned;
 
 fn main() -> ExitCode {
     system::end_when_output_is_closed();
-    match run(Args::read()) {
+    match Args::read().and_then(run) {
         Ok(code) => code,
         Err(error) => {
             match error.kind() {
@@ -65,6 +66,8 @@ fn run(args: Args) -> Result<ExitCode, Error> {
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::RandomModel(args) => random_model::run(&args),
+        Command::Completions { shell } => completions::completions(shell),
+        Command::Man => completions::man(),
         Command::Samplers => {
             samplers::run();
             Ok(())

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use aquatint_kernels::{self as kernels, Isa};
 use aquatint_model::tools::random_model::Architecture;
-use aquatint_model::{EMBEDDED, Format, Precisions, PromptSyntax, RandomSource};
+use aquatint_model::{EMBEDDED, Error, Format, Precisions, PromptSyntax, RandomSource};
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use super::mistakes;
 
 use crate::bench::Bench;
 use crate::commands::decode::Decode;
@@ -34,15 +36,36 @@ pub(crate) struct Args {
 
 impl Args {
     /// The arguments of this process; those that begin with no command are about a picture.
-    pub(crate) fn read() -> Self {
-        Self::parse_from(with_command(std::env::args_os().collect()))
+    ///
+    /// # Errors
+    /// `Request`, with what to type instead. Help, and what clap says best, end the process.
+    pub(crate) fn read() -> Result<Self, Error> {
+        Self::read_from(std::env::args_os().collect())
+    }
+
+    fn read_from(given: Vec<OsString>) -> Result<Self, Error> {
+        let mut command = Self::command();
+        command.build(); // adds `help`
+        let arguments = with_command(&command, given.clone());
+        let args = Self::try_parse_from(&arguments).map_err(|error| {
+            match mistakes::refused(&command, &arguments, &error) {
+                Some(sentence) => Error::request(sentence),
+                None => error.exit(),
+            }
+        })?;
+        if let Command::Txt2img(txt2img) = &args.command
+            && arguments.len() > given.len()
+            && let Some(prompt) = &txt2img.positional_prompt
+            && let Some(sentence) = mistakes::misread_prompt(&command, &given, prompt)
+        {
+            return Err(Error::request(sentence));
+        }
+        Ok(args)
     }
 }
 
 /// Puts `txt2img` before arguments that begin with a prompt or a flag.
-fn with_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
-    let mut command = Args::command();
-    command.build(); // adds `help`
+fn with_command(command: &clap::Command, mut arguments: Vec<OsString>) -> Vec<OsString> {
     let first = arguments.get(1).and_then(|first| first.to_str());
     let known = first.is_some_and(|first| {
         ["-h", "--help", "-V", "--version"].contains(&first) || command.find_subcommand(first).is_some()
@@ -79,6 +102,14 @@ pub(crate) enum Command {
     Bench(Box<Bench>),
     /// List the samplers and schedules: what each is, when to choose it, where it was published.
     Samplers,
+    /// Write what a shell needs to complete commands and flags, as in `aquatint completions bash > /etc/bash_completion.d/aquatint`.
+    Completions {
+        /// Which shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual page, as in `aquatint man > aquatint.1`.
+    Man,
 }
 
 #[derive(ClapArgs)]
@@ -399,7 +430,10 @@ mod tests {
     fn a_prompt_alone_is_a_command() {
         let complete = |line: &str| {
             let arguments = line.split(' ').map(OsString::from).collect();
-            let complete: Vec<_> = with_command(arguments).into_iter().map(OsString::into_string).collect();
+            let mut command = Args::command();
+            command.build();
+            let complete: Vec<_> =
+                with_command(&command, arguments).into_iter().map(OsString::into_string).collect();
             complete.into_iter().collect::<Result<Vec<_>, _>>().expect("all is text").join(" ")
         };
         for (line, expected) in [
@@ -412,6 +446,40 @@ mod tests {
         ] {
             assert_eq!(complete(line), expected);
         }
+    }
+
+    #[test]
+    fn mistakes_draw_no_picture() {
+        for (line, expected) in [
+            ("aquatint inpsect", "did you mean `aquatint inspect`"),
+            ("aquatint inpsect sd15", "did you mean `aquatint inspect`"),
+            ("aquatint version", "did you mean `aquatint --version`"),
+            ("aquatint -m sd15 inpaint --steps 1", "`aquatint inpaint …`"),
+            ("aquatint -m sd15 inpaint hand -i x.png", "`aquatint inpaint …`"),
+            ("aquatint dreamshaper_8.safetensors fox", "one argument too many"),
+            ("aquatint dreamshaper_8.safetensors", "`aquatint -m dreamshaper_8.safetensors"),
+            ("aquatint txt2img a fox", "quotes"),
+            ("aquatint fox --num-inference-steps 4", "here it is `--steps`"),
+            ("aquatint fox --diffusion-fa", "not needed"),
+            ("aquatint fox --control-net x", "not supported: ControlNet"),
+            ("aquatint fox -M img_gen", "a command: txt2img"),
+            ("aquatint fox --stepps 3", "did you mean `--steps`"),
+            ("aquatint fox --no-such-thing", "`aquatint txt2img --help` lists all flags"),
+        ] {
+            let read = Args::read_from(line.split(' ').map(OsString::from).collect());
+            let error = read.err().unwrap_or_else(|| panic!("`{line}` is taken")).to_string();
+            assert!(error.contains(expected), "`{line}`: {error}");
+            assert!(!error.contains("-- -"), "`{line}`: {error}");
+        }
+    }
+
+    #[test]
+    fn prompts_of_one_word_are_drawn() {
+        for word in ["penguin", "fox", "dome", "bear", "painting", "noise-cancelling", "castle", "a demo"] {
+            let read = Args::read_from(vec!["aquatint".into(), word.into()]);
+            assert!(read.is_ok(), "{word}: {}", read.err().map(|e| e.to_string()).unwrap_or_default());
+        }
+        assert!(Args::read_from(["aquatint", "-p", "inpaint"].map(OsString::from).into()).is_ok());
     }
 
     #[test]

@@ -1,3 +1,5 @@
 //! The flags that commands share.
 
 pub(crate) mod args;
+mod mistakes;
+mod other_programs;
