@@ -3,6 +3,8 @@
 //! The files live in `tests/goldens`, beside the seeded scripts that made them. Tensors are stored as torch has them, images as
 //! `[n, c, h, w]`; [`Golden::image`] turns them to the `[n, h, w, c]` of this project.
 
+pub mod single_files;
+
 use std::path::{Path, PathBuf};
 
 use aquatint_model::source::{StoredTensor, StoredType, TensorFile};
