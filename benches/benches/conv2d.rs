@@ -1,6 +1,6 @@
 //! Convolutions of Stable Diffusion 1.5, each rung on each instruction set: `cargo bench -p aquatint-benches --bench conv2d`.
 
-use aquatint_kernels::conv2d::{Geometry, Weights, im2col, indirect, winograd};
+use aquatint_kernels::conv2d::{ConvWeights, Geometry, im2col, indirect, winograd};
 use aquatint_kernels::gemm::Epilogue;
 use aquatint_kernels::{Isa, Precision};
 use aquatint_model::tools::shapes::{Conv, UNET_CONVS, VAE_CONVS};
@@ -16,7 +16,7 @@ fn bench(c: &mut Criterion) {
             let geometry = Geometry { stride: [stride; 2], ..Geometry::same(kernel_size) };
             let x = Tensor::full([images, size, size, in_channels], 0.5);
             let w = Tensor::full([out_channels, in_channels, kernel_size, kernel_size], 0.25f32);
-            let w = Weights::pack(w.view());
+            let w = ConvWeights::pack(w.view());
             group.throughput(Throughput::Elements(conv.flops() as u64)); // FLOP of the definition, shown as elements
             for isa in Isa::available() {
                 let shape =

@@ -1,7 +1,7 @@
 //! Linear layers of Stable Diffusion 1.5, each rung on each instruction set: `cargo bench -p aquatint-benches --bench gemm`.
 
 use aquatint_kernels::Isa;
-use aquatint_kernels::gemm::{Epilogue, Weights, row_at_a_time};
+use aquatint_kernels::gemm::{Epilogue, PackedWeights, row_at_a_time};
 use aquatint_kernels::linear::linear;
 use aquatint_model::tools::shapes::{Linear, UNET_LINEARS};
 use aquatint_tensor::{Tensor, f16};
@@ -14,7 +14,7 @@ fn bench(c: &mut Criterion) {
         let Linear { rows, in_features, out_features, .. } = shape;
         let x = Tensor::full([rows, in_features], 0.5);
         let w = Tensor::full([out_features, in_features], 0.25f32);
-        let (single, half) = (Weights::pack(w.view()), Weights::pack(w.convert::<f16>().view()));
+        let (single, half) = (PackedWeights::pack(w.view()), PackedWeights::pack(w.convert::<f16>().view()));
         group.throughput(Throughput::Elements(shape.flops() as u64)); // FLOP, shown as elements
         for isa in Isa::available() {
             let id = |rung: &str| {

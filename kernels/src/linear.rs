@@ -3,9 +3,9 @@
 //! | | |
 //! |---|---|
 //! | [`linear`], [`linear_into`] | f32 comes out |
-//! | [`linear_rounded`] | what comes out is rounded, for attention |
+//! | [`linear_packed`] | what comes out is rounded, for attention |
 //! | [`linear_geglu`] | with GEGLU behind it, never writing the wide product |
-//! | [`linear_joined`] | of inputs side by side, without joining them |
+//! | [`linear_concat`] | of inputs side by side, without joining them |
 //!
 //! The product itself is [`gemm`](crate::gemm)'s `blocked.rs`, or that of `tiled.rs`.
 
@@ -14,8 +14,8 @@ use std::borrow::Cow;
 use aquatint_tensor::{Tensor, View};
 
 use crate::cpu::partition::row_major;
-use crate::gemm::{Epilogue, GatedWeights, Joined, Matrix, Rounded, Weights, blocked, tiled};
-use crate::packed_input::{Input, Operand};
+use crate::gemm::{ConcatRows, Epilogue, GegluWeights, Matrix, PackedA, PackedWeights, blocked, tiled};
+use crate::packed_input::{Activations, Input};
 use crate::{Isa, Precision};
 
 /// `out[.., n] = epilogue(Σₖ x[.., k]·w[n, k])`
@@ -23,10 +23,10 @@ use crate::{Isa, Precision};
 /// `x: [.., in_features]` → `[.., out_features]`; the leading axes are the rows of the product. As `torch.nn.Linear`.
 ///
 /// ```
-/// # use aquatint_kernels::{Isa, gemm::{Epilogue, Weights}, linear::linear};
+/// # use aquatint_kernels::{Isa, gemm::{Epilogue, PackedWeights}, linear::linear};
 /// # use aquatint_tensor::Tensor;
 /// let x = Tensor::from_vec([1, 2], vec![1.0, 2.0]);
-/// let w = Weights::pack(Tensor::from_vec([1, 2], vec![3.0f32, 4.0]).view());
+/// let w = PackedWeights::pack(Tensor::from_vec([1, 2], vec![3.0f32, 4.0]).view());
 /// let y = linear(Isa::best(), x.view(), &w, Epilogue::bias(Some(&[0.5])));
 /// assert_eq!(y.as_slice(), [11.5]);
 /// ```
@@ -36,7 +36,7 @@ use crate::{Isa, Precision};
 pub fn linear<'a, const N: usize>(
     isa: Isa,
     x: impl Into<Input<'a, N>>,
-    w: &Weights,
+    w: &PackedWeights,
     epilogue: Epilogue<'_>,
 ) -> Tensor<f32, N> {
     let x = x.into();
@@ -47,7 +47,7 @@ pub fn linear<'a, const N: usize>(
     out
 }
 
-fn check(in_features: usize, w: &Weights) {
+fn check(in_features: usize, w: &PackedWeights) {
     assert_eq!(w.segments(), 1, "these weights belong to a convolution");
     assert_eq!(in_features, w.segment_len(), "the input has {in_features} features, not {}", w.segment_len());
 }
@@ -59,7 +59,7 @@ fn check(in_features: usize, w: &Weights) {
 pub fn linear_into<'a, const N: usize>(
     isa: Isa,
     x: impl Into<Input<'a, N>>,
-    w: &Weights,
+    w: &PackedWeights,
     epilogue: Epilogue<'_>,
     out: &mut [f32],
 ) {
@@ -73,11 +73,11 @@ pub fn linear_into<'a, const N: usize>(
 /// if the weights are.
 ///
 /// ```
-/// # use aquatint_kernels::{Isa, Precision, gemm::GatedWeights, linear::linear_geglu};
+/// # use aquatint_kernels::{Isa, Precision, gemm::GegluWeights, linear::linear_geglu};
 /// # use aquatint_tensor::Tensor;
 /// let x = Tensor::from_vec([1, 1], vec![2.0]);
 /// let w = Tensor::from_vec([2, 1], vec![3.0f32, 0.0]); // the value 3·2, the gate 0·2 + 1
-/// let w = GatedWeights::pack(Precision::F32, w.view(), &[0.0, 1.0]);
+/// let w = GegluWeights::pack(Precision::F32, w.view(), &[0.0, 1.0]);
 /// let y = linear_geglu(Isa::best(), x.view(), &w).into_tensor(); // gelu(1) = 0.8413
 /// assert_eq!(y.map(|y| (y * 1e3).round() / 1e3).as_slice(), [5.048]);
 /// ```
@@ -87,25 +87,25 @@ pub fn linear_into<'a, const N: usize>(
 pub fn linear_geglu<'a, const N: usize>(
     isa: Isa,
     x: impl Into<Input<'a, N>>,
-    w: &GatedWeights,
-) -> Operand<N> {
+    w: &GegluWeights,
+) -> Activations<N> {
     let x = x.into();
     let (mut shape, in_features) = (x.shape(), w.in_features());
     assert_eq!(shape[N - 1], in_features, "the input has {} features, not {in_features}", shape[N - 1]);
     shape[N - 1] = w.features();
-    gated_product(isa, Flat::of(x), w).reshape(shape)
+    geglu_product(isa, Flat::of(x), w).reshape(shape)
 }
 
 /// A linear layer whose result is rounded for the product behind it, if the weights are: `x: [.., in_features]` → `[.., out_features]`.
 ///
 /// # Panics
 /// As [`linear`].
-pub fn linear_rounded<'a, const N: usize>(
+pub fn linear_packed<'a, const N: usize>(
     isa: Isa,
     x: impl Into<Input<'a, N>>,
-    w: &Weights,
+    w: &PackedWeights,
     bias: Option<&[f32]>,
-) -> Operand<N> {
+) -> Activations<N> {
     let x = x.into();
     if w.precision() == Precision::F32 {
         return linear(isa, x, w, Epilogue::bias(bias)).into();
@@ -113,7 +113,7 @@ pub fn linear_rounded<'a, const N: usize>(
     let mut shape = x.shape();
     check(shape[N - 1], w);
     shape[N - 1] = w.out_features();
-    rounding_product(isa, Flat::of(x), w, bias).reshape(shape)
+    product_to_packed(isa, Flat::of(x), w, bias).reshape(shape)
 }
 
 /// A linear layer of inputs that are joined feature by feature, without joining them: `[.., a]`, `[.., b]`, … are the input `[.., a + b + …]`.
@@ -121,21 +121,21 @@ pub fn linear_rounded<'a, const N: usize>(
 /// The weights must be packed in segments of which each input holds whole ones. An input with fewer rows begins again at its end.
 ///
 /// ```
-/// # use aquatint_kernels::{Isa, Precision, gemm::{Epilogue, Weights}, linear::linear_joined};
+/// # use aquatint_kernels::{Isa, Precision, gemm::{Epilogue, PackedWeights}, linear::linear_concat};
 /// # use aquatint_tensor::Tensor;
 /// let (x, y) = (Tensor::from_vec([1, 1], vec![1.0]), Tensor::from_vec([1, 2], vec![2.0, 3.0]));
 /// let w = Tensor::from_vec([1, 3, 1], vec![1.0f32, 10.0, 100.0]);
-/// let w = Weights::pack_segments(Precision::F32, w.view());
-/// let z = linear_joined(Isa::best(), &[x.view(), y.view()], &w, Epilogue::default());
+/// let w = PackedWeights::pack_segments(Precision::F32, w.view());
+/// let z = linear_concat(Isa::best(), &[x.view(), y.view()], &w, Epilogue::default());
 /// assert_eq!(z.as_slice(), [321.0]);
 /// ```
 ///
 /// # Panics
 /// If the inputs do not fit each other or the weights, or a term of the epilogue does not fit.
-pub fn linear_joined<const N: usize>(
+pub fn linear_concat<const N: usize>(
     isa: Isa,
     pieces: &[View<'_, f32, N>],
-    w: &Weights,
+    w: &PackedWeights,
     epilogue: Epilogue<'_>,
 ) -> Tensor<f32, N> {
     let rows_of = |piece: &View<'_, f32, N>| piece.shape()[..N - 1].iter().product::<usize>();
@@ -164,7 +164,7 @@ struct Flat<'a> {
 
 enum Numbers<'a> {
     F32(Cow<'a, [f32]>),
-    Rounded(&'a Rounded),
+    Packed(&'a PackedA),
 }
 
 impl<'a> Flat<'a> {
@@ -172,7 +172,7 @@ impl<'a> Flat<'a> {
         let rows = x.shape()[..N - 1].iter().product();
         let numbers = match x {
             Input::F32(x) => Numbers::F32(row_major(x)),
-            Input::Rounded(_, x) => Numbers::Rounded(x),
+            Input::Packed(_, x) => Numbers::Packed(x),
         };
         Self { rows, numbers }
     }
@@ -186,7 +186,7 @@ fn matrix(rows: usize, columns: usize, numbers: &[f32]) -> Matrix<'_> {
 fn product(
     isa: Isa,
     Flat { rows, numbers }: Flat<'_>,
-    w: &Weights,
+    w: &PackedWeights,
     epilogue: &Epilogue<'_>,
     out: &mut [f32],
 ) {
@@ -194,9 +194,9 @@ fn product(
         Numbers::F32(x) => {
             blocked::product(isa, rows, &matrix(rows, w.segment_len(), &x), w, epilogue, out);
         }
-        Numbers::Rounded(x) => {
+        Numbers::Packed(x) => {
             let out = blocked::rows_of(out, rows, w.out_features());
-            tiled::product_of_rounded(isa, x, w, epilogue, out);
+            tiled::product_packed(isa, x, w, epilogue, out);
         }
     }
 }
@@ -205,15 +205,15 @@ fn joined_product(
     isa: Isa,
     rows: usize,
     matrices: &[(usize, Cow<'_, [f32]>)],
-    w: &Weights,
+    w: &PackedWeights,
     epilogue: &Epilogue<'_>,
     out: &mut [f32],
 ) {
-    let a = Joined::new(matrices.iter().map(|(columns, data)| (*columns, &data[..])), w.segment_len());
+    let a = ConcatRows::new(matrices.iter().map(|(columns, data)| (*columns, &data[..])), w.segment_len());
     blocked::product(isa, rows, &a, w, epilogue, out);
 }
 
-fn gated_product(isa: Isa, Flat { rows, numbers }: Flat<'_>, w: &GatedWeights) -> Operand<2> {
+fn geglu_product(isa: Isa, Flat { rows, numbers }: Flat<'_>, w: &GegluWeights) -> Activations<2> {
     let shape = [rows, w.features()];
     match numbers {
         Numbers::F32(x) => {
@@ -221,31 +221,31 @@ fn gated_product(isa: Isa, Flat { rows, numbers }: Flat<'_>, w: &GatedWeights) -
             if w.precision() == Precision::F32 {
                 let mut out = Tensor::recycled(shape);
                 let out_rows = blocked::rows_of(out.as_mut_slice(), rows, w.features());
-                blocked::gated_product_into(isa, &a, w, out_rows);
+                blocked::geglu_product_into(isa, &a, w, out_rows);
                 return out.into();
             }
-            let a = Rounded::of_rows(isa, w.precision(), &a, 0..rows, [1, w.in_features()]);
-            Operand::rounded(shape, tiled::rounding_gated_product(isa, &a, rows, w))
+            let a = PackedA::of_rows(isa, w.precision(), &a, 0..rows, [1, w.in_features()]);
+            Activations::packed(shape, tiled::geglu_to_packed(isa, &a, rows, w))
         }
-        Numbers::Rounded(x) => Operand::rounded(shape, tiled::rounding_gated_product(isa, x, rows, w)),
+        Numbers::Packed(x) => Activations::packed(shape, tiled::geglu_to_packed(isa, x, rows, w)),
     }
 }
 
-fn rounding_product(
+fn product_to_packed(
     isa: Isa,
     Flat { rows, numbers }: Flat<'_>,
-    w: &Weights,
+    w: &PackedWeights,
     bias: Option<&[f32]>,
-) -> Operand<2> {
+) -> Activations<2> {
     let rounded = match numbers {
         Numbers::F32(x) => {
             let a = matrix(rows, w.segment_len(), &x);
-            let a = Rounded::of_rows(isa, w.precision(), &a, 0..rows, [1, w.segment_len()]);
-            tiled::rounding_product(isa, &a, rows, w, bias)
+            let a = PackedA::of_rows(isa, w.precision(), &a, 0..rows, [1, w.segment_len()]);
+            tiled::product_to_packed(isa, &a, rows, w, bias)
         }
-        Numbers::Rounded(x) => tiled::rounding_product(isa, x, rows, w, bias),
+        Numbers::Packed(x) => tiled::product_to_packed(isa, x, rows, w, bias),
     };
-    Operand::rounded([rows, w.out_features()], rounded)
+    Activations::packed([rows, w.out_features()], rounded)
 }
 
 #[cfg(test)]
@@ -253,7 +253,7 @@ mod tests {
     use super::*;
     use crate::activation;
     use crate::gemm::reference;
-    use crate::norm::layer::{layer_norm, layer_norm_for};
+    use crate::norm::layer::{layer_norm, layer_norm_packed};
     use crate::testing::{assert_close, random, to_bf16};
 
     #[test]
@@ -267,10 +267,10 @@ mod tests {
         let plain = reference::product(joined.view(), w.view());
         let expected = Tensor::from_fn([26, 70], |index| plain[index] + residual[index]);
         for precision in [Precision::F32, Precision::Bf16x3] {
-            let packed = Weights::pack_segments(precision, segments);
+            let packed = PackedWeights::pack_segments(precision, segments);
             for isa in Isa::all_and_emulated() {
                 let epilogue = Epilogue { residual: Some(residual.as_slice()), ..Epilogue::default() };
-                let found = linear_joined(isa, &[a.view(), b.view()], &packed, epilogue);
+                let found = linear_concat(isa, &[a.view(), b.view()], &packed, epilogue);
                 assert_close(&format!("joined, {precision}, {isa}"), &found, &expected, 1.5e-5);
             }
         }
@@ -283,7 +283,7 @@ mod tests {
         let (x, residual) = (random([rows, 40], 1), random([rows, features], 3));
         let epilogue = Epilogue { residual: Some(residual.as_slice()), ..Epilogue::default() };
         for precision in [Precision::Bf16, Precision::Bf16x3] {
-            let w = Weights::pack_for(precision, random([features, 40], 2).view());
+            let w = PackedWeights::pack_for(precision, random([features, 40], 2).view());
             for isa in Isa::all_and_emulated() {
                 let [aligned, apart] = [0, 1].map(|shift| {
                     let mut memory = vec![f32::NAN; rows * features + 2 * LINE];
@@ -313,14 +313,14 @@ mod tests {
                 let product = reference::product(x.view(), w.view());
                 let product = Tensor::from_fn([rows, 2 * features], |[m, n]| product[[m, n]] + bias[[n]]);
                 let expected = activation::reference::geglu(product.view());
-                let w = GatedWeights::pack(precision, w.view(), bias.as_slice());
+                let w = GegluWeights::pack(precision, w.view(), bias.as_slice());
                 for isa in Isa::all_and_emulated() {
                     let what = format!("{rows}×{in_features} → {features}, {precision}, {isa}");
                     let y = linear_geglu(isa, x.view(), &w);
                     assert_eq!(y.shape(), [rows, features], "{what}");
                     // A rounded result can be read by a product only: here with the identity.
                     let same = Tensor::from_fn([features, features], |[i, j]| f32::from(i == j));
-                    let same = Weights::pack_for(precision, same.view());
+                    let same = PackedWeights::pack_for(precision, same.view());
                     let found = linear(isa, &y, &same, Epilogue::default());
                     assert_close(&what, &found, &expected, tolerance);
                 }
@@ -334,13 +334,15 @@ mod tests {
         let (w, bias) = (random([128, 64], 2), random([128], 3));
         let (weight, zero) = (vec![1.0; 64], vec![0.0; 64]);
         for precision in Precision::ALL {
-            let w = GatedWeights::pack(precision, w.view(), bias.as_slice());
-            let same =
-                Weights::pack_for(precision, Tensor::from_fn([64, 64], |[i, j]| f32::from(i == j)).view());
+            let w = GegluWeights::pack(precision, w.view(), bias.as_slice());
+            let same = PackedWeights::pack_for(
+                precision,
+                Tensor::from_fn([64, 64], |[i, j]| f32::from(i == j)).view(),
+            );
             for isa in Isa::all_and_emulated() {
                 let tensor = layer_norm(isa, x.view(), &weight, &zero, 1e-5);
-                let operand = layer_norm_for(isa, x.view(), &weight, &zero, 1e-5, precision);
-                let through = |y: &Operand<2>| linear(isa, y, &same, Epilogue::default());
+                let operand = layer_norm_packed(isa, x.view(), &weight, &zero, 1e-5, precision);
+                let through = |y: &Activations<2>| linear(isa, y, &same, Epilogue::default());
                 let expected = through(&linear_geglu(isa, tensor.view(), &w));
                 assert!(through(&linear_geglu(isa, &operand, &w)) == expected, "{precision}, {isa}");
             }
@@ -351,9 +353,9 @@ mod tests {
     fn gates_open_to_the_same_bits_on_any_number_of_threads() {
         let (x, w, bias) = (random([300, 600], 1), random([2 * 96, 600], 2), random([2 * 96], 3));
         for precision in Precision::ALL {
-            let w = GatedWeights::pack(precision, w.view(), bias.as_slice());
+            let w = GegluWeights::pack(precision, w.view(), bias.as_slice());
             let same = Tensor::from_fn([96, 96], |[i, j]| f32::from(i == j));
-            let same = Weights::pack_for(precision, same.view());
+            let same = PackedWeights::pack_for(precision, same.view());
             for isa in Isa::all_and_emulated() {
                 let run = |threads| {
                     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
@@ -369,8 +371,8 @@ mod tests {
     #[test]
     #[should_panic(expected = "a segment of 40 numbers would cross the border after 60 columns")]
     fn a_border_inside_of_a_segment_is_refused() {
-        let packed = Weights::pack_segments(Precision::F32, random([5, 3, 40], 1).view());
+        let packed = PackedWeights::pack_segments(Precision::F32, random([5, 3, 40], 1).view());
         let (a, b) = (random([2, 60], 2), random([2, 60], 3));
-        linear_joined(Isa::best(), &[a.view(), b.view()], &packed, Epilogue::default());
+        linear_concat(Isa::best(), &[a.view(), b.view()], &packed, Epilogue::default());
     }
 }

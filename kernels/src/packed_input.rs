@@ -5,7 +5,7 @@
 //! nothing is rounded, and an operand is a tensor.
 //!
 //! ```text
-//! let x = norm(x);         Operand: f32 or rounded, as the precision says
+//! let x = norm(x);         Activations: f32 or rounded, as the precision says
 //! let x = conv(&x);        Tensor: the sums, f32 always
 //! ```
 //!
@@ -16,25 +16,25 @@ use rayon::prelude::*;
 
 use crate::cpu::partition::rows_per_task;
 use crate::cpu::simd::{Op, Simd};
-use crate::gemm::Rounded;
+use crate::gemm::PackedA;
 use crate::{Isa, Precision};
 
 /// Rows of f32 that exist or are computed when they are asked for, one at a time.
 pub(crate) trait RowSource: Sync {
     /// Row number m, which may be written to `room`, as long as a row.
-    fn row<'a, S: Simd>(&'a self, s: S, m: usize, room: &'a mut [f32]) -> &'a [f32];
+    fn row<'a, S: Simd>(&'a self, s: S, m: usize, buffer: &'a mut [f32]) -> &'a [f32];
 }
 
 /// For what an operand is made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Form {
+pub struct ALayout {
     /// The precision of the product.
     pub precision: Precision,
     /// Pixels of zeros around each image: 1 before a 3×3 window, 0 before a linear layer.
     pub border: usize,
 }
 
-impl Form {
+impl ALayout {
     /// For a linear layer.
     pub fn rows(precision: Precision) -> Self {
         Self { precision, border: 0 }
@@ -47,20 +47,20 @@ impl Form {
 }
 
 /// The left operand of a product, of this shape.
-pub struct Operand<const N: usize> {
+pub struct Activations<const N: usize> {
     shape: [usize; N],
-    numbers: Numbers,
+    storage: Storage,
 }
 
-enum Numbers {
+enum Storage {
     F32(Tensor<f32, 1>),
-    Rounded(Rounded),
+    Packed(PackedA),
 }
 
-impl<const N: usize> Operand<N> {
+impl<const N: usize> Activations<N> {
     /// Of rows that a source has or computes. `shape`: the last axis is that of the channels; an image with a border is `[n, h, w, c]`.
-    pub(crate) fn from_rows(isa: Isa, form: Form, shape: [usize; N], source: &impl RowSource) -> Self {
-        let Form { precision, border } = form;
+    pub(crate) fn from_rows(isa: Isa, layout: ALayout, shape: [usize; N], source: &impl RowSource) -> Self {
+        let ALayout { precision, border } = layout;
         if precision == Precision::F32 {
             return tensor_of_rows(isa, shape, source).into();
         }
@@ -70,13 +70,13 @@ impl<const N: usize> Operand<N> {
             (_, &[n, h, w, _]) => [n, h, w],
             _ => panic!("only images have a border, not {shape:?}"),
         };
-        let rounded = Rounded::new(isa, (precision, border), grid, channels, source);
-        Self { shape, numbers: Numbers::Rounded(rounded) }
+        let packed = PackedA::new(isa, (precision, border), grid, channels, source);
+        Self { shape, storage: Storage::Packed(packed) }
     }
 
     /// A matrix that was rounded, under any shape with as many rows and columns.
-    pub(crate) fn rounded(shape: [usize; N], rounded: Rounded) -> Self {
-        Self { shape, numbers: Numbers::Rounded(rounded) }
+    pub(crate) fn packed(shape: [usize; N], packed: PackedA) -> Self {
+        Self { shape, storage: Storage::Packed(packed) }
     }
 
     /// The length of each axis.
@@ -88,11 +88,11 @@ impl<const N: usize> Operand<N> {
     ///
     /// # Panics
     /// If the channels or the number of elements differ.
-    pub fn reshape<const M: usize>(self, shape: [usize; M]) -> Operand<M> {
+    pub fn reshape<const M: usize>(self, shape: [usize; M]) -> Activations<M> {
         let same = self.shape[N - 1] == shape[M - 1]
             && self.shape.iter().product::<usize>() == shape.iter().product::<usize>();
         assert!(same, "cannot reshape {:?} to {shape:?}", self.shape);
-        Operand { shape, numbers: self.numbers }
+        Activations { shape, storage: self.storage }
     }
 
     /// The numbers.
@@ -100,17 +100,17 @@ impl<const N: usize> Operand<N> {
     /// # Panics
     /// If they were rounded.
     pub fn into_tensor(self) -> Tensor<f32, N> {
-        match self.numbers {
-            Numbers::F32(numbers) => numbers.reshape(self.shape),
-            Numbers::Rounded(_) => panic!("this operand was rounded and is good for a product only"),
+        match self.storage {
+            Storage::F32(storage) => storage.reshape(self.shape),
+            Storage::Packed(_) => panic!("this operand was rounded and is good for a product only"),
         }
     }
 }
 
-impl<const N: usize> From<Tensor<f32, N>> for Operand<N> {
+impl<const N: usize> From<Tensor<f32, N>> for Activations<N> {
     fn from(x: Tensor<f32, N>) -> Self {
         let (shape, len) = (x.shape(), x.len());
-        Self { shape, numbers: Numbers::F32(x.reshape([len])) }
+        Self { shape, storage: Storage::F32(x.reshape([len])) }
     }
 }
 
@@ -120,7 +120,7 @@ pub enum Input<'a, const N: usize> {
     /// To be rounded, if the product wants it.
     F32(View<'a, f32, N>),
     /// Of this shape.
-    Rounded([usize; N], &'a Rounded),
+    Packed([usize; N], &'a PackedA),
 }
 
 impl<'a, const N: usize> From<View<'a, f32, N>> for Input<'a, N> {
@@ -129,11 +129,11 @@ impl<'a, const N: usize> From<View<'a, f32, N>> for Input<'a, N> {
     }
 }
 
-impl<'a, const N: usize> From<&'a Operand<N>> for Input<'a, N> {
-    fn from(x: &'a Operand<N>) -> Self {
-        match &x.numbers {
-            Numbers::F32(numbers) => Self::F32(View::from_slice(x.shape, numbers.as_slice())),
-            Numbers::Rounded(rounded) => Self::Rounded(x.shape, rounded),
+impl<'a, const N: usize> From<&'a Activations<N>> for Input<'a, N> {
+    fn from(x: &'a Activations<N>) -> Self {
+        match &x.storage {
+            Storage::F32(storage) => Self::F32(View::from_slice(x.shape, storage.as_slice())),
+            Storage::Packed(packed) => Self::Packed(x.shape, packed),
         }
     }
 }
@@ -143,7 +143,7 @@ impl<const N: usize> Input<'_, N> {
     pub fn shape(&self) -> [usize; N] {
         match *self {
             Self::F32(x) => x.shape(),
-            Self::Rounded(shape, _) => shape,
+            Self::Packed(shape, _) => shape,
         }
     }
 }
@@ -177,8 +177,8 @@ impl<R: RowSource> Op for Compute<'_, R> {
     type Output = ();
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
-        for (m, room) in (self.first..).zip(self.out.chunks_exact_mut(self.channels)) {
-            self.source.row(s, m, room);
+        for (m, buffer) in (self.first..).zip(self.out.chunks_exact_mut(self.channels)) {
+            self.source.row(s, m, buffer);
         }
     }
 }
@@ -187,10 +187,10 @@ impl<R: RowSource> Op for Compute<'_, R> {
 mod tests {
     use super::*;
     use crate::conv2d::{self, Geometry, Padding, conv2d};
-    use crate::gemm::{Epilogue, Weights};
+    use crate::gemm::{Epilogue, PackedWeights};
     use crate::linear::linear;
-    use crate::norm::group::{Activation, GroupNorm, group_norm_for, group_norm_joined};
-    use crate::norm::layer::{layer_norm, layer_norm_for};
+    use crate::norm::group::{Activation, GroupNorm, group_norm_concat, group_norm_packed};
+    use crate::norm::layer::{layer_norm, layer_norm_packed};
     use crate::testing::random;
 
     /// Each precision on each unit.
@@ -219,11 +219,12 @@ mod tests {
             let [kernel_h, kernel_w] = geometry.kernel_size;
             let w = random([35, 64, kernel_h, kernel_w], 5);
             everywhere(|isa, precision| {
-                let w = conv2d::Weights::pack_for(precision, w.view());
+                let w = conv2d::ConvWeights::pack_for(precision, w.view());
                 let pieces = [a.view(), b.view()];
-                let tensor = group_norm_joined(isa, &pieces, norm);
+                let tensor = group_norm_concat(isa, &pieces, norm);
                 let expected = conv2d(isa, tensor.view(), &w, geometry, Epilogue::default());
-                let operand = group_norm_for(isa, &pieces.map(Into::into), norm, Form::image(precision));
+                let operand =
+                    group_norm_packed(isa, &pieces.map(Into::into), norm, ALayout::image(precision));
                 assert_eq!(operand.shape(), tensor.shape());
                 let found = conv2d(isa, &operand, &w, geometry, Epilogue::default());
                 assert!(found == expected, "{size:?}, {precision}, {isa}");
@@ -237,10 +238,10 @@ mod tests {
         let (weight, bias) = (random([90], 2), random([90], 3));
         let (weight, bias) = (weight.as_slice(), bias.as_slice());
         everywhere(|isa, precision| {
-            let w = Weights::pack_for(precision, random([70, 90], 4).view());
+            let w = PackedWeights::pack_for(precision, random([70, 90], 4).view());
             let tensor = layer_norm(isa, x.view(), weight, bias, 1e-5);
             let expected = linear(isa, tensor.view(), &w, Epilogue::default());
-            let operand = layer_norm_for(isa, x.view(), weight, bias, 1e-5, precision).reshape([74, 90]);
+            let operand = layer_norm_packed(isa, x.view(), weight, bias, 1e-5, precision).reshape([74, 90]);
             let found = linear(isa, &operand, &w, Epilogue::default()).reshape([2, 37, 70]);
             assert!(found == expected, "layer norm, {precision}, {isa}");
         });
@@ -249,8 +250,8 @@ mod tests {
     #[test]
     #[should_panic(expected = "rounded for bf16 meets weights for bf16x3")]
     fn an_operand_is_for_one_precision() {
-        let w = Weights::pack_for(Precision::Bf16x3, random([5, 6], 1).view());
-        let x = layer_norm_for(
+        let w = PackedWeights::pack_for(Precision::Bf16x3, random([5, 6], 1).view());
+        let x = layer_norm_packed(
             Isa::best(),
             random([4, 6], 2).view(),
             &[1.0; 6],
@@ -267,8 +268,8 @@ mod tests {
         let (weight, bias, activation) = (&[1.0; 4], &[0.0; 4], Activation::None);
         let norm = GroupNorm { num_groups: 2, eps: 1e-5, weight, bias, activation };
         let x = random([1, 4, 4, 4], 1);
-        let x = group_norm_for(Isa::best(), &[x.view().into()], norm, Form::image(Precision::Bf16));
-        let w = Weights::pack_for(Precision::Bf16, random([5, 4], 2).view());
+        let x = group_norm_packed(Isa::best(), &[x.view().into()], norm, ALayout::image(Precision::Bf16));
+        let w = PackedWeights::pack_for(Precision::Bf16, random([5, 4], 2).view());
         linear(Isa::best(), &x, &w, Epilogue::default());
     }
 }

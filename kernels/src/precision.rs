@@ -45,7 +45,7 @@ impl Precision {
     }
 
     /// The number of bf16 parts that an operand is made of; 0 if it stays f32.
-    pub(crate) fn parts(self) -> usize {
+    pub(crate) fn terms(self) -> usize {
         match self {
             Self::F32 => 0,
             Self::Bf16 => 1,

@@ -128,7 +128,7 @@ fn conv() {
                 .map(|group| {
                     let outputs = group * group_out..(group + 1) * group_out;
                     let x = x.view().slice(3, group * group_in..(group + 1) * group_in).to_tensor();
-                    let weights = conv2d::Weights::pack(w.view().slice(0, outputs.clone()));
+                    let weights = conv2d::ConvWeights::pack(w.view().slice(0, outputs.clone()));
                     kernel(isa, x.view(), &weights, geometry, Epilogue::bias(Some(&bias[outputs])))
                 })
                 .collect();
@@ -150,7 +150,7 @@ fn conv() {
 }
 
 type ConvKernel =
-    for<'a> fn(Isa, View<'a, f32, 4>, &conv2d::Weights, Geometry, Epilogue<'_>) -> Tensor<f32, 4>;
+    for<'a> fn(Isa, View<'a, f32, 4>, &conv2d::ConvWeights, Geometry, Epilogue<'_>) -> Tensor<f32, 4>;
 
 #[test]
 fn group_normalization() {
@@ -234,7 +234,7 @@ fn gemm() {
         let finish = |product: Tensor<f32, 2>| -> Vec<f32> {
             product.into_vec().iter().zip(&c).map(|(product, c)| alpha * (product + c)).collect()
         };
-        let weights = gemm::Weights::pack(w);
+        let weights = gemm::PackedWeights::pack(w);
         let epilogue = Epilogue { residual: Some(&c), scale: alpha, ..Epilogue::default() };
         vec![
             ("reference", finish(gemm::reference::product(a, w))),
@@ -267,7 +267,7 @@ fn matmul() {
             for j in 0..batch[1] {
                 let a = a.select::<3>(0, i).select::<2>(0, j);
                 let w = b.select::<3>(0, i).select::<2>(0, j);
-                let packed = gemm::Weights::pack(w);
+                let packed = gemm::PackedWeights::pack(w);
                 found[0].1.extend(gemm::reference::product(a, w).into_vec());
                 found[1].1.extend(gemm::row_at_a_time::product(isa, a, &packed).into_vec());
                 found[2].1.extend(linear::linear(isa, a, &packed, Epilogue::default()).into_vec());

@@ -97,14 +97,14 @@ static GEMM: [Rung<Linear>; 5] = [
             "weights in panels of 32 columns; one row of A meets one panel in vector registers",
             |layer, isa| {
                 let (x, w) = linear_operands(layer);
-                let w = gemm::Weights::pack(w.view());
+                let w = gemm::PackedWeights::pack(w.view());
                 Box::new(move || drop(row_at_a_time::product(isa, x.view(), &w)))
             },
         )
     },
     rung("blocked, f16", "the same, of weights that become f32 a block at a time", |layer, isa| {
         let (x, w) = linear_operands(layer);
-        let w = gemm::Weights::pack(w.convert::<f16>().view());
+        let w = gemm::PackedWeights::pack(w.convert::<f16>().view());
         Box::new(move || drop(linear::linear(isa, x.view(), &w, Epilogue::default())))
     }),
     rung(
@@ -118,7 +118,7 @@ static GEMM: [Rung<Linear>; 5] = [
 
 fn linear_run(layer: Linear, isa: Isa, precision: Precision) -> Run {
     let (x, w) = linear_operands(layer);
-    let w = gemm::Weights::pack_for(precision, w.view());
+    let w = gemm::PackedWeights::pack_for(precision, w.view());
     Box::new(move || drop(linear::linear(isa, x.view(), &w, Epilogue::default())))
 }
 
@@ -140,7 +140,7 @@ static LINEAR_GEGLU: [Rung<Gated>; 3] = [
 
 fn gated_run(Gated(layer): Gated, isa: Isa, precision: Precision) -> Run {
     let (x, w) = linear_operands(layer);
-    let w = gemm::GatedWeights::pack(precision, w.view(), &vec![0.5; layer.out_features]);
+    let w = gemm::GegluWeights::pack(precision, w.view(), &vec![0.5; layer.out_features]);
     Box::new(move || drop(linear::linear_geglu(isa, x.view(), &w)))
 }
 
@@ -192,10 +192,10 @@ fn conv_run(layer: Conv, isa: Isa, precision: Precision) -> Run {
     Box::new(move || drop(indirect::conv2d(isa, x.view(), &w, geometry, Epilogue::default())))
 }
 
-fn conv_operands(layer: Conv, precision: Precision) -> (Tensor<f32, 4>, conv2d::Weights, Geometry) {
+fn conv_operands(layer: Conv, precision: Precision) -> (Tensor<f32, 4>, conv2d::ConvWeights, Geometry) {
     let Conv { in_channels, out_channels, kernel_size, .. } = layer;
     let w = noise([out_channels, in_channels, kernel_size, kernel_size]);
-    let w = conv2d::Weights::pack_for(precision, w.view());
+    let w = conv2d::ConvWeights::pack_for(precision, w.view());
     (noise(conv_shape(&layer)), w, conv_geometry(&layer))
 }
 
@@ -221,10 +221,10 @@ fn phases_run(layer: Upsample, isa: Isa, precision: Precision) -> Run {
     Box::new(move || drop(phases::upsample_conv(isa, x.view(), &w, Epilogue::default())))
 }
 
-fn upsample_operands(layer: Upsample, precision: Precision) -> (Tensor<f32, 4>, upsample::Weights) {
+fn upsample_operands(layer: Upsample, precision: Precision) -> (Tensor<f32, 4>, upsample::UpsampleWeights) {
     let Upsample { images, size, channels, .. } = layer;
     let w = noise([channels, channels, 3, 3]);
-    let w = upsample::Weights::pack_for(precision, w.view());
+    let w = upsample::UpsampleWeights::pack_for(precision, w.view());
     (noise([images, size, size, channels]), w)
 }
 
@@ -245,16 +245,16 @@ fn attention_run(layer: Attention, isa: Isa, precision: Precision) -> Run {
     let settings = attention::Attention { precision, ..attention::Attention::new(head_dim) };
     let operand = |tokens| {
         let x = noise([images, tokens, heads * head_dim]);
-        match attention::takes_rounded(isa, settings, head_dim) {
+        match attention::takes_packed(isa, settings, head_dim) {
             true => {
                 let [weight, bias] = [1.0, 0.0].map(|x| vec![x; heads * head_dim]);
-                layer_norm::layer_norm_for(isa, x.view(), &weight, &bias, 1e-5, precision)
+                layer_norm::layer_norm_packed(isa, x.view(), &weight, &bias, 1e-5, precision)
             }
             false => x.into(),
         }
     };
     let (q, k) = (operand(queries), operand(keys));
-    Box::new(move || drop(attention::attention_of_operands(isa, [&q, &k, &k], heads, settings)))
+    Box::new(move || drop(attention::attention_of_activations(isa, [&q, &k, &k], heads, settings)))
 }
 
 static GROUP_NORM: [Rung<FeatureMap>; 1] = [rung(

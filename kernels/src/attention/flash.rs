@@ -23,23 +23,25 @@ use std::ops::Range;
 use aquatint_tensor::{Tensor, View};
 use rayon::prelude::*;
 
-use super::online_softmax::{Exact, RunningSoftmax, scale_rows};
-use super::transpose::{Contiguous, Place, for_each_chunk, hide_later_keys, turn_in, turn_out};
+use super::online_softmax::{Exact, OnlineSoftmax, scale_rows};
+use super::transpose::{
+    Contiguous, QueryBlock, for_each_chunk, hide_later_keys, pack_transposed, unpack_transposed,
+};
 use super::{Attention, check};
 use crate::Isa;
 use crate::cpu::simd::{Op, Simd};
-use crate::gemm::microkernel::{ROW_STEP, TILE_ROWS, tile};
-use crate::gemm::{PANEL, PanelRow, Row, ZEROS};
+use crate::gemm::microkernel::{MR, MR_STEP, tile};
+use crate::gemm::{NR, PanelRow, Row, ZEROS};
 
 /// Keys in a block: 96 rows of scores are 12 KB, and leave room in an L1 cache for K, Vᵀ and both panels.
-const BLOCK_KEYS: usize = 8 * TILE_ROWS;
+const BLOCK_KEYS: usize = 8 * MR;
 /// Rows that the panels Qᵀ of a task have together, 40 KB: while K and Vᵀ of a block are in the cache, all of them are served. With one panel a task,
 /// 4096 tokens of 8×40 reach 56 instead of 64 % of the peak (AVX2, Zen 1).
 const TASK_DEPTH: usize = 320;
 /// Panels of a task, at most, so that all cores have work; nor are there more than blocks of keys.
 const MAX_PANELS: usize = 8;
 /// Depth of a block of the first product, for heads as deep as the VAE's 512.
-const BLOCK_DEPTH: usize = 256;
+const KC: usize = 256;
 
 /// Attention in blocks; see [`attention`](super::attention()).
 ///
@@ -64,10 +66,10 @@ pub fn attention(
     let head_len = keys.div_ceil(BLOCK_KEYS) * head_dim * BLOCK_KEYS;
     let mut values = Tensor::<f32, 1>::recycled([images * heads * head_len]);
     values.as_mut_slice().par_chunks_exact_mut(head_len).enumerate().for_each(|(i, out)| {
-        isa.run(TurnValues { v: v.select::<3>(0, i / heads).select::<2>(1, i % heads), out });
+        isa.run(TransposeValues { v: v.select::<3>(0, i / heads).select::<2>(1, i % heads), out });
     });
     let panels = (TASK_DEPTH / head_dim).min(keys / BLOCK_KEYS).clamp(1, MAX_PANELS);
-    for_each_chunk(&mut out, panels * PANEL, |place, out| {
+    for_each_chunk(&mut out, panels * NR, |place, out| {
         let task = Task {
             q: place.queries(q, out.len()),
             k: k.select::<3>(0, place.image).select::<2>(1, place.head),
@@ -76,30 +78,30 @@ pub fn attention(
             settings,
             out,
         };
-        SCRATCH.with_borrow_mut(|scratch| isa.run(Run { task, scratch }));
+        SCRATCH.with_borrow_mut(|scratch| isa.run(FlashTask { task, scratch }));
     });
     out
 }
 
 /// Vᵀ of a head, a block of keys at a time.
-struct TurnValues<'a> {
+struct TransposeValues<'a> {
     /// `[keys, head_dim]`
     v: View<'a, f32, 2>,
     /// `[blocks][head_dim][BLOCK_KEYS]`
     out: &'a mut [f32],
 }
 
-impl Op for TurnValues<'_> {
+impl Op for TransposeValues<'_> {
     type Output = ();
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         let [keys, head_dim] = self.v.shape();
         let mut panel = vec![PanelRow::ZERO; head_dim];
-        for first in (0..keys).step_by(PANEL) {
-            turn_in(s, self.v.slice(0, first..keys.min(first + PANEL)), 1.0, &mut panel);
+        for first in (0..keys).step_by(NR) {
+            pack_transposed(s, self.v.slice(0, first..keys.min(first + NR)), 1.0, &mut panel);
             let block = &mut self.out[first / BLOCK_KEYS * head_dim * BLOCK_KEYS..];
             for (row, numbers) in block.chunks_exact_mut(BLOCK_KEYS).zip(&panel) {
-                row[first % BLOCK_KEYS..][..PANEL].copy_from_slice(&numbers.0);
+                row[first % BLOCK_KEYS..][..NR].copy_from_slice(&numbers.0);
             }
         }
     }
@@ -113,7 +115,7 @@ struct Task<'a> {
     k: View<'a, f32, 2>,
     /// Vᵀ, `[blocks][head_dim][BLOCK_KEYS]`
     values: &'a [f32],
-    place: Place,
+    place: QueryBlock,
     settings: Attention,
     /// A row for each query, `[queries][head_dim]`.
     out: Vec<&'a mut [f32]>,
@@ -121,7 +123,7 @@ struct Task<'a> {
 
 /// Buffers that a thread keeps from task to task; of each panel of queries, all with queries on the lanes.
 #[derive(Default)]
-struct Scratch {
+struct FlashBuffers {
     /// scale·Qᵀ: `[panels][head_dim]`
     queries: Vec<PanelRow>,
     /// Sᵀ, then Pᵀ: `[keys of a block]`
@@ -131,32 +133,32 @@ struct Scratch {
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    static SCRATCH: RefCell<FlashBuffers> = RefCell::default();
 }
 
-struct Run<'a> {
+struct FlashTask<'a> {
     task: Task<'a>,
-    scratch: &'a mut Scratch,
+    scratch: &'a mut FlashBuffers,
 }
 
-impl Op for Run<'_> {
+impl Op for FlashTask<'_> {
     type Output = ();
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
-        let Run { task: Task { q, k, values, place, settings, out }, scratch } = self;
+        let FlashTask { task: Task { q, k, values, place, settings, out }, scratch } = self;
         let ([queries, head_dim], [keys, _]) = (q.shape(), k.shape());
-        let (panels, height) = (queries.div_ceil(PANEL), head_dim.next_multiple_of(ROW_STEP));
+        let (panels, height) = (queries.div_ceil(NR), head_dim.next_multiple_of(MR_STEP));
         scratch.queries.resize(panels * head_dim, PanelRow::ZERO);
-        for (first, panel) in (0..queries).step_by(PANEL).zip(scratch.queries.chunks_exact_mut(head_dim)) {
-            turn_in(s, q.slice(0, first..queries.min(first + PANEL)), settings.scale, panel);
+        for (first, panel) in (0..queries).step_by(NR).zip(scratch.queries.chunks_exact_mut(head_dim)) {
+            pack_transposed(s, q.slice(0, first..queries.min(first + NR)), settings.scale, panel);
         }
         scratch.sums.clear();
         scratch.sums.resize(panels * height, PanelRow::ZERO);
-        let mut softmaxes: Vec<_> = (0..panels).map(|_| RunningSoftmax::new(1.0)).collect(); // the queries are scaled
+        let mut softmaxes: Vec<_> = (0..panels).map(|_| OnlineSoftmax::new(1.0)).collect(); // the queries are scaled
 
         // No query of a panel sees a key behind the panel's last one.
         let visible = |panel: usize| match settings.causal {
-            true => keys.min(place.first_query + queries.min((panel + 1) * PANEL)),
+            true => keys.min(place.first_query + queries.min((panel + 1) * NR)),
             false => keys,
         };
         let values = values.chunks_exact(head_dim * BLOCK_KEYS);
@@ -168,23 +170,23 @@ impl Op for Run<'_> {
                 if block.is_empty() {
                     continue;
                 }
-                scratch.scores.resize(block.len().next_multiple_of(ROW_STEP), PanelRow::ZERO);
+                scratch.scores.resize(block.len().next_multiple_of(MR_STEP), PanelRow::ZERO);
                 scores_of(s, k, block.clone(), q_panel, &mut scratch.scores);
                 let scores = &mut scratch.scores[..block.len()];
                 if settings.causal {
-                    hide_later_keys(scores, block.start, place.first_query + panel * PANEL);
+                    hide_later_keys(scores, block.start, place.first_query + panel * NR);
                 }
                 if let Some(correction) = softmax.raise(s, scores) {
                     scale_rows(s, sums, &correction);
                 }
-                softmax.weigh::<Exact, S>(s, scores);
+                softmax.exp_scores::<Exact, S>(s, scores);
                 add_values(s, values, scores, sums);
             }
         }
         let mut out = out.into_iter();
         for (sums, softmax) in scratch.sums.chunks_exact(height).zip(&softmaxes) {
             let factors = Row(softmax.total.map(|total| 1.0 / total));
-            turn_out(s, &sums[..head_dim], &factors, out.by_ref().take(PANEL).collect());
+            unpack_transposed(s, &sums[..head_dim], &factors, out.by_ref().take(NR).collect());
         }
     }
 }
@@ -198,12 +200,11 @@ fn scores_of<S: Simd>(
     q_panel: &[PanelRow],
     scores: &mut [PanelRow],
 ) {
-    for (first, scores) in block.clone().step_by(TILE_ROWS).zip(scores.chunks_mut(TILE_ROWS)) {
-        for depth in (0..q_panel.len()).step_by(BLOCK_DEPTH) {
-            let q_panel = &q_panel[depth..q_panel.len().min(depth + BLOCK_DEPTH)];
-            let mut rows: [&[f32]; TILE_ROWS] = [&ZEROS; TILE_ROWS];
-            let keys =
-                k.slice(0, first..block.end.min(first + TILE_ROWS)).slice(1, depth..depth + q_panel.len());
+    for (first, scores) in block.clone().step_by(MR).zip(scores.chunks_mut(MR)) {
+        for depth in (0..q_panel.len()).step_by(KC) {
+            let q_panel = &q_panel[depth..q_panel.len().min(depth + KC)];
+            let mut rows: [&[f32]; MR] = [&ZEROS; MR];
+            let keys = k.slice(0, first..block.end.min(first + MR)).slice(1, depth..depth + q_panel.len());
             for (row, key) in rows.iter_mut().zip(keys.rows()) {
                 *row = key;
             }
@@ -215,8 +216,8 @@ fn scores_of<S: Simd>(
 /// Oᵀ = Oᵀ + Vᵀ·Pᵀ for a block of keys.
 #[inline(always)]
 fn add_values<S: Simd>(s: S, values: &[f32], weights: &[PanelRow], sums: &mut [PanelRow]) {
-    for (values, sums) in values.chunks(TILE_ROWS * BLOCK_KEYS).zip(sums.chunks_mut(TILE_ROWS)) {
-        let mut rows: [&[f32]; TILE_ROWS] = [&ZEROS; TILE_ROWS];
+    for (values, sums) in values.chunks(MR * BLOCK_KEYS).zip(sums.chunks_mut(MR)) {
+        let mut rows: [&[f32]; MR] = [&ZEROS; MR];
         for (row, channel) in rows.iter_mut().zip(values.chunks_exact(BLOCK_KEYS)) {
             *row = channel;
         }

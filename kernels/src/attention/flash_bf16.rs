@@ -1,4 +1,4 @@
-//! The same blocks with operands in bf16: both products are jobs for a tile unit.
+//! The same blocks with operands in bf16: both term_products are jobs for a tile unit.
 //!
 //! ```text
 //! for each head, once:      K in tiles (rows are keys, depth is the head's), Vᵀ in tiles (rows are channels, depth is the keys)
@@ -22,17 +22,22 @@ use std::ops::Range;
 use aquatint_tensor::{Tensor, View};
 use rayon::prelude::*;
 
-use super::online_softmax::{Coarse, Exact, RunningSoftmax, scale_rows};
-use super::transpose::{Contiguous, Place, for_each_panel, hide_later_keys, turn_in, turn_out};
+use super::online_softmax::{Coarse, Exact, OnlineSoftmax, scale_rows};
+use super::transpose::{
+    Contiguous, QueryBlock, for_each_panel, hide_later_keys, pack_transposed, unpack_transposed,
+};
 use super::{Attention, check};
 use crate::cpu::isa::UnitOp;
 use crate::cpu::simd::Simd;
-use crate::cpu::tile::{ATile, BStep, Job, Line, Lines, STEP, TILE, Unit, products, split_panel, split_rows};
+use crate::cpu::tile::{
+    ATile, AlignedBuffer, BTile, MatmulUnit, TILE_K, TILE_M, TileJob, TileRow, split_panel, split_rows,
+    term_products,
+};
 use crate::gemm::{PanelRow, Row};
 use crate::{Isa, Precision};
 
 /// Keys in a block: the scores are 16 KB and the weights 8 KB, and K, Vᵀ of as many keys are read from the L2 cache.
-const BLOCK_KEYS: usize = 4 * STEP;
+const BLOCK_KEYS: usize = 4 * TILE_K;
 
 /// Attention in blocks, its operands in bf16; see [`attention`](super::attention()).
 ///
@@ -54,12 +59,12 @@ pub fn attention(
     }
     let qkv = Contiguous::new([q, k, v]);
     let [q, k, v] = qkv.views();
-    let parts = settings.precision.parts();
+    let terms = settings.precision.terms();
     let packed: Vec<Head<Tiles>> = (0..images * heads)
         .into_par_iter()
         .map(|i| {
             let [k, v] = [k, v].map(|x| x.select::<3>(0, i / heads).select::<2>(1, i % heads));
-            isa.run_with_unit(Pack { k, v, parts })
+            isa.run_with_unit(Pack { k, v, terms })
         })
         .collect();
     let all_heads: Vec<Head<Places<'_>>> =
@@ -68,79 +73,79 @@ pub fn attention(
     for_each_panel(&mut out, |place, out| {
         let head = &all_heads[place.image * heads + place.head];
         let task = Task { q: place.queries(q, out.len()), head, keys, place, settings, out };
-        SCRATCH.with_borrow_mut(|scratch| isa.run_with_unit(Run { task, scratch }));
+        SCRATCH.with_borrow_mut(|scratch| isa.run_with_unit(FlashBf16Task { task, scratch }));
     });
     out
 }
 
 /// Whether the tiles of Vᵀ have a row to spare for the sum of the weights. In `Bf16x3` the total of `softmax.rs` is more exact.
-fn has_row_of_ones(head_dim: usize, parts: usize) -> bool {
-    parts == 1 && !head_dim.is_multiple_of(TILE)
+fn has_row_of_ones(head_dim: usize, terms: usize) -> bool {
+    terms == 1 && !head_dim.is_multiple_of(TILE_M)
 }
 
 /// Rows of tiles, for each part: `[parts][tiles of rows][steps]`.
 struct Tiles {
-    lines: Lines,
+    lines: AlignedBuffer,
     row_tiles: usize,
-    steps: usize,
+    k_steps: usize,
 }
 
 impl Tiles {
     /// Of any numbers, to be overwritten.
-    fn recycled([rows, depth]: [usize; 2], parts: usize) -> Self {
-        let (row_tiles, steps) = (rows.div_ceil(TILE), depth.div_ceil(STEP));
-        Self { lines: Lines::recycled(parts * row_tiles * steps * TILE), row_tiles, steps }
+    fn recycled([rows, depth]: [usize; 2], terms: usize) -> Self {
+        let (row_tiles, k_steps) = (rows.div_ceil(TILE_M), depth.div_ceil(TILE_K));
+        Self { lines: AlignedBuffer::recycled(terms * row_tiles * k_steps * TILE_M), row_tiles, k_steps }
     }
 
     /// The tiles of both parts; the second are none if there is only one.
-    fn parts_mut(&mut self) -> (&mut [ATile], &mut [ATile]) {
+    fn terms_mut(&mut self) -> (&mut [ATile], &mut [ATile]) {
         let (tiles, _) = self.lines.as_chunks_mut();
-        tiles.split_at_mut(self.row_tiles * self.steps)
+        tiles.split_at_mut(self.row_tiles * self.k_steps)
     }
 
     /// Rounds the rows of a matrix.
     #[inline(always)]
-    fn pack<U: Unit>(unit: U, x: View<'_, f32, 2>, parts: usize) -> Self {
-        let mut packed = Self::recycled(x.shape(), parts);
-        let steps = packed.steps;
-        let (high, low) = packed.parts_mut();
+    fn pack<U: MatmulUnit>(unit: U, x: View<'_, f32, 2>, terms: usize) -> Self {
+        let mut packed = Self::recycled(x.shape(), terms);
+        let k_steps = packed.k_steps;
+        let (hi, lo) = packed.terms_mut();
         let all: Vec<&[f32]> = x.rows().collect();
-        for (i, rows) in all.chunks(TILE).enumerate() {
-            let range = i * steps..(i + 1) * steps;
-            let mut high: Vec<&mut [Line]> =
-                high[range.clone()].iter_mut().map(|tile| &mut tile[..]).collect();
-            let mut low: Vec<&mut [Line]> =
-                low.iter_mut().take(range.end).skip(range.start).map(|tile| &mut tile[..]).collect();
-            split_rows(unit, rows, (&mut high, &mut low), 0);
+        for (i, rows) in all.chunks(TILE_M).enumerate() {
+            let range = i * k_steps..(i + 1) * k_steps;
+            let mut hi: Vec<&mut [TileRow]> =
+                hi[range.clone()].iter_mut().map(|tile| &mut tile[..]).collect();
+            let mut lo: Vec<&mut [TileRow]> =
+                lo.iter_mut().take(range.end).skip(range.start).map(|tile| &mut tile[..]).collect();
+            split_rows(unit, rows, (&mut hi, &mut lo), 0);
         }
         packed
     }
 
     /// Rounds the columns of a matrix, 32 rows of it at a time; and a column of ones behind them where there is room.
     #[inline(always)]
-    fn pack_columns<S: Simd, U: Unit>((s, unit): (S, U), x: View<'_, f32, 2>, parts: usize) -> Self {
+    fn pack_columns<S: Simd, U: MatmulUnit>((s, unit): (S, U), x: View<'_, f32, 2>, terms: usize) -> Self {
         let [depth, columns] = x.shape();
-        let mut packed = Self::recycled([columns, depth], parts);
-        let steps = packed.steps;
-        let (high, low) = packed.parts_mut();
-        let mut turned = vec![PanelRow::ZERO; columns + usize::from(has_row_of_ones(columns, parts))];
-        for step in 0..steps {
-            let rows = step * STEP..depth.min((step + 1) * STEP);
+        let mut packed = Self::recycled([columns, depth], terms);
+        let k_steps = packed.k_steps;
+        let (hi, lo) = packed.terms_mut();
+        let mut turned = vec![PanelRow::ZERO; columns + usize::from(has_row_of_ones(columns, terms))];
+        for step in 0..k_steps {
+            let rows = step * TILE_K..depth.min((step + 1) * TILE_K);
             if let Some(ones) = turned.get_mut(columns) {
                 ones[..rows.len()].fill(1.0);
                 ones[rows.len()..].fill(0.0);
             }
-            turn_in(s, x.slice(0, rows), 1.0, &mut turned[..columns]);
-            for (row_tile, turned) in turned.chunks(TILE).enumerate() {
-                let mut rows: [&[f32]; TILE] = [&[]; TILE];
+            pack_transposed(s, x.slice(0, rows), 1.0, &mut turned[..columns]);
+            for (row_tile, turned) in turned.chunks(TILE_M).enumerate() {
+                let mut rows: [&[f32]; TILE_M] = [&[]; TILE_M];
                 for (row, numbers) in rows.iter_mut().zip(turned) {
                     *row = &numbers.0;
                 }
-                let at = row_tile * steps + step;
-                let mut high: [&mut [Line]; 1] = [&mut high[at]];
-                match low.get_mut(at) {
-                    Some(low) => split_rows(unit, &rows, (&mut high, &mut [low]), 0),
-                    None => split_rows(unit, &rows, (&mut high, &mut []), 0),
+                let at = row_tile * k_steps + step;
+                let mut hi: [&mut [TileRow]; 1] = [&mut hi[at]];
+                match lo.get_mut(at) {
+                    Some(lo) => split_rows(unit, &rows, (&mut hi, &mut [lo]), 0),
+                    None => split_rows(unit, &rows, (&mut hi, &mut []), 0),
                 }
             }
         }
@@ -152,7 +157,7 @@ impl Tiles {
         Places {
             tiles: self.lines.as_chunks().0.iter().collect(),
             row_tiles: self.row_tiles,
-            steps: self.steps,
+            k_steps: self.k_steps,
         }
     }
 }
@@ -161,34 +166,34 @@ impl Tiles {
 struct Places<'a> {
     tiles: Vec<&'a ATile>,
     row_tiles: usize,
-    steps: usize,
+    k_steps: usize,
 }
 
 impl Places<'_> {
     /// Some steps of one tile of rows.
     #[inline(always)]
-    fn get(&self, part: usize, row_tile: usize, steps: Range<usize>) -> &[&ATile] {
-        &self.tiles[(part * self.row_tiles + row_tile) * self.steps..][steps]
+    fn get(&self, term: usize, row_tile: usize, k_steps: Range<usize>) -> &[&ATile] {
+        &self.tiles[(term * self.row_tiles + row_tile) * self.k_steps..][k_steps]
     }
 
     /// `sums (+)= rows · b` for all parts; the rows begin at `row_tile` and are as many as there are sums.
     #[inline(always)]
-    fn multiply<S: Simd, U: Unit>(
+    fn multiply<S: Simd, U: MatmulUnit>(
         &self,
         (s, unit): (S, U),
-        (row_tile, steps): (usize, Range<usize>),
-        b: &[Vec<BStep>; 2],
+        (row_tile, k_steps): (usize, Range<usize>),
+        b: &[Vec<BTile>; 2],
         sums: &mut [PanelRow],
         first: bool,
     ) {
-        let parts = self.tiles.len() / (self.row_tiles * self.steps);
-        for (i, sums) in sums.chunks_mut(2 * TILE).enumerate() {
+        let terms = self.tiles.len() / (self.row_tiles * self.k_steps);
+        for (i, sums) in sums.chunks_mut(2 * TILE_M).enumerate() {
             let row_tile = row_tile + 2 * i;
-            for (n, &(part, part_of_b)) in products(parts).iter().enumerate() {
-                let job = Job {
-                    upper: self.get(part, row_tile, steps.clone()),
-                    lower: (sums.len() > TILE).then(|| self.get(part, row_tile + 1, steps.clone())),
-                    b: &b[part_of_b][..steps.len()],
+            for (n, &(term, term_of_b)) in term_products(terms).iter().enumerate() {
+                let job = TileJob {
+                    upper: self.get(term, row_tile, k_steps.clone()),
+                    lower: (sums.len() > TILE_M).then(|| self.get(term, row_tile + 1, k_steps.clone())),
+                    b: &b[term_of_b][..k_steps.len()],
                     first: first && n == 0,
                 };
                 unit.multiply(s, job, sums);
@@ -209,16 +214,16 @@ struct Head<T> {
 struct Pack<'a> {
     k: View<'a, f32, 2>,
     v: View<'a, f32, 2>,
-    parts: usize,
+    terms: usize,
 }
 
 impl UnitOp for Pack<'_> {
     type Output = Head<Tiles>;
     #[inline(always)]
-    fn eval<S: Simd, U: Unit>(self, s: S, unit: U) -> Head<Tiles> {
+    fn eval<S: Simd, U: MatmulUnit>(self, s: S, unit: U) -> Head<Tiles> {
         Head {
-            keys: Tiles::pack(unit, self.k, self.parts),
-            values: Tiles::pack_columns((s, unit), self.v, self.parts),
+            keys: Tiles::pack(unit, self.k, self.terms),
+            values: Tiles::pack_columns((s, unit), self.v, self.terms),
         }
     }
 }
@@ -229,7 +234,7 @@ struct Task<'a> {
     q: View<'a, f32, 2>,
     head: &'a Head<Places<'a>>,
     keys: usize,
-    place: Place,
+    place: QueryBlock,
     settings: Attention,
     /// A row for each query, `[queries][head_dim]`.
     out: Vec<&'a mut [f32]>,
@@ -237,63 +242,63 @@ struct Task<'a> {
 
 /// Buffers that a thread keeps from task to task; what is rounded has a high and a low part.
 #[derive(Default)]
-struct Scratch {
+struct FlashBf16Buffers {
     /// Qᵀ in f32: `[head_dim]`, queries on the lanes
     turned: Vec<PanelRow>,
     /// Qᵀ: `[steps]`
-    queries: [Vec<BStep>; 2],
+    queries: [Vec<BTile>; 2],
     /// Sᵀ, in `Bf16x3` then Pᵀ: `[keys of a block]`, queries on the lanes
     scores: Vec<PanelRow>,
     /// Pᵀ: `[steps]`
-    weights: [Vec<BStep>; 2],
+    weights: [Vec<BTile>; 2],
     /// Oᵀ: `[head_dim]`, queries on the lanes
     sums: Vec<PanelRow>,
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    static SCRATCH: RefCell<FlashBf16Buffers> = RefCell::default();
 }
 
-struct Run<'a> {
+struct FlashBf16Task<'a> {
     task: Task<'a>,
-    scratch: &'a mut Scratch,
+    scratch: &'a mut FlashBf16Buffers,
 }
 
-impl UnitOp for Run<'_> {
+impl UnitOp for FlashBf16Task<'_> {
     type Output = ();
     #[inline(always)]
-    fn eval<S: Simd, U: Unit>(self, s: S, unit: U) {
+    fn eval<S: Simd, U: MatmulUnit>(self, s: S, unit: U) {
         unit.run(s, Attend(self));
     }
 }
 
 /// The same, compiled for the unit.
-struct Attend<'a>(Run<'a>);
+struct Attend<'a>(FlashBf16Task<'a>);
 
 impl UnitOp for Attend<'_> {
     type Output = ();
     #[inline(always)]
-    fn eval<S: Simd, U: Unit>(self, s: S, unit: U) {
-        let Run { task, scratch } = self.0;
+    fn eval<S: Simd, U: MatmulUnit>(self, s: S, unit: U) {
+        let FlashBf16Task { task, scratch } = self.0;
         let [queries, head_dim] = task.q.shape();
         let Head { keys, values } = task.head;
-        let parts = task.settings.precision.parts();
-        let Scratch { turned, queries: q_steps, scores, weights, sums } = scratch;
+        let terms = task.settings.precision.terms();
+        let FlashBf16Buffers { turned, queries: q_steps, scores, weights, sums } = scratch;
         turned.resize(head_dim, PanelRow::ZERO);
-        turn_in(s, task.q, 1.0, turned);
-        split(unit, turned, q_steps, parts);
+        pack_transposed(s, task.q, 1.0, turned);
+        split(unit, turned, q_steps, terms);
         sums.clear();
-        sums.resize(values.row_tiles * TILE, PanelRow::ZERO);
-        let mut softmax = RunningSoftmax::new(task.settings.scale);
-        let has_row_of_ones = has_row_of_ones(head_dim, parts);
+        sums.resize(values.row_tiles * TILE_M, PanelRow::ZERO);
+        let mut softmax = OnlineSoftmax::new(task.settings.scale);
+        let has_row_of_ones = has_row_of_ones(head_dim, terms);
 
         // No query of this panel sees a key behind its last one.
         let first_query = task.place.first_query;
         let visible = if task.settings.causal { task.keys.min(first_query + queries) } else { task.keys };
         for first in (0..visible).step_by(BLOCK_KEYS) {
             let block = first..visible.min(first + BLOCK_KEYS);
-            scores.resize(block.len().next_multiple_of(TILE), PanelRow::ZERO);
-            keys.multiply((s, unit), (first / TILE, 0..keys.steps), q_steps, scores, true);
+            scores.resize(block.len().next_multiple_of(TILE_M), PanelRow::ZERO);
+            keys.multiply((s, unit), (first / TILE_M, 0..keys.k_steps), q_steps, scores, true);
 
             scores.truncate(block.len());
             if task.settings.causal {
@@ -302,33 +307,33 @@ impl UnitOp for Attend<'_> {
             if let Some(correction) = softmax.raise(s, scores) {
                 scale_rows(s, sums, &correction);
             }
-            if parts == 1 {
-                let [steps, _] = &mut *weights;
-                steps.resize(scores.len().div_ceil(STEP), BStep::ZERO);
+            if terms == 1 {
+                let [k_steps, _] = &mut *weights;
+                k_steps.resize(scores.len().div_ceil(TILE_K), BTile::ZERO);
                 if has_row_of_ones {
-                    softmax.weigh_rounded::<Coarse, S, U, false>((s, unit), scores, steps);
+                    softmax.weigh_rounded::<Coarse, S, U, false>((s, unit), scores, k_steps);
                 } else {
-                    softmax.weigh_rounded::<Coarse, S, U, true>((s, unit), scores, steps);
+                    softmax.weigh_rounded::<Coarse, S, U, true>((s, unit), scores, k_steps);
                 }
             } else {
-                softmax.weigh::<Exact, S>(s, scores);
-                split(unit, scores, weights, parts);
+                softmax.exp_scores::<Exact, S>(s, scores);
+                split(unit, scores, weights, terms);
             }
-            let steps = first / STEP..block.end.div_ceil(STEP);
-            values.multiply((s, unit), (0, steps), weights, sums, false);
+            let k_steps = first / TILE_K..block.end.div_ceil(TILE_K);
+            values.multiply((s, unit), (0, k_steps), weights, sums, false);
         }
 
         let total = if has_row_of_ones { &sums[head_dim] } else { &softmax.total };
         let factors = Row(total.map(|total| 1.0 / total));
-        turn_out(s, &sums[..head_dim], &factors, task.out);
+        unpack_transposed(s, &sums[..head_dim], &factors, task.out);
     }
 }
 
 /// Rounds rows of a panel in one part or two.
 #[inline(always)]
-fn split<U: Unit>(unit: U, rows: &[PanelRow], [high, low]: &mut [Vec<BStep>; 2], parts: usize) {
-    let steps = rows.len().div_ceil(STEP);
-    high.resize(steps, BStep::ZERO);
-    low.resize((parts - 1) * steps, BStep::ZERO);
-    split_panel(unit, rows, high, low);
+fn split<U: MatmulUnit>(unit: U, rows: &[PanelRow], [hi, lo]: &mut [Vec<BTile>; 2], terms: usize) {
+    let k_steps = rows.len().div_ceil(TILE_K);
+    hi.resize(k_steps, BTile::ZERO);
+    lo.resize((terms - 1) * k_steps, BTile::ZERO);
+    split_panel(unit, rows, hi, lo);
 }

@@ -39,8 +39,8 @@ mod transpose;
 use aquatint_tensor::{Tensor, View, concat};
 
 use crate::gemm::Matrix;
-use crate::gemm::Rounded;
-use crate::packed_input::{Input, Operand};
+use crate::gemm::PackedA;
+use crate::packed_input::{Activations, Input};
 use crate::{Isa, Precision};
 
 /// The settings of an attention layer.
@@ -90,8 +90,8 @@ pub fn attention(
     match settings.precision {
         Precision::F32 => flash::attention(isa, q, k, v, settings),
         _ if pipelined::pays(isa, settings) => {
-            let (mut out, doubted) = pipelined::attention(isa, q, k, v, settings);
-            for image in doubted {
+            let (mut out, overflowed) = pipelined::attention(isa, q, k, v, settings);
+            for image in overflowed {
                 let [q, k, v] = [q, k, v].map(|x| x.slice(0, image..image + 1));
                 let again = flash_bf16::attention(isa, q, k, v, settings);
                 out.as_mut_slice()[image * again.len()..][..again.len()].copy_from_slice(again.as_slice());
@@ -102,8 +102,8 @@ pub fn attention(
     }
 }
 
-/// Whether [`attention_of_operands`] wants what it takes rounded, for heads of this length; otherwise it wants f32.
-pub fn takes_rounded(isa: Isa, settings: Attention, head_dim: usize) -> bool {
+/// Whether [`attention_of_activations`] wants what it takes rounded, for heads of this length; otherwise it wants f32.
+pub fn takes_packed(isa: Isa, settings: Attention, head_dim: usize) -> bool {
     pipelined::pays(isa, settings) && head_dim.is_multiple_of(pipelined::PIECE)
 }
 
@@ -112,12 +112,12 @@ pub fn takes_rounded(isa: Isa, settings: Attention, head_dim: usize) -> bool {
 ///
 /// # Panics
 /// As [`attention`](attention()); also if n is not a multiple of m, or some are rounded and others are not.
-pub fn attention_of_operands(
+pub fn attention_of_activations(
     isa: Isa,
-    [q, k, v]: [&Operand<3>; 3],
+    [q, k, v]: [&Activations<3>; 3],
     heads: usize,
     settings: Attention,
-) -> Operand<3> {
+) -> Activations<3> {
     let ([few, queries, channels], [images, keys, _]) = (q.shape(), k.shape());
     assert!(few > 0 && images.is_multiple_of(few), "{images} images of keys cannot meet {few} of queries");
     assert_eq!(k.shape(), [images, keys, channels], "k does not fit q, which is {:?}", q.shape());
@@ -128,11 +128,11 @@ pub fn attention_of_operands(
         [Input::F32(q), Input::F32(k), Input::F32(v)] => {
             attention_of_views(attention, isa, [q, k, v], heads, settings).into()
         }
-        [Input::Rounded(_, q), Input::Rounded(_, k), Input::Rounded(_, v)] => {
+        [Input::Packed(_, q), Input::Packed(_, k), Input::Packed(_, v)] => {
             let of_heads = pipelined::Shape { images, queries, keys, heads, head_dim: channels / heads };
-            let (mut out, doubted) = pipelined::attention_of_rounded(isa, [q, k, v], of_heads, settings);
-            for image in doubted {
-                let of_image = |x: &Rounded, image: usize, tokens: usize| {
+            let (mut out, overflowed) = pipelined::attention_of_packed(isa, [q, k, v], of_heads, settings);
+            for image in overflowed {
+                let of_image = |x: &PackedA, image: usize, tokens: usize| {
                     Tensor::from_fn([1, tokens, channels], |[_, i, c]| x.number(image * tokens + i, c))
                 };
                 let tensors =
@@ -141,10 +141,10 @@ pub fn attention_of_operands(
                 let again = attention_of_views(flash_bf16::attention, isa, views, heads, settings)
                     .reshape([queries, channels]);
                 let rows = Matrix::new(again.view());
-                let again = Rounded::of_rows(isa, settings.precision, &rows, 0..queries, [1, channels]);
+                let again = PackedA::of_rows(isa, settings.precision, &rows, 0..queries, [1, channels]);
                 out.put_rows(image * queries, &again);
             }
-            Operand::rounded(shape, out)
+            Activations::packed(shape, out)
         }
         _ => panic!("of q, k and v some are rounded and others are not"),
     }

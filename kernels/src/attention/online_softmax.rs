@@ -11,8 +11,8 @@
 //! digits are none the fewer, and after the first block hardly ever is anything left to correct.
 
 use crate::cpu::simd::{Simd, math};
-use crate::cpu::tile::{BStep, Pair, STEP, Unit};
-use crate::gemm::{MAX_VECTORS, PANEL, PanelRow, Row};
+use crate::cpu::tile::{BTile, MatmulUnit, Pair, TILE_K};
+use crate::gemm::{MAX_VECTORS, NR, PanelRow, Row};
 
 /// 2ˣ on vectors, for x up to 127.
 pub(super) trait Exponential {
@@ -44,14 +44,14 @@ impl Exponential for Coarse {
 const SLACK: f32 = 8.0;
 
 /// Stands for scores of a key that does not exist.
-const HIDDEN: PanelRow = Row([f32::NEG_INFINITY; PANEL]);
+const HIDDEN: PanelRow = Row([f32::NEG_INFINITY; NR]);
 
 /// Rows whose weights are computed together, column of vectors by column: four powers are enough to hide each other's latency, and as all four have m in
 /// common, what they need fits sixteen registers. With the powers in pairs of terms that is worth another 5 % of the peak to `blocked.rs` (AVX2, Zen 1).
 const TOGETHER: usize = 4;
 
 /// See the module.
-pub(super) struct RunningSoftmax {
+pub(super) struct OnlineSoftmax {
     /// scale·log₂e
     factor: f32,
     /// m
@@ -60,17 +60,17 @@ pub(super) struct RunningSoftmax {
     pub(super) total: PanelRow,
 }
 
-impl RunningSoftmax {
+impl OnlineSoftmax {
     /// Of scores that are to be multiplied by `scale`, which is positive.
     pub(super) fn new(scale: f32) -> Self {
         let factor = scale * std::f32::consts::LOG2_E;
-        Self { factor, largest: Row([f32::MIN; PANEL]), total: PanelRow::ZERO }
+        Self { factor, largest: Row([f32::MIN; NR]), total: PanelRow::ZERO }
     }
 
     /// Makes m fit a block of scores. If that changed it, the factors that correct all earlier weights; the total is corrected already.
     #[inline(always)]
     pub(super) fn raise<S: Simd>(&mut self, s: S, scores: &[PanelRow]) -> Option<PanelRow> {
-        let vectors = PANEL / S::LANES;
+        let vectors = NR / S::LANES;
         // Two rows at a time, so that no comparison waits for the one before.
         let mut chains = [[s.splat(f32::MIN); MAX_VECTORS]; 2];
         let (pairs, rest) = scores.as_chunks::<2>();
@@ -98,7 +98,7 @@ impl RunningSoftmax {
             return None;
         }
         let mut correction = PanelRow::ZERO;
-        for lanes in (0..PANEL).step_by(S::LANES) {
+        for lanes in (0..NR).step_by(S::LANES) {
             let change = s.sub(s.load(&self.largest[lanes..]), s.load(&after[lanes..]));
             s.store(Exact::exp2(s, change), &mut correction[lanes..]);
         }
@@ -109,10 +109,10 @@ impl RunningSoftmax {
 
     /// Turns the scores of a block into weights and adds these to the total.
     #[inline(always)]
-    pub(super) fn weigh<E: Exponential, S: Simd>(&mut self, s: S, scores: &mut [PanelRow]) {
+    pub(super) fn exp_scores<E: Exponential, S: Simd>(&mut self, s: S, scores: &mut [PanelRow]) {
         let mut block = Block::new(s, self);
         let (together, rest) = scores.as_chunks_mut::<TOGETHER>();
-        for j in 0..PANEL / S::LANES {
+        for j in 0..NR / S::LANES {
             for rows in &mut *together {
                 let mut weights = [s.zero(); TOGETHER];
                 for i in 0..TOGETHER {
@@ -135,18 +135,18 @@ impl RunningSoftmax {
 
     /// The weights of a block, rounded, in pairs of neighbouring keys. Adds them to the total only if `ADD`.
     #[inline(always)]
-    pub(super) fn weigh_rounded<E: Exponential, S: Simd, U: Unit, const ADD: bool>(
+    pub(super) fn weigh_rounded<E: Exponential, S: Simd, U: MatmulUnit, const ADD: bool>(
         &mut self,
         (s, unit): (S, U),
         scores: &[PanelRow],
-        steps: &mut [BStep],
+        steps: &mut [BTile],
     ) {
         let mut block = Block::new(s, self);
-        for (rows, step) in scores.chunks(STEP).zip(steps) {
+        for (rows, step) in scores.chunks(TILE_K).zip(steps) {
             let (pairs, missing) = step.0.split_at_mut(rows.len().div_ceil(2));
             for (i, pairs) in pairs.iter_mut().enumerate() {
                 let (first, second) = (&rows[2 * i], rows.get(2 * i + 1).unwrap_or(&HIDDEN));
-                for j in 0..PANEL / S::LANES {
+                for j in 0..NR / S::LANES {
                     let lanes = j * S::LANES;
                     let first = block.weight::<E>(s, j, &first[lanes..]);
                     let second = block.weight::<E>(s, j, &second[lanes..]);
@@ -156,7 +156,7 @@ impl RunningSoftmax {
                     unit.round_pairs(s, first, second, &mut pairs[lanes..]);
                 }
             }
-            missing.fill([Pair::default(); PANEL]);
+            missing.fill([Pair::default(); NR]);
         }
         block.finish(s, self);
     }
@@ -171,9 +171,9 @@ struct Block<V> {
 
 impl<V: Copy> Block<V> {
     #[inline(always)]
-    fn new<S: Simd<V = V>>(s: S, softmax: &RunningSoftmax) -> Self {
+    fn new<S: Simd<V = V>>(s: S, softmax: &OnlineSoftmax) -> Self {
         let mut minus_largest = [s.zero(); MAX_VECTORS];
-        for j in 0..PANEL / S::LANES {
+        for j in 0..NR / S::LANES {
             minus_largest[j] = s.sub(s.zero(), s.load(&softmax.largest[j * S::LANES..]));
         }
         Self { factor: s.splat(softmax.factor), minus_largest, totals: [s.zero(); MAX_VECTORS] }
@@ -186,8 +186,8 @@ impl<V: Copy> Block<V> {
     }
 
     #[inline(always)]
-    fn finish<S: Simd<V = V>>(self, s: S, softmax: &mut RunningSoftmax) {
-        for j in 0..PANEL / S::LANES {
+    fn finish<S: Simd<V = V>>(self, s: S, softmax: &mut OnlineSoftmax) {
+        for j in 0..NR / S::LANES {
             let total = &mut softmax.total[j * S::LANES..];
             s.store(s.add(s.load(total), self.totals[j]), total);
         }
@@ -198,7 +198,7 @@ impl<V: Copy> Block<V> {
 #[inline(always)]
 pub(super) fn scale_rows<S: Simd>(s: S, rows: &mut [PanelRow], factors: &PanelRow) {
     for row in rows {
-        for lanes in (0..PANEL).step_by(S::LANES) {
+        for lanes in (0..NR).step_by(S::LANES) {
             let scaled = s.mul(s.load(&row[lanes..]), s.load(&factors[lanes..]));
             s.store(scaled, &mut row[lanes..]);
         }

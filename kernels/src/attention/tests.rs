@@ -1,9 +1,9 @@
 use aquatint_tensor::{Tensor, concat};
 
-use super::{Attention, attention, attention_of_operands, flash, flash_bf16, pipelined, reference};
-use crate::gemm::{Epilogue, Weights};
-use crate::linear::{linear, linear_rounded};
-use crate::packed_input::Operand;
+use super::{Attention, attention, attention_of_activations, flash, flash_bf16, pipelined, reference};
+use crate::gemm::{Epilogue, PackedWeights};
+use crate::linear::{linear, linear_packed};
+use crate::packed_input::Activations;
 use crate::testing::{assert_close, random, to_bf16};
 use crate::{Isa, Precision};
 
@@ -94,8 +94,8 @@ fn interleaved_agrees_with_the_reference_on_every_unit() {
         let settings = Attention { precision: Precision::Bf16, ..Attention::new(case.head_dim) };
         let expected = reference::attention(q.view(), k.view(), v.view(), settings);
         for isa in Isa::all_and_emulated() {
-            let (found, doubted) = pipelined::attention(isa, q.view(), k.view(), v.view(), settings);
-            assert!(doubted.is_empty(), "{} was declined, {isa}", case.name);
+            let (found, overflowed) = pipelined::attention(isa, q.view(), k.view(), v.view(), settings);
+            assert!(overflowed.is_empty(), "{} was declined, {isa}", case.name);
             assert_close(&format!("interleaved, {}, {isa}", case.name), &found, &expected, 6e-3);
         }
     }
@@ -120,19 +120,19 @@ fn interleaved_declines_what_it_cannot_represent() {
 fn a_doubted_image_leaves_the_others_alone() {
     let settings = Attention { precision: Precision::Bf16, ..Attention::new(8) };
     let ordinary = [random([1, 20, 2, 8], 1), random([1, 70, 2, 8], 2), random([1, 70, 2, 8], 3)];
-    let mut doubted = ordinary.clone().map(|x| x.map(|x| x + 1.0));
-    doubted[1][[0, 40, 1, 3]] = 1e6;
+    let mut overflowed = ordinary.clone().map(|x| x.map(|x| x + 1.0));
+    overflowed[1][[0, 40, 1, 3]] = 1e6;
     for isa in Isa::all_and_emulated() {
-        let [q, k, v] = [0, 1, 2].map(|i| concat(&[ordinary[i].view(), doubted[i].view()], 0));
+        let [q, k, v] = [0, 1, 2].map(|i| concat(&[ordinary[i].view(), overflowed[i].view()], 0));
         assert_eq!(pipelined::attention(isa, q.view(), k.view(), v.view(), settings).1, [1], "{isa}");
         let both = attention(isa, q.view(), k.view(), v.view(), settings);
         let operands = [&q, &k, &v].map(|x| operand(isa, x));
-        let both_of_operands = rows_of(isa, &attention_of_operands(isa, operands.each_ref(), 2, settings));
-        for (image, [q, k, v]) in [&ordinary, &doubted].into_iter().enumerate() {
+        let both_of_operands = rows_of(isa, &attention_of_activations(isa, operands.each_ref(), 2, settings));
+        for (image, [q, k, v]) in [&ordinary, &overflowed].into_iter().enumerate() {
             let alone = attention(isa, q.view(), k.view(), v.view(), settings);
             assert!(both.view().slice(0, image..image + 1).to_tensor() == alone, "{image}, {isa}");
             let operands = [q, k, v].map(|x| operand(isa, x));
-            let alone = rows_of(isa, &attention_of_operands(isa, operands.each_ref(), 2, settings));
+            let alone = rows_of(isa, &attention_of_activations(isa, operands.each_ref(), 2, settings));
             let found = both_of_operands.view().slice(0, image..image + 1).to_tensor();
             assert!(found == alone, "operands, {image}, {isa}");
         }
@@ -140,19 +140,19 @@ fn a_doubted_image_leaves_the_others_alone() {
 }
 
 /// What an operand holds.
-fn rows_of(isa: Isa, x: &Operand<3>) -> Tensor<f32, 3> {
+fn rows_of(isa: Isa, x: &Activations<3>) -> Tensor<f32, 3> {
     let [.., channels] = x.shape();
     let one = Tensor::from_fn([channels; 2], |[i, j]| f32::from(u8::from(i == j)));
-    linear(isa, x, &Weights::pack_for(Precision::Bf16, one.view()), Epilogue::default())
+    linear(isa, x, &PackedWeights::pack_for(Precision::Bf16, one.view()), Epilogue::default())
 }
 
-/// Rounded by a linear layer that changes nothing, as [`attention_of_operands`] takes them.
-fn operand(isa: Isa, x: &Tensor<f32, 4>) -> Operand<3> {
+/// PackedA by a linear layer that changes nothing, as [`attention_of_activations`] takes them.
+fn operand(isa: Isa, x: &Tensor<f32, 4>) -> Activations<3> {
     let [n, tokens, heads, head_dim] = x.shape();
     let channels = heads * head_dim;
     let one = Tensor::from_fn([channels; 2], |[i, j]| f32::from(u8::from(i == j)));
     let x = x.view().reshape([n, tokens, channels]).expect("row-major");
-    linear_rounded(isa, x, &Weights::pack_for(Precision::Bf16, one.view()), None)
+    linear_packed(isa, x, &PackedWeights::pack_for(Precision::Bf16, one.view()), None)
 }
 
 #[test]
@@ -166,14 +166,15 @@ fn attention_of_operands_has_the_bits_of_attention_of_their_numbers() {
             // The queries of one image meet the keys of both.
             let q = q.view().slice(0, 0..1).to_tensor();
             let both = concat(&[q.view(); 2], 0);
-            let (interleaved, doubted) = pipelined::attention(isa, both.view(), k.view(), v.view(), settings);
-            assert_eq!(doubted.is_empty(), gain == 1.0, "{isa}");
-            let expected = match doubted[..] {
+            let (interleaved, overflowed) =
+                pipelined::attention(isa, both.view(), k.view(), v.view(), settings);
+            assert_eq!(overflowed.is_empty(), gain == 1.0, "{isa}");
+            let expected = match overflowed[..] {
                 [] => interleaved,
                 _ => flash_bf16::attention(isa, both.view(), k.view(), v.view(), settings),
             };
             let operands = [&q, &k, &v].map(|x| operand(isa, x));
-            let found = attention_of_operands(isa, operands.each_ref(), heads, settings);
+            let found = attention_of_activations(isa, operands.each_ref(), heads, settings);
             let found = rows_of(isa, &found);
             let expected = to_bf16(&expected).reshape(found.shape());
             assert!(found == expected, "{heads} heads of {head_dim}, {isa}");

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! out [images, queries, heads, head_dim]  →  a task for each image, head and chunk of queries, some panels of 32
-//! 32 rows of Q                            →  a panel Qᵀ, queries on the lanes         turn_in
-//! Oᵀ, queries on the lanes                →  32 rows of the output, divided           turn_out
+//! 32 rows of Q                            →  a panel Qᵀ, queries on the lanes         pack_transposed
+//! Oᵀ, queries on the lanes                →  32 rows of the output, divided           unpack_transposed
 //! ```
 //!
 //! Turning costs little where a head has thousands of keys, but with the 77 of a text it is as much work as a softmax. So it is done with vectors,
@@ -13,18 +13,18 @@ use aquatint_tensor::{Tensor, View};
 use rayon::prelude::*;
 
 use crate::cpu::simd::{MAX_LANES, Simd};
-use crate::gemm::{PANEL, PanelRow};
+use crate::gemm::{NR, PanelRow};
 
 /// Where the queries of a task stand.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct QueryBlock {
     pub(super) image: usize,
     pub(super) head: usize,
     /// The position of the first query among all queries.
     pub(super) first_query: usize,
 }
 
-impl Place {
+impl QueryBlock {
     /// The queries of the task, `[queries, head_dim]`.
     pub(super) fn queries<'a>(&self, q: View<'a, f32, 4>, count: usize) -> View<'a, f32, 2> {
         let queries = self.first_query..self.first_query + count;
@@ -33,15 +33,15 @@ impl Place {
 }
 
 /// Calls `f` for each image, head and panel of queries, in parallel, with its pieces of the output rows.
-pub(super) fn for_each_panel(out: &mut Tensor<f32, 4>, f: impl Fn(Place, Vec<&mut [f32]>) + Sync) {
-    for_each_chunk(out, PANEL, f);
+pub(super) fn for_each_panel(out: &mut Tensor<f32, 4>, f: impl Fn(QueryBlock, Vec<&mut [f32]>) + Sync) {
+    for_each_chunk(out, NR, f);
 }
 
 /// The same for as many queries as are asked for.
 pub(super) fn for_each_chunk(
     out: &mut Tensor<f32, 4>,
     len: usize,
-    f: impl Fn(Place, Vec<&mut [f32]>) + Sync,
+    f: impl Fn(QueryBlock, Vec<&mut [f32]>) + Sync,
 ) {
     let [images, queries, heads, head_dim] = out.shape();
     let panels = queries.div_ceil(len);
@@ -57,7 +57,7 @@ pub(super) fn for_each_chunk(
     }
     pieces.into_par_iter().enumerate().for_each(|(i, out)| {
         let (image, head) = (i / panels / heads, i / panels % heads);
-        f(Place { image, head, first_query: i % panels * len }, out);
+        f(QueryBlock { image, head, first_query: i % panels * len }, out);
     });
 }
 
@@ -81,20 +81,20 @@ impl<'a, const N: usize> Contiguous<'a, N> {
 /// Gives keys behind a query's own position the score −∞.
 pub(super) fn hide_later_keys(scores: &mut [PanelRow], first_key: usize, first_query: usize) {
     for (key, row) in (first_key..).zip(scores) {
-        let seeing = key.saturating_sub(first_query).min(PANEL);
+        let seeing = key.saturating_sub(first_query).min(NR);
         row[..seeing].fill(f32::NEG_INFINITY);
     }
 }
 
 /// `panel[c][lane] = factor·x[lane][c]` for up to 32 rows, each contiguous; lanes without a row become zero.
 #[inline(always)]
-pub(super) fn turn_in<S: Simd>(s: S, x: View<'_, f32, 2>, factor: f32, panel: &mut [PanelRow]) {
-    let mut rows: [&[f32]; PANEL] = [&[]; PANEL];
+pub(super) fn pack_transposed<S: Simd>(s: S, x: View<'_, f32, 2>, factor: f32, panel: &mut [PanelRow]) {
+    let mut rows: [&[f32]; NR] = [&[]; NR];
     for (row, numbers) in rows.iter_mut().zip(x.rows()) {
         *row = numbers;
     }
     let factor = s.splat(factor);
-    for lane in (0..PANEL).step_by(S::LANES) {
+    for lane in (0..NR).step_by(S::LANES) {
         for first in squares::<S>(panel.len()) {
             let mut square = [s.zero(); MAX_LANES];
             for (v, row) in square.iter_mut().zip(&rows[lane..lane + S::LANES]) {
@@ -112,8 +112,13 @@ pub(super) fn turn_in<S: Simd>(s: S, x: View<'_, f32, 2>, factor: f32, panel: &m
 
 /// `out[lane][c] = factors[lane]·panel[c][lane]` for as many lanes as there are rows of `out`.
 #[inline(always)]
-pub(super) fn turn_out<S: Simd>(s: S, panel: &[PanelRow], factors: &PanelRow, mut out: Vec<&mut [f32]>) {
-    for (lane, out) in (0..PANEL).step_by(S::LANES).zip(out.chunks_mut(S::LANES)) {
+pub(super) fn unpack_transposed<S: Simd>(
+    s: S,
+    panel: &[PanelRow],
+    factors: &PanelRow,
+    mut out: Vec<&mut [f32]>,
+) {
+    for (lane, out) in (0..NR).step_by(S::LANES).zip(out.chunks_mut(S::LANES)) {
         let factor = s.load(&factors[lane..]);
         for first in squares::<S>(panel.len()) {
             let mut square = [s.zero(); MAX_LANES];

@@ -67,7 +67,7 @@ impl Padding {
 pub struct Geometry {
     /// Height and width of the window.
     pub kernel_size: [usize; 2],
-    /// Pixels from one position to the next.
+    /// PatchRows from one position to the next.
     pub stride: [usize; 2],
     /// Zeros around the image.
     pub padding: Padding,

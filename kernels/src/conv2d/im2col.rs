@@ -7,7 +7,7 @@
 use aquatint_tensor::{Tensor, View};
 use rayon::prelude::*;
 
-use super::{Geometry, Weights};
+use super::{ConvWeights, Geometry};
 use crate::Isa;
 use crate::gemm::{Epilogue, Matrix, blocked};
 
@@ -18,7 +18,7 @@ use crate::gemm::{Epilogue, Matrix, blocked};
 pub fn conv2d(
     isa: Isa,
     x: View<'_, f32, 4>,
-    w: &Weights,
+    w: &ConvWeights,
     geometry: Geometry,
     epilogue: Epilogue<'_>,
 ) -> Tensor<f32, 4> {

@@ -2,19 +2,19 @@
 //!
 //! In a channels-last image the C channels under one tap of the window are contiguous. So a row of the patch matrix is
 //! nothing but one pointer for each tap, and the matrix product can follow the pointers: the *indirect convolution*
-//! of Dukhan, "The Indirect Convolution Algorithm" (2019, arXiv:1907.02129). Pixels in the padding point to zeros.
+//! of Dukhan, "The Indirect Convolution Algorithm" (2019, arXiv:1907.02129). PatchRows in the padding point to zeros.
 //!
 //! Where that paper keeps a buffer with all pointers, this file computes them when a task needs them: 240
-//! at a time, for 240 × 320 × 256 multiplications. `windows.rs` is the same for images in bf16, with a pointer to each tile of 16 pixels.
+//! at a time, for 240 × 320 × 256 multiplications. `indirect_tiles.rs` is the same for images in bf16, with a pointer to each tile of 16 pixels.
 
 use std::ops::Range;
 
 use aquatint_tensor::{Tensor, View};
 
-use super::indirect_tiles::Windows;
-use super::{Geometry, Padding, Weights};
+use super::indirect_tiles::IndirectTiles;
+use super::{ConvWeights, Geometry, Padding};
 use crate::cpu::partition::row_major;
-use crate::gemm::{DepthRange, Epilogue, Matrix, Rounded, Rows, ZEROS, blocked, tiled};
+use crate::gemm::{DepthRange, Epilogue, Matrix, PackedA, Rows, ZEROS, blocked, tiled};
 use crate::packed_input::Input;
 use crate::{Isa, Precision};
 
@@ -25,7 +25,7 @@ use crate::{Isa, Precision};
 pub fn conv2d<'a>(
     isa: Isa,
     x: impl Into<Input<'a, 4>>,
-    w: &Weights,
+    w: &ConvWeights,
     geometry: Geometry,
     epilogue: Epilogue<'_>,
 ) -> Tensor<f32, 4> {
@@ -40,38 +40,38 @@ pub fn conv2d<'a>(
     match x {
         Input::F32(x) if w.precision() == Precision::F32 => {
             let x = row_major(x);
-            let a = Pixels::new(&x, [h, width, channels], geometry);
+            let a = PatchRows::new(&x, [h, width, channels], geometry);
             blocked::product_into(isa, &a, &w.packed, &epilogue, pixels);
         }
         Input::F32(x) => {
-            let x = rounded(isa, x, w.precision(), geometry);
-            let a = Windows::new(&x, geometry);
-            tiled::product_of_rounded(isa, &a, &w.packed, &epilogue, pixels);
+            let x = pack_image(isa, x, w.precision(), geometry);
+            let a = IndirectTiles::new(&x, geometry);
+            tiled::product_packed(isa, &a, &w.packed, &epilogue, pixels);
         }
-        Input::Rounded(_, x) => {
-            let (found, expected) = (x.inside().grid(), [images, h, width]);
+        Input::Packed(_, x) => {
+            let (found, expected) = (x.layout().grid(), [images, h, width]);
             assert!(
                 found == expected || geometry == Geometry::same(1),
                 "an image of {expected:?} was rounded as {found:?}"
             );
-            let a = Windows::new(x, geometry);
-            tiled::product_of_rounded(isa, &a, &w.packed, &epilogue, pixels);
+            let a = IndirectTiles::new(x, geometry);
+            tiled::product_packed(isa, &a, &w.packed, &epilogue, pixels);
         }
     }
     out
 }
 
-/// An image in the form in which [`Windows`] reads it.
-pub(crate) fn rounded(isa: Isa, x: View<'_, f32, 4>, precision: Precision, geometry: Geometry) -> Rounded {
+/// An image in the form in which [`IndirectTiles`] reads it.
+pub(crate) fn pack_image(isa: Isa, x: View<'_, f32, 4>, precision: Precision, geometry: Geometry) -> PackedA {
     let [images, h, width, channels] = x.shape();
     let border = usize::from(geometry.padding != Padding::default());
     let x = row_major(x);
     let source = Matrix::new(View::from_slice([images * h * width, channels], &x));
-    Rounded::new(isa, (precision, border), [images, h, width], channels, &source)
+    PackedA::new(isa, (precision, border), [images, h, width], channels, &source)
 }
 
 /// The patch matrix, as pointers into the image. Row m is output pixel (n, y, x); segment s is tap (i, j).
-pub(crate) struct Pixels<'x> {
+pub(crate) struct PatchRows<'x> {
     x: &'x [f32],
     input: [usize; 2],
     channels: usize,
@@ -79,27 +79,27 @@ pub(crate) struct Pixels<'x> {
     geometry: Geometry,
 }
 
-impl<'x> Pixels<'x> {
+impl<'x> PatchRows<'x> {
     /// Of images of `[h, w, channels]`, one behind the other in `x`.
     pub(crate) fn new(x: &'x [f32], [h, w, channels]: [usize; 3], geometry: Geometry) -> Self {
         Self { x, input: [h, w], channels, output: geometry.output_or_panic([h, w]), geometry }
     }
 }
 
-impl Rows for Pixels<'_> {
-    fn gather<'a>(&'a self, rows: Range<usize>, part: DepthRange, out: &mut Vec<&'a [f32]>) {
+impl Rows for PatchRows<'_> {
+    fn gather<'a>(&'a self, rows: Range<usize>, depth: DepthRange, out: &mut Vec<&'a [f32]>) {
         let ([h, w], [out_h, out_w]) = (self.input, self.output);
         let kernel_w = self.geometry.kernel_size[1];
-        let (i, j) = (part.segment / kernel_w, part.segment % kernel_w);
+        let (i, j) = (depth.segment / kernel_w, depth.segment % kernel_w);
         let (mut n, mut y, mut x) =
             (rows.start / (out_h * out_w), rows.start / out_w % out_h, rows.start % out_w);
         for _ in rows {
             let source = (self.geometry.source(0, y, i, h), self.geometry.source(1, x, j, w));
             out.push(match source {
                 (Some(iy), Some(ix)) => {
-                    &self.x[((n * h + iy) * w + ix) * self.channels..][part.range.clone()]
+                    &self.x[((n * h + iy) * w + ix) * self.channels..][depth.range.clone()]
                 }
-                _ => &ZEROS[..part.range.len()],
+                _ => &ZEROS[..depth.range.len()],
             });
             x += 1;
             if x == out_w {

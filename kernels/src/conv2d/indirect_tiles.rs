@@ -1,4 +1,4 @@
-//! The same rule for images that were [`Rounded`]: where does a tile stand that holds what 16 output pixels see under a tap?
+//! The same rule for images that were [`PackedA`]: where does a tile stand that holds what 16 output pixels see under a tap?
 //!
 //! With stride 1, 16 output pixels of a row see 16 neighbours in a row of the input, and planes hold neighbours one behind the other: the
 //! tile is there already, whatever the tap, as long as the border is as wide as the window reaches. All that is left of the convolution
@@ -7,7 +7,7 @@
 //!
 //! In an image that is narrower than a tile no 16 pixels are neighbours, and a network is deepest where its images are that small: every task would
 //! copy nearly as much as it multiplies. So such an image is copied once, for each column of the window as that column sees it, without what
-//! the border adds to a row ([`Columns`]). There 16 output pixels see neighbours again, in one row or in several.
+//! the border adds to a row ([`ColumnCopies`]). There 16 output pixels see neighbours again, in one row or in several.
 
 use std::ops::Range;
 use std::slice::IterMut;
@@ -16,20 +16,20 @@ use rayon::prelude::*;
 
 use super::Geometry;
 use crate::Precision;
-use crate::cpu::tile::{ATile, Line, Lines, TILE};
-use crate::gemm::a::packed::{Inside, Rounded, Tiles};
+use crate::cpu::tile::{ATile, AlignedBuffer, TILE_M, TileRow};
+use crate::gemm::a::packed::{PackedA, PlaneLayout, TileSource};
 
 /// The patch matrix in tiles. Row m is output pixel (n, y, x); the steps are those of the first 32 channels, tap by tap, then of the next 32.
-pub(crate) struct Windows<'a> {
-    x: &'a Rounded,
-    inside: Inside,
+pub(crate) struct IndirectTiles<'a> {
+    x: &'a PackedA,
+    layout: PlaneLayout,
     output: [usize; 2],
     geometry: Geometry,
     taps: Vec<Tap>,
     /// Whether no window reaches beyond the border: then a tap is an offset, for all pixels the same.
     bordered: bool,
     /// If it is narrower than a tile.
-    columns: Option<Columns>,
+    columns: Option<ColumnCopies>,
 }
 
 /// A tap of the window.
@@ -40,75 +40,75 @@ struct Tap {
 }
 
 /// Where 16 output pixels find what they see.
-enum Sight<'a> {
+enum TileLocation<'a> {
     /// Under the first tap in this line and the 15 behind it.
-    Neighbours(usize),
+    Contiguous(usize),
     /// Under the first tap in these lines.
-    Apart([usize; TILE]),
+    Scattered([usize; TILE_M]),
     /// In each of these columns in this line and the 15 behind it, under the column's first tap.
-    InColumns(&'a Columns, usize),
+    InColumnCopies(&'a ColumnCopies, usize),
     /// Under some taps perhaps nowhere.
-    Unknown,
+    PerPixel,
 }
 
 /// What each column of the window sees, row by row: `[part][step][column][image][rows][output width]`, a line each. The `rows` of an image are those that
 /// the first row of the window sees, and as many more as it reaches down.
-struct Columns {
-    lines: Lines,
-    steps: usize,
+struct ColumnCopies {
+    lines: AlignedBuffer,
+    k_steps: usize,
     /// How many columns there are.
     count: usize,
-    /// Lines of an image.
+    /// AlignedBuffer of an image.
     image: usize,
-    /// Lines of all images.
+    /// AlignedBuffer of all images.
     pitch: usize,
 }
 
-impl Columns {
+impl ColumnCopies {
     /// What a column sees of a plane.
     #[inline(always)]
-    fn plane(&self, part: usize, step: usize, column: usize) -> &[Line] {
-        &self.lines[((part * self.steps + step) * self.count + column) * self.pitch..][..self.pitch]
+    fn plane(&self, term: usize, step: usize, column: usize) -> &[TileRow] {
+        &self.lines[((term * self.k_steps + step) * self.count + column) * self.pitch..][..self.pitch]
     }
 }
 
-impl<'a> Windows<'a> {
-    pub(crate) fn new(x: &'a Rounded, geometry: Geometry) -> Self {
-        let (inside, [kernel_h, kernel_w]) = (x.inside(), geometry.kernel_size);
-        let [_, height, width] = inside.grid();
+impl<'a> IndirectTiles<'a> {
+    pub(crate) fn new(x: &'a PackedA, geometry: Geometry) -> Self {
+        let (layout, [kernel_h, kernel_w]) = (x.layout(), geometry.kernel_size);
+        let [_, height, width] = layout.grid();
         let output = geometry.output_or_panic([height, width]);
         let tap = |tap: usize| {
             let (position, [down, right]) = ([tap / kernel_w, tap % kernel_w], geometry.dilation);
-            Tap { position, offset: position[0] * down * inside.row() + position[1] * right }
+            Tap { position, offset: position[0] * down * layout.row() + position[1] * right }
         };
         let taps = (0..kernel_h * kernel_w).map(tap).collect();
-        let windows = Self { x, inside, output, geometry, taps, bordered: false, columns: None };
+        let tiles = Self { x, layout, output, geometry, taps, bordered: false, columns: None };
         let last = (output[0] * output[1]).saturating_sub(1);
-        let corners = [windows.line(0, [0, 0]), windows.line(last, [kernel_h - 1, kernel_w - 1])];
-        let windows = Self { bordered: corners.iter().all(Option::is_some), ..windows };
-        let narrow = windows.bordered && geometry.stride == [1, 1] && output[1] < TILE;
-        Self { columns: narrow.then(|| windows.copied_columns()), ..windows }
+        let corners = [tiles.line(0, [0, 0]), tiles.line(last, [kernel_h - 1, kernel_w - 1])];
+        let tiles = Self { bordered: corners.iter().all(Option::is_some), ..tiles };
+        let narrow = tiles.bordered && geometry.stride == [1, 1] && output[1] < TILE_M;
+        Self { columns: narrow.then(|| tiles.copy_columns()), ..tiles }
     }
 
     /// The columns of an image that is seen with stride 1 and nowhere beyond its border.
-    fn copied_columns(&self) -> Columns {
+    fn copy_columns(&self) -> ColumnCopies {
         let Geometry { kernel_size: [kernel_h, count], padding, dilation: [down, right], .. } = self.geometry;
-        let ([images, ..], [out_h, out_w]) = (self.inside.grid(), self.output);
+        let ([images, ..], [out_h, out_w]) = (self.layout.grid(), self.output);
         let rows = out_h + (kernel_h - 1) * down;
         let (image, pitch) = (rows * out_w, images * rows * out_w);
-        let steps = self.x.steps();
-        let mut lines = Lines::recycled(self.precision().parts() * steps * count * pitch);
+        let k_steps = self.x.k_steps();
+        let mut lines = AlignedBuffer::recycled(self.precision().terms() * k_steps * count * pitch);
         lines.par_chunks_mut(pitch).enumerate().for_each(|(at, seen)| {
-            let (part, step, column) = (at / count / steps, at / count % steps, at % count);
-            let plane = self.x.plane(part, step);
+            let (term, step, column) = (at / count / k_steps, at / count % k_steps, at % count);
+            let plane = self.x.plane(term, step);
             let x = (column * right) as isize - padding.left as isize;
             for (row, seen) in seen.chunks_exact_mut(out_w).enumerate() {
                 let (n, y) = (row / rows, (row % rows) as isize - padding.top as isize);
-                let first = self.inside.line(n, y, x).expect("no window reaches beyond the border");
+                let first = self.layout.line(n, y, x).expect("no window reaches beyond the border");
                 seen.copy_from_slice(&plane[first..][..out_w]);
             }
         });
-        Columns { lines, steps, count, image, pitch }
+        ColumnCopies { lines, k_steps, count, image, pitch }
     }
 
     /// The line that output pixel m sees under a tap, unless it lies behind the border.
@@ -120,28 +120,28 @@ impl<'a> Windows<'a> {
         let source = |axis: usize, position: usize, before: usize| {
             (position * stride[axis] + tap[axis] * dilation[axis]) as isize - before as isize
         };
-        self.inside.line(n, source(0, y, padding.top), source(1, x, padding.left))
+        self.layout.line(n, source(0, y, padding.top), source(1, x, padding.left))
     }
 
     /// What the 16 output pixels from `first` on see.
     #[inline(always)]
-    fn sight(&self, first: usize) -> Sight<'_> {
+    fn location(&self, first: usize) -> TileLocation<'_> {
         if !self.bordered {
-            return Sight::Unknown;
+            return TileLocation::PerPixel;
         }
         let pixels = self.output[0] * self.output[1];
-        if let Some(columns) = self.columns.as_ref().filter(|_| first % pixels + TILE <= pixels) {
-            return Sight::InColumns(columns, first / pixels * columns.image + first % pixels);
+        if let Some(columns) = self.columns.as_ref().filter(|_| first % pixels + TILE_M <= pixels) {
+            return TileLocation::InColumnCopies(columns, first / pixels * columns.image + first % pixels);
         }
-        // Pixels behind the last image may see anything.
+        // PatchRows behind the last image may see anything.
         let line = |m: usize| self.line(m, [0, 0]).unwrap_or(0);
         let ([_, out_w], stride) = (self.output, self.geometry.stride);
-        if stride == [1, 1] && first % out_w + TILE <= out_w {
-            return Sight::Neighbours(line(first));
+        if stride == [1, 1] && first % out_w + TILE_M <= out_w {
+            return TileLocation::Contiguous(line(first));
         }
         // Within a row of the output, the next pixel is a stride further on.
         let (mut next, mut x) = (line(first), first % out_w);
-        Sight::Apart(std::array::from_fn(|i| {
+        TileLocation::Scattered(std::array::from_fn(|i| {
             let this = next;
             x += 1;
             next += stride[1];
@@ -153,55 +153,59 @@ impl<'a> Windows<'a> {
     }
 }
 
-impl Tiles for Windows<'_> {
+impl TileSource for IndirectTiles<'_> {
     fn precision(&self) -> Precision {
         self.x.precision()
     }
 
     fn may_copy(&self) -> bool {
         let row = if self.columns.is_some() { self.output[0] * self.output[1] } else { self.output[1] };
-        !self.bordered || self.geometry.stride != [1, 1] || !row.is_multiple_of(TILE)
+        !self.bordered || self.geometry.stride != [1, 1] || !row.is_multiple_of(TILE_M)
     }
 
     fn gather<'a>(
         &'a self,
-        part: usize,
+        term: usize,
         first: usize,
-        steps: Range<usize>,
-        room: &mut IterMut<'a, ATile>,
+        k_steps: Range<usize>,
+        copies: &mut IterMut<'a, ATile>,
         out: &mut Vec<&'a ATile>,
     ) {
-        let sight = self.sight(first);
+        let location = self.location(first);
         let taps = self.taps.len();
-        for plane in steps.start / taps..steps.end.div_ceil(taps) {
+        for plane in k_steps.start / taps..k_steps.end.div_ceil(taps) {
             let of_plane = |step: usize| step.saturating_sub(plane * taps).min(taps);
-            let lines = self.x.plane(part, plane);
-            out.extend(self.taps[of_plane(steps.start)..of_plane(steps.end)].iter().map(|tap| -> &ATile {
-                let &Tap { position, offset } = tap;
-                let mut tile = || room.next().expect("room for every tile of a block");
-                match &sight {
-                    Sight::Neighbours(line) => {
-                        lines[line + offset..].first_chunk().expect("16 lines within a row of the image")
+            let lines = self.x.plane(term, plane);
+            out.extend(self.taps[of_plane(k_steps.start)..of_plane(k_steps.end)].iter().map(
+                |tap| -> &ATile {
+                    let &Tap { position, offset } = tap;
+                    let mut tile = || copies.next().expect("room for every tile of a block");
+                    match &location {
+                        TileLocation::Contiguous(line) => {
+                            lines[line + offset..].first_chunk().expect("16 lines within a row of the image")
+                        }
+                        TileLocation::InColumnCopies(columns, line) => {
+                            let [row, column] = position;
+                            let line = line + row * self.geometry.dilation[0] * self.output[1];
+                            let seen = columns.plane(term, plane, column);
+                            seen[line..].first_chunk().expect("16 lines within an image")
+                        }
+                        TileLocation::Scattered(at) => gather_rows(tile(), lines, |i| Some(at[i] + offset)),
+                        TileLocation::PerPixel => {
+                            gather_rows(tile(), lines, |i| self.line(first + i, position))
+                        }
                     }
-                    Sight::InColumns(columns, line) => {
-                        let [row, column] = position;
-                        let line = line + row * self.geometry.dilation[0] * self.output[1];
-                        let seen = columns.plane(part, plane, column);
-                        seen[line..].first_chunk().expect("16 lines within an image")
-                    }
-                    Sight::Apart(at) => copied(tile(), lines, |i| Some(at[i] + offset)),
-                    Sight::Unknown => copied(tile(), lines, |i| self.line(first + i, position)),
-                }
-            }));
+                },
+            ));
         }
     }
 }
 
 /// A tile of the lines at `at(0)`, `at(1)`, … of a plane; where there is none, it is zero.
 #[inline(always)]
-fn copied<'a>(tile: &'a mut ATile, plane: &[Line], at: impl Fn(usize) -> Option<usize>) -> &'a ATile {
+fn gather_rows<'a>(tile: &'a mut ATile, plane: &[TileRow], at: impl Fn(usize) -> Option<usize>) -> &'a ATile {
     for (i, copy) in tile.iter_mut().enumerate() {
-        *copy = at(i).map_or(Line::ZERO, |line| plane[line]);
+        *copy = at(i).map_or(TileRow::ZERO, |line| plane[line]);
     }
     tile
 }

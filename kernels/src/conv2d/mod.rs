@@ -15,7 +15,7 @@
 //! the window, a row of the product is a contiguous piece of the input. A 1×1 convolution is a plain matrix
 //! product over the pixels.
 //!
-//! Read next: [`Geometry`] (how the output gets its size), then the files in the order of the table; `windows.rs` for bf16.
+//! Read next: [`Geometry`] (how the output gets its size), then the files in the order of the table; `indirect_tiles.rs` for bf16.
 
 mod geometry;
 pub mod im2col;
@@ -29,7 +29,7 @@ pub mod winograd;
 use aquatint_tensor::Tensor;
 
 pub use geometry::{Geometry, Padding, output_size};
-pub use weights::Weights;
+pub use weights::ConvWeights;
 
 use crate::gemm::Epilogue;
 use crate::packed_input::Input;
@@ -41,10 +41,10 @@ use crate::{Isa, Precision};
 /// with one group, but channels-last. An image that was rounded before must have been for the precision of the weights.
 ///
 /// ```
-/// # use aquatint_kernels::{Isa, conv2d::{Geometry, Weights, conv2d}, gemm::Epilogue};
+/// # use aquatint_kernels::{Isa, conv2d::{Geometry, ConvWeights, conv2d}, gemm::Epilogue};
 /// # use aquatint_tensor::Tensor;
 /// let x = Tensor::from_vec([1, 1, 3, 1], vec![1.0, 2.0, 3.0]);
-/// let w = Weights::pack(Tensor::full([1, 1, 3, 3], 1.0f32).view()); // sums its neighbourhood
+/// let w = ConvWeights::pack(Tensor::full([1, 1, 3, 3], 1.0f32).view()); // sums its neighbourhood
 /// let y = conv2d(Isa::best(), x.view(), &w, Geometry::same(3), Epilogue::default());
 /// assert_eq!(y.as_slice(), [3.0, 6.0, 5.0]);
 /// ```
@@ -55,7 +55,7 @@ use crate::{Isa, Precision};
 pub fn conv2d<'a>(
     isa: Isa,
     x: impl Into<Input<'a, 4>>,
-    w: &Weights,
+    w: &ConvWeights,
     geometry: Geometry,
     epilogue: Epilogue<'_>,
 ) -> Tensor<f32, 4> {

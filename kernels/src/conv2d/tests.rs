@@ -1,6 +1,6 @@
 use aquatint_tensor::Tensor;
 
-use super::{Geometry, Padding, Weights, im2col, indirect, output_size, reference};
+use super::{ConvWeights, Geometry, Padding, im2col, indirect, output_size, reference};
 use crate::gemm::Epilogue;
 use crate::testing::{assert_close, random, to_bf16};
 use crate::{Isa, Precision};
@@ -50,7 +50,7 @@ fn every_rung_agrees_with_the_reference() {
         let x = random(input, 1);
         let w = random([out_channels, input[3], kernel_h, kernel_w], 2);
         let expected = reference::conv2d(x.view(), w.view(), geometry, 1);
-        let packed = Weights::pack(w.view());
+        let packed = ConvWeights::pack(w.view());
         for isa in Isa::available() {
             let found = im2col::conv2d(isa, x.view(), &packed, geometry, Epilogue::default());
             assert_close(&format!("im2col, {name}, {isa}"), &found, &expected, 1e-5);
@@ -70,7 +70,7 @@ fn every_precision_agrees_with_the_reference_on_every_unit() {
             [(Precision::Bf16, &rounded_x, &rounded_w, 1e-5), (Precision::Bf16x3, &x, &w, 1.5e-5)]
         {
             let expected = reference::conv2d(x.view(), w.view(), geometry, 1);
-            let packed = Weights::pack_for(precision, w.view());
+            let packed = ConvWeights::pack_for(precision, w.view());
             for isa in Isa::all_and_emulated() {
                 let found = indirect::conv2d(isa, x.view(), &packed, geometry, Epilogue::default());
                 assert_close(&format!("{precision}, {name}, {isa}"), &found, &expected, tolerance);
@@ -87,7 +87,7 @@ fn a_view_with_other_strides_is_convolved_as_it_looks() {
     let expected = reference::conv2d(x, w.view(), Geometry::same(3), 1);
     for isa in Isa::available() {
         let found =
-            indirect::conv2d(isa, x, &Weights::pack(w.view()), Geometry::same(3), Epilogue::default());
+            indirect::conv2d(isa, x, &ConvWeights::pack(w.view()), Geometry::same(3), Epilogue::default());
         assert_close(&format!("planes, {isa}"), &found, &expected, 1e-5);
     }
 }
@@ -119,7 +119,7 @@ fn sizes_that_cannot_be_are_none() {
 fn the_same_bits_on_any_number_of_threads() {
     let (x, w) = (random([2, 20, 20, 40], 1), random([70, 40, 3, 3], 2));
     for precision in Precision::ALL {
-        let w = Weights::pack_for(precision, w.view());
+        let w = ConvWeights::pack_for(precision, w.view());
         for isa in Isa::all_and_emulated() {
             let run = |threads| -> Tensor<f32, 4> {
                 let pool =

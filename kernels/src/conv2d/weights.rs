@@ -6,14 +6,14 @@ use crate::Precision;
 use crate::gemm;
 use crate::gemm::Packable;
 
-/// Weights of a convolution: one segment of depth for each tap of the window, in row-major order of the taps, each as
+/// ConvWeights of a convolution: one segment of depth for each tap of the window, in row-major order of the taps, each as
 /// long as the input has channels.
-pub struct Weights {
-    pub(crate) packed: gemm::Weights,
+pub struct ConvWeights {
+    pub(crate) packed: gemm::PackedWeights,
     kernel_size: [usize; 2],
 }
 
-impl Weights {
+impl ConvWeights {
     /// Packs `w: [out_channels, in_channels, kernel_height, kernel_width]`, the order of PyTorch, for products in f32.
     pub fn pack<T: Packable>(w: View<'_, T, 4>) -> Self {
         Self::pack_for(Precision::F32, w)
@@ -22,7 +22,7 @@ impl Weights {
     /// Packs `w: [out_channels, in_channels, kernel_height, kernel_width]` for products in any precision.
     pub fn pack_for<T: Packable>(precision: Precision, w: View<'_, T, 4>) -> Self {
         let [.., height, width] = w.shape();
-        let packed = with_taps(w, |w| gemm::Weights::pack_segments(precision, w));
+        let packed = with_taps(w, |w| gemm::PackedWeights::pack_segments(precision, w));
         Self { packed, kernel_size: [height, width] }
     }
 
@@ -34,19 +34,19 @@ impl Weights {
         taps: &[Vec<usize>],
     ) -> Self {
         assert_eq!(taps.len(), kernel_size[0] * kernel_size[1], "a sum for each tap");
-        let packed = with_taps(w, |w| gemm::Weights::pack_sums(precision, w, taps));
+        let packed = with_taps(w, |w| gemm::PackedWeights::pack_sums(precision, w, taps));
         Self { packed, kernel_size }
     }
 
-    /// Weights that were packed tap by tap.
-    pub(crate) fn of_packed(packed: gemm::Weights, kernel_size: [usize; 2]) -> Self {
+    /// ConvWeights that were packed tap by tap.
+    pub(crate) fn of_packed(packed: gemm::PackedWeights, kernel_size: [usize; 2]) -> Self {
         assert_eq!(packed.segments(), kernel_size[0] * kernel_size[1], "a segment for each tap");
         Self { packed, kernel_size }
     }
 
-    /// Weights without an output channel: a stand-in where only shapes are asked for.
+    /// ConvWeights without an output channel: a stand-in where only shapes are asked for.
     pub fn empty() -> Self {
-        Self { packed: gemm::Weights::empty(), kernel_size: [0, 0] }
+        Self { packed: gemm::PackedWeights::empty(), kernel_size: [0, 0] }
     }
 
     /// Panics unless these are the weights of an image of so many channels, under a window of this size.

@@ -19,7 +19,7 @@ use crate::Precision;
 use crate::cpu::simd::{Op, Simd, portable::Portable};
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::simd::{avx2::Avx2, avx512::Avx512};
-use crate::cpu::tile::{Unit, software::Software};
+use crate::cpu::tile::{MatmulUnit, software::Software};
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::tile::{amx::Amx, avx512::Avx512Bf16};
 
@@ -29,13 +29,13 @@ pub const ISA_VARIABLE: &str = "AQUATINT_ISA";
 /// An instruction set that this CPU has.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Isa {
-    vectors: Vectors,
-    pairs: Pairs,
+    vectors: VectorUnit,
+    bf16: Bf16Unit,
 }
 
 /// Who computes with vectors of f32.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Vectors {
+enum VectorUnit {
     Portable(Portable),
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
@@ -45,7 +45,7 @@ enum Vectors {
 
 /// Who multiplies bf16.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Pairs {
+enum Bf16Unit {
     Software(Software),
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512Bf16),
@@ -86,13 +86,13 @@ pub enum IsaError {
 impl Isa {
     /// The instruction sets that this CPU has and that differ in f32, from the slowest to the fastest.
     pub fn available() -> Vec<Isa> {
-        let software = |vectors| Isa { vectors, pairs: Pairs::Software(Software) };
+        let software = |vectors| Isa { vectors, bf16: Bf16Unit::Software(Software) };
         #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut, reason = "nothing to add"))]
-        let mut all = vec![software(Vectors::Portable(Portable))];
+        let mut all = vec![software(VectorUnit::Portable(Portable))];
         #[cfg(target_arch = "x86_64")]
         {
-            all.extend(Avx2::detect().map(|isa| software(Vectors::Avx2(isa))));
-            all.extend(Avx512::detect().map(|isa| software(Vectors::Avx512(isa))));
+            all.extend(Avx2::detect().map(|isa| software(VectorUnit::Avx2(isa))));
+            all.extend(Avx512::detect().map(|isa| software(VectorUnit::Avx512(isa))));
         }
         all
     }
@@ -103,9 +103,9 @@ impl Isa {
         let mut all = Self::available();
         #[cfg(target_arch = "x86_64")]
         if let Some(avx512) = Avx512::detect() {
-            let with = |pairs| Isa { vectors: Vectors::Avx512(avx512), pairs };
-            all.extend(Avx512Bf16::detect().map(|unit| with(Pairs::Avx512(unit))));
-            all.extend(Amx::detect().map(|unit| with(Pairs::Amx(unit))));
+            let with = |bf16| Isa { vectors: VectorUnit::Avx512(avx512), bf16 };
+            all.extend(Avx512Bf16::detect().map(|unit| with(Bf16Unit::Avx512(unit))));
+            all.extend(Amx::detect().map(|unit| with(Bf16Unit::Amx(unit))));
         }
         all
     }
@@ -120,8 +120,8 @@ impl Isa {
         let mut all = Self::all();
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         if Amx::detect().is_none() {
-            let pairs = Pairs::Amx(Amx::real_or_emulated());
-            all.extend(all.last().map(|best| Isa { pairs, ..*best }));
+            let bf16 = Bf16Unit::Amx(Amx::real_or_emulated());
+            all.extend(all.last().map(|best| Isa { bf16, ..*best }));
         }
         all
     }
@@ -133,25 +133,25 @@ impl Isa {
 
     /// The portable tier, which every CPU has.
     pub fn portable() -> Isa {
-        Isa { vectors: Vectors::Portable(Portable), pairs: Pairs::Software(Software) }
+        Isa { vectors: VectorUnit::Portable(Portable), bf16: Bf16Unit::Software(Software) }
     }
 
     /// How much faster products are in bf16 than in f32.
     pub fn bf16_gain(self) -> Bf16Gain {
-        match self.pairs {
-            Pairs::Software(_) => Bf16Gain::None,
+        match self.bf16 {
+            Bf16Unit::Software(_) => Bf16Gain::None,
             #[cfg(target_arch = "x86_64")]
-            Pairs::Avx512(unit) => unit.gain(),
+            Bf16Unit::Avx512(unit) => unit.gain(),
             #[cfg(target_arch = "x86_64")]
-            Pairs::Amx(_) => Bf16Gain::Tiles,
+            Bf16Unit::Amx(_) => Bf16Gain::Tiles,
         }
     }
 
     /// Whether tiles and vectors work at the same time in attention.
-    pub(crate) fn has_beats(self) -> bool {
-        match self.pairs {
+    pub(crate) fn can_pipeline(self) -> bool {
+        match self.bf16 {
             #[cfg(target_arch = "x86_64")]
-            Pairs::Amx(unit) => unit.has_beats(),
+            Bf16Unit::Amx(unit) => unit.can_pipeline(),
             _ => false,
         }
     }
@@ -187,25 +187,25 @@ impl Isa {
 
     /// Its name, as `AQUATINT_ISA` takes it.
     pub fn name(self) -> &'static str {
-        match self.pairs {
-            Pairs::Software(_) => match self.vectors {
-                Vectors::Portable(_) => "portable",
+        match self.bf16 {
+            Bf16Unit::Software(_) => match self.vectors {
+                VectorUnit::Portable(_) => "portable",
                 #[cfg(target_arch = "x86_64")]
-                Vectors::Avx2(_) => "avx2",
+                VectorUnit::Avx2(_) => "avx2",
                 #[cfg(target_arch = "x86_64")]
-                Vectors::Avx512(_) => "avx512",
+                VectorUnit::Avx512(_) => "avx512",
             },
             #[cfg(target_arch = "x86_64")]
-            Pairs::Avx512(_) => "avx512_bf16",
+            Bf16Unit::Avx512(_) => "avx512_bf16",
             #[cfg(target_arch = "x86_64")]
-            Pairs::Amx(_) => "amx",
+            Bf16Unit::Amx(_) => "amx",
         }
     }
 
     /// The slowest instruction set that does the same in f32: of AMX only `avx512` remains.
     #[must_use]
     pub fn for_f32(self) -> Isa {
-        Isa { pairs: Pairs::Software(Software), ..self }
+        Isa { bf16: Bf16Unit::Software(Software), ..self }
     }
 
     /// The name of what computes with products in this precision.
@@ -223,11 +223,11 @@ impl Isa {
     #[inline]
     pub fn run<O: Op>(self, op: O) -> O::Output {
         match self.vectors {
-            Vectors::Portable(isa) => op.eval(isa),
+            VectorUnit::Portable(isa) => op.eval(isa),
             #[cfg(target_arch = "x86_64")]
-            Vectors::Avx2(isa) => isa.run(op),
+            VectorUnit::Avx2(isa) => isa.run(op),
             #[cfg(target_arch = "x86_64")]
-            Vectors::Avx512(isa) => isa.run(op),
+            VectorUnit::Avx512(isa) => isa.run(op),
         }
     }
 
@@ -236,15 +236,15 @@ impl Isa {
     /// A unit of its own stands beside AVX-512 only, so loops are compiled for no others; a tile unit that is emulated, in tests, beside any.
     #[inline]
     pub(crate) fn run_with_unit<O: UnitOp>(self, op: O) -> O::Output {
-        match (self.vectors, self.pairs) {
+        match (self.vectors, self.bf16) {
             #[cfg(target_arch = "x86_64")]
-            (Vectors::Avx512(vectors), Pairs::Avx512(unit)) => vectors.run(WithUnit { op, unit }),
+            (VectorUnit::Avx512(vectors), Bf16Unit::Avx512(unit)) => vectors.run(WithUnit { op, unit }),
             #[cfg(target_arch = "x86_64")]
-            (Vectors::Avx512(vectors), Pairs::Amx(amx)) => {
+            (VectorUnit::Avx512(vectors), Bf16Unit::Amx(amx)) => {
                 vectors.run(WithUnit { op, unit: &amx.configure() })
             }
             #[cfg(all(test, target_arch = "x86_64"))]
-            (_, Pairs::Amx(amx)) => self.run(WithUnit { op, unit: &amx.configure() }),
+            (_, Bf16Unit::Amx(amx)) => self.run(WithUnit { op, unit: &amx.configure() }),
             _ => self.run(WithUnit { op, unit: Software }),
         }
     }
@@ -255,7 +255,7 @@ pub(crate) trait UnitOp {
     /// What it computes, if not written in place.
     type Output;
     /// The loop. Implementations must be marked `#[inline(always)]`.
-    fn eval<S: Simd, U: Unit>(self, s: S, unit: U) -> Self::Output;
+    fn eval<S: Simd, U: MatmulUnit>(self, s: S, unit: U) -> Self::Output;
 }
 
 struct WithUnit<O, U> {
@@ -263,7 +263,7 @@ struct WithUnit<O, U> {
     unit: U,
 }
 
-impl<O: UnitOp, U: Unit> Op for WithUnit<O, U> {
+impl<O: UnitOp, U: MatmulUnit> Op for WithUnit<O, U> {
     type Output = O::Output;
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) -> O::Output {

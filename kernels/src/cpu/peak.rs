@@ -17,7 +17,7 @@ use std::hint::black_box;
 use crate::Isa;
 use crate::cpu::isa::UnitOp;
 use crate::cpu::simd::Simd;
-use crate::cpu::tile::Unit;
+use crate::cpu::tile::MatmulUnit;
 
 /// Independent sums, at most: eight hide four cycles of latency at two multiply-adds a cycle, and a few more do no harm.
 const SUMS: usize = 12;
@@ -56,7 +56,7 @@ struct MultiplyAdds {
 impl UnitOp for MultiplyAdds {
     type Output = Done;
     #[inline(always)]
-    fn eval<S: Simd, U: Unit>(self, s: S, unit: U) -> Done {
+    fn eval<S: Simd, U: MatmulUnit>(self, s: S, unit: U) -> Done {
         unit.multiply_adds(s, self.rounds)
     }
 }

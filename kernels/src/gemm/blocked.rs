@@ -19,34 +19,41 @@ use std::cell::RefCell;
 
 use rayon::prelude::*;
 
-use super::a::rows::{DepthRange, MAX_PART, ZEROS};
+use super::a::rows::{DepthRange, MAX_DEPTH_RANGE, ZEROS};
 use super::b::weights::PanelRow;
-use super::epilogue::Place;
-use super::epilogue::geglu::{GatedWeights, StoreGated};
-use super::epilogue::store::Finish;
-use super::microkernel::{ROW_STEP, TILE_ROWS, tile};
-use super::partition::{Cut, Size, Task};
-use super::{Epilogue, PANEL, Rows, Weights, tiled};
+use super::epilogue::TileOrigin;
+use super::epilogue::geglu::{GegluWeights, StoreGeglu};
+use super::epilogue::store::OutputSink;
+use super::microkernel::{MR, MR_STEP, tile};
+use super::partition::{BlockSizes, Partition, Task};
+use super::{Epilogue, NR, PackedWeights, Rows, tiled};
 use crate::cpu::simd::{Op, Simd};
 use crate::cpu::tile::software::Software;
 use crate::{Isa, Precision};
 
 /// Depth of a block: 256 rows of a panel are 32 KB, two thirds of today's L1 caches.
-const BLOCK_DEPTH: usize = 256;
+const KC: usize = 256;
 /// Rows of a task: with its panels their sums take 300 KB, their parts of a block another 240 KB.
-const TASK_ROWS: usize = 20 * TILE_ROWS;
+const MC: usize = 20 * MR;
 /// Panels of a task.
-pub(super) const TASK_PANELS: usize = 10;
+pub(super) const NC_PANELS: usize = 10;
 /// Rows that are finished together: of all panels before the next rows, so that few pages of the output are written at a time.
 const FINISHED_ROWS: usize = 16;
 /// A task.
-const TASKS: Size = Size { tile_rows: TILE_ROWS, rows: TASK_ROWS, panels: TASK_PANELS };
+const BLOCKS: BlockSizes = BlockSizes { tile_rows: MR, rows: MC, panels: NC_PANELS };
 
 /// `out[m, n] = epilogue(Σₖ a[m, k]·w[n, k])` for `rows` rows; `out: [rows, w.out_features()]`, row-major.
 ///
 /// # Panics
 /// If `out` or the epilogue's terms have other sizes.
-pub fn product(isa: Isa, rows: usize, a: &impl Rows, w: &Weights, epilogue: &Epilogue<'_>, out: &mut [f32]) {
+pub fn product(
+    isa: Isa,
+    rows: usize,
+    a: &impl Rows,
+    w: &PackedWeights,
+    epilogue: &Epilogue<'_>,
+    out: &mut [f32],
+) {
     let out = rows_of(out, rows, w.out_features());
     if w.precision() == Precision::F32 {
         return product_into(isa, a, w, epilogue, out);
@@ -58,30 +65,30 @@ pub fn product(isa: Isa, rows: usize, a: &impl Rows, w: &Weights, epilogue: &Epi
 pub(crate) fn product_into(
     isa: Isa,
     a: &impl Rows,
-    w: &Weights,
+    w: &PackedWeights,
     epilogue: &Epilogue<'_>,
     out: Vec<&mut [f32]>,
 ) {
     let (rows, columns) = (out.len(), w.out_features());
     epilogue.check(rows, columns);
-    let cut = Cut::new(rows, columns, TASKS, 1);
-    multiply(isa, a, w, &cut, cut.stores(epilogue, Place::of(rows, columns), out, None));
+    let partition = Partition::new(rows, columns, BLOCKS, 1);
+    multiply(isa, a, w, &partition, partition.sinks(epilogue, TileOrigin::of(rows, columns), out, None));
 }
 
 /// `out[m, j] = value·gelu(gate)` for as many rows of A as there are of the output.
-pub(crate) fn gated_product_into(isa: Isa, a: &impl Rows, w: &GatedWeights, out: Vec<&mut [f32]>) {
-    let GatedWeights { weights, bias, .. } = w;
-    let cut = Cut::new(out.len(), weights.out_features(), TASKS, 2);
-    let pieces = cut.deal(out, cut.group * PANEL / 2);
-    let finish = |(task, out): (Task, _)| StoreGated { bias: &bias[task.panels.start * PANEL..], out };
-    let finishes = cut.tasks().into_iter().zip(pieces).map(finish).collect();
-    multiply(isa, a, weights, &cut, finishes);
+pub(crate) fn geglu_product_into(isa: Isa, a: &impl Rows, w: &GegluWeights, out: Vec<&mut [f32]>) {
+    let GegluWeights { weights, bias, .. } = w;
+    let partition = Partition::new(out.len(), weights.out_features(), BLOCKS, 2);
+    let pieces = partition.split_output(out, partition.group * NR / 2);
+    let sink = |(task, out): (Task, _)| StoreGeglu { bias: &bias[task.panels.start * NR..], out };
+    let sinks = partition.tasks().into_iter().zip(pieces).map(sink).collect();
+    multiply(isa, a, weights, &partition, sinks);
 }
 
 /// Does all tasks of a product.
-fn multiply<F: Finish>(isa: Isa, a: &impl Rows, w: &Weights, cut: &Cut, finishes: Vec<F>) {
-    cut.tasks().into_par_iter().zip(finishes).for_each(|(task, finish)| {
-        SCRATCH.with_borrow_mut(|scratch| isa.run(Run { a, w, task, finish, scratch }));
+fn multiply<F: OutputSink>(isa: Isa, a: &impl Rows, w: &PackedWeights, partition: &Partition, sinks: Vec<F>) {
+    partition.tasks().into_par_iter().zip(sinks).for_each(|(task, sink)| {
+        SCRATCH.with_borrow_mut(|scratch| isa.run(BlockedTask { a, w, task, sink, scratch }));
     });
 }
 
@@ -96,7 +103,7 @@ pub(crate) fn rows_of(out: &mut [f32], rows: usize, columns: usize) -> Vec<&mut 
 
 /// Buffers that a thread keeps from task to task.
 #[derive(Default)]
-struct Scratch {
+struct BlockedBuffers {
     /// `[panels][rows]`
     sums: Vec<PanelRow>,
     /// A block of a panel that had to be converted.
@@ -104,38 +111,38 @@ struct Scratch {
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    static SCRATCH: RefCell<BlockedBuffers> = RefCell::default();
 }
 
 /// One task, with all that it needs.
-struct Run<'a, R, F> {
+struct BlockedTask<'a, R, F> {
     a: &'a R,
-    w: &'a Weights,
+    w: &'a PackedWeights,
     task: Task,
-    finish: F,
-    scratch: &'a mut Scratch,
+    sink: F,
+    scratch: &'a mut BlockedBuffers,
 }
 
-impl<R: Rows, F: Finish> Op for Run<'_, R, F> {
+impl<R: Rows, F: OutputSink> Op for BlockedTask<'_, R, F> {
     type Output = ();
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
-        let Run { a, w, task, mut finish, scratch } = self;
-        let padded_rows = task.rows.len().next_multiple_of(ROW_STEP);
+        let BlockedTask { a, w, task, mut sink, scratch } = self;
+        let padded_rows = task.rows.len().next_multiple_of(MR_STEP);
         scratch.sums.resize(task.panels.len() * padded_rows, PanelRow::ZERO);
-        scratch.weights.resize(BLOCK_DEPTH, PanelRow::ZERO);
+        scratch.weights.resize(KC, PanelRow::ZERO);
 
         let mut a_rows: Vec<&[f32]> = Vec::with_capacity(padded_rows);
         // A list, lest the inner loop compute the ends of its block again and again.
-        let parts: Vec<DepthRange> = blocks(w.segments(), w.segment_len()).collect();
-        for (i, part) in parts.into_iter().enumerate() {
-            let (start, len) = (part.start, part.range.len());
+        let depths: Vec<DepthRange> = blocks(w.segments(), w.segment_len()).collect();
+        for (i, depth) in depths.into_iter().enumerate() {
+            let (start, len) = (depth.start, depth.range.len());
             a_rows.clear();
-            a.gather(task.rows.clone(), part, &mut a_rows);
+            a.gather(task.rows.clone(), depth, &mut a_rows);
             a_rows.resize(padded_rows, &ZEROS);
             for (panel, sums) in task.panels.clone().zip(scratch.sums.chunks_exact_mut(padded_rows)) {
                 let b = w.block(s, panel, start, len, &mut scratch.weights);
-                for (a, sums) in a_rows.chunks(TILE_ROWS).zip(sums.chunks_mut(TILE_ROWS)) {
+                for (a, sums) in a_rows.chunks(MR).zip(sums.chunks_mut(MR)) {
                     tile(s, a, b, sums, i == 0);
                 }
             }
@@ -147,7 +154,7 @@ impl<R: Rows, F: Finish> Op for Run<'_, R, F> {
             let of = |panel: usize| &sums[panel * padded_rows..][rows.clone()];
             for panel in (0..task.panels.len()).step_by(F::PANELS) {
                 let second = if F::PANELS == 2 { of(panel + 1) } else { &[] };
-                finish.store(s, Software, panel, rows.clone(), [of(panel), second]);
+                sink.store(s, Software, panel, rows.clone(), [of(panel), second]);
             }
         }
     }
@@ -155,9 +162,9 @@ impl<R: Rows, F: Finish> Op for Run<'_, R, F> {
 
 /// The depth as blocks of nearly equal length, none crossing the border of a segment; an empty one if there is none, which makes the sums zero.
 fn blocks(segments: usize, segment_len: usize) -> impl Iterator<Item = DepthRange> {
-    const { assert!(BLOCK_DEPTH <= MAX_PART) };
+    const { assert!(KC <= MAX_DEPTH_RANGE) };
     let segment_len = if segments == 0 { 0 } else { segment_len };
-    let count = segment_len.div_ceil(BLOCK_DEPTH).max(1);
+    let count = segment_len.div_ceil(KC).max(1);
     let len = segment_len.div_ceil(count);
     (0..(segments * count).max(1)).map(move |i| {
         let (segment, block) = (i / count, i % count);

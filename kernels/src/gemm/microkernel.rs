@@ -17,21 +17,21 @@
 //! | portable on aarch64 | 16 pairs | 6 × 2 × 8, for each half of the panel | 12 + 2 + 1 |
 //! | portable elsewhere | 8 pairs | 4 × 1 × 8, for each quarter of the panel | 4 + 1 + 1 |
 
-use super::b::weights::{PANEL, PanelRow};
+use super::b::weights::{NR, PanelRow};
 use crate::cpu::simd::Simd;
 
 /// Rows of a full tile.
-pub(crate) const TILE_ROWS: usize = 12;
+pub(crate) const MR: usize = 12;
 
-/// Tiles may be lower: any multiple of this many rows up to [`TILE_ROWS`].
-pub(crate) const ROW_STEP: usize = 4;
+/// Tiles may be lower: any multiple of this many rows up to [`MR`].
+pub(crate) const MR_STEP: usize = 4;
 
 /// `sums[i] = Σₖ a[i][k]·b[k]`, or `sums[i] += …` unless `first`.
 ///
 /// `a`: 4, 8 or 12 rows, each at least as long as `b`; `sums`: as many rows.
 #[inline(always)]
 pub(crate) fn tile<S: Simd>(s: S, a: &[&[f32]], b: &[PanelRow], sums: &mut [PanelRow], first: bool) {
-    assert!(a.len() == sums.len() && a.len().is_multiple_of(ROW_STEP) && a.len() <= TILE_ROWS);
+    assert!(a.len() == sums.len() && a.len().is_multiple_of(MR_STEP) && a.len() <= MR);
     match (S::REGISTERS, a.len()) {
         (32.., 12) => block::<S, 12, 2>(s, a, b, sums, first),
         (32.., 8) => block::<S, 8, 2>(s, a, b, sums, first),
@@ -70,7 +70,7 @@ fn block<S: Simd, const ROWS: usize, const VECTORS: usize>(
         rows[i] = &a[i][..b.len()];
     }
     let sums: &mut [PanelRow; ROWS] = sums.first_chunk_mut().expect("as many sums as rows");
-    for column in (0..PANEL).step_by(VECTORS * S::LANES) {
+    for column in (0..NR).step_by(VECTORS * S::LANES) {
         let mut sum = [[s.zero(); VECTORS]; ROWS];
         for (k, b) in b.iter().enumerate() {
             let mut vectors = [s.zero(); VECTORS];

@@ -10,15 +10,15 @@
 //! of one core's peak, the last on two; older than the inner loop as it is now. `cargo bench -p aquatint-benches --bench gemm -- "512x1280-1280"`.
 //!
 //! A is never copied. It is a [`Rows`]: a rule that says where each row's numbers stand. A matrix gives its rows, a
-//! convolution gives pixels of its input; both are the same loop. B is a [`Weights`], packed once when a
+//! convolution gives pixels of its input; both are the same loop. B is a [`PackedWeights`], packed once when a
 //! model is loaded.
 //!
 //! | here | elsewhere | what |
 //! |---|---|---|
 //! | depth | K | the axis that is summed over, cut into *segments*: one for each tap of a convolution |
-//! | panel, [`PANEL`] = 32 | NR | 32 columns of B, all their depth in one piece |
-//! | tile, `TILE_ROWS` = 12 | MR | rows whose sums with a panel live in registers |
-//! | block, `BLOCK_DEPTH` = 256 | KC | so much depth of a panel stays in the L1 cache |
+//! | panel, [`NR`] = 32 | NR | 32 columns of B, all their depth in one piece |
+//! | tile, `MR` = 12 | MR | rows whose sums with a panel live in registers |
+//! | block, `KC` = 256 | KC | so much depth of a panel stays in the L1 cache |
 //! | task, 240 rows × 10 panels | MC × NC | what one core does at a time; its sums stay in the L2 cache |
 //! | step, 32 | | in bf16: the depth of one tile register |
 //! | part | | in bf16: of a number, 0 the high half, 1 the low one (`bf16x3`) |
@@ -36,16 +36,16 @@ pub mod reference;
 pub mod row_at_a_time;
 pub(crate) mod tiled;
 
-pub use crate::cpu::tile::BStep;
-pub use a::packed::Rounded;
+pub use crate::cpu::tile::BTile;
+pub use a::packed::PackedA;
 pub(crate) use a::rows::ZEROS;
-pub use a::rows::{DepthRange, Joined, Matrix, Rows};
+pub use a::rows::{ConcatRows, DepthRange, Matrix, Rows};
 pub(crate) use b::weights::MAX_VECTORS;
-pub use b::weights::{PANEL, Packable, PanelRow, Row, Weights};
+pub use b::weights::{NR, Packable, PackedWeights, PanelRow, Row};
 pub use epilogue::Epilogue;
-pub(crate) use epilogue::Place;
-pub use epilogue::geglu::GatedWeights;
-pub(crate) use microkernel::{ROW_STEP, TILE_ROWS, tile};
+pub(crate) use epilogue::TileOrigin;
+pub use epilogue::geglu::GegluWeights;
+pub(crate) use microkernel::{MR, MR_STEP, tile};
 
 #[cfg(test)]
 mod tests;

@@ -13,16 +13,16 @@
 
 use std::ops::Range;
 
-use super::epilogue::Place;
-use super::epilogue::store::Store;
-use super::{Epilogue, PANEL};
+use super::epilogue::TileOrigin;
+use super::epilogue::store::StoreF32;
+use super::{Epilogue, NR};
 use crate::cpu::partition::MIN_TASKS;
-use crate::cpu::tile::Line;
-use crate::norm::stats::Room;
+use crate::cpu::tile::TileRow;
+use crate::norm::stats::StatsSlots;
 
 /// What a task should have, if the product has as much.
 #[derive(Clone, Copy)]
-pub(super) struct Size {
+pub(super) struct BlockSizes {
     /// Rows of a tile.
     pub(super) tile_rows: usize,
     pub(super) rows: usize,
@@ -36,7 +36,7 @@ pub(super) struct Task {
 }
 
 /// How a product is cut into tasks.
-pub(super) struct Cut {
+pub(super) struct Partition {
     rows: usize,
     panels: usize,
     /// Rows of a task.
@@ -47,10 +47,10 @@ pub(super) struct Cut {
     by_chunks: bool,
 }
 
-impl Cut {
+impl Partition {
     /// Equal chunks of whole tiles, and equal groups of panels, of which some are finished `together`.
-    pub(super) fn new(rows: usize, columns: usize, size: Size, together: usize) -> Self {
-        let panels = columns.div_ceil(PANEL);
+    pub(super) fn new(rows: usize, columns: usize, size: BlockSizes, together: usize) -> Self {
+        let panels = columns.div_ceil(NR);
         if rows == 0 || panels == 0 {
             return Self { rows, panels, chunk: 1, group: together, by_chunks: false };
         }
@@ -58,7 +58,7 @@ impl Cut {
         let chunks = rows.div_ceil(chunk);
         let groups = panels.div_ceil(size.panels).max(MIN_TASKS.div_ceil(chunks)).min(panels);
         let group = panels.div_ceil(groups).next_multiple_of(together);
-        Self { rows, panels, chunk, group, by_chunks: chunk > group * PANEL }
+        Self { rows, panels, chunk, group, by_chunks: chunk > group * NR }
     }
 
     /// Chunks of rows, groups of panels.
@@ -85,12 +85,17 @@ impl Cut {
     }
 
     /// For each task its pieces of the rows of an output of which a group of panels has `width` columns.
-    pub(super) fn deal<'a>(&self, out: Vec<&'a mut [f32]>, width: usize) -> Vec<Vec<&'a mut [f32]>> {
-        self.deal_some(out, self.chunk, width)
+    pub(super) fn split_output<'a>(&self, out: Vec<&'a mut [f32]>, width: usize) -> Vec<Vec<&'a mut [f32]>> {
+        self.split_output_rows(out, self.chunk, width)
     }
 
     /// Deals an output that has `chunk` rows for each chunk of the product's.
-    fn deal_some<'a>(&self, out: Vec<&'a mut [f32]>, chunk: usize, width: usize) -> Vec<Vec<&'a mut [f32]>> {
+    fn split_output_rows<'a>(
+        &self,
+        out: Vec<&'a mut [f32]>,
+        chunk: usize,
+        width: usize,
+    ) -> Vec<Vec<&'a mut [f32]>> {
         let ([chunks, groups], [to_chunk, to_group]) = (self.counts(), self.strides());
         let mut pieces: Vec<_> = (0..chunks * groups).map(|_| Vec::with_capacity(chunk)).collect();
         if pieces.is_empty() {
@@ -105,12 +110,12 @@ impl Cut {
     }
 
     /// For each task its rows of planes that take so many panels each, all `steps` of a part and then those of the next.
-    pub(super) fn deal_planes<'a>(
+    pub(super) fn split_planes<'a>(
         &self,
-        planes: impl Iterator<Item = &'a mut [Line]>,
+        planes: impl Iterator<Item = &'a mut [TileRow]>,
         steps: usize,
         panels: usize,
-    ) -> Vec<Vec<&'a mut [Line]>> {
+    ) -> Vec<Vec<&'a mut [TileRow]>> {
         let ([chunks, groups], [to_chunk, to_group]) = (self.counts(), self.strides());
         let mut pieces: Vec<_> = (0..chunks * groups).map(|_| Vec::new()).collect();
         for (i, plane) in planes.enumerate() {
@@ -123,23 +128,23 @@ impl Cut {
 
     /// For each task the place where it stores its part of `out`, whose first row and column stand at `place`, and of the moments of its blocks, of
     /// which a chunk has whole ones.
-    pub(super) fn stores<'a>(
+    pub(super) fn sinks<'a>(
         &self,
         epilogue: &'a Epilogue<'a>,
-        place: Place,
+        place: TileOrigin,
         out: Vec<&'a mut [f32]>,
-        moments: Option<Room<'a>>,
-    ) -> Vec<Store<'a>> {
-        let width = self.group * PANEL;
-        let pieces = self.deal(out, width);
-        let rooms = moments.map(|Room { block, numbers }| {
-            let pieces = self.deal_some(numbers, 2 * self.chunk / block, width);
-            pieces.into_iter().map(move |numbers| Room { block, numbers })
+        stats: Option<StatsSlots<'a>>,
+    ) -> Vec<StoreF32<'a>> {
+        let width = self.group * NR;
+        let pieces = self.split_output(out, width);
+        let slots = stats.map(|StatsSlots { block, numbers }| {
+            let pieces = self.split_output_rows(numbers, 2 * self.chunk / block, width);
+            pieces.into_iter().map(move |numbers| StatsSlots { block, numbers })
         });
-        let mut rooms = rooms.into_iter().flatten();
+        let mut slots = slots.into_iter().flatten();
         let store = |(task, out): (Task, _)| {
-            let (first_row, column) = (place.first_row + task.rows.start, task.panels.start * PANEL);
-            Store { epilogue, place: Place { first_row, column, ..place }, out, moments: rooms.next() }
+            let (first_row, column) = (place.first_row + task.rows.start, task.panels.start * NR);
+            StoreF32 { epilogue, place: TileOrigin { first_row, column, ..place }, out, stats: slots.next() }
         };
         self.tasks().into_iter().zip(pieces).map(store).collect()
     }

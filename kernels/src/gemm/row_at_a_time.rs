@@ -3,7 +3,7 @@
 
 use aquatint_tensor::{Tensor, View};
 
-use super::{PANEL, PanelRow, Weights};
+use super::{NR, PackedWeights, PanelRow};
 use crate::Isa;
 use crate::cpu::simd::{Op, Simd};
 
@@ -11,12 +11,12 @@ use crate::cpu::simd::{Op, Simd};
 ///
 /// # Panics
 /// If the inner lengths differ.
-pub fn product(isa: Isa, a: View<'_, f32, 2>, w: &Weights) -> Tensor<f32, 2> {
+pub fn product(isa: Isa, a: View<'_, f32, 2>, w: &PackedWeights) -> Tensor<f32, 2> {
     let [rows, depth] = a.shape();
     let columns = w.out_features();
     assert_eq!(depth, w.segments() * w.segment_len(), "the rows and the weights differ in depth");
     let mut out = Tensor::zeros([rows, columns]);
-    for panel in 0..columns.div_ceil(PANEL) {
+    for panel in 0..columns.div_ceil(NR) {
         isa.run(RowsTimesPanel { a, w, panel, out: out.as_mut_slice() });
     }
     out
@@ -24,7 +24,7 @@ pub fn product(isa: Isa, a: View<'_, f32, 2>, w: &Weights) -> Tensor<f32, 2> {
 
 struct RowsTimesPanel<'a> {
     a: View<'a, f32, 2>,
-    w: &'a Weights,
+    w: &'a PackedWeights,
     panel: usize,
     /// `[rows, out]`
     out: &'a mut [f32],
@@ -38,11 +38,11 @@ impl Op for RowsTimesPanel<'_> {
         let ([_, depth], columns) = (a.shape(), w.out_features());
         let mut scratch = vec![PanelRow::ZERO; depth];
         let b = w.block(s, panel, 0, depth, &mut scratch);
-        let (first, width) = (panel * PANEL, PANEL.min(columns - panel * PANEL));
+        let (first, width) = (panel * NR, NR.min(columns - panel * NR));
         for (a, out) in a.rows().zip(out.chunks_exact_mut(columns)) {
             let mut sum = PanelRow::ZERO;
             for (&a, b) in a.iter().zip(b) {
-                for i in (0..PANEL).step_by(S::LANES) {
+                for i in (0..NR).step_by(S::LANES) {
                     let v = s.mul_add(s.splat(a), s.load(&b[i..]), s.load(&sum[i..]));
                     s.store(v, &mut sum[i..]);
                 }

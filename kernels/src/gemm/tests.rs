@@ -1,6 +1,6 @@
 use aquatint_tensor::{Tensor, View, bf16, f16};
 
-use super::{Epilogue, Matrix, Weights, blocked, reference, row_at_a_time};
+use super::{Epilogue, Matrix, PackedWeights, blocked, reference, row_at_a_time};
 use crate::testing::{assert_close, random, to_bf16};
 use crate::{Isa, Precision};
 
@@ -22,7 +22,12 @@ const CASES: [(&str, [usize; 3]); 14] = [
     ("depth above a unit's block", [17, 1290, 5]),
 ];
 
-fn blocked_product(isa: Isa, a: View<'_, f32, 2>, w: &Weights, epilogue: &Epilogue<'_>) -> Tensor<f32, 2> {
+fn blocked_product(
+    isa: Isa,
+    a: View<'_, f32, 2>,
+    w: &PackedWeights,
+    epilogue: &Epilogue<'_>,
+) -> Tensor<f32, 2> {
     let [rows, _] = a.shape();
     let mut out = Tensor::full([rows, w.out_features()], f32::NAN);
     blocked::product(isa, rows, &Matrix::new(a), w, epilogue, out.as_mut_slice());
@@ -35,7 +40,7 @@ fn every_rung_agrees_with_the_reference() {
         let a = random([rows, depth], 1);
         let w = random([columns, depth], 2);
         let expected = reference::product(a.view(), w.view());
-        let packed = Weights::pack(w.view());
+        let packed = PackedWeights::pack(w.view());
         for isa in Isa::available() {
             let found = row_at_a_time::product(isa, a.view(), &packed);
             assert_close(&format!("row_at_a_time, {name}, {isa}"), &found, &expected, 1e-5);
@@ -51,7 +56,7 @@ fn rounded_operands_give_their_product_on_every_unit() {
         let a = to_bf16(&random([rows, depth], 1));
         let w = to_bf16(&random([columns, depth], 2));
         let expected = reference::product(a.view(), w.view());
-        let packed = Weights::pack_for(Precision::Bf16, w.view());
+        let packed = PackedWeights::pack_for(Precision::Bf16, w.view());
         for isa in Isa::all_and_emulated() {
             let found = blocked_product(isa, a.view(), &packed, &Epilogue::default());
             assert_close(&format!("bf16, {name}, {isa}"), &found, &expected, 1e-5);
@@ -64,7 +69,7 @@ fn split_operands_give_nearly_the_product_in_f32() {
     for (name, [rows, depth, columns]) in CASES {
         let (a, w) = (random([rows, depth], 1), random([columns, depth], 2));
         let expected = reference::product(a.view(), w.view());
-        let packed = Weights::pack_for(Precision::Bf16x3, w.view());
+        let packed = PackedWeights::pack_for(Precision::Bf16x3, w.view());
         for isa in Isa::all_and_emulated() {
             let found = blocked_product(isa, a.view(), &packed, &Epilogue::default());
             assert_close(&format!("bf16x3, {name}, {isa}"), &found, &expected, 1.5e-5);
@@ -78,9 +83,9 @@ fn sixteen_bit_weights_give_the_product_of_their_values() {
     let w = random([70, 300], 2);
     let (half, brain) = (w.convert::<f16>(), w.convert::<bf16>());
     for isa in Isa::available() {
-        let found = blocked_product(isa, a.view(), &Weights::pack(half.view()), &Epilogue::default());
+        let found = blocked_product(isa, a.view(), &PackedWeights::pack(half.view()), &Epilogue::default());
         assert_close(&format!("f16, {isa}"), &found, &reference::product(a.view(), half.view()), 1e-5);
-        let found = blocked_product(isa, a.view(), &Weights::pack(brain.view()), &Epilogue::default());
+        let found = blocked_product(isa, a.view(), &PackedWeights::pack(brain.view()), &Epilogue::default());
         assert_close(&format!("bf16, {isa}"), &found, &reference::product(a.view(), brain.view()), 1e-5);
     }
 }
@@ -103,7 +108,7 @@ fn the_epilogue_adds_what_it_is_given() {
         ..Epilogue::default()
     };
     for isa in Isa::available() {
-        let found = blocked_product(isa, a.view(), &Weights::pack(w.view()), &epilogue);
+        let found = blocked_product(isa, a.view(), &PackedWeights::pack(w.view()), &epilogue);
         assert_close(&format!("epilogue, {isa}"), &found, &expected, 1e-5);
     }
 }
@@ -112,7 +117,7 @@ fn the_epilogue_adds_what_it_is_given() {
 fn the_same_bits_on_any_number_of_threads() {
     let (a, w) = (random([500, 100], 1), random([400, 100], 2));
     for precision in Precision::ALL {
-        let w = Weights::pack_for(precision, w.view());
+        let w = PackedWeights::pack_for(precision, w.view());
         for isa in Isa::all_and_emulated() {
             let run = |threads| {
                 let pool =
@@ -129,16 +134,16 @@ fn the_same_bits_on_any_number_of_threads() {
 fn no_rows_and_no_depth_are_harmless() {
     for precision in Precision::ALL {
         for isa in Isa::all_and_emulated() {
-            let none = Weights::pack_for(precision, Tensor::<f32, 2>::zeros([3, 0]).view());
+            let none = PackedWeights::pack_for(precision, Tensor::<f32, 2>::zeros([3, 0]).view());
             let out = blocked_product(isa, Tensor::zeros([2, 0]).view(), &none, &Epilogue::default());
             assert_eq!(out.as_slice(), [0.0; 6], "{precision}, {isa}");
-            let none = Weights::pack_segments(precision, Tensor::<f32, 3>::zeros([3, 0, 4]).view());
+            let none = PackedWeights::pack_segments(precision, Tensor::<f32, 3>::zeros([3, 0, 4]).view());
             let out = blocked_product(isa, Tensor::zeros([2, 0]).view(), &none, &Epilogue::default());
             assert_eq!(out.as_slice(), [0.0; 6], "no segment, {precision}, {isa}");
-            let none = Weights::pack_for(precision, Tensor::<f32, 2>::zeros([0, 4]).view());
+            let none = PackedWeights::pack_for(precision, Tensor::<f32, 2>::zeros([0, 4]).view());
             let out = blocked_product(isa, Tensor::zeros([2, 4]).view(), &none, &Epilogue::default());
             assert!(out.is_empty(), "no column, {precision}, {isa}");
-            let w = Weights::pack_for(precision, Tensor::<f32, 2>::zeros([3, 4]).view());
+            let w = PackedWeights::pack_for(precision, Tensor::<f32, 2>::zeros([3, 4]).view());
             let out = blocked_product(isa, Tensor::zeros([0, 4]).view(), &w, &Epilogue::default());
             assert!(out.is_empty(), "{precision}, {isa}");
         }

@@ -1,4 +1,4 @@
-//! Products for a [`Unit`]: cut as those in f32 are, and kept from ever waiting.
+//! Products for a [`MatmulUnit`]: cut as those in f32 are, and kept from ever waiting.
 //!
 //! A tile unit multiplies faster than memory delivers, so nothing else may stand in its way:
 //!
@@ -15,38 +15,38 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::Rounded;
-use super::a::packed::Tiles;
-use super::blocked::TASK_PANELS;
-use super::epilogue::Place;
-use super::epilogue::geglu::{GatedWeights, StoreGatedRounded};
-use super::epilogue::round::StoreRounded;
-use super::epilogue::store::Finish;
-use super::partition::{Cut, Size, Task};
-use super::{Epilogue, PANEL, PanelRow, Rows, Weights};
+use super::PackedA;
+use super::a::packed::TileSource;
+use super::blocked::NC_PANELS;
+use super::epilogue::TileOrigin;
+use super::epilogue::geglu::{GegluWeights, StoreGegluBf16};
+use super::epilogue::round::StoreBf16;
+use super::epilogue::store::OutputSink;
+use super::partition::{BlockSizes, Partition, Task};
+use super::{Epilogue, NR, PackedWeights, PanelRow, Rows};
 use crate::Isa;
 use crate::cpu::isa::UnitOp;
 use crate::cpu::simd::Simd;
-use crate::cpu::tile::{ATile, Job, TILE, Unit, ZERO_TILE, products};
-use crate::norm::stats::{MAX_BLOCK, MIN_BLOCK, Taken};
+use crate::cpu::tile::{ATile, MatmulUnit, TILE_M, TileJob, ZERO_TILE, term_products};
+use crate::norm::stats::{MAX_STATS_BLOCK, MIN_STATS_BLOCK, StatsCollector};
 
 /// Rows of a task.
-const TASK_ROWS: usize = 8 * JOB_ROWS;
+const MC: usize = 8 * JOB_ROWS;
 /// Rows of a full job.
-const JOB_ROWS: usize = 2 * TILE;
+const JOB_ROWS: usize = 2 * TILE_M;
 /// A task.
-const TASKS: Size = Size { tile_rows: JOB_ROWS, rows: TASK_ROWS, panels: TASK_PANELS };
+const BLOCKS: BlockSizes = BlockSizes { tile_rows: JOB_ROWS, rows: MC, panels: NC_PANELS };
 /// A task where two panels are finished together: of so wide a product each row of A is needed often, and sums of few panels wait at a time. Against
 /// 10 panels, Stable Diffusion's layers take 5 to 9 % less time on AMX.
-const GATED_TASKS: Size = Size { panels: 40, ..TASKS };
+const GEGLU_BLOCKS: BlockSizes = BlockSizes { panels: 40, ..BLOCKS };
 /// Rows that are rounded together if a product gets them in f32: 128 tasks, and no copy of a whole large image.
-const ROUNDED_ROWS: usize = 128 * TASK_ROWS;
+const ROUNDED_ROWS: usize = 128 * MC;
 
 /// `out[m] = epilogue(Σₖ a[m, k]·w[n, k])` of a left operand in f32, which is rounded here.
 pub(crate) fn product(
     isa: Isa,
     a: &impl Rows,
-    w: &Weights,
+    w: &PackedWeights,
     epilogue: &Epilogue<'_>,
     mut out: Vec<&mut [f32]>,
 ) {
@@ -55,116 +55,122 @@ pub(crate) fn product(
     let depth = [w.segments(), w.segment_len()];
     for first in (0..rows).step_by(ROUNDED_ROWS) {
         let chunk = first..rows.min(first + ROUNDED_ROWS);
-        let x = Rounded::of_rows(isa, w.precision(), a, chunk.clone(), depth);
-        let place = Place { first_row: first, ..Place::of(rows, columns) };
+        let x = PackedA::of_rows(isa, w.precision(), a, chunk.clone(), depth);
+        let place = TileOrigin { first_row: first, ..TileOrigin::of(rows, columns) };
         product_at(isa, &x, w, epilogue, place, out.drain(..chunk.len()).collect());
     }
 }
 
 /// `out[m] = epilogue(Σₖ a[m, k]·w[n, k])` of a left operand that was rounded for the precision of `w`.
-pub(crate) fn product_of_rounded(
+pub(crate) fn product_packed(
     isa: Isa,
-    a: &impl Tiles,
-    w: &Weights,
+    a: &impl TileSource,
+    w: &PackedWeights,
     epilogue: &Epilogue<'_>,
     out: Vec<&mut [f32]>,
 ) {
     let (rows, columns) = (out.len(), w.out_features());
     check_precision(a, w);
     epilogue.check(rows, columns);
-    product_at(isa, a, w, epilogue, Place::of(rows, columns), out);
+    product_at(isa, a, w, epilogue, TileOrigin::of(rows, columns), out);
 }
 
-/// [`product_of_rounded`] for a range of the output's rows, `out`, which begins at `place`.
+/// [`product_packed`] for a range of the output's rows, `out`, which begins at `place`.
 fn product_at(
     isa: Isa,
-    a: &impl Tiles,
-    w: &Weights,
+    a: &impl TileSource,
+    w: &PackedWeights,
     epilogue: &Epilogue<'_>,
-    place: Place,
+    place: TileOrigin,
     out: Vec<&mut [f32]>,
 ) {
-    const { assert!(MIN_BLOCK.is_multiple_of(JOB_ROWS) && TASK_ROWS.is_multiple_of(MAX_BLOCK)) };
-    let mut moments = epilogue.moments.map(Taken::open);
+    const { assert!(MIN_STATS_BLOCK.is_multiple_of(JOB_ROWS) && MC.is_multiple_of(MAX_STATS_BLOCK)) };
+    let mut stats = epilogue.stats.map(StatsCollector::open);
     let rows = place.first_row..place.first_row + out.len();
-    let room = moments.as_mut().and_then(|moments| moments.room(rows, [place.rows, place.columns]));
-    let tile_rows = room.as_ref().map_or(JOB_ROWS, |room| room.block);
-    let cut = Cut::new(out.len(), place.columns, Size { tile_rows, ..TASKS }, 1);
-    multiply(isa, a, w, &cut, cut.stores(epilogue, place, out, room));
+    let slots = stats.as_mut().and_then(|stats| stats.slots(rows, [place.rows, place.columns]));
+    let tile_rows = slots.as_ref().map_or(JOB_ROWS, |slots| slots.block);
+    let partition = Partition::new(out.len(), place.columns, BlockSizes { tile_rows, ..BLOCKS }, 1);
+    multiply(isa, a, w, &partition, partition.sinks(epilogue, place, out, slots));
 }
 
 /// `Σₖ a[m, k]·w[n, k] + bias[n]`, rounded for the next product as `a` was for this one.
-pub(crate) fn rounding_product(
+pub(crate) fn product_to_packed(
     isa: Isa,
-    a: &impl Tiles,
+    a: &impl TileSource,
     rows: usize,
-    w: &Weights,
+    w: &PackedWeights,
     bias: Option<&[f32]>,
-) -> Rounded {
+) -> PackedA {
     check_precision(a, w);
     let columns = w.out_features();
     Epilogue::bias(bias).check(rows, columns);
-    let mut out = Rounded::rows(w.precision(), rows, columns);
-    let cut = Cut::new(rows, columns, TASKS, 1);
-    let finish = |(task, planes): (Task, _)| {
-        let range = task.panels.start * PANEL..columns.min(task.panels.end * PANEL);
-        StoreRounded { columns: range.len(), bias: bias.map(|bias| &bias[range]), planes }
+    let mut out = PackedA::rows(w.precision(), rows, columns);
+    let partition = Partition::new(rows, columns, BLOCKS, 1);
+    let sink = |(task, planes): (Task, _)| {
+        let range = task.panels.start * NR..columns.min(task.panels.end * NR);
+        StoreBf16 { columns: range.len(), bias: bias.map(|bias| &bias[range]), planes }
     };
-    let pieces = cut.deal_planes(out.planes_mut(), columns.div_ceil(PANEL), 1);
-    let finishes = cut.tasks().into_iter().zip(pieces).map(finish).collect();
-    multiply(isa, a, w, &cut, finishes);
+    let pieces = partition.split_planes(out.planes_mut(), columns.div_ceil(NR), 1);
+    let sinks = partition.tasks().into_iter().zip(pieces).map(sink).collect();
+    multiply(isa, a, w, &partition, sinks);
     out
 }
 
 /// `value·gelu(gate)`, rounded for the next product as `a` was for this one.
-pub(crate) fn rounding_gated_product(isa: Isa, a: &impl Tiles, rows: usize, w: &GatedWeights) -> Rounded {
-    let GatedWeights { weights, bias, .. } = w;
+pub(crate) fn geglu_to_packed(isa: Isa, a: &impl TileSource, rows: usize, w: &GegluWeights) -> PackedA {
+    let GegluWeights { weights, bias, .. } = w;
     check_precision(a, weights);
-    let mut out = Rounded::rows(w.precision(), rows, w.features());
-    let cut = Cut::new(rows, weights.out_features(), GATED_TASKS, 2);
-    let finish = |(task, planes): (Task, _)| StoreGatedRounded {
-        bias: &bias[task.panels.start * PANEL..],
-        columns: w.features().min(task.panels.end / 2 * PANEL) - task.panels.start / 2 * PANEL,
+    let mut out = PackedA::rows(w.precision(), rows, w.features());
+    let partition = Partition::new(rows, weights.out_features(), GEGLU_BLOCKS, 2);
+    let sink = |(task, planes): (Task, _)| StoreGegluBf16 {
+        bias: &bias[task.panels.start * NR..],
+        columns: w.features().min(task.panels.end / 2 * NR) - task.panels.start / 2 * NR,
         planes,
     };
-    let steps = w.features().div_ceil(PANEL);
-    let pieces = cut.deal_planes(out.planes_mut(), steps, 2);
-    let finishes = cut.tasks().into_iter().zip(pieces).map(finish).collect();
-    multiply(isa, a, weights, &cut, finishes);
+    let k_steps = w.features().div_ceil(NR);
+    let pieces = partition.split_planes(out.planes_mut(), k_steps, 2);
+    let sinks = partition.tasks().into_iter().zip(pieces).map(sink).collect();
+    multiply(isa, a, weights, &partition, sinks);
     out
 }
 
-fn check_precision(a: &impl Tiles, w: &Weights) {
+fn check_precision(a: &impl TileSource, w: &PackedWeights) {
     let (found, expected) = (a.precision(), w.precision());
     assert_eq!(found, expected, "an operand that was rounded for {found} meets weights for {expected}");
 }
 
 /// Does all tasks of a product.
-fn multiply<F: Finish>(isa: Isa, a: &impl Tiles, w: &Weights, cut: &Cut, finishes: Vec<F>) {
-    cut.tasks().into_par_iter().zip(finishes).for_each(|(task, finish)| {
-        SCRATCH.with_borrow_mut(|scratch| isa.run_with_unit(Run { a, w, task, finish, scratch }));
+fn multiply<F: OutputSink>(
+    isa: Isa,
+    a: &impl TileSource,
+    w: &PackedWeights,
+    partition: &Partition,
+    sinks: Vec<F>,
+) {
+    partition.tasks().into_par_iter().zip(sinks).for_each(|(task, sink)| {
+        SCRATCH.with_borrow_mut(|scratch| isa.run_with_unit(TiledTask { a, w, task, sink, scratch }));
     });
 }
 
 /// Buffers that a thread keeps from task to task.
 #[derive(Default)]
-struct Scratch {
+struct TiledBuffers {
     sums: Vec<PanelRow>,
-    /// Tiles of A that had to be copied together.
+    /// TileSource of A that had to be copied together.
     tiles: Vec<ATile>,
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    static SCRATCH: RefCell<TiledBuffers> = RefCell::default();
 }
 
 /// One task, with all that it needs.
-struct Run<'a, T, F> {
+struct TiledTask<'a, T, F> {
     a: &'a T,
-    w: &'a Weights,
+    w: &'a PackedWeights,
     task: Task,
-    finish: F,
-    scratch: &'a mut Scratch,
+    sink: F,
+    scratch: &'a mut TiledBuffers,
 }
 
 /// A panel meets a block of the depth.
@@ -176,7 +182,7 @@ struct Pass {
 
 /// Where sums stand while jobs add to them and while they wait for their epilogue.
 #[derive(Clone, Copy)]
-enum Room {
+enum AccumulatorLayout {
     /// Each sum takes one job: there is room for two jobs, one under way, one in its epilogue.
     Jobs {
         /// Jobs of a panel.
@@ -187,12 +193,12 @@ enum Room {
     Panels { number: usize, height: usize },
 }
 
-impl Room {
+impl AccumulatorLayout {
     /// Rows of sums.
     fn len(self) -> usize {
         match self {
-            Room::Jobs { .. } => 2 * JOB_ROWS,
-            Room::Panels { number, height } => number * height,
+            AccumulatorLayout::Jobs { .. } => 2 * JOB_ROWS,
+            AccumulatorLayout::Panels { number, height } => number * height,
         }
     }
 
@@ -200,10 +206,10 @@ impl Room {
     #[inline(always)]
     fn place(self, panel: usize, rows: Range<usize>) -> Range<usize> {
         let first = match self {
-            Room::Jobs { of_panel } => {
+            AccumulatorLayout::Jobs { of_panel } => {
                 (panel * of_panel + rows.start / JOB_ROWS) % 2 * JOB_ROWS + rows.start % JOB_ROWS
             }
-            Room::Panels { number, height } => panel % number * height + rows.start,
+            AccumulatorLayout::Panels { number, height } => panel % number * height + rows.start,
         };
         first..first + rows.len()
     }
@@ -211,7 +217,7 @@ impl Room {
 
 /// Complete sums that wait for what becomes of them. They are handed over a few rows at a time, each lot behind a job: vectors and tiles work at the
 /// same time only if they stand near each other.
-struct Waiting {
+struct PendingRows {
     /// The first row, and its panel, the last of those that are finished together; both counted from the task's first.
     row: usize,
     panel: usize,
@@ -219,13 +225,13 @@ struct Waiting {
     rows: usize,
 }
 
-impl Waiting {
+impl PendingRows {
     /// Hands over at most so many, all of one panel. `sums` knows where those of a panel stand.
     #[inline(always)]
-    fn store<'s, S: Simd, U: Unit, F: Finish>(
+    fn store<'s, S: Simd, U: MatmulUnit, F: OutputSink>(
         &mut self,
         (s, unit): (S, U),
-        finish: &mut F,
+        sink: &mut F,
         task_rows: usize,
         at_most: usize,
         sums: impl Fn(usize, Range<usize>) -> &'s [PanelRow],
@@ -237,10 +243,10 @@ impl Waiting {
         self.rows -= rows.len();
         let last = sums(self.panel, rows.clone());
         match F::PANELS {
-            1 => finish.store(s, unit, self.panel, rows.clone(), [last, &[]]),
+            1 => sink.store(s, unit, self.panel, rows.clone(), [last, &[]]),
             _ => {
                 let first = sums(self.panel - 1, rows.clone());
-                finish.store(s, unit, self.panel - 1, rows.clone(), [first, last]);
+                sink.store(s, unit, self.panel - 1, rows.clone(), [first, last]);
             }
         }
         self.row = rows.end;
@@ -250,92 +256,93 @@ impl Waiting {
     }
 }
 
-impl<T: Tiles, F: Finish> UnitOp for Run<'_, T, F> {
+impl<T: TileSource, F: OutputSink> UnitOp for TiledTask<'_, T, F> {
     type Output = ();
     #[inline(always)]
-    fn eval<S: Simd, U: Unit>(self, s: S, unit: U) {
-        let Run { a, w, task, mut finish, scratch } = self;
-        let parts = w.precision().parts();
+    fn eval<S: Simd, U: MatmulUnit>(self, s: S, unit: U) {
+        let TiledTask { a, w, task, mut sink, scratch } = self;
+        let terms = w.precision().terms();
         let (rows, panels) = (task.rows.len(), task.panels.len());
-        let row_tiles = rows.div_ceil(TILE);
-        let height = row_tiles * TILE;
-        let longest = if w.segments() > 1 { U::WINDOW_BLOCK_STEPS } else { U::BLOCK_STEPS };
-        let longest = block_steps(w.steps(), w.segments(), longest);
-        let blocks: Vec<_> = unit_blocks(w.steps(), longest).collect();
-        // Tiles that are copied together have room for a block's only.
-        let by_blocks = w.segments() > 1 || a.may_copy() || w.steps() > U::CACHED_STEPS;
+        let row_tiles = rows.div_ceil(TILE_M);
+        let height = row_tiles * TILE_M;
+        let longest = if w.segments() > 1 { U::WINDOW_KC_STEPS } else { U::KC_STEPS };
+        let longest = kc_steps(w.k_steps(), w.segments(), longest);
+        let blocks: Vec<_> = k_blocks(w.k_steps(), longest).collect();
+        // TileSource that are copied together have room for a block's only.
+        let by_blocks = w.segments() > 1 || a.may_copy() || w.k_steps() > U::CACHED_STEPS;
         let at_a_time = if by_blocks { 1 } else { blocks.len() };
         let passes = passes(panels, &blocks, at_a_time, F::PANELS);
         let jobs = height.div_ceil(JOB_ROWS);
-        let room = match (blocks.len() == 1 && F::PANELS == 1, at_a_time < blocks.len()) {
-            (true, _) => Room::Jobs { of_panel: jobs },
-            (_, true) => Room::Panels { number: panels, height },
-            _ => Room::Panels { number: 2 * F::PANELS, height },
+        let layout = match (blocks.len() == 1 && F::PANELS == 1, at_a_time < blocks.len()) {
+            (true, _) => AccumulatorLayout::Jobs { of_panel: jobs },
+            (_, true) => AccumulatorLayout::Panels { number: panels, height },
+            _ => AccumulatorLayout::Panels { number: 2 * F::PANELS, height },
         };
-        grow(&mut scratch.sums, room.len(), PanelRow::ZERO);
+        grow(&mut scratch.sums, layout.len(), PanelRow::ZERO);
         if a.may_copy() {
-            grow(&mut scratch.tiles, parts * row_tiles * w.steps().min(longest), ZERO_TILE);
+            grow(&mut scratch.tiles, terms * row_tiles * w.k_steps().min(longest), ZERO_TILE);
         }
-        let Scratch { sums: all_sums, tiles: copies } = scratch;
+        let TiledBuffers { sums: all_sums, tiles: copies } = scratch;
         // So many that all rows of a panel are finished before its room is needed again. A power of two that follows from the depth alone, also for the last
         // rows: so moments are taken in the same runs wherever in a batch an image stands.
-        let pace = match room {
-            Room::Jobs { .. } => JOB_ROWS,
-            Room::Panels { .. } => JOB_ROWS.div_ceil(F::PANELS * at_a_time).next_power_of_two(),
+        let rows_per_job = match layout {
+            AccumulatorLayout::Jobs { .. } => JOB_ROWS,
+            AccumulatorLayout::Panels { .. } => JOB_ROWS.div_ceil(F::PANELS * at_a_time).next_power_of_two(),
         };
-        let mut waiting = Waiting { row: 0, panel: F::PANELS - 1, rows: 0 };
+        let mut pending = PendingRows { row: 0, panel: F::PANELS - 1, rows: 0 };
         let mut upcoming = passes.iter().skip(1);
         for (passes, blocks) in passes.chunks(panels * at_a_time).zip(blocks.chunks(at_a_time)) {
             let depth = blocks[0].start..blocks[blocks.len() - 1].end;
             let mut copies = copies.iter_mut();
-            let mut tiles: Vec<&ATile> = Vec::with_capacity(parts * row_tiles * depth.len());
-            for part in 0..parts {
+            let mut tiles: Vec<&ATile> = Vec::with_capacity(terms * row_tiles * depth.len());
+            for term in 0..terms {
                 for i in 0..row_tiles {
-                    a.gather(part, task.rows.start + i * TILE, depth.clone(), &mut copies, &mut tiles);
+                    a.gather(term, task.rows.start + i * TILE_M, depth.clone(), &mut copies, &mut tiles);
                 }
             }
             for Pass { panel, block } in passes {
                 let within = block.start - depth.start..block.end - depth.start;
                 let tiles =
-                    |part: usize, i: usize| &tiles[(part * row_tiles + i) * depth.len()..][within.clone()];
-                let (number, last) = (task.panels.start + panel, block.end == w.steps());
+                    |term: usize, i: usize| &tiles[(term * row_tiles + i) * depth.len()..][within.clone()];
+                let (number, last) = (task.panels.start + panel, block.end == w.k_steps());
                 let next = upcoming.next();
                 for (i, row) in (0..height).step_by(JOB_ROWS).enumerate() {
                     let job_rows = row..height.min(row + JOB_ROWS);
                     if last {
-                        finish.expect(s, *panel, row..rows.min(job_rows.end));
+                        sink.prefetch(s, *panel, row..rows.min(job_rows.end));
                     }
-                    let sums = &mut all_sums[room.place(*panel, job_rows.clone())];
-                    for (n, &(part_of_a, part_of_b)) in products(parts).iter().enumerate() {
-                        let job = Job {
-                            upper: tiles(part_of_a, 2 * i),
-                            lower: (job_rows.len() > TILE).then(|| tiles(part_of_a, 2 * i + 1)),
-                            b: &w.panel_steps(number, part_of_b)[block.clone()],
+                    let sums = &mut all_sums[layout.place(*panel, job_rows.clone())];
+                    for (n, &(term_of_a, term_of_b)) in term_products(terms).iter().enumerate() {
+                        let job = TileJob {
+                            upper: tiles(term_of_a, 2 * i),
+                            lower: (job_rows.len() > TILE_M).then(|| tiles(term_of_a, 2 * i + 1)),
+                            b: &w.panel_k_steps(number, term_of_b)[block.clone()],
                             first: block.start == 0 && n == 0,
                         };
                         // Of each part of what has the next turn every job has its share fetched.
                         let ahead = match next {
-                            Some(next) if n < parts => {
+                            Some(next) if n < terms => {
                                 let next =
-                                    &w.panel_steps(task.panels.start + next.panel, n)[next.block.clone()];
+                                    &w.panel_k_steps(task.panels.start + next.panel, n)[next.block.clone()];
                                 share(next, i, jobs)
                             }
                             _ => &[],
                         };
                         unit.multiply_ahead(s, job, ahead, sums);
                     }
-                    waiting.store((s, unit), &mut finish, rows, pace, |panel, rows| {
-                        &all_sums[room.place(panel, rows)]
+                    pending.store((s, unit), &mut sink, rows, rows_per_job, |panel, rows| {
+                        &all_sums[layout.place(panel, rows)]
                     });
                     if last && panel % F::PANELS == F::PANELS - 1 {
-                        waiting.rows += rows.min(job_rows.end) - row;
+                        pending.rows += rows.min(job_rows.end) - row;
                     }
                 }
             }
         }
-        while waiting.rows > 0 {
-            waiting
-                .store((s, unit), &mut finish, rows, pace, |panel, rows| &all_sums[room.place(panel, rows)]);
+        while pending.rows > 0 {
+            pending.store((s, unit), &mut sink, rows, rows_per_job, |panel, rows| {
+                &all_sums[layout.place(panel, rows)]
+            });
         }
         s.drain();
     }
@@ -356,8 +363,8 @@ fn passes(panels: usize, blocks: &[Range<usize>], at_a_time: usize, together: us
 
 /// Part `i` of a slice that is cut into so many nearly equal ones.
 #[inline(always)]
-fn share<T>(all: &[T], i: usize, parts: usize) -> &[T] {
-    &all[i * all.len() / parts..(i + 1) * all.len() / parts]
+fn share<T>(all: &[T], i: usize, terms: usize) -> &[T] {
+    &all[i * all.len() / terms..(i + 1) * all.len() / terms]
 }
 
 /// Makes a buffer at least so long.
@@ -369,17 +376,17 @@ fn grow<T: Copy>(buffer: &mut Vec<T>, len: usize, filler: T) {
 }
 
 /// The steps of each block but the last: as nearly equal as they can be, each with whole turns of the segments, unless one is longer than `longest`.
-fn block_steps(steps: usize, segments: usize, longest: usize) -> usize {
+fn kc_steps(k_steps: usize, segments: usize, longest: usize) -> usize {
     let unit = if segments <= longest { segments.max(1) } else { 1 };
-    let units = steps.div_ceil(unit);
+    let units = k_steps.div_ceil(unit);
     let count = units.div_ceil(longest / unit).max(1);
     units.div_ceil(count) * unit
 }
 
 /// The steps of a unit's depth as blocks; one of no steps if there are none, which makes the sums zero.
-fn unit_blocks(steps: usize, block: usize) -> impl Iterator<Item = Range<usize>> {
-    let count = steps.div_ceil(block.max(1)).max(1);
-    (0..count).map(move |i| i * block..((i + 1) * block).min(steps))
+fn k_blocks(k_steps: usize, block: usize) -> impl Iterator<Item = Range<usize>> {
+    let count = k_steps.div_ceil(block.max(1)).max(1);
+    (0..count).map(move |i| i * block..((i + 1) * block).min(k_steps))
 }
 
 #[cfg(test)]
@@ -388,7 +395,7 @@ mod tests {
 
     #[test]
     fn blocks_take_whole_turns_of_the_segments() {
-        for ((steps, segments, longest), expected) in [
+        for ((k_steps, segments, longest), expected) in [
             ((90, 9, 126), vec![(0, 90)]),
             ((360, 9, 126), vec![(0, 126), (126, 252), (252, 360)]),
             ((90, 9, 20), vec![(0, 18), (18, 36), (36, 54), (54, 72), (72, 90)]),
@@ -397,9 +404,9 @@ mod tests {
             ((49, 49, 20), vec![(0, 17), (17, 34), (34, 49)]), // a turn is longer than a block
             ((0, 0, 20), vec![(0, 0)]),
         ] {
-            let block = block_steps(steps, segments, longest);
-            let found: Vec<_> = unit_blocks(steps, block).map(|block| (block.start, block.end)).collect();
-            assert_eq!(found, expected, "{steps} steps, {segments} segments, {longest}");
+            let block = kc_steps(k_steps, segments, longest);
+            let found: Vec<_> = k_blocks(k_steps, block).map(|block| (block.start, block.end)).collect();
+            assert_eq!(found, expected, "{k_steps} steps, {segments} segments, {longest}");
         }
     }
 }

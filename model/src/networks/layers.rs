@@ -12,28 +12,28 @@
 //! `conv1`. There is no common trait: each network calls its layers by name, in the order of the formula.
 //!
 //! Images are `[n, h, w, c]`, tokens `[n, tokens, c]`, both f32. The layer that makes an [`FeatureMap`] may take the moments of its channels while it stores
-//! them, and a group norm behind it reads the image once instead of twice. What a norm makes is an [`Operand`] instead, for the linear layer or convolution
+//! them, and a group norm behind it reads the image once instead of twice. What a norm makes is an [`Activations`] instead, for the linear layer or convolution
 //! behind it: rounded already, if that layer's products are in bf16.
 
 use aquatint_kernels::conv2d::{self, Geometry};
-use aquatint_kernels::gemm::GatedWeights;
-use aquatint_kernels::norm::group::{self as group_norm, Activation, Piece};
-use aquatint_kernels::norm::stats::{Moments, Taken};
-use aquatint_kernels::packed_input::Form;
+use aquatint_kernels::gemm::GegluWeights;
+use aquatint_kernels::norm::group::{self as group_norm, Activation, NormInput};
+use aquatint_kernels::norm::stats::{ChannelStats, StatsCollector};
+use aquatint_kernels::packed_input::ALayout;
 use aquatint_kernels::{
     Isa, Precision, attention, conv2d::upsample, gemm, linear, norm::layer as layer_norm,
 };
 use aquatint_tensor::{Tensor, View};
 
 pub use aquatint_kernels::gemm::Epilogue;
-pub use aquatint_kernels::packed_input::{Input, Operand};
+pub use aquatint_kernels::packed_input::{Activations, Input};
 
 use crate::error::Result;
 use crate::source::{Table, Weights};
 
 /// `y = x·Wᵀ + b`.
 pub struct Linear {
-    weight: gemm::Weights,
+    weight: gemm::PackedWeights,
     bias: Option<Vec<f32>>,
 }
 
@@ -73,7 +73,7 @@ impl Linear {
 
     /// Of images that are joined channel by channel: `[n, h, w, c₀]`, `[n, h, w, c₁]`, … → `[n, h, w, out_channels]`.
     pub fn forward_concat(&self, isa: Isa, inputs: &[View<'_, f32, 4>]) -> Tensor<f32, 4> {
-        linear::linear_joined(isa, inputs, &self.weight, Epilogue::bias(self.bias.as_deref()))
+        linear::linear_concat(isa, inputs, &self.weight, Epilogue::bias(self.bias.as_deref()))
     }
 
     /// `x: [.., in_features]` → `[.., out_features]`.
@@ -106,7 +106,7 @@ impl Linear {
 
 /// A linear layer with bias of whose results one half is the gate of the other.
 pub struct GatedLinear {
-    weight: GatedWeights,
+    weight: GegluWeights,
 }
 
 impl GatedLinear {
@@ -119,7 +119,7 @@ impl GatedLinear {
     }
 
     /// `value·gelu(gate)`: `x: [.., in_features]` → `[.., features]`, for another linear layer.
-    pub fn forward<'a, const N: usize>(&self, isa: Isa, x: impl Into<Input<'a, N>>) -> Operand<N> {
+    pub fn forward<'a, const N: usize>(&self, isa: Isa, x: impl Into<Input<'a, N>>) -> Activations<N> {
         linear::linear_geglu(isa, x, &self.weight)
     }
 }
@@ -129,15 +129,15 @@ pub struct FeatureMap {
     /// `[n, h, w, c]`
     pub pixels: Tensor<f32, 4>,
     /// Of its channels, for a group norm behind it; `None` if the layer that made it did not take them.
-    moments: Option<Moments>,
+    stats: Option<ChannelStats>,
 }
 
 impl FeatureMap {
-    /// Of n images, which `layer` makes with an epilogue that takes the moments.
+    /// Of n images, which `layer` makes with an epilogue that takes the stats.
     pub fn of(n: usize, layer: impl FnOnce(Epilogue<'_>) -> Tensor<f32, 4>) -> Self {
-        let moments = Taken::of(n);
-        let pixels = layer(Epilogue { moments: Some(&moments), ..Epilogue::default() });
-        Self { pixels, moments: moments.into_moments() }
+        let stats = StatsCollector::of(n);
+        let pixels = layer(Epilogue { stats: Some(&stats), ..Epilogue::default() });
+        Self { pixels, stats: stats.into_stats() }
     }
 
     /// The pixels.
@@ -148,7 +148,7 @@ impl FeatureMap {
 
 /// A convolution with bias.
 pub struct Conv2d {
-    weight: conv2d::Weights,
+    weight: conv2d::ConvWeights,
     bias: Vec<f32>,
     geometry: Geometry,
 }
@@ -183,7 +183,7 @@ impl Conv2d {
     ) -> FeatureMap {
         let x = x.into();
         FeatureMap::of(x.shape()[0], |image| {
-            let epilogue = Epilogue { bias: Some(&self.bias), moments: image.moments, ..epilogue };
+            let epilogue = Epilogue { bias: Some(&self.bias), stats: image.stats, ..epilogue };
             conv2d::conv2d(isa, x, &self.weight, self.geometry, epilogue)
         })
     }
@@ -191,7 +191,7 @@ impl Conv2d {
 
 /// A 3×3 convolution of an enlarged image.
 pub struct UpsampleConv2d {
-    weight: upsample::Weights,
+    weight: upsample::UpsampleWeights,
     bias: Vec<f32>,
 }
 
@@ -244,18 +244,18 @@ impl GroupNorm {
     }
 
     /// `x: [n, h, w, c]` → the same shape, for a linear layer.
-    pub fn forward(&self, isa: Isa, x: &FeatureMap) -> Operand<4> {
-        self.normalise(isa, &[x], Activation::None, Form::rows(self.precisions[0]))
+    pub fn forward(&self, isa: Isa, x: &FeatureMap) -> Activations<4> {
+        self.normalise(isa, &[x], Activation::None, ALayout::rows(self.precisions[0]))
     }
 
     /// `silu(norm(x))` for a 3×3 convolution: in one pass, since the two always come together.
-    pub fn forward_silu(&self, isa: Isa, x: &FeatureMap) -> Operand<4> {
+    pub fn forward_silu(&self, isa: Isa, x: &FeatureMap) -> Activations<4> {
         self.forward_silu_concat(isa, &[x])
     }
 
     /// The same of images that are joined channel by channel.
-    pub fn forward_silu_concat(&self, isa: Isa, inputs: &[&FeatureMap]) -> Operand<4> {
-        self.normalise(isa, inputs, Activation::Silu, Form::image(self.precisions[1]))
+    pub fn forward_silu_concat(&self, isa: Isa, inputs: &[&FeatureMap]) -> Activations<4> {
+        self.normalise(isa, inputs, Activation::Silu, ALayout::image(self.precisions[1]))
     }
 
     fn normalise<'a>(
@@ -263,9 +263,9 @@ impl GroupNorm {
         isa: Isa,
         images: &[&'a FeatureMap],
         activation: Activation,
-        form: Form,
-    ) -> Operand<4> {
-        let piece = |image: &&'a FeatureMap| Piece { pixels: image.view(), moments: image.moments.as_ref() };
+        layout: ALayout,
+    ) -> Activations<4> {
+        let piece = |image: &&'a FeatureMap| NormInput { pixels: image.view(), stats: image.stats.as_ref() };
         let inputs: Vec<_> = images.iter().map(piece).collect();
         let norm = group_norm::GroupNorm {
             num_groups: self.num_groups,
@@ -274,7 +274,7 @@ impl GroupNorm {
             bias: &self.bias,
             activation,
         };
-        group_norm::group_norm_for(isa, &inputs, norm, form)
+        group_norm::group_norm_packed(isa, &inputs, norm, layout)
     }
 }
 
@@ -298,8 +298,8 @@ impl LayerNorm {
     }
 
     /// `x: [n, tokens, c]` → the same shape, for a linear layer.
-    pub fn forward(&self, isa: Isa, x: View<'_, f32, 3>) -> Operand<3> {
-        layer_norm::layer_norm_for(isa, x, &self.weight, &self.bias, self.eps, self.precision)
+    pub fn forward(&self, isa: Isa, x: View<'_, f32, 3>) -> Activations<3> {
+        layer_norm::layer_norm_packed(isa, x, &self.weight, &self.bias, self.eps, self.precision)
     }
 }
 
@@ -353,10 +353,10 @@ impl AttentionConfig {
     }
 
     /// `layer(x)` as [`multi_head_attention`] wants it: `x: [n, tokens, in_features]` → `[n, tokens, c]`.
-    pub fn project<'a>(self, isa: Isa, layer: &Linear, x: impl Into<Input<'a, 3>>) -> Operand<3> {
+    pub fn project<'a>(self, isa: Isa, layer: &Linear, x: impl Into<Input<'a, 3>>) -> Activations<3> {
         let channels = layer.weight.out_features();
-        match attention::takes_rounded(isa, self.settings(channels), channels / self.count) {
-            true => linear::linear_rounded(isa, x, &layer.weight, layer.bias.as_deref()),
+        match attention::takes_packed(isa, self.settings(channels), channels / self.count) {
+            true => linear::linear_packed(isa, x, &layer.weight, layer.bias.as_deref()),
             false => layer.forward(isa, x).into(),
         }
     }
@@ -365,7 +365,7 @@ impl AttentionConfig {
 /// `softmax(Q·Kᵀ / √head_dim)·V` for each head, of what [`AttentionConfig::project`] made.
 ///
 /// `q: [m, tokens, c]`, `k` and `v: [n, keys, c]` → `[n, tokens, c]`; keys number i meet queries number i mod m.
-pub fn multi_head_attention(isa: Isa, qkv: [&Operand<3>; 3], heads: AttentionConfig) -> Operand<3> {
+pub fn multi_head_attention(isa: Isa, qkv: [&Activations<3>; 3], heads: AttentionConfig) -> Activations<3> {
     let [.., channels] = qkv[0].shape();
-    attention::attention_of_operands(isa, qkv, heads.count, heads.settings(channels))
+    attention::attention_of_activations(isa, qkv, heads.count, heads.settings(channels))
 }

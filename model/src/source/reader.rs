@@ -12,7 +12,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use aquatint_kernels::gemm::GatedWeights;
+use aquatint_kernels::gemm::GegluWeights;
 use aquatint_kernels::{Precision, conv2d, conv2d::upsample, gemm};
 use aquatint_tensor::{Element, Tensor, View};
 use half::{bf16, f16};
@@ -115,7 +115,7 @@ impl<'a> Weights<'a> {
     ///
     /// # Errors
     /// See [`Weights::vector`].
-    pub fn linear(&self, name: &str, shape: [usize; 2]) -> Result<gemm::Weights> {
+    pub fn linear(&self, name: &str, shape: [usize; 2]) -> Result<gemm::PackedWeights> {
         self.matrix(name, &shape, shape)
     }
 
@@ -123,7 +123,11 @@ impl<'a> Weights<'a> {
     ///
     /// # Errors
     /// See [`Weights::vector`].
-    pub fn pointwise(&self, name: &str, [out_channels, in_channels]: [usize; 2]) -> Result<gemm::Weights> {
+    pub fn pointwise(
+        &self,
+        name: &str,
+        [out_channels, in_channels]: [usize; 2],
+    ) -> Result<gemm::PackedWeights> {
         self.matrix(name, &[out_channels, in_channels, 1, 1], [out_channels, in_channels])
     }
 
@@ -131,15 +135,15 @@ impl<'a> Weights<'a> {
     ///
     /// # Errors
     /// See [`Weights::vector`].
-    pub fn gated(&self, weight: &str, bias: &str, shape: [usize; 2]) -> Result<GatedWeights> {
+    pub fn gated(&self, weight: &str, bias: &str, shape: [usize; 2]) -> Result<GegluWeights> {
         let bias = self.vector(bias, shape[0])?;
         let precision = self.precision();
         self.read(weight, &shape, |elements| match elements {
-            Elements::F32(x) => GatedWeights::pack(precision, View::from_slice(shape, &x), &bias),
-            Elements::F16(x) => GatedWeights::pack(precision, View::from_slice(shape, &x), &bias),
-            Elements::Bf16(x) => GatedWeights::pack(precision, View::from_slice(shape, &x), &bias),
+            Elements::F32(x) => GegluWeights::pack(precision, View::from_slice(shape, &x), &bias),
+            Elements::F16(x) => GegluWeights::pack(precision, View::from_slice(shape, &x), &bias),
+            Elements::Bf16(x) => GegluWeights::pack(precision, View::from_slice(shape, &x), &bias),
         })
-        .map(|weights| weights.unwrap_or_else(GatedWeights::empty))
+        .map(|weights| weights.unwrap_or_else(GegluWeights::empty))
     }
 
     /// The packed matrix of a 1×1 convolution, in segments of `segment_len` inputs each, for an input that is joined of several.
@@ -151,50 +155,62 @@ impl<'a> Weights<'a> {
         name: &str,
         [out_channels, in_channels]: [usize; 2],
         segment_len: usize,
-    ) -> Result<gemm::Weights> {
+    ) -> Result<gemm::PackedWeights> {
         let shape = [out_channels, in_channels / segment_len, segment_len];
         self.read(name, &[out_channels, in_channels, 1, 1], |elements| match elements {
-            Elements::F32(x) => gemm::Weights::pack_segments(self.precision(), View::from_slice(shape, &x)),
-            Elements::F16(x) => gemm::Weights::pack_segments(self.precision(), View::from_slice(shape, &x)),
-            Elements::Bf16(x) => gemm::Weights::pack_segments(self.precision(), View::from_slice(shape, &x)),
+            Elements::F32(x) => {
+                gemm::PackedWeights::pack_segments(self.precision(), View::from_slice(shape, &x))
+            }
+            Elements::F16(x) => {
+                gemm::PackedWeights::pack_segments(self.precision(), View::from_slice(shape, &x))
+            }
+            Elements::Bf16(x) => {
+                gemm::PackedWeights::pack_segments(self.precision(), View::from_slice(shape, &x))
+            }
         })
-        .map(|weights| weights.unwrap_or_else(gemm::Weights::empty))
+        .map(|weights| weights.unwrap_or_else(gemm::PackedWeights::empty))
     }
 
-    fn matrix(&self, name: &str, stored: &[usize], shape: [usize; 2]) -> Result<gemm::Weights> {
+    fn matrix(&self, name: &str, stored: &[usize], shape: [usize; 2]) -> Result<gemm::PackedWeights> {
         self.read(name, stored, |elements| match elements {
-            Elements::F32(x) => gemm::Weights::pack_for(self.precision(), View::from_slice(shape, &x)),
-            Elements::F16(x) => gemm::Weights::pack_for(self.precision(), View::from_slice(shape, &x)),
-            Elements::Bf16(x) => gemm::Weights::pack_for(self.precision(), View::from_slice(shape, &x)),
+            Elements::F32(x) => gemm::PackedWeights::pack_for(self.precision(), View::from_slice(shape, &x)),
+            Elements::F16(x) => gemm::PackedWeights::pack_for(self.precision(), View::from_slice(shape, &x)),
+            Elements::Bf16(x) => gemm::PackedWeights::pack_for(self.precision(), View::from_slice(shape, &x)),
         })
-        .map(|weights| weights.unwrap_or_else(gemm::Weights::empty))
+        .map(|weights| weights.unwrap_or_else(gemm::PackedWeights::empty))
     }
 
     /// The packed kernel of a convolution; `shape`: `[out_channels, in_channels, height, width]`.
     ///
     /// # Errors
     /// See [`Weights::vector`].
-    pub fn conv(&self, name: &str, shape: [usize; 4]) -> Result<conv2d::Weights> {
+    pub fn conv(&self, name: &str, shape: [usize; 4]) -> Result<conv2d::ConvWeights> {
         self.read(name, &shape, |elements| match elements {
-            Elements::F32(x) => conv2d::Weights::pack_for(self.precision(), View::from_slice(shape, &x)),
-            Elements::F16(x) => conv2d::Weights::pack_for(self.precision(), View::from_slice(shape, &x)),
-            Elements::Bf16(x) => conv2d::Weights::pack_for(self.precision(), View::from_slice(shape, &x)),
+            Elements::F32(x) => conv2d::ConvWeights::pack_for(self.precision(), View::from_slice(shape, &x)),
+            Elements::F16(x) => conv2d::ConvWeights::pack_for(self.precision(), View::from_slice(shape, &x)),
+            Elements::Bf16(x) => conv2d::ConvWeights::pack_for(self.precision(), View::from_slice(shape, &x)),
         })
-        .map(|weights| weights.unwrap_or_else(conv2d::Weights::empty))
+        .map(|weights| weights.unwrap_or_else(conv2d::ConvWeights::empty))
     }
 
     /// The packed 3×3 kernel of a convolution that follows a doubling, with as many channels in as out.
     ///
     /// # Errors
     /// See [`Weights::vector`].
-    pub fn upsample_conv(&self, name: &str, channels: usize) -> Result<upsample::Weights> {
+    pub fn upsample_conv(&self, name: &str, channels: usize) -> Result<upsample::UpsampleWeights> {
         let shape = [channels, channels, 3, 3];
         self.read(name, &shape, |elements| match elements {
-            Elements::F32(x) => upsample::Weights::pack_for(self.precision(), View::from_slice(shape, &x)),
-            Elements::F16(x) => upsample::Weights::pack_for(self.precision(), View::from_slice(shape, &x)),
-            Elements::Bf16(x) => upsample::Weights::pack_for(self.precision(), View::from_slice(shape, &x)),
+            Elements::F32(x) => {
+                upsample::UpsampleWeights::pack_for(self.precision(), View::from_slice(shape, &x))
+            }
+            Elements::F16(x) => {
+                upsample::UpsampleWeights::pack_for(self.precision(), View::from_slice(shape, &x))
+            }
+            Elements::Bf16(x) => {
+                upsample::UpsampleWeights::pack_for(self.precision(), View::from_slice(shape, &x))
+            }
         })
-        .map(|weights| weights.unwrap_or_else(upsample::Weights::empty))
+        .map(|weights| weights.unwrap_or_else(upsample::UpsampleWeights::empty))
     }
 
     /// A table of `rows` vectors, looked up by number.

@@ -16,9 +16,9 @@
 use std::arch::asm;
 use std::mem::offset_of;
 
-use super::schedule::{Beat, EXCESS, GROUP, KEYS, Plan, QUERIES, ROUNDER, Scores, Stage, SumTile};
+use super::schedule::{Buffers, EXCESS, GROUP, Iteration, KEYS, QUERIES, ROUNDER, Schedule, Scores, SumTile};
 use crate::cpu::tile::amx::Configured;
-use crate::cpu::tile::{ATile, BStep};
+use crate::cpu::tile::{ATile, BTile};
 
 /// Proof that the CPU has the vector instructions too.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,20 +39,20 @@ impl Vectors {
 struct Score {
     excess: [u8; 64],
     queries: *const ATile,
-    keys: *const BStep,
+    keys: *const BTile,
     values: *const ATile,
     shifts: *const [f32; QUERIES],
     scores: *mut Scores,
     weights: *mut ATile,
     sums: *mut [SumTile; GROUP],
-    end: *const Beat,
+    end: *const Iteration,
     steps: u64,
     factor: f32,
     rounder: f32,
 }
 
 /// Row `$row` of the scores becomes row `$row` of the weights, in registers `$a`, `$b`, `$c`: see [`weight`](super::weight).
-macro_rules! weigh {
+macro_rules! exp_scores {
     ($($row:literal in $a:literal $b:literal $c:literal),*) => {
         concat!($(
             "vbroadcastss zmm", $a, ", [{shifts} + 4*", $row, "]\n",
@@ -72,31 +72,31 @@ macro_rules! weigh {
 }
 
 /// Does all beats of a plan.
-pub(crate) fn play(_: Vectors, _: &Configured, plan: &Plan, stage: Stage<'_>) {
+pub(crate) fn run_schedule(_: Vectors, _: &Configured, schedule: &Schedule, buffers: Buffers<'_>) {
     const {
         assert!(
-            size_of::<ATile>() == 1 << 10 && size_of::<BStep>() == 2 << 10 && size_of::<Scores>() == 2 << 10
+            size_of::<ATile>() == 1 << 10 && size_of::<BTile>() == 2 << 10 && size_of::<Scores>() == 2 << 10
         );
         assert!(size_of::<[SumTile; GROUP]>() == 3 << 10 && size_of::<[f32; QUERIES]>() == 64 && KEYS == 32);
     };
-    plan.check(&stage);
-    let beats = plan.beats.as_ptr_range();
+    schedule.check(&buffers);
+    let iterations = schedule.iterations.as_ptr_range();
     let score = Score {
         excess: *EXCESS,
-        queries: stage.queries.as_ptr(),
-        keys: stage.keys.as_ptr(),
-        values: stage.values.as_ptr(),
-        shifts: stage.shifts.as_ptr(),
-        scores: stage.scores.as_mut_ptr(),
-        weights: stage.weights.as_mut_ptr(),
-        sums: stage.sums.as_mut_ptr(),
-        end: beats.end,
-        steps: plan.steps as u64,
-        factor: stage.factor,
+        queries: buffers.queries.as_ptr(),
+        keys: buffers.keys.as_ptr(),
+        values: buffers.values.as_ptr(),
+        shifts: buffers.shifts.as_ptr(),
+        scores: buffers.scores.as_mut_ptr(),
+        weights: buffers.weights.as_mut_ptr(),
+        sums: buffers.sums.as_mut_ptr(),
+        end: iterations.end,
+        steps: schedule.steps as u64,
+        factor: buffers.factor,
         rounder: ROUNDER,
     };
     // SAFETY: the arguments prove that the instructions exist and that this thread's tiles are configured. All places are borrowed for the call by
-    // `stage`, and `check` has seen that those that `plan` names are inside of them: `Plan::new` makes no other beats. All registers that change
+    // `stage`, and `check` has seen that those that `plan` names are inside of them: `Schedule::new` makes no other beats. All registers that change
     // are named.
     unsafe {
         asm!(
@@ -108,8 +108,8 @@ pub(crate) fn play(_: Vectors, _: &Configured, plan: &Plan, stage: Stage<'_>) {
             "mov {left}, 0x5555555555555555",
             "kmovq k1, {left}",
             "2:",
-            "mov {left:e}, [{beat} + {done}]",
-            "mov {right:e}, [{beat} + {begun}]",
+            "mov {left:e}, [{iteration} + {done}]",
+            "mov {right:e}, [{iteration} + {begun}]",
             "cmp {left}, {right}",
             "je 3f",
             "lea {left}, [{left} + {left}*2]",
@@ -125,10 +125,10 @@ pub(crate) fn play(_: Vectors, _: &Configured, plan: &Plan, stage: Stage<'_>) {
             "tileloadd tmm1, [{right} + {row}*1 + 1024]",
             "tileloadd tmm2, [{right} + {row}*1 + 2048]",
             "3:",
-            "mov {left:e}, [{beat} + {queries}]",
+            "mov {left:e}, [{iteration} + {queries}]",
             "shl {left}, 10",
             "add {left}, [{score} + {all_queries}]",
-            "mov {right:e}, [{beat} + {keys}]",
+            "mov {right:e}, [{iteration} + {keys}]",
             "shl {right}, 11",
             "add {right}, [{score} + {all_keys}]",
             "mov {steps}, [{score} + {all_steps}]",
@@ -144,42 +144,42 @@ pub(crate) fn play(_: Vectors, _: &Configured, plan: &Plan, stage: Stage<'_>) {
             "add {right}, 2048",
             "dec {steps}",
             "jnz 4b",
-            "mov {shifts:e}, [{beat} + {shifted}]",
+            "mov {shifts:e}, [{iteration} + {shifted}]",
             "shl {shifts}, 6",
             "add {shifts}, [{score} + {all_shifts}]",
-            "mov {scores:e}, [{beat} + {scored}]",
+            "mov {scores:e}, [{iteration} + {scored}]",
             "shl {scores}, 11",
             "add {scores}, [{score} + {all_scores}]",
-            "mov {weights:e}, [{beat} + {weighed}]",
+            "mov {weights:e}, [{iteration} + {weighed}]",
             "shl {weights}, 10",
             "add {weights}, [{score} + {all_weights}]",
-            weigh!(0 in 16 17 18, 1 in 20 21 22, 2 in 16 17 18, 3 in 20 21 22),
-            "mov {left:e}, [{beat} + {weighted}]",
+            exp_scores!(0 in 16 17 18, 1 in 20 21 22, 2 in 16 17 18, 3 in 20 21 22),
+            "mov {left:e}, [{iteration} + {weighted}]",
             "shl {left}, 10",
             "add {left}, [{score} + {all_weights}]",
-            "mov {right:e}, [{beat} + {values}]",
+            "mov {right:e}, [{iteration} + {values}]",
             "shl {right}, 10",
             "add {right}, [{score} + {all_values}]",
             "tileloadd tmm7, [{left} + {row}*1]",
             "tileloadd tmm3, [{right} + {row}*1]",
             "tdpbf16ps tmm0, tmm7, tmm3",
-            weigh!(4 in 16 17 18, 5 in 20 21 22, 6 in 16 17 18, 7 in 20 21 22),
+            exp_scores!(4 in 16 17 18, 5 in 20 21 22, 6 in 16 17 18, 7 in 20 21 22),
             "tileloadd tmm4, [{right} + {row}*1 + 1024]",
             "tdpbf16ps tmm1, tmm7, tmm4",
-            weigh!(8 in 16 17 18, 9 in 20 21 22, 10 in 16 17 18, 11 in 20 21 22),
+            exp_scores!(8 in 16 17 18, 9 in 20 21 22, 10 in 16 17 18, 11 in 20 21 22),
             "tileloadd tmm3, [{right} + {row}*1 + 2048]",
             "tdpbf16ps tmm2, tmm7, tmm3",
-            "mov {left:e}, [{beat} + {to_score}]",
+            "mov {left:e}, [{iteration} + {to_score}]",
             "shl {left}, 11",
             "add {left}, [{score} + {all_scores}]",
             "tilestored [{left} + {row}*2], tmm5",
-            weigh!(12 in 16 17 18, 13 in 20 21 22, 14 in 16 17 18, 15 in 20 21 22),
+            exp_scores!(12 in 16 17 18, 13 in 20 21 22, 14 in 16 17 18, 15 in 20 21 22),
             "tilestored [{left} + {row}*2 + 64], tmm6",
-            "add {beat}, {beat_size}",
-            "cmp {beat}, [{score} + {end}]",
+            "add {iteration}, {iteration_size}",
+            "cmp {iteration}, [{score} + {end}]",
             "jne 2b",
             score = in(reg) &raw const score,
-            beat = inout(reg) beats.start => _,
+            iteration = inout(reg) iterations.start => _,
             left = out(reg) _,
             right = out(reg) _,
             shifts = out(reg) _,
@@ -199,17 +199,17 @@ pub(crate) fn play(_: Vectors, _: &Configured, plan: &Plan, stage: Stage<'_>) {
             all_steps = const offset_of!(Score, steps),
             sums = const offset_of!(Score, sums),
             end = const offset_of!(Score, end),
-            queries = const offset_of!(Beat, queries),
-            keys = const offset_of!(Beat, keys),
-            to_score = const offset_of!(Beat, scores),
-            scored = const offset_of!(Beat, scored),
-            shifted = const offset_of!(Beat, shifts),
-            weighed = const offset_of!(Beat, weights),
-            weighted = const offset_of!(Beat, weighted),
-            values = const offset_of!(Beat, values),
-            done = const offset_of!(Beat, done),
-            begun = const offset_of!(Beat, begun),
-            beat_size = const size_of::<Beat>(),
+            queries = const offset_of!(Iteration, queries),
+            keys = const offset_of!(Iteration, keys),
+            to_score = const offset_of!(Iteration, scores),
+            scored = const offset_of!(Iteration, scored),
+            shifted = const offset_of!(Iteration, shifts),
+            weighed = const offset_of!(Iteration, weights),
+            weighted = const offset_of!(Iteration, weighted),
+            values = const offset_of!(Iteration, values),
+            done = const offset_of!(Iteration, done),
+            begun = const offset_of!(Iteration, begun),
+            iteration_size = const size_of::<Iteration>(),
             out("zmm16") _, out("zmm17") _, out("zmm18") _, out("zmm20") _, out("zmm21") _, out("zmm22") _,
             out("zmm27") _, out("zmm28") _, out("zmm29") _, out("zmm30") _, out("k1") _,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _, out("tmm5") _, out("tmm6") _,

@@ -28,16 +28,16 @@ use rayon::prelude::*;
 use super::transpose::{Contiguous, for_each_chunk};
 use super::{Attention, check};
 use crate::attention::pipelined::schedule::{
-    BLOCK, GROUP, KEYS, Plan, QUERIES, Scores, Stage, SumTile, blocks, shift, trusted,
+    BLOCK, Buffers, GROUP, KEYS, QUERIES, Schedule, Scores, SumTile, blocks, in_range, shift,
 };
 use crate::cpu::isa::UnitOp;
 use crate::cpu::partition::MIN_TASKS;
 use crate::cpu::simd::{MAX_LANES, Simd};
-use crate::cpu::tile::{ATile, BStep, Job, Line, STEP, TILE, Unit, ZERO_TILE};
-use crate::gemm::{PanelRow, Rounded};
+use crate::cpu::tile::{ATile, BTile, MatmulUnit, TILE_K, TILE_M, TileJob, TileRow, ZERO_TILE};
+use crate::gemm::{PackedA, PanelRow};
 use crate::{Isa, Precision};
 pub(super) use pack::PIECE;
-use pack::{GROUP_COLUMNS, Head, Numbers, Pack, groups};
+use pack::{GROUP_COLUMNS, Head, HeadSource, Pack, groups};
 
 /// Queries of a task.
 const CHUNK: usize = 32 * QUERIES;
@@ -46,7 +46,7 @@ const SMALL_CHUNK: usize = 8 * QUERIES;
 
 /// Whether this is the fastest form: with a unit that can, and if all keys are seen by all queries.
 pub(super) fn pays(isa: Isa, settings: Attention) -> bool {
-    settings.precision == Precision::Bf16 && !settings.causal && isa.has_beats()
+    settings.precision == Precision::Bf16 && !settings.causal && isa.can_pipeline()
 }
 
 /// Attention in bf16, interleaved; see [`attention`](super::attention()). With it come the images whose result is not to be used, because some of their
@@ -69,11 +69,11 @@ pub fn attention(
     if out.is_empty() {
         return (out.reshape([images, queries, heads, head_dim]), Vec::new());
     }
-    let whole = Whole::new(isa, shape, [q, k, v].map(Numbers::F32), settings);
+    let whole = AllHeads::new(isa, shape, [q, k, v].map(HeadSource::F32), settings);
     for_each_chunk(&mut out, shape.chunk(), |place, out| {
-        whole.attend(place.image, place.head, place.first_query, Means::F32(out));
+        whole.attend(place.image, place.head, place.first_query, OutputRows::F32(out));
     });
-    (out.reshape([images, queries, heads, head_dim]), whole.doubted())
+    (out.reshape([images, queries, heads, head_dim]), whole.overflowed())
 }
 
 /// [`attention`] of operands that were rounded as rows for a linear layer, `[images · tokens, heads · head_dim]`; so is the result. Where there are more
@@ -81,24 +81,24 @@ pub fn attention(
 ///
 /// # Panics
 /// As [`attention`], or if heads do not begin at multiples of eight channels.
-pub(crate) fn attention_of_rounded(
+pub(crate) fn attention_of_packed(
     isa: Isa,
-    [q, k, v]: [&Rounded; 3],
+    [q, k, v]: [&PackedA; 3],
     shape: Shape,
     settings: Attention,
-) -> (Rounded, Vec<usize>) {
-    assert!([q, k, v].iter().all(|x| x.inside().is_rows()), "an image's border is not to be attended to");
+) -> (PackedA, Vec<usize>) {
+    assert!([q, k, v].iter().all(|x| x.layout().is_rows()), "an image's border is not to be attended to");
     assert!(
         shape.head_dim.is_multiple_of(PIECE),
         "heads of {} channels are not whole pieces",
         shape.head_dim
     );
     let Shape { images, queries, heads, head_dim, .. } = shape;
-    let mut out = Rounded::rows(Precision::Bf16, images * queries, heads * head_dim);
-    let whole = Whole::new(isa, shape, [q, k, v].map(Numbers::Rounded), settings);
-    let (chunk, per_group) = (shape.chunk(), shape.width().div_ceil(STEP));
+    let mut out = PackedA::rows(Precision::Bf16, images * queries, heads * head_dim);
+    let whole = AllHeads::new(isa, shape, [q, k, v].map(HeadSource::Packed), settings);
+    let (chunk, per_group) = (shape.chunk(), shape.width().div_ceil(TILE_K));
     let chunks = queries.div_ceil(chunk);
-    let mut pieces: Vec<Vec<&mut [Line]>> = Vec::new();
+    let mut pieces: Vec<Vec<&mut [TileRow]>> = Vec::new();
     pieces.resize_with(images * chunks * heads / shape.together(), Vec::new);
     for (step, plane) in out.planes_mut().enumerate() {
         for (image, lines) in plane.chunks_mut(queries).enumerate() {
@@ -108,9 +108,14 @@ pub(crate) fn attention_of_rounded(
         }
     }
     pieces.into_par_iter().enumerate().for_each(|(i, planes)| {
-        whole.attend(i / chunks % images, i / chunks / images, i % chunks * chunk, Means::Rounded(planes));
+        whole.attend(
+            i / chunks % images,
+            i / chunks / images,
+            i % chunks * chunk,
+            OutputRows::Packed(planes),
+        );
     });
-    (out, whole.doubted())
+    (out, whole.overflowed())
 }
 
 /// What there is to attend to.
@@ -127,7 +132,7 @@ pub(crate) struct Shape {
 impl Shape {
     /// Neighbouring heads of a task: so many that their channels are whole lines, if there are so many.
     fn together(&self) -> usize {
-        let whole = |&n: &usize| self.heads.is_multiple_of(n) && (n * self.head_dim).is_multiple_of(STEP);
+        let whole = |&n: &usize| self.heads.is_multiple_of(n) && (n * self.head_dim).is_multiple_of(TILE_K);
         (1..self.heads).find(whole).unwrap_or(self.heads)
     }
 
@@ -144,27 +149,27 @@ impl Shape {
 }
 
 /// Where the means of a chunk of queries go.
-enum Means<'a> {
+enum OutputRows<'a> {
     /// A row for each query.
     F32(Vec<&'a mut [f32]>),
-    /// Planes with a line for each.
-    Rounded(Vec<&'a mut [Line]>),
+    /// HiLoPlanes with a line for each.
+    Packed(Vec<&'a mut [TileRow]>),
 }
 
 /// All of it, with K and V packed.
-struct Whole<'a> {
+struct AllHeads<'a> {
     isa: Isa,
     shape: Shape,
-    q: Numbers<'a>,
+    q: HeadSource<'a>,
     /// `[images][heads]`
     packed: Vec<Head>,
     scale: f32,
     /// `[images]`
-    doubted: Vec<AtomicBool>,
+    overflowed: Vec<AtomicBool>,
 }
 
-impl<'a> Whole<'a> {
-    fn new(isa: Isa, shape: Shape, [q, k, v]: [Numbers<'a>; 3], settings: Attention) -> Self {
+impl<'a> AllHeads<'a> {
+    fn new(isa: Isa, shape: Shape, [q, k, v]: [HeadSource<'a>; 3], settings: Attention) -> Self {
         let Attention { scale, causal, precision } = settings;
         assert!(precision == Precision::Bf16 && !causal, "interleaved attention is not for {settings:?}");
         assert!(scale > 0.0, "a scale of {scale} would hide the largest score");
@@ -172,38 +177,38 @@ impl<'a> Whole<'a> {
             .into_par_iter()
             .map(|i| isa.run_with_unit(Pack { k, v, shape, image: i / shape.heads, head: i % shape.heads }))
             .collect();
-        let doubted = (0..shape.images).map(|_| AtomicBool::new(false)).collect();
-        Self { isa, shape, q, packed, scale, doubted }
+        let overflowed = (0..shape.images).map(|_| AtomicBool::new(false)).collect();
+        Self { isa, shape, q, packed, scale, overflowed }
     }
 
     /// The means of a chunk of queries of an image, for a task's heads.
-    fn attend(&self, image: usize, group: usize, first_query: usize, out: Means<'_>) {
+    fn attend(&self, image: usize, group: usize, first_query: usize, out: OutputRows<'_>) {
         SCRATCH.with_borrow_mut(|scratch| {
-            let run = Run { whole: self, image, group, first_query, out, scratch };
+            let run = PipelinedTask { whole: self, image, group, first_query, out, scratch };
             if !self.isa.run_with_unit(run) {
-                self.doubted[image].store(true, Relaxed);
+                self.overflowed[image].store(true, Relaxed);
             }
         });
     }
 
     /// The images of which something overflowed or was not finite.
-    fn doubted(&self) -> Vec<usize> {
-        (0..self.shape.images).filter(|&image| self.doubted[image].load(Relaxed)).collect()
+    fn overflowed(&self) -> Vec<usize> {
+        (0..self.shape.images).filter(|&image| self.overflowed[image].load(Relaxed)).collect()
     }
 }
 
 /// A chunk of queries of an image, and some heads.
-struct Run<'a> {
-    whole: &'a Whole<'a>,
+struct PipelinedTask<'a> {
+    whole: &'a AllHeads<'a>,
     image: usize,
     group: usize,
     first_query: usize,
-    out: Means<'a>,
-    scratch: &'a mut Scratch,
+    out: OutputRows<'a>,
+    scratch: &'a mut PipelinedBuffers,
 }
 
 /// Buffers that a thread keeps from task to task.
-struct Scratch {
+struct PipelinedBuffers {
     /// Q of a head: `[tiles of queries][steps]`
     queries: Vec<ATile>,
     scores: [Scores; 2],
@@ -215,8 +220,8 @@ struct Scratch {
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = const {
-        RefCell::new(Scratch {
+    static SCRATCH: RefCell<PipelinedBuffers> = const {
+        RefCell::new(PipelinedBuffers {
             queries: Vec::new(),
             scores: [Scores::ZERO; 2],
             weights: Vec::new(),
@@ -226,16 +231,16 @@ thread_local! {
     };
 }
 
-impl UnitOp for Run<'_> {
-    /// Whether the sums can be trusted.
+impl UnitOp for PipelinedTask<'_> {
+    /// Whether the sums can be in_range.
     type Output = bool;
     #[inline(always)]
-    fn eval<S: Simd, U: Unit>(self, s: S, unit: U) -> bool {
-        let Run { whole, image, group, first_query, out, scratch } = self;
+    fn eval<S: Simd, U: MatmulUnit>(self, s: S, unit: U) -> bool {
+        let PipelinedTask { whole, image, group, first_query, out, scratch } = self;
         let Shape { keys, heads, head_dim, .. } = whole.shape;
         let count = match &out {
-            Means::F32(rows) => rows.len(),
-            Means::Rounded(planes) => planes.first().map_or(0, |plane| plane.len()),
+            OutputRows::F32(rows) => rows.len(),
+            OutputRows::Packed(planes) => planes.first().map_or(0, |plane| plane.len()),
         };
         let (together, width) = (whole.shape.together(), whole.shape.width());
         scratch.means.resize(count * width, 0.0);
@@ -254,10 +259,10 @@ impl UnitOp for Run<'_> {
         }
         let means = scratch.means.chunks_exact(width);
         match out {
-            Means::F32(rows) => {
+            OutputRows::F32(rows) => {
                 rows.into_iter().zip(means).for_each(|(row, means)| row.copy_from_slice(means));
             }
-            Means::Rounded(mut planes) => unit.round_rows(&means.collect::<Vec<_>>(), &mut planes, 0),
+            OutputRows::Packed(mut planes) => unit.round_rows(&means.collect::<Vec<_>>(), &mut planes, 0),
         }
         good
     }
@@ -266,7 +271,7 @@ impl UnitOp for Run<'_> {
 /// One head of a task.
 struct Attend<'a> {
     /// Where Q comes from: image, head and head_dim, and the rows.
-    q: (Numbers<'a>, (usize, usize, usize), Range<usize>),
+    q: (HeadSource<'a>, (usize, usize, usize), Range<usize>),
     head: &'a Head,
     keys: usize,
     factor: f32,
@@ -275,34 +280,34 @@ struct Attend<'a> {
 }
 
 impl Attend<'_> {
-    /// Whether the sums can be trusted.
+    /// Whether the sums can be in_range.
     #[inline(always)]
-    fn run<S: Simd, U: Unit>(self, (s, unit): (S, U), scratch: &mut Scratch) -> bool {
+    fn run<S: Simd, U: MatmulUnit>(self, (s, unit): (S, U), scratch: &mut PipelinedBuffers) -> bool {
         let Self { q: (numbers, place, rows), head, keys, factor, at: [first_column, width] } = self;
         let (_, _, head_dim) = place;
         let (count, tiles) = (rows.len(), rows.len().div_ceil(QUERIES));
-        let (steps, units, groups) = (head_dim.div_ceil(STEP), keys.div_ceil(KEYS), groups(head_dim));
-        let (k, v) = (head.keys.steps(), head.values.as_chunks::<TILE>().0);
+        let (steps, units, groups) = (head_dim.div_ceil(TILE_K), keys.div_ceil(KEYS), groups(head_dim));
+        let (k, v) = (head.keys.steps(), head.values.as_chunks::<TILE_M>().0);
         let values = |group: usize| &v[group * units * GROUP..][..units * GROUP];
 
-        let Scratch { queries, scores, weights, sums, means } = scratch;
+        let PipelinedBuffers { queries, scores, weights, sums, means } = scratch;
         queries.resize(tiles * steps, ZERO_TILE);
         for (tile, first) in queries.chunks_mut(steps).zip((rows.start..).step_by(QUERIES)) {
-            let mut steps: Vec<&mut [Line]> = tile.iter_mut().map(|step| &mut step[..]).collect();
+            let mut steps: Vec<&mut [TileRow]> = tile.iter_mut().map(|step| &mut step[..]).collect();
             numbers.lines(unit, place, first..rows.end.min(first + QUERIES), &mut steps);
         }
         let shifts = estimate((s, unit), queries, &k[..steps], keys.min(KEYS), factor);
 
         sums.clear();
         sums.resize(groups * (tiles + 1), [SumTile::ZERO; GROUP]);
-        let plan_of = |units: usize| Plan::new(tiles, units, steps, groups > 1);
-        let mut plan = plan_of(units.min(BLOCK));
-        weights.resize(plan.weights(), ZERO_TILE);
+        let plan_of = |units: usize| Schedule::new(tiles, units, steps, groups > 1);
+        let mut schedule = plan_of(units.min(BLOCK));
+        weights.resize(schedule.weights(), ZERO_TILE);
         for block in blocks(units) {
             if block.len() < BLOCK {
-                plan = plan_of(block.len());
+                schedule = plan_of(block.len());
             }
-            let stage = Stage {
+            let buffers = Buffers {
                 factor,
                 queries,
                 keys: &k[block.start * steps..],
@@ -312,7 +317,7 @@ impl Attend<'_> {
                 weights,
                 sums: &mut sums[..=tiles],
             };
-            unit.play(&plan, stage);
+            unit.run_schedule(&schedule, buffers);
             for group in 1..groups {
                 let values = &values(group)[block.start * GROUP..block.end * GROUP];
                 let sums = &mut sums[group * (tiles + 1)..][..tiles];
@@ -322,19 +327,19 @@ impl Attend<'_> {
             }
         }
 
-        let column = |i: usize, column: usize| -> &[f32; TILE] {
-            let (group, tile) = (column / GROUP_COLUMNS, column % GROUP_COLUMNS / TILE);
+        let column = |i: usize, column: usize| -> &[f32; TILE_M] {
+            let (group, tile) = (column / GROUP_COLUMNS, column % GROUP_COLUMNS / TILE_M);
             &sums[group * (tiles + 1) + i / QUERIES][tile].0[i % QUERIES]
         };
         let mut good = head.keys_are_finite;
         for (i, means) in means.chunks_exact_mut(width).take(count).enumerate() {
-            let total = column(i, head_dim)[head_dim % TILE];
-            good &= trusted(total);
+            let total = column(i, head_dim)[head_dim % TILE_M];
+            good &= in_range(total);
             let factor = s.splat(1.0 / total);
             let means = &mut means[first_column..][..head_dim];
-            for (first, means) in (0..head_dim).step_by(TILE).zip(means.chunks_mut(TILE)) {
+            for (first, means) in (0..head_dim).step_by(TILE_M).zip(means.chunks_mut(TILE_M)) {
                 let sums = column(i, first);
-                for (lane, means) in (0..TILE).step_by(S::LANES).zip(means.chunks_mut(S::LANES)) {
+                for (lane, means) in (0..TILE_M).step_by(S::LANES).zip(means.chunks_mut(S::LANES)) {
                     let mean = s.mul(s.load(&sums[lane..]), factor);
                     if means.len() == S::LANES { s.store(mean, means) } else { s.store_part(mean, means) }
                 }
@@ -346,23 +351,23 @@ impl Attend<'_> {
 
 /// The shift of each query for an m that is its largest score for the keys of the first unit, rounded up.
 #[inline(always)]
-fn estimate<S: Simd, U: Unit>(
+fn estimate<S: Simd, U: MatmulUnit>(
     (s, unit): (S, U),
     queries: &[ATile],
-    keys: &[BStep],
+    keys: &[BTile],
     count: usize,
     factor: f32,
 ) -> Vec<[f32; QUERIES]> {
     let steps = keys.len();
-    let mut sums = [PanelRow::ZERO; 2 * TILE];
+    let mut sums = [PanelRow::ZERO; 2 * TILE_M];
     let mut shifts = Vec::with_capacity(queries.len() / steps + 1);
     for pair in queries.chunks(2 * steps) {
         let tiles: Vec<&ATile> = pair.iter().collect();
         let (upper, lower) = tiles.split_at(steps);
         let lower = (!lower.is_empty()).then_some(lower);
-        let rows = if lower.is_some() { 2 * TILE } else { TILE };
-        unit.multiply(s, Job { upper, lower, b: keys, first: true }, &mut sums[..rows]);
-        for rows in sums[..rows].chunks(TILE) {
+        let rows = if lower.is_some() { 2 * TILE_M } else { TILE_M };
+        unit.multiply(s, TileJob { upper, lower, b: keys, first: true }, &mut sums[..rows]);
+        for rows in sums[..rows].chunks(TILE_M) {
             let mut tile = [0.0; QUERIES];
             for (rows, tile) in rows.chunks(S::LANES).zip(tile.chunks_mut(S::LANES)) {
                 let mut largest = [s.splat(f32::MIN); MAX_LANES];

@@ -16,33 +16,33 @@ use super::Shape;
 use crate::attention::pipelined::schedule::{GROUP, KEYS, pair_of_keys};
 use crate::cpu::isa::UnitOp;
 use crate::cpu::simd::Simd;
-use crate::cpu::tile::{ATile, BStep, Line, Lines, Pair, STEP, TILE, Unit, ZERO_TILE};
-use crate::gemm::{PANEL, Rounded};
+use crate::cpu::tile::{ATile, AlignedBuffer, BTile, MatmulUnit, Pair, TILE_K, TILE_M, TileRow, ZERO_TILE};
+use crate::gemm::{NR, PackedA};
 
 /// Columns of V that are multiplied in one go.
-pub(super) const GROUP_COLUMNS: usize = GROUP * TILE;
+pub(super) const GROUP_COLUMNS: usize = GROUP * TILE_M;
 
 /// Q, K or V of all heads.
 #[derive(Clone, Copy)]
-pub(super) enum Numbers<'a> {
+pub(super) enum HeadSource<'a> {
     /// `[images, tokens, heads, head_dim]`
     F32(View<'a, f32, 4>),
     /// `[images · tokens, heads · head_dim]`
-    Rounded(&'a Rounded),
+    Packed(&'a PackedA),
 }
 
 /// Channels of heads stand in whole pieces of a line.
 pub(in crate::attention) const PIECE: usize = 8;
 
-impl Numbers<'_> {
-    /// Rounded rows of a head: row i becomes line i of each step.
+impl HeadSource<'_> {
+    /// PackedA rows of a head: row i becomes line i of each step.
     #[inline(always)]
-    pub(super) fn lines<U: Unit>(
+    pub(super) fn lines<U: MatmulUnit>(
         &self,
         unit: U,
         (image, head, head_dim): (usize, usize, usize),
         rows: Range<usize>,
-        steps: &mut [&mut [Line]],
+        steps: &mut [&mut [TileRow]],
     ) {
         match self {
             Self::F32(x) => {
@@ -50,10 +50,10 @@ impl Numbers<'_> {
                 let rows: Vec<&[f32]> = x.rows().collect();
                 unit.round_rows(&rows, steps, 0);
             }
-            Self::Rounded(x) => {
+            Self::Packed(x) => {
                 let pieces = head_dim / PIECE;
-                for piece in 0..steps.len() * STEP / PIECE {
-                    let (step, to) = (piece * PIECE / STEP, piece * PIECE % STEP / 2);
+                for piece in 0..steps.len() * TILE_K / PIECE {
+                    let (step, to) = (piece * PIECE / TILE_K, piece * PIECE % TILE_K / 2);
                     let out = steps[step][..rows.len()].iter_mut();
                     let out = out.map(|line| &mut line.0[to..][..PIECE / 2]);
                     if piece >= pieces {
@@ -61,8 +61,8 @@ impl Numbers<'_> {
                         continue;
                     }
                     let channel = head * head_dim + piece * PIECE;
-                    let from = channel % STEP / 2;
-                    for (pairs, line) in out.zip(&x.plane(0, channel / STEP)[rows.clone()]) {
+                    let from = channel % TILE_K / 2;
+                    for (pairs, line) in out.zip(&x.plane(0, channel / TILE_K)[rows.clone()]) {
                         pairs.copy_from_slice(&line.0[from..][..PIECE / 2]);
                     }
                 }
@@ -74,8 +74,8 @@ impl Numbers<'_> {
     pub(super) fn rows(&self, image: usize, tokens: usize) -> Range<usize> {
         match self {
             Self::F32(_) => 0..tokens,
-            Self::Rounded(x) => {
-                let first = image * tokens % x.inside().pixels();
+            Self::Packed(x) => {
+                let first = image * tokens % x.layout().pixels();
                 first..first + tokens
             }
         }
@@ -87,15 +87,15 @@ pub(super) struct Head {
     /// Whether all numbers of K are finite. Weights do not show if one is not: that of NaN may be nothing.
     pub(super) keys_are_finite: bool,
     /// K: `[units][steps]`
-    pub(super) keys: Lines,
+    pub(super) keys: AlignedBuffer,
     /// V: `[groups][units][3]` tiles
-    pub(super) values: Lines,
+    pub(super) values: AlignedBuffer,
 }
 
 /// A head's K and V.
 pub(super) struct Pack<'a> {
-    pub(super) k: Numbers<'a>,
-    pub(super) v: Numbers<'a>,
+    pub(super) k: HeadSource<'a>,
+    pub(super) v: HeadSource<'a>,
     pub(super) shape: Shape,
     pub(super) image: usize,
     pub(super) head: usize,
@@ -104,27 +104,27 @@ pub(super) struct Pack<'a> {
 impl UnitOp for Pack<'_> {
     type Output = Head;
     #[inline(always)]
-    fn eval<S: Simd, U: Unit>(self, s: S, unit: U) -> Head {
+    fn eval<S: Simd, U: MatmulUnit>(self, s: S, unit: U) -> Head {
         let Pack { k, v, shape, image, head } = self;
         let Shape { keys, head_dim, .. } = shape;
-        let (units, steps, groups) = (keys.div_ceil(KEYS), head_dim.div_ceil(STEP), groups(head_dim));
+        let (units, steps, groups) = (keys.div_ceil(KEYS), head_dim.div_ceil(TILE_K), groups(head_dim));
         let mut packed = Head {
             keys_are_finite: true,
-            keys: Lines::recycled(units * steps * PANEL),
-            values: Lines::recycled(groups * units * GROUP * TILE),
+            keys: AlignedBuffer::recycled(units * steps * NR),
+            values: AlignedBuffer::recycled(groups * units * GROUP * TILE_M),
         };
-        let mut rounded = vec![[Line::ZERO; KEYS]; steps];
+        let mut rounded = vec![[TileRow::ZERO; KEYS]; steps];
         let all_keys = packed.keys.steps_mut();
-        let (all_values, _) = packed.values.as_chunks_mut::<TILE>();
+        let (all_values, _) = packed.values.as_chunks_mut::<TILE_M>();
         for unit_of_keys in 0..units {
             let first = unit_of_keys * KEYS;
             let count = KEYS.min(keys - first);
-            let lines = |x: Numbers<'_>, rounded: &mut [[Line; KEYS]]| {
+            let lines = |x: HeadSource<'_>, rounded: &mut [[TileRow; KEYS]]| {
                 let rows = x.rows(image, keys);
                 if count < KEYS {
-                    rounded.fill([Line::ZERO; KEYS]);
+                    rounded.fill([TileRow::ZERO; KEYS]);
                 }
-                let mut steps: Vec<&mut [Line]> = rounded.iter_mut().map(|step| &mut step[..]).collect();
+                let mut steps: Vec<&mut [TileRow]> = rounded.iter_mut().map(|step| &mut step[..]).collect();
                 x.lines(
                     unit,
                     (image, head, head_dim),
@@ -133,16 +133,16 @@ impl UnitOp for Pack<'_> {
                 );
             };
             lines(k, &mut rounded);
-            packed.keys_are_finite &= rounded.iter().flatten().all(Line::is_finite);
+            packed.keys_are_finite &= rounded.iter().flatten().all(TileRow::is_finite);
             for (packed, step) in all_keys[unit_of_keys * steps..].iter_mut().zip(&rounded) {
-                *packed = BStep::from_lines(s, step);
+                *packed = BTile::from_lines(s, step);
             }
             lines(v, &mut rounded);
             for group in 0..groups {
                 let tiles = &mut all_values[(group * units + unit_of_keys) * GROUP..][..GROUP];
                 for (i, tile) in tiles.iter_mut().enumerate() {
-                    let column = group * GROUP_COLUMNS + i * TILE;
-                    let ones = head_dim.checked_sub(column).filter(|&at| at < TILE);
+                    let column = group * GROUP_COLUMNS + i * TILE_M;
+                    let ones = head_dim.checked_sub(column).filter(|&at| at < TILE_M);
                     pair_values(&rounded, column, tile);
                     for (r, line) in tile.iter_mut().enumerate() {
                         if let Some(at) = ones {
@@ -164,14 +164,14 @@ fn one_if(it_is: bool) -> u32 {
 
 /// Sixteen columns of V, from `column` on, with neighbouring keys side by side; zeros behind the last step.
 #[inline(always)]
-fn pair_values(rows: &[[Line; KEYS]], column: usize, tile: &mut ATile) {
-    let Some(rows) = rows.get(column / STEP) else {
+fn pair_values(rows: &[[TileRow; KEYS]], column: usize, tile: &mut ATile) {
+    let Some(rows) = rows.get(column / TILE_K) else {
         *tile = ZERO_TILE;
         return;
     };
-    let from = column % STEP / 2;
+    let from = column % TILE_K / 2;
     for (r, line) in tile.iter_mut().enumerate() {
-        let [first, second] = [0, 1].map(|i| &rows[pair_of_keys(r) + i].0[from..][..TILE / 2]);
+        let [first, second] = [0, 1].map(|i| &rows[pair_of_keys(r) + i].0[from..][..TILE_M / 2]);
         for ((pairs, &a), &b) in line.0.as_chunks_mut::<2>().0.iter_mut().zip(first).zip(second) {
             *pairs = Pair::cross(a, b);
         }

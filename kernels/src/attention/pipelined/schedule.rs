@@ -13,23 +13,23 @@
 //!
 //! Queries are rows and keys are columns: so P leaves the vectors as the rows of a left operand, and none of it is ever turned. m, which only has to
 //! keep the powers from overflowing, is estimated beforehand from some of the keys; who uses beats must look at the sums of the weights at the end
-//! ([`trusted`]). V has a column of ones, whose product is that sum.
+//! ([`in_range`]). V has a column of ones, whose product is that sum.
 //!
 //! The exponential is a table's. Adding 1.5·2¹⁵ to a number leaves it in the lower half of the sum's bits, in 1/256ths, and the fixed-point number
 //! n + f is nearly the bf16 of 2ⁿ⁺ᶠ: its exponent *is* n, and its fraction should be 2ᶠ − 1 instead of f. The table has the difference for 64
-//! values of f. What an overflow makes of it is NaN, so that no sum that could be wrong is trusted.
+//! values of f. What an overflow makes of it is NaN, so that no sum that could be wrong is in_range.
 //!
 //! Source of the number format's trick: Schraudolph, *A Fast, Compact Approximation of the Exponential Function* (1999).
 
 use std::ops::Range;
 use std::sync::LazyLock;
 
-use crate::cpu::tile::{ATile, BStep, Line, Pair, STEP, TILE};
+use crate::cpu::tile::{ATile, BTile, Pair, TILE_K, TILE_M, TileRow};
 
 /// Keys of a *unit of keys*: the columns of a tile of scores.
-pub(crate) const KEYS: usize = STEP;
+pub(crate) const KEYS: usize = TILE_K;
 /// Queries of a beat.
-pub(crate) const QUERIES: usize = TILE;
+pub(crate) const QUERIES: usize = TILE_M;
 /// Columns of V that are multiplied in one go, in tiles.
 pub(crate) const GROUP: usize = 3;
 /// Units of a block: their K and V are 28 KB for heads of 40, and stay in the L1 cache for all queries.
@@ -38,10 +38,10 @@ pub(crate) const BLOCK: usize = 4;
 /// Sums of 16 queries, 16 columns of V.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-pub(crate) struct SumTile(pub(crate) [[f32; TILE]; QUERIES]);
+pub(crate) struct SumTile(pub(crate) [[f32; TILE_M]; QUERIES]);
 
 impl SumTile {
-    pub(crate) const ZERO: Self = Self([[0.0; TILE]; QUERIES]);
+    pub(crate) const ZERO: Self = Self([[0.0; TILE_M]; QUERIES]);
 }
 
 /// The scores of a unit.
@@ -89,14 +89,14 @@ fn weight(score: f32, factor: f32, shift: f32, excess: &[u8; 64]) -> u32 {
 }
 
 /// Whether a sum of weights is far from what its numbers cannot hold; otherwise m was a bad estimate.
-pub(crate) fn trusted(total: f32) -> bool {
+pub(crate) fn in_range(total: f32) -> bool {
     (1e-18..1e18).contains(&total)
 }
 
 /// What happens in a beat, by numbers of tiles. Those behind the last unit and before the first do what they do for that unit, and nobody looks at it.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub(super) struct Beat {
+pub(super) struct Iteration {
     /// The unit that is scored: first tile of Q, first step of K, and where the scores go.
     pub(super) queries: u32,
     pub(super) keys: u32,
@@ -114,28 +114,28 @@ pub(super) struct Beat {
 }
 
 /// All beats for some tiles of queries and units of keys.
-pub(crate) struct Plan {
+pub(crate) struct Schedule {
     query_tiles: usize,
     units: usize,
     pub(super) steps: usize,
     weights: usize,
-    pub(super) beats: Vec<Beat>,
+    pub(super) iterations: Vec<Iteration>,
 }
 
-impl Plan {
+impl Schedule {
     /// Heads of `steps` steps. The weights are all kept if `keep`, else only as long as they are needed.
     pub(crate) fn new(query_tiles: usize, units: usize, steps: usize, keep: bool) -> Self {
         assert!(query_tiles * units * steps > 0, "a plan of nothing");
         let count = query_tiles * units;
         let weights = if keep { count } else { 2 };
-        let beat = |n: usize| {
+        let iteration = |n: usize| {
             // The stages are a beat apart; the last is followed by one beat more, in which the last sums are put away.
             let [scored, weighed, added] = [0, 1, 2].map(|late| n.saturating_sub(late).min(count - 1));
             let swap = n >= 2 && (n == count + 2 || added.is_multiple_of(units));
             let done = if n == 2 { query_tiles } else { n.saturating_sub(3) / units };
             let begun = if n == count + 2 { query_tiles } else { added / units };
             let number = |n: usize| u32::try_from(n).expect("a plan for one core");
-            Beat {
+            Iteration {
                 queries: number(scored / units * steps),
                 keys: number(scored % units * steps),
                 scores: number(n % 2),
@@ -148,7 +148,7 @@ impl Plan {
                 begun: number(begun),
             }
         };
-        Self { query_tiles, units, steps, weights, beats: (0..count + 3).map(beat).collect() }
+        Self { query_tiles, units, steps, weights, iterations: (0..count + 3).map(iteration).collect() }
     }
 
     /// Tiles of weights.
@@ -157,22 +157,22 @@ impl Plan {
     }
 
     /// Panics unless all that the beats name is there.
-    pub(super) fn check(&self, stage: &Stage<'_>) {
+    pub(super) fn check(&self, buffers: &Buffers<'_>) {
         let Self { query_tiles, units, steps, weights, .. } = *self;
-        assert!(stage.queries.len() >= query_tiles * steps && stage.keys.len() >= units * steps);
-        assert!(stage.values.len() >= units * GROUP && stage.shifts.len() >= query_tiles);
-        assert!(stage.weights.len() >= weights && stage.sums.len() > query_tiles);
+        assert!(buffers.queries.len() >= query_tiles * steps && buffers.keys.len() >= units * steps);
+        assert!(buffers.values.len() >= units * GROUP && buffers.shifts.len() >= query_tiles);
+        assert!(buffers.weights.len() >= weights && buffers.sums.len() > query_tiles);
     }
 }
 
 /// On what the beats work.
-pub(crate) struct Stage<'a> {
+pub(crate) struct Buffers<'a> {
     /// log₂e times the scale.
     pub(crate) factor: f32,
     /// Q: `[tiles of 16 queries][steps]`
     pub(crate) queries: &'a [ATile],
     /// K, a column for each key: `[units][steps]`
-    pub(crate) keys: &'a [BStep],
+    pub(crate) keys: &'a [BTile],
     /// Three tiles of columns of V: `[units][3]`, pairs of keys in the order of [`pair_of_keys`].
     pub(crate) values: &'a [ATile],
     /// The [`shift`] of each query: `[tiles of queries]`
@@ -186,25 +186,27 @@ pub(crate) struct Stage<'a> {
 }
 
 /// Does all beats of a plan, on any CPU and slowly: the specification of [`amx`].
-pub(crate) fn play(plan: &Plan, stage: Stage<'_>) {
-    plan.check(&stage);
-    let Stage { factor, queries, keys, values, shifts, scores, weights, sums } = stage;
+pub(crate) fn run_schedule(schedule: &Schedule, buffers: Buffers<'_>) {
+    schedule.check(&buffers);
+    let Buffers { factor, queries, keys, values, shifts, scores, weights, sums } = buffers;
     let mut running = [SumTile::ZERO; GROUP];
-    for beat in &plan.beats {
-        if beat.done != beat.begun {
-            sums[beat.done as usize] = running;
-            running = sums[beat.begun as usize];
+    for iteration in &schedule.iterations {
+        if iteration.done != iteration.begun {
+            sums[iteration.done as usize] = running;
+            running = sums[iteration.begun as usize];
         }
-        for (i, row) in scores[beat.scores as usize].0.iter_mut().enumerate() {
+        for (i, row) in scores[iteration.scores as usize].0.iter_mut().enumerate() {
             for (key, score) in row.iter_mut().enumerate() {
-                let steps =
-                    queries[beat.queries as usize..].iter().zip(&keys[beat.keys as usize..]).take(plan.steps);
+                let steps = queries[iteration.queries as usize..]
+                    .iter()
+                    .zip(&keys[iteration.keys as usize..])
+                    .take(schedule.steps);
                 *score = steps.map(|(q, k)| dot(&q[i], |depth| k.at(key, depth))).sum();
             }
         }
-        let Scores(scored) = &scores[beat.scored as usize];
+        let Scores(scored) = &scores[iteration.scored as usize];
         for ((line, row), &shift) in
-            weights[beat.weights as usize].iter_mut().zip(scored).zip(&shifts[beat.shifts as usize])
+            weights[iteration.weights as usize].iter_mut().zip(scored).zip(&shifts[iteration.shifts as usize])
         {
             for (r, pair) in line.0.iter_mut().enumerate() {
                 let [first, second] =
@@ -212,7 +214,11 @@ pub(crate) fn play(plan: &Plan, stage: Stage<'_>) {
                 *pair = Pair::of(first, second);
             }
         }
-        add(&weights[beat.weighted as usize], &values[beat.values as usize..][..GROUP], &mut running);
+        add(
+            &weights[iteration.weighted as usize],
+            &values[iteration.values as usize..][..GROUP],
+            &mut running,
+        );
     }
 }
 
@@ -239,7 +245,7 @@ fn add(weights: &ATile, values: &[ATile], sums: &mut [SumTile; GROUP]) {
 }
 
 /// The scalar product of a line with 32 other numbers.
-fn dot(line: &Line, other: impl Fn(usize) -> f32) -> f32 {
+fn dot(line: &TileRow, other: impl Fn(usize) -> f32) -> f32 {
     let pairs = line.0.iter().enumerate();
     pairs.map(|(i, pair)| pair.first() * other(2 * i) + pair.second() * other(2 * i + 1)).sum()
 }
@@ -255,7 +261,7 @@ mod tests {
     use crate::Isa;
     use crate::cpu::isa::UnitOp;
     use crate::cpu::simd::Simd;
-    use crate::cpu::tile::Unit;
+    use crate::cpu::tile::MatmulUnit;
 
     #[test]
     fn weights_are_powers_of_two_nearly_as_exact_as_bf16() {
@@ -278,12 +284,12 @@ mod tests {
         }
         for large in [128.0, 128.5, 129.0, 1e4, 1e9, f32::INFINITY, f32::NAN, -60_000.0] {
             assert!(
-                !trusted(weight(large)) && !trusted(weight(large) * 0.0 + 1.0),
+                !in_range(weight(large)) && !in_range(weight(large) * 0.0 + 1.0),
                 "2^{large}: {}",
                 weight(large)
             );
         }
-        assert!(trusted(weight(0.0)));
+        assert!(in_range(weight(0.0)));
     }
 
     /// Small integers, of which all sums are exact.
@@ -297,22 +303,22 @@ mod tests {
     impl UnitOp for Integers {
         type Output = Vec<f32>;
         #[inline(always)]
-        fn eval<S: Simd, U: Unit>(self, _: S, unit: U) -> Vec<f32> {
+        fn eval<S: Simd, U: MatmulUnit>(self, _: S, unit: U) -> Vec<f32> {
             let Self { query_tiles, units, steps, keep } = self;
             let pair = |i: usize, m: usize| Pair::of(((i % m) as f32).to_bits(), ((i % 2) as f32).to_bits());
             let tile = |t: usize, m: usize| -> ATile {
-                std::array::from_fn(|row| Line(std::array::from_fn(|i| pair(7 * t + 3 * row + i, m))))
+                std::array::from_fn(|row| TileRow(std::array::from_fn(|i| pair(7 * t + 3 * row + i, m))))
             };
             let queries: Vec<ATile> = (0..query_tiles * steps).map(|t| tile(t, 3)).collect();
             let values: Vec<ATile> = (0..units * GROUP).map(|t| tile(t, 5)).collect();
             let step =
-                |t: usize| BStep(std::array::from_fn(|k| std::array::from_fn(|n| pair(t + k + 5 * n, 2))));
-            let keys: Vec<BStep> = (0..units * steps).map(step).collect();
+                |t: usize| BTile(std::array::from_fn(|k| std::array::from_fn(|n| pair(t + k + 5 * n, 2))));
+            let keys: Vec<BTile> = (0..units * steps).map(step).collect();
             let shifts: Vec<_> = (0..query_tiles).map(|t| [shift(8.0 + t as f32); QUERIES]).collect();
-            let plan = Plan::new(query_tiles, units, steps, keep);
-            let mut weights = vec![[Line::ZERO; TILE]; plan.weights()];
+            let schedule = Schedule::new(query_tiles, units, steps, keep);
+            let mut weights = vec![[TileRow::ZERO; TILE_M]; schedule.weights()];
             let mut sums = vec![[SumTile::ZERO; GROUP]; query_tiles + 1];
-            let stage = Stage {
+            let buffers = Buffers {
                 factor: 0.125,
                 queries: &queries,
                 keys: &keys,
@@ -322,7 +328,7 @@ mod tests {
                 weights: &mut weights,
                 sums: &mut sums,
             };
-            unit.play(&plan, stage);
+            unit.run_schedule(&schedule, buffers);
             if keep {
                 for (weights, sums) in weights.chunks(units).zip(&mut sums) {
                     unit.add_values(weights, &values, sums);

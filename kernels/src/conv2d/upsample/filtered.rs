@@ -5,7 +5,7 @@
 
 use aquatint_tensor::{Tensor, View};
 
-use super::{Weights, check};
+use super::{UpsampleWeights, check};
 use crate::Isa;
 use crate::conv2d::winograd::{self, Size};
 use crate::gemm::Epilogue;
@@ -14,7 +14,12 @@ use crate::gemm::Epilogue;
 ///
 /// # Panics
 /// As [`upsample_conv`](super::upsample_conv()); also if the weights are not for f32, or the input has no channels.
-pub fn upsample_conv(isa: Isa, x: View<'_, f32, 4>, w: &Weights, epilogue: Epilogue<'_>) -> Tensor<f32, 4> {
+pub fn upsample_conv(
+    isa: Isa,
+    x: View<'_, f32, 4>,
+    w: &UpsampleWeights,
+    epilogue: Epilogue<'_>,
+) -> Tensor<f32, 4> {
     check(x, w, &epilogue);
     winograd::filter(isa, x, Size::Double, w.plain(), epilogue)
 }

@@ -44,13 +44,13 @@ use phases::PHASES;
 ///
 /// For products in f32 they are kept as published. Otherwise only the sums of the phases are kept, 16/9 as large: both would take 80 MB more in Stable
 /// Diffusion 1.5.
-pub struct Weights {
-    plain: OnceLock<conv2d::Weights>,
+pub struct UpsampleWeights {
+    plain: OnceLock<conv2d::ConvWeights>,
     /// None if the weights are for f32.
-    phases: Option<[conv2d::Weights; 4]>,
+    phases: Option<[conv2d::ConvWeights; 4]>,
 }
 
-impl Weights {
+impl UpsampleWeights {
     /// Packs `w: [out_channels, in_channels, 3, 3]` for products in f32.
     ///
     /// # Panics
@@ -67,28 +67,29 @@ impl Weights {
         let [.., height, width] = w.shape();
         assert_eq!([height, width], [3, 3], "the weights have another kernel size");
         match precision {
-            Precision::F32 => Self { plain: conv2d::Weights::pack(w).into(), phases: None },
+            Precision::F32 => Self { plain: conv2d::ConvWeights::pack(w).into(), phases: None },
             Precision::Bf16 | Precision::Bf16x3 => {
-                let phase = |phase| conv2d::Weights::pack_sums(precision, w, [2, 2], &phases::taps(phase));
+                let phase =
+                    |phase| conv2d::ConvWeights::pack_sums(precision, w, [2, 2], &phases::taps(phase));
                 Self { plain: OnceLock::new(), phases: Some(PHASES.map(phase)) }
             }
         }
     }
 
-    /// Weights without an output channel: a stand-in where only shapes are asked for.
+    /// UpsampleWeights without an output channel: a stand-in where only shapes are asked for.
     pub fn empty() -> Self {
-        Self { plain: conv2d::Weights::empty().into(), phases: None }
+        Self { plain: conv2d::ConvWeights::empty().into(), phases: None }
     }
 
     /// For an image that is enlarged to another size than the double. If they are not there they are made of the phases when they are first
     /// asked for, and then stay.
-    pub fn plain(&self) -> &conv2d::Weights {
+    pub fn plain(&self) -> &conv2d::ConvWeights {
         self.plain.get_or_init(|| phases::plain(self.phases()))
     }
 
     /// # Panics
     /// If the weights are for f32.
-    fn phases(&self) -> &[conv2d::Weights; 4] {
+    fn phases(&self) -> &[conv2d::ConvWeights; 4] {
         self.phases.as_ref().expect("weights for f32 have no phases")
     }
 
@@ -102,17 +103,22 @@ impl Weights {
 /// `x: [n, h, w, in_channels]` → `[n, 2h, 2w, out_channels]`. The epilogue has no residual.
 ///
 /// ```
-/// # use aquatint_kernels::{Isa, gemm::Epilogue, conv2d::upsample::{Weights, upsample_conv}};
+/// # use aquatint_kernels::{Isa, gemm::Epilogue, conv2d::upsample::{UpsampleWeights, upsample_conv}};
 /// # use aquatint_tensor::Tensor;
 /// let x = Tensor::from_vec([1, 1, 2, 1], vec![1.0, 10.0]); // doubled: 1 1 10 10, twice
-/// let ones = Weights::pack(Tensor::full([1, 1, 3, 3], 1.0f32).view()); // sums its neighbourhood
+/// let ones = UpsampleWeights::pack(Tensor::full([1, 1, 3, 3], 1.0f32).view()); // sums its neighbourhood
 /// let y = upsample_conv(Isa::best(), x.view(), &ones, Epilogue::default());
 /// assert_eq!(y.as_slice(), [4.0, 24.0, 42.0, 40.0, 4.0, 24.0, 42.0, 40.0]);
 /// ```
 ///
 /// # Panics
 /// If the channels of input and weights differ, or a term of the epilogue does not fit.
-pub fn upsample_conv(isa: Isa, x: View<'_, f32, 4>, w: &Weights, epilogue: Epilogue<'_>) -> Tensor<f32, 4> {
+pub fn upsample_conv(
+    isa: Isa,
+    x: View<'_, f32, 4>,
+    w: &UpsampleWeights,
+    epilogue: Epilogue<'_>,
+) -> Tensor<f32, 4> {
     let [images, height, width, channels] = x.shape();
     let doubled = [images, 2 * height, 2 * width, channels];
     match &w.phases {
@@ -124,7 +130,7 @@ pub fn upsample_conv(isa: Isa, x: View<'_, f32, 4>, w: &Weights, epilogue: Epilo
     }
 }
 
-fn check(x: View<'_, f32, 4>, w: &Weights, epilogue: &Epilogue<'_>) {
+fn check(x: View<'_, f32, 4>, w: &UpsampleWeights, epilogue: &Epilogue<'_>) {
     let ([.., channels], expected) = (x.shape(), w.in_channels());
     assert_eq!(channels, expected, "the input has {channels} channels, not {expected}");
     assert!(epilogue.residual.is_none(), "nothing of the output's size is added to an upsampled image");

@@ -7,11 +7,11 @@
 
 use aquatint_tensor::{Tensor, View};
 
-use super::{Weights, check};
+use super::{UpsampleWeights, check};
 use crate::Isa;
 use crate::conv2d;
-use crate::conv2d::indirect::rounded;
-use crate::conv2d::indirect_tiles::Windows;
+use crate::conv2d::indirect::pack_image;
+use crate::conv2d::indirect_tiles::IndirectTiles;
 use crate::conv2d::{Geometry, Padding};
 use crate::gemm::{self, Epilogue, tiled};
 
@@ -19,7 +19,12 @@ use crate::gemm::{self, Epilogue, tiled};
 ///
 /// # Panics
 /// As [`upsample_conv`](super::upsample_conv()); also if the weights are for f32.
-pub fn upsample_conv(isa: Isa, x: View<'_, f32, 4>, w: &Weights, epilogue: Epilogue<'_>) -> Tensor<f32, 4> {
+pub fn upsample_conv(
+    isa: Isa,
+    x: View<'_, f32, 4>,
+    w: &UpsampleWeights,
+    epilogue: Epilogue<'_>,
+) -> Tensor<f32, 4> {
     check(x, w, &epilogue);
     let phases = w.phases();
     let ([images, height, width, _], columns) = (x.shape(), phases[0].out_channels());
@@ -32,11 +37,11 @@ pub fn upsample_conv(isa: Isa, x: View<'_, f32, 4>, w: &Weights, epilogue: Epilo
         let (y, x) = (i / (2 * width), i % (2 * width));
         pixels[2 * (y % 2) + x % 2].push(pixel);
     }
-    // Rounded once for all four.
-    let x = rounded(isa, x, phases[0].precision(), Geometry::same(3));
+    // PackedA once for all four.
+    let x = pack_image(isa, x, phases[0].precision(), Geometry::same(3));
     for ((phase, w), out) in PHASES.into_iter().zip(phases).zip(pixels) {
-        let a = Windows::new(&x, geometry(phase));
-        tiled::product_of_rounded(isa, &a, &w.packed, &epilogue, out);
+        let a = IndirectTiles::new(&x, geometry(phase));
+        tiled::product_packed(isa, &a, &w.packed, &epilogue, out);
     }
     out
 }
@@ -60,7 +65,7 @@ pub(super) fn taps([row, column]: [usize; 2]) -> Vec<Vec<usize>> {
 /// ```
 ///
 /// and the same of both axes. The middle tap gathers 16 rounding errors, each a quarter or less: about twice that of a weight which was rounded itself.
-pub(super) fn plain(phases: &[conv2d::Weights; 4]) -> conv2d::Weights {
+pub(super) fn plain(phases: &[conv2d::ConvWeights; 4]) -> conv2d::ConvWeights {
     /// For each tap of three: phase, tap of two, factor.
     const AXIS: [&[(usize, usize, f32)]; 3] =
         [&[(0, 0, 1.0)], &[(0, 1, 0.5), (1, 1, -0.5), (1, 0, 0.5), (0, 0, -0.5)], &[(1, 1, 1.0)]];
@@ -72,8 +77,8 @@ pub(super) fn plain(phases: &[conv2d::Weights; 4]) -> conv2d::Weights {
         terms.collect()
     };
     let taps: Vec<_> = (0..9).map(tap).collect();
-    let packed = gemm::Weights::combined(&phases.each_ref().map(|w| &w.packed), &taps);
-    conv2d::Weights::of_packed(packed, [3, 3])
+    let packed = gemm::PackedWeights::combined(&phases.each_ref().map(|w| &w.packed), &taps);
+    conv2d::ConvWeights::of_packed(packed, [3, 3])
 }
 
 /// The taps of the 3×3 window that fall on tap `tap` of the 2×2 one, along one axis.

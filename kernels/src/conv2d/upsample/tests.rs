@@ -1,13 +1,13 @@
 use aquatint_tensor::{Tensor, View, bf16, f16};
 
-use super::{Weights, filtered, phases, reference, two_steps, upsample_conv};
+use super::{UpsampleWeights, filtered, phases, reference, two_steps, upsample_conv};
 use crate::conv2d;
 use crate::gemm::{Epilogue, Packable};
 use crate::testing::{assert_close, random, to_bf16};
 use crate::{Isa, Precision};
 
-fn packed<T: Packable>(w: View<'_, T, 4>) -> Weights {
-    Weights::pack(w)
+fn packed<T: Packable>(w: View<'_, T, 4>) -> UpsampleWeights {
+    UpsampleWeights::pack(w)
 }
 
 /// Name, input, output channels.
@@ -45,7 +45,7 @@ fn phases_in_every_precision_on_every_unit() {
         let expected = reference::upsample_conv(x.view(), w.view());
         // Sums of weights are rounded, to 2⁻⁹ of the largest.
         for (precision, tolerance) in [(Precision::Bf16, 2f32.powi(-8)), (Precision::Bf16x3, 1.5e-5)] {
-            let w = Weights::pack_for(precision, w.view());
+            let w = UpsampleWeights::pack_for(precision, w.view());
             for isa in Isa::all_and_emulated() {
                 let found = phases::upsample_conv(isa, x.view(), &w, Epilogue::default());
                 assert_close(&format!("{precision}, {name}, {isa}"), &found, &expected, tolerance);
@@ -112,7 +112,7 @@ fn plain_weights_follow_from_rounded_sums() {
     let expected = conv2d::reference::conv2d(x.view(), w.view(), conv2d::Geometry::same(3), 1);
     // Twice what rounding the weights costs, or 17 bits of each part.
     for (precision, tolerance) in [(Precision::Bf16, 2f32.powi(-7)), (Precision::Bf16x3, 3e-5)] {
-        let packed = Weights::pack_for(precision, w.view());
+        let packed = UpsampleWeights::pack_for(precision, w.view());
         for isa in Isa::all_and_emulated() {
             let geometry = conv2d::Geometry::same(3);
             let found = conv2d::conv2d(isa, x.view(), packed.plain(), geometry, Epilogue::default());

@@ -2,7 +2,7 @@
 
 use aquatint_tensor::{Tensor, View};
 
-use super::{Weights, check};
+use super::{UpsampleWeights, check};
 use crate::Isa;
 use crate::conv2d::upsample::nearest_2x;
 use crate::conv2d::{Geometry, conv2d};
@@ -12,7 +12,12 @@ use crate::gemm::Epilogue;
 ///
 /// # Panics
 /// As [`upsample_conv`](super::upsample_conv()).
-pub fn upsample_conv(isa: Isa, x: View<'_, f32, 4>, w: &Weights, epilogue: Epilogue<'_>) -> Tensor<f32, 4> {
+pub fn upsample_conv(
+    isa: Isa,
+    x: View<'_, f32, 4>,
+    w: &UpsampleWeights,
+    epilogue: Epilogue<'_>,
+) -> Tensor<f32, 4> {
     check(x, w, &epilogue);
     conv2d(isa, nearest_2x(isa, x).view(), w.plain(), Geometry::same(3), epilogue)
 }

@@ -28,10 +28,10 @@ use aquatint_tensor::{Tensor, View};
 use rayon::prelude::*;
 
 use self::tasks::{Input, Products, SCRATCH};
-use super::{Geometry, Weights};
+use super::{ConvWeights, Geometry};
 use crate::cpu::partition::{MIN_TASKS, row_major};
 use crate::cpu::simd::MAX_LANES;
-use crate::gemm::{Epilogue, PANEL, Place};
+use crate::gemm::{Epilogue, NR, TileOrigin};
 use crate::{Isa, Precision};
 
 /// Output pixels of a tile along each axis.
@@ -62,7 +62,7 @@ pub fn can(precision: Precision, geometry: Geometry) -> bool {
 pub fn conv2d(
     isa: Isa,
     x: View<'_, f32, 4>,
-    w: &Weights,
+    w: &ConvWeights,
     geometry: Geometry,
     epilogue: Epilogue<'_>,
 ) -> Tensor<f32, 4> {
@@ -98,7 +98,7 @@ pub(crate) fn filter(
     isa: Isa,
     x: View<'_, f32, 4>,
     size: Size,
-    w: &Weights,
+    w: &ConvWeights,
     epilogue: Epilogue<'_>,
 ) -> Tensor<f32, 4> {
     let ([images, x_height, x_width, channels], columns) = (x.shape(), w.out_channels());
@@ -106,7 +106,7 @@ pub(crate) fn filter(
     let (height, width) = (times * x_height, times * x_width);
     w.check(channels, [3, 3]);
     assert!(channels > 0, "an image without channels has nothing to filter");
-    let place = Place::of(images * height * width, columns);
+    let place = TileOrigin::of(images * height * width, columns);
     epilogue.check(place.rows, columns);
     let mut out = Tensor::recycled([images, height, width, columns]);
     if out.is_empty() {
@@ -115,7 +115,7 @@ pub(crate) fn filter(
 
     let x = row_major(x);
     let grid = Grid { x: &x, size, images, height, width, channels };
-    let cut = Cut::of(&grid);
+    let cut = TilePartition::of(&grid);
     let mut values = Tensor::recycled([cut.slab_patches(&grid) * cut.patch_len]);
     let mut rest = out.as_mut_slice();
     for slab in ranges(grid.rows(), cut.slab_rows) {
@@ -213,7 +213,7 @@ struct Task<'a> {
 }
 
 /// How the work is cut: by its shape alone.
-struct Cut {
+struct TilePartition {
     patch_rows: usize,
     patch_columns: usize,
     /// Room for the values of a patch.
@@ -224,7 +224,7 @@ struct Cut {
     block: usize,
 }
 
-impl Cut {
+impl TilePartition {
     fn of(grid: &Grid<'_>) -> Self {
         let even = |length: usize, longest: usize| length.div_ceil(length.div_ceil(longest));
         let patch_columns = even(grid.columns(), TASK_TILES);
@@ -264,7 +264,7 @@ impl Cut {
         out: &'a mut [f32],
         columns: usize,
     ) -> Vec<Task<'a>> {
-        let (panels, count) = (columns.div_ceil(PANEL), patches.len());
+        let (panels, count) = (columns.div_ceil(NR), patches.len());
         let groups = panels.div_ceil(TASK_PANELS).max(MIN_TASKS.div_ceil(count)).min(panels);
         let group = panels.div_ceil(groups);
         let mut tasks: Vec<Task<'a>> = ranges(panels, group)
@@ -277,7 +277,7 @@ impl Cut {
             for (i, pixels) in pixels.chunks_mut(self.patch_columns * OUT * columns).enumerate() {
                 let patch = row / self.patch_rows * across + i;
                 for pixel in pixels.chunks_exact_mut(columns) {
-                    for (i, piece) in pixel.chunks_mut(group * PANEL).enumerate() {
+                    for (i, piece) in pixel.chunks_mut(group * NR).enumerate() {
                         tasks[i * count + patch].out.push(piece);
                     }
                 }

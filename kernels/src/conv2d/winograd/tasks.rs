@@ -20,7 +20,7 @@ use std::ops::Range;
 
 use super::{BLOCK, Grid, IN, OUT, POINTS, Patch, TASK_TILES, ranges, transforms};
 use crate::cpu::simd::{Op, Simd};
-use crate::gemm::{self, Epilogue, PANEL, PanelRow, Place, ROW_STEP, TILE_ROWS, ZEROS, tile};
+use crate::gemm::{self, Epilogue, MR, MR_STEP, NR, PanelRow, TileOrigin, ZEROS, tile};
 
 /// Channels whose weights are converted at a time: nine taps of them take 9 KB.
 const CONVERTED: usize = 8;
@@ -70,7 +70,7 @@ fn pixels<'a>(grid: &Grid<'a>, row: usize, column: usize, block: &Range<usize>) 
     let (image, top) = grid.place(row);
     let mut pixels = [[&ZEROS[..block.len()]; IN]; IN];
     for y in 0..IN {
-        // Line 0 of the image is line 1 of the padded one.
+        // TileRow 0 of the image is line 1 of the padded one.
         let Some(line) = (top + y).checked_sub(1).filter(|&line| line < grid.height) else { continue };
         for x in 0..IN {
             let position = (column * OUT + x).checked_sub(1).filter(|&position| position < grid.width);
@@ -83,7 +83,7 @@ fn pixels<'a>(grid: &Grid<'a>, row: usize, column: usize, block: &Range<usize>) 
 }
 
 /// Buffers that a thread keeps from task to task. A row more than needed, lest all 36 begin in the same set of the cache.
-pub(super) struct Scratch {
+pub(super) struct WinogradBuffers {
     sums: Box<[[PanelRow; TASK_TILES + 1]]>,
     weights: Box<[[PanelRow; BLOCK + 1]]>,
     /// The outputs of a tile.
@@ -91,7 +91,7 @@ pub(super) struct Scratch {
 }
 
 thread_local! {
-    pub(super) static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
+    pub(super) static SCRATCH: RefCell<WinogradBuffers> = RefCell::new(WinogradBuffers {
         sums: vec![[PanelRow::ZERO; TASK_TILES + 1]; POINTS].into(),
         weights: vec![[PanelRow::ZERO; BLOCK + 1]; POINTS].into(),
         pixels: [[PanelRow::ZERO; OUT]; OUT],
@@ -107,12 +107,12 @@ pub(super) struct Products<'a> {
     pub(super) values: &'a [f32],
     /// Channels of a block.
     pub(super) block: usize,
-    pub(super) w: &'a gemm::Weights,
+    pub(super) w: &'a gemm::PackedWeights,
     pub(super) epilogue: &'a Epilogue<'a>,
-    pub(super) place: Place,
+    pub(super) place: TileOrigin,
     /// The columns of `panels` of the patch's pixels.
     pub(super) out: Vec<&'a mut [f32]>,
-    pub(super) scratch: &'a mut Scratch,
+    pub(super) scratch: &'a mut WinogradBuffers,
 }
 
 impl Op for Products<'_> {
@@ -141,9 +141,9 @@ impl Op for Products<'_> {
 fn multiply<S: Simd>(s: S, values: &[f32], weights: &[PanelRow], sums: &mut [PanelRow], first: bool) {
     let len = weights.len();
     let tiles = values.len() / len;
-    let sums = &mut sums[..tiles.next_multiple_of(ROW_STEP)];
-    for (values, sums) in values.chunks(TILE_ROWS * len).zip(sums.chunks_mut(TILE_ROWS)) {
-        let mut rows = [&ZEROS[..len]; TILE_ROWS];
+    let sums = &mut sums[..tiles.next_multiple_of(MR_STEP)];
+    for (values, sums) in values.chunks(MR * len).zip(sums.chunks_mut(MR)) {
+        let mut rows = [&ZEROS[..len]; MR];
         for (row, values) in rows.iter_mut().zip(values.chunks_exact(len)) {
             *row = values;
         }
@@ -155,7 +155,7 @@ fn multiply<S: Simd>(s: S, values: &[f32], weights: &[PanelRow], sums: &mut [Pan
 #[inline(always)]
 fn transform_weights<S: Simd>(
     s: S,
-    w: &gemm::Weights,
+    w: &gemm::PackedWeights,
     panel: usize,
     block: Range<usize>,
     values: &mut [[PanelRow; BLOCK + 1]],
@@ -169,7 +169,7 @@ fn transform_weights<S: Simd>(
             *tap = w.block(s, panel, start, part.len(), room);
         }
         for (i, k) in part.enumerate() {
-            for column in (0..PANEL).step_by(S::LANES) {
+            for column in (0..NR).step_by(S::LANES) {
                 let mut window = [[s.zero(); 3]; 3];
                 for y in 0..3 {
                     for x in 0..3 {
@@ -192,10 +192,10 @@ impl Products<'_> {
     #[inline(always)]
     fn store<S: Simd>(&mut self, s: S, panel: usize) {
         let (grid, Patch { rows, columns }) = (self.grid, self.patch);
-        let Scratch { sums, pixels, .. } = &mut *self.scratch;
+        let WinogradBuffers { sums, pixels, .. } = &mut *self.scratch;
         let sums: &[[PanelRow; TASK_TILES + 1]; POINTS] = (&**sums).try_into().expect("a row for each point");
-        let place = Place { column: panel * PANEL, ..self.place };
-        let column = (panel - self.panels.start) * PANEL;
+        let place = TileOrigin { column: panel * NR, ..self.place };
+        let column = (panel - self.panels.start) * NR;
         let left = columns.start * OUT;
         let width = (columns.end * OUT).min(grid.width) - left;
         let (mut i, mut first) = (0, 0);
@@ -225,7 +225,7 @@ fn transform_sums<S: Simd>(
     i: usize,
     pixels: &mut [[PanelRow; OUT]; OUT],
 ) {
-    for column in (0..PANEL).step_by(S::LANES) {
+    for column in (0..NR).step_by(S::LANES) {
         let mut products = [[s.zero(); IN]; IN];
         for y in 0..IN {
             for x in 0..IN {

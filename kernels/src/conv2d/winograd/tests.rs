@@ -1,6 +1,6 @@
 use aquatint_tensor::{Tensor, View, bf16, f16};
 
-use super::super::{Geometry, Padding, Weights, indirect, reference, wants_winograd};
+use super::super::{ConvWeights, Geometry, Padding, indirect, reference, wants_winograd};
 use super::{can, conv2d};
 use crate::gemm::{Epilogue, Packable};
 use crate::testing::{assert_close, random};
@@ -29,7 +29,7 @@ fn agrees_with_the_reference() {
     for (name, shape, out_channels) in CASES {
         let (x, w) = (random(shape, 1), random([out_channels, shape[3], 3, 3], 2));
         let expected = reference::conv2d(x.view(), w.view(), SAME, 1);
-        let w = Weights::pack(w.view());
+        let w = ConvWeights::pack(w.view());
         for isa in Isa::available() {
             let found = conv2d(isa, x.view(), &w, SAME, Epilogue::default());
             assert_close(&format!("{name}, {isa}"), &found, &expected, 1e-5);
@@ -42,7 +42,7 @@ fn weights_of_16_bits_are_transformed_in_f32() {
     fn check<T: Packable>(x: &Tensor<f32, 4>, w: View<'_, T, 4>) {
         let expected = reference::conv2d(x.view(), w, SAME, 1);
         for isa in Isa::available() {
-            let found = conv2d(isa, x.view(), &Weights::pack(w), SAME, Epilogue::default());
+            let found = conv2d(isa, x.view(), &ConvWeights::pack(w), SAME, Epilogue::default());
             assert_close(&format!("{:?}, {isa}", T::DTYPE), &found, &expected, 1e-5);
         }
     }
@@ -68,7 +68,7 @@ fn bias_image_residual_and_scale_reach_every_pixel() {
                 scale: 0.5,
                 ..Epilogue::default()
             };
-            let found = conv2d(isa, x.view(), &Weights::pack(w.view()), SAME, epilogue);
+            let found = conv2d(isa, x.view(), &ConvWeights::pack(w.view()), SAME, epilogue);
             assert_close(&format!("epilogue, {h}×{width}, {isa}"), &found, &expected, 1e-5);
         }
     }
@@ -79,7 +79,7 @@ fn views_of_any_strides_are_taken_and_threads_do_not_matter() {
     let x = random([2, 34, 30, 70], 1);
     let view = x.view().permute([0, 2, 1, 3]).slice(3, 3..70);
     let w = random([64, 67, 3, 3], 2);
-    let (expected, w) = (reference::conv2d(view, w.view(), SAME, 1), Weights::pack(w.view()));
+    let (expected, w) = (reference::conv2d(view, w.view(), SAME, 1), ConvWeights::pack(w.view()));
     for isa in Isa::available() {
         let run = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
@@ -93,7 +93,7 @@ fn views_of_any_strides_are_taken_and_threads_do_not_matter() {
 
 #[test]
 fn a_picture_has_the_same_bits_alone_and_in_a_batch() {
-    let (x, w) = (random([3, 9, 22, 80], 1), Weights::pack(random([40, 80, 3, 3], 2).view()));
+    let (x, w) = (random([3, 9, 22, 80], 1), ConvWeights::pack(random([40, 80, 3, 3], 2).view()));
     for isa in Isa::available() {
         let all = conv2d(isa, x.view(), &w, SAME, Epilogue::default());
         for n in 0..3 {
@@ -117,7 +117,7 @@ fn less_than_a_digit_is_lost() {
     let x = random([1, 8, 12, 320], 1).map(|x| 3.0 * x / (1.0 + (-3.0 * x).exp()));
     let w = random([48, 320, 3, 3], 2).map(|x| x / 2880f32.sqrt());
     let expected = reference::conv2d(x.view(), w.view(), SAME, 1);
-    let w = Weights::pack(w.view());
+    let w = ConvWeights::pack(w.view());
     for isa in Isa::available() {
         let direct = mean_error(&indirect::conv2d(isa, x.view(), &w, SAME, Epilogue::default()), &expected);
         let found = mean_error(&conv2d(isa, x.view(), &w, SAME, Epilogue::default()), &expected);
@@ -144,7 +144,7 @@ fn only_dense_windows_of_three_by_three_in_f32_will_do() {
 #[test]
 #[should_panic(expected = "minimal filtering is for 3×3 windows")]
 fn another_stride_is_refused() {
-    let w = Weights::pack(random([4, 4, 3, 3], 1).view());
+    let w = ConvWeights::pack(random([4, 4, 3, 3], 1).view());
     conv2d(
         Isa::best(),
         random([1, 6, 6, 4], 2).view(),
@@ -166,7 +166,7 @@ fn tiny_images_and_few_channels_are_left_to_the_direct_form() {
 
 #[test]
 fn what_is_used_is_the_form_that_the_rule_names() {
-    let w = Weights::pack(random([8, 16, 3, 3], 1).view());
+    let w = ConvWeights::pack(random([8, 16, 3, 3], 1).view());
     for (shape, filtered) in [([1, 12, 9, 16], true), ([1, 4, 4, 16], false)] {
         let x = random(shape, 2);
         let (isa, epilogue) = (Isa::best(), Epilogue::default());

@@ -8,7 +8,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{ATile, BStep, Job, Line, Pair, Planes, STEP, Unit, layout};
+use super::{ATile, BTile, HiLoPlanes, MatmulUnit, Pair, TILE_K, TileJob, TileRow, layout};
 use crate::Bf16Gain;
 use crate::cpu::isa::UnitOp;
 use crate::cpu::peak::Done;
@@ -41,9 +41,9 @@ impl Avx512Bf16 {
 
     /// Runs `op`, which uses some unit or other, in a function that is compiled for these instructions.
     #[inline]
-    pub(super) fn run_with<S: Simd, U: Unit, O: UnitOp>(self, s: S, unit: U, op: O) -> O::Output {
+    pub(super) fn run_with<S: Simd, U: MatmulUnit, O: UnitOp>(self, s: S, unit: U, op: O) -> O::Output {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
-        fn compiled_for_bf16<S: Simd, U: Unit, O: UnitOp>(s: S, unit: U, op: O) -> O::Output {
+        fn compiled_for_bf16<S: Simd, U: MatmulUnit, O: UnitOp>(s: S, unit: U, op: O) -> O::Output {
             op.eval(s, unit)
         }
         // SAFETY: `self` exists only if `detect` found the features.
@@ -51,10 +51,10 @@ impl Avx512Bf16 {
     }
 }
 
-impl Unit for Avx512Bf16 {
+impl MatmulUnit for Avx512Bf16 {
     /// 640 deep, or 576: two turns of nine taps. Half as long, B would stay in the L1 cache, but it comes from L2 as
     /// fast as it is used, and sums are fetched and put back half as often: on Zen 4, convolutions gain 1 to 3 % and linear layers nothing.
-    const BLOCK_STEPS: usize = 20;
+    const KC_STEPS: usize = 20;
 
     #[inline(always)]
     fn multiply_adds<S: Simd>(self, _: S, rounds: usize) -> Done {
@@ -63,40 +63,40 @@ impl Unit for Avx512Bf16 {
     }
 
     #[inline(always)]
-    fn multiply<S: Simd>(self, _: S, job: Job<'_>, sums: &mut [PanelRow]) {
+    fn multiply<S: Simd>(self, _: S, job: TileJob<'_>, sums: &mut [PanelRow]) {
         job.check(sums);
         // SAFETY: `self` exists only if `detect` found the features.
         unsafe { multiply(job, sums) }
     }
 
     #[inline(always)]
-    fn round_rows(self, rows: &[&[f32]], planes: &mut [&mut [Line]], at: usize) {
+    fn round_rows(self, rows: &[&[f32]], planes: &mut [&mut [TileRow]], at: usize) {
         // SAFETY: as above.
         unsafe { round_rows(rows, planes, at) }
     }
 
     #[inline(always)]
-    fn round_line(self, numbers: &[f32; STEP], line: &mut Line) {
+    fn round_line(self, numbers: &[f32; TILE_K], line: &mut TileRow) {
         // SAFETY: as above.
         unsafe { round_line(numbers, line) }
     }
 
     #[inline(always)]
-    fn round_panel(self, rows: &[PanelRow], steps: &mut [BStep]) {
+    fn round_panel(self, rows: &[PanelRow], k_steps: &mut [BTile]) {
         // SAFETY: as above.
-        unsafe { round_panel(rows, steps) }
+        unsafe { round_panel(rows, k_steps) }
     }
 
     #[inline(always)]
-    fn split_rows(self, rows: &[&[f32]], planes: Planes<'_, '_>, at: usize) {
+    fn split_rows(self, rows: &[&[f32]], planes: HiLoPlanes<'_, '_>, at: usize) {
         // SAFETY: as above.
         unsafe { split_rows(rows, planes, at) }
     }
 
     #[inline(always)]
-    fn split_panel(self, rows: &[PanelRow], high: &mut [BStep], low: &mut [BStep]) {
+    fn split_panel(self, rows: &[PanelRow], hi: &mut [BTile], lo: &mut [BTile]) {
         // SAFETY: as above.
-        unsafe { split_panel(rows, high, low) }
+        unsafe { split_panel(rows, hi, lo) }
     }
 
     #[inline(always)]
@@ -119,7 +119,7 @@ impl Unit for Avx512Bf16 {
 }
 
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn multiply(job: Job<'_>, sums: &mut [PanelRow]) {
+fn multiply(job: TileJob<'_>, sums: &mut [PanelRow]) {
     let tiles = [Some(job.upper), job.lower].into_iter().flatten();
     for (a, sums) in tiles.zip(sums.chunks_exact_mut(2 * ROWS)) {
         let (upper, lower) = sums.split_at_mut(ROWS);
@@ -130,7 +130,7 @@ fn multiply(job: Job<'_>, sums: &mut [PanelRow]) {
 
 /// Rows FIRST to FIRST + 8 of A.
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn register_tile<const FIRST: usize>(a: &[&ATile], b: &[BStep], first: bool, sums: &mut [PanelRow]) {
+fn register_tile<const FIRST: usize>(a: &[&ATile], b: &[BTile], first: bool, sums: &mut [PanelRow]) {
     let mut sum = [[_mm512_setzero_ps(); 2]; ROWS];
     for (a, b) in a.iter().zip(b) {
         for (k, row) in b.0.iter().enumerate() {
@@ -217,7 +217,7 @@ fn bits(pair: Pair) -> i32 {
 }
 
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn round_rows(rows: &[&[f32]], planes: &mut [&mut [Line]], at: usize) {
+fn round_rows(rows: &[&[f32]], planes: &mut [&mut [TileRow]], at: usize) {
     layout::fill_rows(rows, planes.len(), |row, step, x| {
         round_line(x, &mut planes[step][at + row]);
     });
@@ -226,36 +226,36 @@ fn round_rows(rows: &[&[f32]], planes: &mut [&mut [Line]], at: usize) {
 /// 32 numbers.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn round_line(numbers: &[f32; STEP], line: &mut Line) {
+fn round_line(numbers: &[f32; TILE_K], line: &mut TileRow) {
     store_pairs(as_integers(_mm512_cvtne2ps_pbh(load(&numbers[16..]), load(numbers))), &mut line.0);
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn round_panel(rows: &[PanelRow], steps: &mut [BStep]) {
-    layout::fill_panel(rows, steps.len(), |step, row, first, second| {
+fn round_panel(rows: &[PanelRow], k_steps: &mut [BTile]) {
+    layout::fill_panel(rows, k_steps.len(), |step, row, first, second| {
         for column in [0, 16] {
-            round_pairs(&first[column..], &second[column..], &mut steps[step].0[row][column..]);
+            round_pairs(&first[column..], &second[column..], &mut k_steps[step].0[row][column..]);
         }
     });
 }
 
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn split_rows(rows: &[&[f32]], (high, low): Planes<'_, '_>, at: usize) {
-    layout::fill_rows(rows, high.len(), |row, step, x| {
-        let halves = split(load(x), load(&x[16..]));
-        for (planes, half) in [&mut *high, &mut *low].into_iter().zip(halves) {
+fn split_rows(rows: &[&[f32]], (hi, lo): HiLoPlanes<'_, '_>, at: usize) {
+    layout::fill_rows(rows, hi.len(), |row, step, x| {
+        let hi_lo = split(load(x), load(&x[16..]));
+        for (planes, half) in [&mut *hi, &mut *lo].into_iter().zip(hi_lo) {
             store_pairs(half, &mut planes[step][at + row].0);
         }
     });
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn split_panel(rows: &[PanelRow], high: &mut [BStep], low: &mut [BStep]) {
-    layout::fill_panel(rows, high.len(), |step, row, first, second| {
+fn split_panel(rows: &[PanelRow], hi: &mut [BTile], lo: &mut [BTile]) {
+    layout::fill_panel(rows, hi.len(), |step, row, first, second| {
         for column in [0, 16] {
-            let halves = split(load(&first[column..]), load(&second[column..]));
-            for (steps, half) in [&mut *high, &mut *low].into_iter().zip(halves) {
-                store_pairs(in_pairs(half), &mut steps[step].0[row][column..]);
+            let hi_lo = split(load(&first[column..]), load(&second[column..]));
+            for (k_steps, half) in [&mut *hi, &mut *lo].into_iter().zip(hi_lo) {
+                store_pairs(in_pairs(half), &mut k_steps[step].0[row][column..]);
             }
         }
     });
@@ -265,11 +265,11 @@ fn split_panel(rows: &[PanelRow], high: &mut [BStep], low: &mut [BStep]) {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn split(first: __m512, second: __m512) -> [__m512i; 2] {
-    let high = as_integers(_mm512_cvtne2ps_pbh(second, first));
+    let hi = as_integers(_mm512_cvtne2ps_pbh(second, first));
     let widened = |half: __m256i| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half)));
-    let first = _mm512_sub_ps(first, widened(_mm512_castsi512_si256(high)));
-    let second = _mm512_sub_ps(second, widened(_mm512_extracti64x4_epi64::<1>(high)));
-    [high, as_integers(_mm512_cvtne2ps_pbh(second, first))]
+    let first = _mm512_sub_ps(first, widened(_mm512_castsi512_si256(hi)));
+    let second = _mm512_sub_ps(second, widened(_mm512_extracti64x4_epi64::<1>(hi)));
+    [hi, as_integers(_mm512_cvtne2ps_pbh(second, first))]
 }
 
 /// Sixteen pairs `(first[i], second[i])`.

@@ -1,23 +1,23 @@
 //! How rounded numbers stand in memory: what a tile register holds, and how it gets there.
 //!
 //! ```text
-//! Line     32 numbers               pairs (k, k + 1) for k = 0, 2, … 30                 64 bytes
+//! TileRow     32 numbers               pairs (k, k + 1) for k = 0, 2, … 30                 64 bytes
 //! ATile    16 rows × 32 deep        a line for each row                                 1 KB
-//! BStep    32 deep × 32 columns     row k/2: pairs (k, k + 1) of columns 0, 1, … 31     128 bytes a row, 2 KB
+//! BTile    32 deep × 32 columns     row k/2: pairs (k, k + 1) of columns 0, 1, … 31     128 bytes a row, 2 KB
 //! ```
 //!
 //! Intel calls the last order VNNI. Rounding is to the nearest bf16, ties to even, as the instructions do it: cutting the lower half off
 //! instead would make every number smaller, and errors that all point one way add up.
 
 use crate::cpu::simd::{MAX_LANES, Simd};
-use crate::gemm::{PANEL, PanelRow};
+use crate::gemm::{NR, PanelRow};
 
 /// Depth of a step: what one tile register holds of a row.
-pub(crate) const STEP: usize = 32;
+pub(crate) const TILE_K: usize = 32;
 /// Rows of a tile.
-pub(crate) const TILE: usize = 16;
+pub(crate) const TILE_M: usize = 16;
 /// Pairs of a step.
-const PAIRS: usize = STEP / 2;
+const PAIRS: usize = TILE_K / 2;
 
 /// Two bf16 numbers that are neighbours in the depth, the first in the lower half.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -71,26 +71,26 @@ fn round(x: f32) -> u32 {
 
 /// A number in two parts, each a bf16 as the bits of an f32.
 #[derive(Clone, Copy)]
-pub(crate) struct Halves {
+pub(crate) struct HiLo {
     /// The nearest bf16.
-    pub(crate) high: u32,
+    pub(crate) hi: u32,
     /// The nearest bf16 of what is left.
-    pub(crate) low: u32,
+    pub(crate) lo: u32,
 }
 
 /// `x ≈ high + low`, the error at most 2⁻¹⁷·|x|.
 #[inline(always)]
-pub(crate) fn halves(x: f32) -> Halves {
-    let high = round(x);
-    Halves { high, low: round(x - f32::from_bits(high)) }
+pub(crate) fn split_bf16(x: f32) -> HiLo {
+    let hi = round(x);
+    HiLo { hi, lo: round(x - f32::from_bits(hi)) }
 }
 
 /// One row of A, one step deep: a cache line.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[repr(C, align(64))]
-pub(crate) struct Line(pub(crate) [Pair; PAIRS]);
+pub(crate) struct TileRow(pub(crate) [Pair; PAIRS]);
 
-impl Line {
+impl TileRow {
     pub(crate) const ZERO: Self = Self([Pair(0); PAIRS]);
 
     /// Whether no number is infinite or NaN.
@@ -115,19 +115,19 @@ impl Line {
 }
 
 /// 16 rows of A, one step deep: a tile register, 1 KB.
-pub(crate) type ATile = [Line; TILE];
+pub(crate) type ATile = [TileRow; TILE_M];
 
 /// A tile of zeros.
-pub(crate) const ZERO_TILE: ATile = [Line::ZERO; TILE];
+pub(crate) const ZERO_TILE: ATile = [TileRow::ZERO; TILE_M];
 
 /// 32 columns of B, one step deep: two tile registers side by side, 2 KB. Public only as a part of packed weights.
 #[doc(hidden)]
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-pub struct BStep(pub(crate) [[Pair; PANEL]; PAIRS]);
+pub struct BTile(pub(crate) [[Pair; NR]; PAIRS]);
 
-impl BStep {
-    pub(crate) const ZERO: Self = Self([[Pair(0); PANEL]; PAIRS]);
+impl BTile {
+    pub(crate) const ZERO: Self = Self([[Pair(0); NR]; PAIRS]);
 
     /// `f(column, depth)`, bf16 as the bits of an f32.
     pub(crate) fn from_fn(f: impl Fn(usize, usize) -> u32) -> Self {
@@ -138,12 +138,8 @@ impl BStep {
 
     /// `f` of each number of 32 columns, bf16 as the bits of an f32.
     #[inline(always)]
-    pub(crate) fn from_columns<S: Simd>(
-        s: S,
-        columns: &[[f32; STEP]; PANEL],
-        f: impl Fn(f32) -> u32,
-    ) -> Self {
-        let mut pairs = [[0.0; PAIRS]; PANEL];
+    pub(crate) fn from_columns<S: Simd>(s: S, columns: &[[f32; TILE_K]; NR], f: impl Fn(f32) -> u32) -> Self {
+        let mut pairs = [[0.0; PAIRS]; NR];
         for (pairs, column) in pairs.iter_mut().zip(columns) {
             for (pair, x) in pairs.iter_mut().zip(column.as_chunks().0) {
                 let &[first, second] = x;
@@ -155,15 +151,15 @@ impl BStep {
 
     /// 32 columns that were rounded as rows.
     #[inline(always)]
-    pub(crate) fn from_lines<S: Simd>(s: S, columns: &[Line; PANEL]) -> Self {
+    pub(crate) fn from_lines<S: Simd>(s: S, columns: &[TileRow; NR]) -> Self {
         Self::from_pairs(s, &columns.map(|column| column.0.map(|pair| f32::from_bits(pair.bits()))))
     }
 
     /// The pairs of 32 columns, as the bits of f32.
     #[inline(always)]
-    fn from_pairs<S: Simd>(s: S, pairs: &[[f32; PAIRS]; PANEL]) -> Self {
+    fn from_pairs<S: Simd>(s: S, pairs: &[[f32; PAIRS]; NR]) -> Self {
         let mut step = Self::ZERO;
-        for n in (0..PANEL).step_by(S::LANES) {
+        for n in (0..NR).step_by(S::LANES) {
             for k in (0..PAIRS).step_by(S::LANES) {
                 let mut square = [s.splat(0.0); MAX_LANES];
                 for i in 0..S::LANES {
@@ -189,17 +185,17 @@ impl BStep {
 }
 
 /// Where rows are written that are rounded in two parts, or in one: a plane for each step.
-pub(crate) type Planes<'a, 'b> = (&'a mut [&'b mut [Line]], &'a mut [&'b mut [Line]]);
+pub(crate) type HiLoPlanes<'a, 'b> = (&'a mut [&'b mut [TileRow]], &'a mut [&'b mut [TileRow]]);
 
-/// See [`Unit::round_rows`](super::Unit::round_rows).
+/// See [`MatmulUnit::round_rows`](super::MatmulUnit::round_rows).
 #[inline(always)]
-pub(super) fn round_rows(rows: &[&[f32]], planes: &mut [&mut [Line]], at: usize) {
+pub(super) fn round_rows(rows: &[&[f32]], planes: &mut [&mut [TileRow]], at: usize) {
     fill_rows(rows, planes.len(), |row, step, x| round_line(x, &mut planes[step][at + row]));
 }
 
-/// See [`Unit::round_line`](super::Unit::round_line).
+/// See [`MatmulUnit::round_line`](super::MatmulUnit::round_line).
 #[inline(always)]
-pub(super) fn round_line(numbers: &[f32; STEP], line: &mut Line) {
+pub(super) fn round_line(numbers: &[f32; TILE_K], line: &mut TileRow) {
     for (pair, x) in line.0.iter_mut().zip(numbers.as_chunks().0) {
         let &[first, second] = x;
         *pair = Pair::of(round(first), round(second));
@@ -208,29 +204,29 @@ pub(super) fn round_line(numbers: &[f32; STEP], line: &mut Line) {
 
 /// See [`split_rows`](super::split_rows).
 #[inline(always)]
-pub(super) fn split_rows(rows: &[&[f32]], (high, low): Planes<'_, '_>, at: usize) {
-    fill_rows(rows, high.len(), |row, step, x| {
-        let pairs = high[step][at + row].0.iter_mut().zip(&mut low[step][at + row].0);
-        for ((high, low), x) in pairs.zip(x.as_chunks().0) {
+pub(super) fn split_rows(rows: &[&[f32]], (hi, lo): HiLoPlanes<'_, '_>, at: usize) {
+    fill_rows(rows, hi.len(), |row, step, x| {
+        let pairs = hi[step][at + row].0.iter_mut().zip(&mut lo[step][at + row].0);
+        for ((hi, lo), x) in pairs.zip(x.as_chunks().0) {
             let &[first, second] = x;
-            let (first, second) = (halves(first), halves(second));
-            *high = Pair::of(first.high, second.high);
-            *low = Pair::of(first.low, second.low);
+            let (first, second) = (split_bf16(first), split_bf16(second));
+            *hi = Pair::of(first.hi, second.hi);
+            *lo = Pair::of(first.lo, second.lo);
         }
     });
 }
 
 /// Calls `f(row, step, numbers)` for all rows and steps; numbers that do not exist are zero.
 #[inline(always)]
-pub(super) fn fill_rows(rows: &[&[f32]], steps: usize, mut f: impl FnMut(usize, usize, &[f32; STEP])) {
+pub(super) fn fill_rows(rows: &[&[f32]], k_steps: usize, mut f: impl FnMut(usize, usize, &[f32; TILE_K])) {
     for (row, numbers) in rows.iter().enumerate() {
-        assert!(numbers.len() <= steps * STEP, "{} numbers do not fit {steps} steps", numbers.len());
+        assert!(numbers.len() <= k_steps * TILE_K, "{} numbers do not fit {k_steps} steps", numbers.len());
         let (whole, rest) = numbers.as_chunks();
         for (step, x) in whole.iter().enumerate() {
             f(row, step, x);
         }
-        for step in whole.len()..steps {
-            let mut x = [0.0; STEP];
+        for step in whole.len()..k_steps {
+            let mut x = [0.0; TILE_K];
             if step == whole.len() {
                 x[..rest.len()].copy_from_slice(rest);
             }
@@ -239,18 +235,18 @@ pub(super) fn fill_rows(rows: &[&[f32]], steps: usize, mut f: impl FnMut(usize, 
     }
 }
 
-/// See [`Unit::round_panel`](super::Unit::round_panel).
+/// See [`MatmulUnit::round_panel`](super::MatmulUnit::round_panel).
 #[inline(always)]
-pub(super) fn round_panel(rows: &[PanelRow], steps: &mut [BStep]) {
-    fill_panel(rows, steps.len(), |step, row, first, second| {
-        let pairs = &mut steps[step].0[row];
-        for i in 0..PANEL {
+pub(super) fn round_panel(rows: &[PanelRow], k_steps: &mut [BTile]) {
+    fill_panel(rows, k_steps.len(), |step, row, first, second| {
+        let pairs = &mut k_steps[step].0[row];
+        for i in 0..NR {
             pairs[i] = Pair::of(round(first[i]), round(second[i]));
         }
     });
 }
 
-/// See [`Unit::round_pairs`](super::Unit::round_pairs).
+/// See [`MatmulUnit::round_pairs`](super::MatmulUnit::round_pairs).
 #[inline(always)]
 pub(super) fn round_pairs<S: Simd>(s: S, first: S::V, second: S::V, pairs: &mut [Pair]) {
     let mut lanes = [[0.0; MAX_LANES]; 2];
@@ -264,13 +260,13 @@ pub(super) fn round_pairs<S: Simd>(s: S, first: S::V, second: S::V, pairs: &mut 
 
 /// See [`split_panel`](super::split_panel).
 #[inline(always)]
-pub(super) fn split_panel(rows: &[PanelRow], high: &mut [BStep], low: &mut [BStep]) {
-    fill_panel(rows, high.len(), |step, row, first, second| {
-        let (high, low) = (&mut high[step].0[row], &mut low[step].0[row]);
-        for i in 0..PANEL {
-            let (first, second) = (halves(first[i]), halves(second[i]));
-            high[i] = Pair::of(first.high, second.high);
-            low[i] = Pair::of(first.low, second.low);
+pub(super) fn split_panel(rows: &[PanelRow], hi: &mut [BTile], lo: &mut [BTile]) {
+    fill_panel(rows, hi.len(), |step, row, first, second| {
+        let (hi, lo) = (&mut hi[step].0[row], &mut lo[step].0[row]);
+        for i in 0..NR {
+            let (first, second) = (split_bf16(first[i]), split_bf16(second[i]));
+            hi[i] = Pair::of(first.hi, second.hi);
+            lo[i] = Pair::of(first.lo, second.lo);
         }
     });
 }
@@ -279,11 +275,11 @@ pub(super) fn split_panel(rows: &[PanelRow], high: &mut [BStep], low: &mut [BSte
 #[inline(always)]
 pub(super) fn fill_panel(
     rows: &[PanelRow],
-    steps: usize,
+    k_steps: usize,
     mut f: impl FnMut(usize, usize, &PanelRow, &PanelRow),
 ) {
-    assert!(rows.len() <= steps * STEP, "{} rows do not fit {steps} steps", rows.len());
-    for pair in 0..steps * PAIRS {
+    assert!(rows.len() <= k_steps * TILE_K, "{} rows do not fit {k_steps} steps", rows.len());
+    for pair in 0..k_steps * PAIRS {
         let row = |k: usize| rows.get(k).unwrap_or(&PanelRow::ZERO);
         f(pair / PAIRS, pair % PAIRS, row(2 * pair), row(2 * pair + 1));
     }
@@ -323,8 +319,8 @@ mod tests {
     fn two_halves_hold_seventeen_bits() {
         for i in 1..100_000u32 {
             let x = i as f32 * 1.234_567e-3;
-            let Halves { high, low } = halves(x);
-            let error = f64::from(x) - f64::from(f32::from_bits(high)) - f64::from(f32::from_bits(low));
+            let HiLo { hi, lo } = split_bf16(x);
+            let error = f64::from(x) - f64::from(f32::from_bits(hi)) - f64::from(f32::from_bits(lo));
             assert!(error.abs() <= f64::from(x) * 2f64.powi(-17), "{x}: {error:e}");
         }
     }
@@ -332,15 +328,15 @@ mod tests {
     #[test]
     fn rows_and_panels_are_filled_up_with_zeros() {
         let numbers: Vec<f32> = (0..40).map(|k| k as f32).collect();
-        let mut tiles = [[Line([Pair(1); PAIRS]); TILE]; 2];
+        let mut tiles = [[TileRow([Pair(1); PAIRS]); TILE_M]; 2];
         round_rows(&[&numbers, &numbers[..33]], &mut tiles.each_mut().map(|tile| &mut tile[..]), 0);
         assert_eq!((tiles[1][0].0[3].first(), tiles[1][0].0[3].second()), (38.0, 39.0));
         assert_eq!((tiles[1][1].0[0].first(), tiles[1][1].0[0].second()), (32.0, 0.0));
-        assert_eq!(tiles[0][2], Line([Pair(1); PAIRS]), "there is no third row");
+        assert_eq!(tiles[0][2], TileRow([Pair(1); PAIRS]), "there is no third row");
 
-        let rows: Vec<PanelRow> = (0..35).map(|k| crate::gemm::Row([k as f32; PANEL])).collect();
-        let mut steps = [BStep([[Pair(1); PANEL]; PAIRS]); 2];
-        round_panel(&rows, &mut steps);
-        assert_eq!([31, 32, 34, 35].map(|k| steps[k / STEP].at(7, k % STEP)), [31.0, 32.0, 34.0, 0.0]);
+        let rows: Vec<PanelRow> = (0..35).map(|k| crate::gemm::Row([k as f32; NR])).collect();
+        let mut k_steps = [BTile([[Pair(1); NR]; PAIRS]); 2];
+        round_panel(&rows, &mut k_steps);
+        assert_eq!([31, 32, 34, 35].map(|k| k_steps[k / TILE_K].at(7, k % TILE_K)), [31.0, 32.0, 34.0, 0.0]);
     }
 }

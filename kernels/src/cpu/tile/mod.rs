@@ -9,31 +9,31 @@
 //! | unit | where | how |
 //! |---|---|---|
 //! | `amx` | Intel servers since 2023 | one instruction multiplies 16×32 by 32×16 numbers |
-//! | `avx512` | Zen 4, Cooper Lake and newer | one instruction adds 16 products of two pairs |
+//! | `avx512` | Zen 4, Cooper Lake and newer | one instruction adds 16 term_products of two pairs |
 //! | `software` | everywhere | widens to f32 and uses the f32 register tile: what the others are tested against |
 //!
 //! All read the same two layouts, which the tile unit dictates. Numbers that are neighbours in the *depth* stand in one `Pair`, since the
-//! instructions add two products to each sum; 16 pairs of 16 rows are a tile register of A (`ATile`), 16 pairs of 32 columns
-//! two registers of B (`BStep`). B is packed when a model is loaded; A is [`Rounded`](crate::gemm::Rounded) where it is made, by a norm or an activation, once for
-//! all products that read it.
+//! instructions add two term_products to each sum; 16 pairs of 16 rows are a tile register of A (`ATile`), 16 pairs of 32 columns
+//! two registers of B (`BTile`). B is packed when a model is loaded; A is [`PackedA`](crate::gemm::PackedA) where it is made, by a norm or an activation, once for
+//! all term_products that read it.
 //!
 //! Read next: `layout.rs` (what a tile is), `software.rs`, `avx512.rs`, `amx/mod.rs` (three units), `rounded.rs` (A), `blocked.rs` (how a unit is kept busy).
 //!
 //! Sources: Intel, *Architecture Instruction Set Extensions Programming Reference*, chapter "Intel AMX"; Burgess et al., *Bfloat16 Processing for
 //! Neural Networks* (2019).
 
+mod aligned_buffer;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod amx;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
 mod layout;
-mod lines;
 pub(crate) mod software;
 
-use crate::attention::pipelined::schedule::{self, GROUP, Plan, Stage, SumTile};
-pub use layout::BStep;
-pub(crate) use layout::{ATile, Line, Pair, Planes, STEP, TILE, ZERO_TILE, halves};
-pub(crate) use lines::Lines;
+use crate::attention::pipelined::schedule::{self, Buffers, GROUP, Schedule, SumTile};
+pub(crate) use aligned_buffer::AlignedBuffer;
+pub use layout::BTile;
+pub(crate) use layout::{ATile, HiLoPlanes, Pair, TILE_K, TILE_M, TileRow, ZERO_TILE, split_bf16};
 
 use crate::cpu::isa::UnitOp;
 use crate::cpu::peak::Done;
@@ -42,34 +42,34 @@ use crate::gemm::PanelRow;
 
 /// A job: one or two tiles of rows, each with as many steps as B has. The tiles may stand anywhere.
 #[derive(Clone, Copy)]
-pub(crate) struct Job<'a> {
+pub(crate) struct TileJob<'a> {
     /// The upper 16 rows.
     pub(crate) upper: &'a [&'a ATile],
     /// The lower 16 rows, if there are so many.
     pub(crate) lower: Option<&'a [&'a ATile]>,
     /// 32 columns.
-    pub(crate) b: &'a [BStep],
+    pub(crate) b: &'a [BTile],
     /// Whether the sums begin at zero; otherwise at what they are.
     pub(crate) first: bool,
 }
 
-impl Job<'_> {
+impl TileJob<'_> {
     /// Panics unless all parts fit each other and the sums. The units rely on it.
     #[inline(always)]
     fn check(&self, sums: &[PanelRow]) {
-        let steps = self.b.len();
-        assert!(self.upper.len() == steps && self.lower.is_none_or(|lower| lower.len() == steps));
-        let rows = if self.lower.is_some() { 2 * TILE } else { TILE };
+        let k_steps = self.b.len();
+        assert!(self.upper.len() == k_steps && self.lower.is_none_or(|lower| lower.len() == k_steps));
+        let rows = if self.lower.is_some() { 2 * TILE_M } else { TILE_M };
         assert_eq!(sums.len(), rows, "a row of sums for each row of A");
     }
 }
 
 /// Someone who does the job. Holding one proves that the CPU has the instructions.
-pub(crate) trait Unit: Copy {
+pub(crate) trait MatmulUnit: Copy {
     /// Steps of a block: what of A and B is used again and again should stay in the caches.
-    const BLOCK_STEPS: usize;
+    const KC_STEPS: usize;
     /// Steps of a block where they are those of a window, whose taps see nearly the same lines of A.
-    const WINDOW_BLOCK_STEPS: usize = Self::BLOCK_STEPS;
+    const WINDOW_KC_STEPS: usize = Self::KC_STEPS;
     /// Depth up to which the 256 rows of a task are taken to stay in the L2 cache: 64 steps of them are 1 MB, half of that of a CPU with a tile unit.
     const CACHED_STEPS: usize = 64;
     /// Outputs of at least so many bytes are written past the caches, where they would not stay, and each line would be fetched before it is overwritten.
@@ -79,43 +79,43 @@ pub(crate) trait Unit: Copy {
     fn multiply_adds<S: Simd>(self, s: S, rounds: usize) -> Done;
 
     /// Does a job.
-    fn multiply<S: Simd>(self, s: S, job: Job<'_>, sums: &mut [PanelRow]);
+    fn multiply<S: Simd>(self, s: S, job: TileJob<'_>, sums: &mut [PanelRow]);
 
     /// Does a job, and meanwhile has `ahead` fetched into the L2 cache: steps that later jobs will ask for. A unit need not, if it is slow enough
     /// for the CPU's own prefetching to keep up.
     #[inline(always)]
-    fn multiply_ahead<S: Simd>(self, s: S, job: Job<'_>, _ahead: &[BStep], sums: &mut [PanelRow]) {
+    fn multiply_ahead<S: Simd>(self, s: S, job: TileJob<'_>, _ahead: &[BTile], sums: &mut [PanelRow]) {
         self.multiply(s, job, sums);
     }
 
     /// Rounds rows of equal length, 32 numbers for each of the planes; row i becomes line `at + i` of each. What is missing of a line becomes zero.
     #[inline(always)]
-    fn round_rows(self, rows: &[&[f32]], planes: &mut [&mut [Line]], at: usize) {
+    fn round_rows(self, rows: &[&[f32]], planes: &mut [&mut [TileRow]], at: usize) {
         layout::round_rows(rows, planes, at);
     }
 
     /// Rounds 32 numbers of a row. Fast inside of [`run`](Self::run).
     #[inline(always)]
-    fn round_line(self, numbers: &[f32; STEP], line: &mut Line) {
+    fn round_line(self, numbers: &[f32; TILE_K], line: &mut TileRow) {
         layout::round_line(numbers, line);
     }
 
     /// Rounds rows of a panel and joins neighbours to pairs, 32 rows to a step; what is missing becomes zero.
     #[inline(always)]
-    fn round_panel(self, rows: &[PanelRow], steps: &mut [BStep]) {
-        layout::round_panel(rows, steps);
+    fn round_panel(self, rows: &[PanelRow], k_steps: &mut [BTile]) {
+        layout::round_panel(rows, k_steps);
     }
 
     /// As [`round_rows`](Self::round_rows), in two parts: the nearest bf16, and that of what is left.
     #[inline(always)]
-    fn split_rows(self, rows: &[&[f32]], planes: Planes<'_, '_>, at: usize) {
+    fn split_rows(self, rows: &[&[f32]], planes: HiLoPlanes<'_, '_>, at: usize) {
         layout::split_rows(rows, planes, at);
     }
 
     /// As [`round_panel`](Self::round_panel), in two parts.
     #[inline(always)]
-    fn split_panel(self, rows: &[PanelRow], high: &mut [BStep], low: &mut [BStep]) {
-        layout::split_panel(rows, high, low);
+    fn split_panel(self, rows: &[PanelRow], hi: &mut [BTile], lo: &mut [BTile]) {
+        layout::split_panel(rows, hi, lo);
     }
 
     /// Rounds two vectors that are neighbours in the depth: `pairs[i] = (first[i], second[i])`. Fast inside of [`run`](Self::run).
@@ -125,8 +125,8 @@ pub(crate) trait Unit: Copy {
     }
 
     /// Does all beats of a plan.
-    fn play(self, plan: &Plan, stage: Stage<'_>) {
-        schedule::play(plan, stage);
+    fn run_schedule(self, schedule: &Schedule, buffers: Buffers<'_>) {
+        schedule::run_schedule(schedule, buffers);
     }
 
     /// `sums += weights · values`, three tiles of values to one of weights: for columns of V that the beats leave out.
@@ -141,29 +141,29 @@ pub(crate) trait Unit: Copy {
     }
 }
 
-/// Both parts of rows of A: what [`Unit::round_rows`] gives, and the rest. The second planes are none if only the first is wanted.
+/// Both parts of rows of A: what [`MatmulUnit::round_rows`] gives, and the rest. The second planes are none if only the first is wanted.
 #[inline(always)]
-pub(crate) fn split_rows<U: Unit>(unit: U, rows: &[&[f32]], (high, low): Planes<'_, '_>, at: usize) {
-    match low {
-        [] => unit.round_rows(rows, high, at),
-        _ => unit.split_rows(rows, (high, low), at),
+pub(crate) fn split_rows<U: MatmulUnit>(unit: U, rows: &[&[f32]], (hi, lo): HiLoPlanes<'_, '_>, at: usize) {
+    match lo {
+        [] => unit.round_rows(rows, hi, at),
+        _ => unit.split_rows(rows, (hi, lo), at),
     }
 }
 
-/// Both parts of rows of a panel: what [`Unit::round_panel`] gives, and the rest. `low` is empty if only the first is wanted.
+/// Both parts of rows of a panel: what [`MatmulUnit::round_panel`] gives, and the rest. `low` is empty if only the first is wanted.
 #[inline(always)]
-pub(crate) fn split_panel<U: Unit>(unit: U, rows: &[PanelRow], high: &mut [BStep], low: &mut [BStep]) {
-    match low {
-        [] => unit.round_panel(rows, high),
-        _ => unit.split_panel(rows, high, low),
+pub(crate) fn split_panel<U: MatmulUnit>(unit: U, rows: &[PanelRow], hi: &mut [BTile], lo: &mut [BTile]) {
+    match lo {
+        [] => unit.round_panel(rows, hi),
+        _ => unit.split_panel(rows, hi, lo),
     }
 }
 
 /// The jobs that make up a product of operands in one part each (`high·high`) or two (`high·high + high·low + low·high`): which part
 /// of A, which of B.
 #[inline(always)]
-pub(crate) fn products(parts: usize) -> &'static [(usize, usize)] {
-    if parts == 1 { &[(0, 0)] } else { &[(0, 0), (0, 1), (1, 0)] }
+pub(crate) fn term_products(terms: usize) -> &'static [(usize, usize)] {
+    if terms == 1 { &[(0, 0)] } else { &[(0, 0), (0, 1), (1, 0)] }
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 use aquatint_tensor::Tensor;
 
-use super::{BStep, Job, Line, STEP, TILE, Unit, ZERO_TILE, split_panel, split_rows};
+use super::{BTile, MatmulUnit, TILE_K, TILE_M, TileJob, TileRow, ZERO_TILE, split_panel, split_rows};
 use crate::Isa;
 use crate::cpu::isa::UnitOp;
 use crate::cpu::simd::Simd;
-use crate::gemm::{PANEL, PanelRow, Row, reference};
+use crate::gemm::{NR, PanelRow, Row, reference};
 use crate::testing::{assert_close, random, to_bf16};
 
 /// A product of up to 32 rows by 32 columns as a single job, in the parts that are asked for.
@@ -20,31 +20,31 @@ struct OneJob<'a> {
 impl UnitOp for OneJob<'_> {
     type Output = Tensor<f32, 2>;
     #[inline(always)]
-    fn eval<S: Simd, U: Unit>(self, s: S, unit: U) -> Tensor<f32, 2> {
+    fn eval<S: Simd, U: MatmulUnit>(self, s: S, unit: U) -> Tensor<f32, 2> {
         let ([rows, depth], [columns, _]) = (self.a.shape(), self.b.shape());
-        let steps = depth.div_ceil(STEP);
+        let steps = depth.div_ceil(TILE_K);
         let mut a = vec![ZERO_TILE; 2 * steps];
         let (upper, lower) = a.split_at_mut(steps);
         let a_rows: Vec<&[f32]> = (0..rows).map(|m| &self.a.as_slice()[m * depth..][..depth]).collect();
-        let middle = rows.min(TILE);
+        let middle = rows.min(TILE_M);
         for (rows, tiles) in [(0..middle, &mut *upper), (middle..rows, &mut *lower)] {
-            let mut planes: Vec<&mut [Line]> = tiles.iter_mut().map(|tile| &mut tile[..]).collect();
+            let mut planes: Vec<&mut [TileRow]> = tiles.iter_mut().map(|tile| &mut tile[..]).collect();
             split_rows(unit, &a_rows[rows], (&mut planes, &mut []), 0);
         }
         let panel: Vec<PanelRow> = (0..depth)
             .map(|k| Row(std::array::from_fn(|n| if n < columns { self.b[[n, k]] } else { 0.0 })))
             .collect();
-        let mut b = vec![BStep::ZERO; steps];
+        let mut b = vec![BTile::ZERO; steps];
         split_panel(unit, &panel, &mut b, &mut []);
 
         let mut sums =
-            vec![Row([self.before.unwrap_or(f32::NAN); PANEL]); if rows > TILE { 2 * TILE } else { TILE }];
+            vec![Row([self.before.unwrap_or(f32::NAN); NR]); if rows > TILE_M { 2 * TILE_M } else { TILE_M }];
         let [upper, lower] = [upper, lower].map(|tiles| tiles.iter().collect::<Vec<_>>());
-        let lower = (rows > TILE).then_some(&lower[..]);
-        let job = Job { upper: &upper, lower, b: &b, first: self.before.is_none() };
+        let lower = (rows > TILE_M).then_some(&lower[..]);
+        let job = TileJob { upper: &upper, lower, b: &b, first: self.before.is_none() };
         match self.ahead {
             None => unit.multiply(s, job, &mut sums),
-            Some(ahead) => unit.multiply_ahead(s, job, &vec![BStep::ZERO; ahead], &mut sums),
+            Some(ahead) => unit.multiply_ahead(s, job, &vec![BTile::ZERO; ahead], &mut sums),
         }
         Tensor::from_fn([rows, columns], |[m, n]| sums[m][n])
     }
@@ -70,9 +70,10 @@ fn every_unit_does_the_same_job() {
 
 #[test]
 fn jobs_of_any_depth_are_the_same_whatever_is_fetched_meanwhile() {
-    for (rows, steps) in [TILE, 2 * TILE].into_iter().flat_map(|rows| (0..10).map(move |steps| (rows, steps)))
+    for (rows, steps) in
+        [TILE_M, 2 * TILE_M].into_iter().flat_map(|rows| (0..10).map(move |steps| (rows, steps)))
     {
-        let [a, b] = [rows, PANEL].map(|lines| to_bf16(&random([lines, steps * STEP], lines as u64)));
+        let [a, b] = [rows, NR].map(|lines| to_bf16(&random([lines, steps * TILE_K], lines as u64)));
         let expected = reference::product(a.view(), b.view());
         for isa in Isa::all_and_emulated() {
             for (before, ahead) in [None, Some(3.0)].into_iter().flat_map(|b| [0, 1, 7].map(|n| (b, n))) {

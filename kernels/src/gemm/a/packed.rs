@@ -19,17 +19,17 @@ use std::slice::IterMut;
 
 use rayon::prelude::*;
 
-use super::rows::MAX_PART;
+use super::rows::MAX_DEPTH_RANGE;
 use crate::cpu::isa::UnitOp;
 use crate::cpu::partition::rows_per_task;
 use crate::cpu::simd::Simd;
-use crate::cpu::tile::{ATile, Line, Lines, STEP, TILE, Unit, split_rows};
+use crate::cpu::tile::{ATile, AlignedBuffer, MatmulUnit, TILE_K, TILE_M, TileRow, split_rows};
 use crate::gemm::{DepthRange, Rows};
 use crate::packed_input::RowSource;
 use crate::{Isa, Precision};
 
 /// Who knows where the tiles of a left operand stand.
-pub(crate) trait Tiles: Sync {
+pub(crate) trait TileSource: Sync {
     /// The precision for which they were rounded.
     fn precision(&self) -> Precision;
 
@@ -40,33 +40,33 @@ pub(crate) trait Tiles: Sync {
     /// place of `room`. Rows behind the last one may be any numbers.
     fn gather<'a>(
         &'a self,
-        part: usize,
+        term: usize,
         first: usize,
-        steps: Range<usize>,
-        room: &mut IterMut<'a, ATile>,
+        k_steps: Range<usize>,
+        buffer: &mut IterMut<'a, ATile>,
         out: &mut Vec<&'a ATile>,
     );
 }
 
-/// Lines that stand 4 KB apart compete for the same places of an L1 cache.
-const CACHE_WAY: usize = 4096 / size_of::<Line>();
+/// AlignedBuffer that stand 4 KB apart compete for the same places of an L1 cache.
+const CACHE_WAY: usize = 4096 / size_of::<TileRow>();
 
 /// Images or rows, rounded to bf16 in one part or two.
-pub struct Rounded {
-    lines: Lines,
+pub struct PackedA {
+    lines: AlignedBuffer,
     precision: Precision,
     /// Images, height, width.
     grid: [usize; 3],
     border: usize,
-    /// Planes of a part.
-    steps: usize,
+    /// HiLoPlanes of a part.
+    k_steps: usize,
     /// Segments of the depth, whose planes stand one behind the other.
     segments: usize,
-    /// Lines from a plane to the next.
+    /// AlignedBuffer from a plane to the next.
     pitch: usize,
 }
 
-impl Rounded {
+impl PackedA {
     /// Of rows with so many channels, one for each pixel of `grid`: images, height, width.
     pub(crate) fn new(
         isa: Isa,
@@ -75,15 +75,15 @@ impl Rounded {
         channels: usize,
         source: &impl RowSource,
     ) -> Self {
-        let steps = channels.div_ceil(STEP);
-        let mut rounded = Self::recycled((precision, border), grid, [1, steps]);
+        let k_steps = channels.div_ceil(TILE_K);
+        let mut packed = Self::recycled((precision, border), grid, [1, k_steps]);
         let chunk = rows_per_task(channels);
-        let inside = rounded.inside();
-        rounded.pieces(chunk).into_par_iter().enumerate().for_each(|(i, planes)| {
-            let parts = precision.parts();
-            isa.run_with_unit(Fill { source, inside, channels, parts, first: i * chunk, planes });
+        let layout = packed.layout();
+        packed.pieces(chunk).into_par_iter().enumerate().for_each(|(i, planes)| {
+            let terms = precision.terms();
+            isa.run_with_unit(PackRows { source, layout, channels, terms, first: i * chunk, planes });
         });
-        rounded
+        packed
     }
 
     /// Of the left operand of a product whose depth comes in segments; each begins with a new step.
@@ -94,37 +94,37 @@ impl Rounded {
         rows: Range<usize>,
         [segments, segment_len]: [usize; 2],
     ) -> Self {
-        let depth = [segments, segment_len.div_ceil(STEP)];
-        let mut rounded = Self::recycled((precision, 0), [1, 1, rows.len()], depth);
-        let chunk = rows_per_task(segments * segment_len).next_multiple_of(TILE);
-        rounded.pieces(chunk).into_par_iter().enumerate().for_each(|(i, planes)| {
+        let depth = [segments, segment_len.div_ceil(TILE_K)];
+        let mut packed = Self::recycled((precision, 0), [1, 1, rows.len()], depth);
+        let chunk = rows_per_task(segments * segment_len).next_multiple_of(TILE_M);
+        packed.pieces(chunk).into_par_iter().enumerate().for_each(|(i, planes)| {
             let rows = rows.start + i * chunk..rows.end.min(rows.start + (i + 1) * chunk);
-            isa.run_with_unit(FillFromParts {
+            isa.run_with_unit(PackSegments {
                 a,
                 rows,
                 segments,
                 segment_len,
-                parts: precision.parts(),
+                terms: precision.terms(),
                 planes,
             });
         });
-        rounded
+        packed
     }
 
     /// A matrix of any numbers, to be overwritten.
     pub(crate) fn rows(precision: Precision, rows: usize, columns: usize) -> Self {
-        Self::recycled((precision, 0), [1, 1, rows], [1, columns.div_ceil(STEP)])
+        Self::recycled((precision, 0), [1, 1, rows], [1, columns.div_ceil(TILE_K)])
     }
 
     /// All planes, those of the second part behind those of the first, each with a line for every pixel.
-    pub(crate) fn planes_mut(&mut self) -> impl Iterator<Item = &mut [Line]> {
-        let lines = self.inside().lines();
+    pub(crate) fn planes_mut(&mut self) -> impl Iterator<Item = &mut [TileRow]> {
+        let lines = self.layout().lines();
         self.lines.chunks_mut(self.pitch).map(move |plane| &mut plane[..lines])
     }
 
     /// Puts the rows of another in the place of some of these, from `first` on.
     pub(crate) fn put_rows(&mut self, first: usize, rows: &Self) {
-        let count = rows.inside().pixels();
+        let count = rows.layout().pixels();
         for (to, from) in self.planes_mut().zip(rows.lines.chunks(rows.pitch)) {
             to[first..][..count].copy_from_slice(&from[..count]);
         }
@@ -138,20 +138,20 @@ impl Rounded {
         assert!(precision != Precision::F32, "nothing is rounded for f32");
         let [images, height, width] = grid;
         let pixels = images * (height + 2 * border) * (width + 2 * border);
-        let mut pitch = pixels.next_multiple_of(TILE);
+        let mut pitch = pixels.next_multiple_of(TILE_M);
         if pitch.is_multiple_of(CACHE_WAY) {
-            pitch += TILE;
+            pitch += TILE_M;
         }
-        let steps = segments * per_segment;
-        let lines = Lines::recycled(precision.parts() * steps * pitch);
-        Self { lines, precision, grid, border, steps, segments, pitch }
+        let k_steps = segments * per_segment;
+        let lines = AlignedBuffer::recycled(precision.terms() * k_steps * pitch);
+        Self { lines, precision, grid, border, k_steps, segments, pitch }
     }
 
     /// All planes, cut into pieces of at most `len` lines: `[pieces][parts · steps]`.
-    fn pieces(&mut self, len: usize) -> Vec<Vec<&mut [Line]>> {
-        let lines = self.inside().lines();
+    fn pieces(&mut self, len: usize) -> Vec<Vec<&mut [TileRow]>> {
+        let lines = self.layout().lines();
         let mut pieces = Vec::new();
-        pieces.resize_with(lines.div_ceil(len), || Vec::with_capacity(self.precision.parts() * self.steps));
+        pieces.resize_with(lines.div_ceil(len), || Vec::with_capacity(self.precision.terms() * self.k_steps));
         for plane in self.planes_mut() {
             for (pieces, piece) in pieces.iter_mut().zip(plane.chunks_mut(len)) {
                 pieces.push(piece);
@@ -161,30 +161,30 @@ impl Rounded {
     }
 
     /// Where pixels stand in a plane.
-    pub(crate) fn inside(&self) -> Inside {
-        Inside { grid: self.grid, border: self.border }
+    pub(crate) fn layout(&self) -> PlaneLayout {
+        PlaneLayout { grid: self.grid, border: self.border }
     }
 
-    /// Planes of a part.
-    pub(crate) fn steps(&self) -> usize {
-        self.steps
+    /// HiLoPlanes of a part.
+    pub(crate) fn k_steps(&self) -> usize {
+        self.k_steps
     }
 
     /// The number in a line of a channel, both parts together.
     pub(crate) fn number(&self, line: usize, channel: usize) -> f32 {
-        let pair = |part| self.plane(part, channel / STEP)[line].0[channel % STEP / 2];
-        let value = |part| if channel.is_multiple_of(2) { pair(part).first() } else { pair(part).second() };
-        (0..self.precision.parts()).map(value).sum()
+        let pair = |term| self.plane(term, channel / TILE_K)[line].0[channel % TILE_K / 2];
+        let value = |term| if channel.is_multiple_of(2) { pair(term).first() } else { pair(term).second() };
+        (0..self.precision.terms()).map(value).sum()
     }
 
     /// A plane.
     #[inline(always)]
-    pub(crate) fn plane(&self, part: usize, step: usize) -> &[Line] {
-        &self.lines[(part * self.steps + step) * self.pitch..][..self.pitch]
+    pub(crate) fn plane(&self, term: usize, step: usize) -> &[TileRow] {
+        &self.lines[(term * self.k_steps + step) * self.pitch..][..self.pitch]
     }
 }
 
-impl Tiles for Rounded {
+impl TileSource for PackedA {
     fn precision(&self) -> Precision {
         self.precision
     }
@@ -195,18 +195,18 @@ impl Tiles for Rounded {
 
     fn gather<'a>(
         &'a self,
-        part: usize,
+        term: usize,
         first: usize,
-        steps: Range<usize>,
+        k_steps: Range<usize>,
         _: &mut IterMut<'a, ATile>,
         out: &mut Vec<&'a ATile>,
     ) {
         assert_eq!(self.border, 0, "this image was rounded for a window, not for a linear layer");
         let segments = self.segments.max(1);
-        let per_segment = self.steps / segments;
-        let (mut step, mut segment) = (steps.start / segments, steps.start % segments);
-        out.extend(steps.map(|_| -> &ATile {
-            let plane = self.plane(part, segment * per_segment + step);
+        let per_segment = self.k_steps / segments;
+        let (mut step, mut segment) = (k_steps.start / segments, k_steps.start % segments);
+        out.extend(k_steps.map(|_| -> &ATile {
+            let plane = self.plane(term, segment * per_segment + step);
             segment += 1;
             if segment == segments {
                 (step, segment) = (step + 1, 0);
@@ -218,18 +218,18 @@ impl Tiles for Rounded {
 
 /// A plane's pixels within its border.
 #[derive(Clone, Copy)]
-pub(crate) struct Inside {
+pub(crate) struct PlaneLayout {
     grid: [usize; 3],
     border: usize,
 }
 
-impl Inside {
+impl PlaneLayout {
     /// Pixels of all images.
     pub(crate) fn pixels(self) -> usize {
         self.grid.iter().product()
     }
 
-    /// Lines of a plane.
+    /// AlignedBuffer of a plane.
     fn lines(self) -> usize {
         let [images, height, width] = self.grid;
         images * (height + 2 * self.border) * (width + 2 * self.border)
@@ -266,70 +266,70 @@ impl Inside {
         self.border == 0
     }
 
-    /// Lines from a row of an image to the next.
+    /// AlignedBuffer from a row of an image to the next.
     pub(crate) fn row(self) -> usize {
         self.grid[2] + 2 * self.border
     }
 }
 
 /// Some lines of all planes, from a source of rows.
-struct Fill<'a, R> {
+struct PackRows<'a, R> {
     source: &'a R,
-    inside: Inside,
+    layout: PlaneLayout,
     channels: usize,
-    parts: usize,
+    terms: usize,
     /// The first of the lines.
     first: usize,
-    planes: Vec<&'a mut [Line]>,
+    planes: Vec<&'a mut [TileRow]>,
 }
 
-impl<R: RowSource> UnitOp for Fill<'_, R> {
+impl<R: RowSource> UnitOp for PackRows<'_, R> {
     type Output = ();
     #[inline(always)]
-    fn eval<S: Simd, U: Unit>(self, s: S, unit: U) {
-        let Fill { source, inside, channels, parts, first, mut planes } = self;
+    fn eval<S: Simd, U: MatmulUnit>(self, s: S, unit: U) {
+        let PackRows { source, layout, channels, terms, first, mut planes } = self;
         let lines = planes.first().map_or(0, |plane| plane.len());
-        let (high, low) = planes.split_at_mut(channels.div_ceil(STEP));
-        debug_assert_eq!(low.len(), (parts - 1) * high.len());
-        let mut room = vec![0.0; channels];
+        let (hi, lo) = planes.split_at_mut(channels.div_ceil(TILE_K));
+        debug_assert_eq!(lo.len(), (terms - 1) * hi.len());
+        let mut buffer = vec![0.0; channels];
         for at in 0..lines {
-            match inside.pixel(first + at) {
-                Some(m) => split_rows(unit, &[source.row(s, m, &mut room)], (high, low), at),
-                None => high.iter_mut().chain(&mut *low).for_each(|plane| plane[at] = Line::ZERO),
+            match layout.pixel(first + at) {
+                Some(m) => split_rows(unit, &[source.row(s, m, &mut buffer)], (hi, lo), at),
+                None => hi.iter_mut().chain(&mut *lo).for_each(|plane| plane[at] = TileRow::ZERO),
             }
         }
     }
 }
 
 /// Some rows of all planes, from parts of rows.
-struct FillFromParts<'a, R> {
+struct PackSegments<'a, R> {
     a: &'a R,
     rows: Range<usize>,
     segments: usize,
     segment_len: usize,
-    parts: usize,
-    planes: Vec<&'a mut [Line]>,
+    terms: usize,
+    planes: Vec<&'a mut [TileRow]>,
 }
 
-impl<R: Rows> UnitOp for FillFromParts<'_, R> {
+impl<R: Rows> UnitOp for PackSegments<'_, R> {
     type Output = ();
     #[inline(always)]
-    fn eval<S: Simd, U: Unit>(self, _: S, unit: U) {
-        let FillFromParts { a, rows, segments, segment_len, parts, mut planes } = self;
-        let steps = planes.len() / parts;
-        let (high, low) = planes.split_at_mut(steps);
+    fn eval<S: Simd, U: MatmulUnit>(self, _: S, unit: U) {
+        let PackSegments { a, rows, segments, segment_len, terms, mut planes } = self;
+        let k_steps = planes.len() / terms;
+        let (hi, lo) = planes.split_at_mut(k_steps);
         let mut numbers: Vec<&[f32]> = Vec::with_capacity(rows.len());
-        let per_segment = segment_len.div_ceil(STEP);
+        let per_segment = segment_len.div_ceil(TILE_K);
         for segment in 0..segments {
-            for start in (0..segment_len).step_by(MAX_PART) {
-                let range = start..segment_len.min(start + MAX_PART);
-                let first = segment * per_segment + start / STEP;
-                let steps = first..first + range.len().div_ceil(STEP);
+            for start in (0..segment_len).step_by(MAX_DEPTH_RANGE) {
+                let range = start..segment_len.min(start + MAX_DEPTH_RANGE);
+                let first = segment * per_segment + start / TILE_K;
+                let k_steps = first..first + range.len().div_ceil(TILE_K);
                 numbers.clear();
                 let start = segment * segment_len + start;
                 a.gather(rows.clone(), DepthRange { segment, start, range }, &mut numbers);
-                let low = if low.is_empty() { &mut [] } else { &mut low[steps.clone()] };
-                split_rows(unit, &numbers, (&mut high[steps], low), 0);
+                let lo = if lo.is_empty() { &mut [] } else { &mut lo[k_steps.clone()] };
+                split_rows(unit, &numbers, (&mut hi[k_steps], lo), 0);
             }
         }
     }
@@ -354,21 +354,21 @@ mod tests {
         let (grid, channels) = ([2, 3, 5], 70);
         let x = to_bf16(&random([2 * 3 * 5, channels], 1));
         for isa in Isa::all_and_emulated() {
-            let rounded = Rounded::new(isa, (Precision::Bf16, 1), grid, channels, &x);
+            let packed = PackedA::new(isa, (Precision::Bf16, 1), grid, channels, &x);
             for (n, y, x_at) in
                 (0..2).flat_map(|n| (-1..4).flat_map(move |y| (-1..6).map(move |x| (n, y, x))))
             {
-                let line = rounded.inside().line(n, y, x_at).expect("within the border");
+                let line = packed.layout().line(n, y, x_at).expect("within the border");
                 let pixel =
                     ((0..3).contains(&y) && (0..5).contains(&x_at)).then(|| (n as isize * 3 + y) * 5 + x_at);
                 for channel in 0..channels {
                     let expected = pixel.map_or(0.0, |m| x[[m as usize, channel]]);
-                    assert_eq!(rounded.number(line, channel), expected, "{isa}: {n}, {y}, {x_at}, {channel}");
+                    assert_eq!(packed.number(line, channel), expected, "{isa}: {n}, {y}, {x_at}, {channel}");
                 }
-                assert_eq!(rounded.number(line, 95), 0.0, "what a last step lacks is zero");
+                assert_eq!(packed.number(line, 95), 0.0, "what a last step lacks is zero");
             }
-            assert_eq!(rounded.inside().line(0, -2, 0), None);
-            assert_eq!(rounded.inside().line(0, 0, 6), None);
+            assert_eq!(packed.layout().line(0, -2, 0), None);
+            assert_eq!(packed.layout().line(0, 0, 6), None);
         }
     }
 
@@ -376,10 +376,10 @@ mod tests {
     fn every_segment_of_a_row_begins_with_a_new_step() {
         let x = random([40, 3 * 50], 2);
         for isa in Isa::all_and_emulated() {
-            let rounded = Rounded::of_rows(isa, Precision::Bf16x3, &Matrix::new(x.view()), 3..40, [3, 50]);
-            assert_eq!(rounded.steps, 6);
+            let packed = PackedA::of_rows(isa, Precision::Bf16x3, &Matrix::new(x.view()), 3..40, [3, 50]);
+            assert_eq!(packed.k_steps, 6);
             for (m, segment, k) in [(3, 0, 0), (39, 2, 49), (20, 1, 33)] {
-                let (found, expected) = (rounded.number(m - 3, segment * 64 + k), x[[m, segment * 50 + k]]);
+                let (found, expected) = (packed.number(m - 3, segment * 64 + k), x[[m, segment * 50 + k]]);
                 assert!(
                     (found - expected).abs() <= 1e-5 * expected.abs(),
                     "{isa}: {found}, expected {expected}"

@@ -8,10 +8,10 @@ use crate::cpu::simd::Simd;
 use crate::packed_input::RowSource;
 
 /// The longest part of a row that is asked for at a time.
-pub(crate) const MAX_PART: usize = 512;
+pub(crate) const MAX_DEPTH_RANGE: usize = 512;
 
 /// Stands for any part of a row that is zero, such as a convolution's padding.
-pub(crate) static ZEROS: [f32; MAX_PART] = [0.0; MAX_PART];
+pub(crate) static ZEROS: [f32; MAX_DEPTH_RANGE] = [0.0; MAX_DEPTH_RANGE];
 
 /// The left operand of a product: rows that are cut into segments, each contiguous in memory.
 ///
@@ -19,7 +19,7 @@ pub(crate) static ZEROS: [f32; MAX_PART] = [0.0; MAX_PART];
 /// segment s the channels of the input pixel under tap s.
 pub trait Rows: Sync {
     /// Appends to `out`, for each row of `rows` in order, its numbers at `part` of the depth.
-    fn gather<'a>(&'a self, rows: Range<usize>, part: DepthRange, out: &mut Vec<&'a [f32]>);
+    fn gather<'a>(&'a self, rows: Range<usize>, depth: DepthRange, out: &mut Vec<&'a [f32]>);
 }
 
 /// Some of the depth of one segment.
@@ -52,8 +52,8 @@ impl<'a> Matrix<'a> {
 }
 
 impl Rows for Matrix<'_> {
-    fn gather<'a>(&'a self, rows: Range<usize>, part: DepthRange, out: &mut Vec<&'a [f32]>) {
-        out.extend(rows.map(|m| &self.data[m * self.columns + part.start..][..part.range.len()]));
+    fn gather<'a>(&'a self, rows: Range<usize>, depth: DepthRange, out: &mut Vec<&'a [f32]>) {
+        out.extend(rows.map(|m| &self.data[m * self.columns + depth.start..][..depth.range.len()]));
     }
 }
 
@@ -66,12 +66,12 @@ impl RowSource for Matrix<'_> {
 
 /// Matrices side by side as left operand: row m is row m of the first, then of the second, and so on. A matrix with fewer rows begins
 /// again at its end. No segment of the weights may cross a border.
-pub struct Joined<'a> {
+pub struct ConcatRows<'a> {
     /// Each matrix: its first column in the whole, its columns, its numbers.
-    pieces: Vec<(usize, usize, &'a [f32])>,
+    matrices: Vec<(usize, usize, &'a [f32])>,
 }
 
-impl<'a> Joined<'a> {
+impl<'a> ConcatRows<'a> {
     /// Of matrices, each given by its columns and its numbers, for weights with segments of `segment_len`.
     ///
     /// # Panics
@@ -83,19 +83,19 @@ impl<'a> Joined<'a> {
                 columns.is_multiple_of(segment_len),
                 "a segment of {segment_len} numbers would cross the border after {columns} columns"
             );
-            let piece = (first, columns, data);
+            let matrix = (first, columns, data);
             first += columns;
-            piece
+            matrix
         };
-        Self { pieces: matrices.into_iter().map(place).collect() }
+        Self { matrices: matrices.into_iter().map(place).collect() }
     }
 }
 
-impl Rows for Joined<'_> {
-    fn gather<'a>(&'a self, rows: Range<usize>, part: DepthRange, out: &mut Vec<&'a [f32]>) {
-        let after = self.pieces.partition_point(|&(first, ..)| first <= part.start);
-        let (first, columns, data) = self.pieces[after - 1];
-        let (column, matrix_rows) = (part.start - first, (data.len() / columns.max(1)).max(1));
-        out.extend(rows.map(|m| &data[m % matrix_rows * columns + column..][..part.range.len()]));
+impl Rows for ConcatRows<'_> {
+    fn gather<'a>(&'a self, rows: Range<usize>, depth: DepthRange, out: &mut Vec<&'a [f32]>) {
+        let after = self.matrices.partition_point(|&(first, ..)| first <= depth.start);
+        let (first, columns, data) = self.matrices[after - 1];
+        let (column, matrix_rows) = (depth.start - first, (data.len() / columns.max(1)).max(1));
+        out.extend(rows.map(|m| &data[m % matrix_rows * columns + column..][..depth.range.len()]));
     }
 }

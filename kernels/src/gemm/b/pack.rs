@@ -15,9 +15,9 @@ use std::ops::Range;
 use aquatint_tensor::View;
 use rayon::prelude::*;
 
-use super::weights::{PANEL, Packable, Row};
+use super::weights::{NR, Packable, Row};
 use crate::cpu::simd::{Op, Simd};
-use crate::cpu::tile::{BStep, STEP, halves};
+use crate::cpu::tile::{BTile, TILE_K, split_bf16};
 use crate::{Isa, Precision};
 
 /// Depth of a piece.
@@ -25,7 +25,7 @@ const PIECE: usize = 32;
 /// Pieces of a task, at least.
 const TASK: usize = 8;
 
-/// Weights `[out_features, segments, segment_len]` as they are published: the depth of a column in one piece, in either order.
+/// PackedWeights `[out_features, segments, segment_len]` as they are published: the depth of a column in one piece, in either order.
 pub(in crate::gemm) struct Columns<'a, T: Clone> {
     data: Cow<'a, [T]>,
     out_features: usize,
@@ -61,12 +61,12 @@ impl<'a, T: Packable> Columns<'a, T> {
     }
 
     fn panels(&self) -> usize {
-        self.out_features.div_ceil(PANEL)
+        self.out_features.div_ceil(NR)
     }
 
     /// The columns that a panel holds.
     fn columns(&self, panel: usize) -> Range<usize> {
-        panel * PANEL..self.out_features.min((panel + 1) * PANEL)
+        panel * NR..self.out_features.min((panel + 1) * NR)
     }
 
     /// `out[k] = w[column, segment, start + k]`
@@ -101,7 +101,7 @@ fn pieces<T: Packable, const DEPTH: usize>(w: &Columns<'_, T>) -> Vec<[Row<T>; D
     let per_panel = w.segments * per_segment;
     let piece = |i: usize| {
         let (panel, segment, start) = (i / per_panel, i % per_panel / per_segment, i % per_segment * DEPTH);
-        let mut rows = [Row([T::default(); PANEL]); DEPTH];
+        let mut rows = [Row([T::default(); NR]); DEPTH];
         for (n, column) in w.columns(panel).enumerate() {
             let mut numbers = [T::default(); DEPTH];
             w.gather(column, segment, start, &mut numbers);
@@ -114,38 +114,38 @@ fn pieces<T: Packable, const DEPTH: usize>(w: &Columns<'_, T>) -> Vec<[Row<T>; D
     (0..w.panels() * per_panel).into_par_iter().with_min_len(TASK).map(piece).collect()
 }
 
-/// `[panels][parts][steps]`, rounded, in the order of [`Weights`](super::Weights). Segment i is the sum of the segments `sums[i]` of `w`, in f32.
-pub(in crate::gemm) fn steps<T: Packable>(
+/// `[panels][parts][steps]`, rounded, in the order of [`PackedWeights`](super::PackedWeights). Segment i is the sum of the segments `sums[i]` of `w`, in f32.
+pub(in crate::gemm) fn k_steps<T: Packable>(
     precision: Precision,
     w: &Columns<'_, T>,
     sums: &[Vec<usize>],
-) -> Vec<BStep> {
-    let per_segment = w.segment_len.div_ceil(STEP);
-    let (segments, parts) = (sums.len(), precision.parts());
-    let steps = segments * per_segment;
+) -> Vec<BTile> {
+    let per_segment = w.segment_len.div_ceil(TILE_K);
+    let (segments, terms) = (sums.len(), precision.terms());
+    let k_steps = segments * per_segment;
     let isa = Isa::best(); // a number is rounded the same on each
     let step = |i: usize| {
-        let (panel, part, step) = (i / steps / parts, i / steps % parts, i % steps);
-        let (terms, start) = (&sums[step % segments], step / segments * STEP);
-        let columns = sum(w, panel, terms, start..w.segment_len.min(start + STEP));
-        isa.run(Transpose { columns: &columns, low: part > 0 })
+        let (panel, term, step) = (i / k_steps / terms, i / k_steps % terms, i % k_steps);
+        let (summed, start) = (&sums[step % segments], step / segments * TILE_K);
+        let columns = sum(w, panel, summed, start..w.segment_len.min(start + TILE_K));
+        isa.run(Transpose { columns: &columns, lo: term > 0 })
     };
-    (0..w.panels() * parts * steps).into_par_iter().with_min_len(TASK).map(step).collect()
+    (0..w.panels() * terms * k_steps).into_par_iter().with_min_len(TASK).map(step).collect()
 }
 
 /// 32 columns, rounded and transposed: the part that is high, or low.
 struct Transpose<'a> {
-    columns: &'a [[f32; STEP]; PANEL],
-    low: bool,
+    columns: &'a [[f32; TILE_K]; NR],
+    lo: bool,
 }
 
 impl Op for Transpose<'_> {
-    type Output = BStep;
+    type Output = BTile;
     #[inline(always)]
-    fn eval<S: Simd>(self, s: S) -> BStep {
-        match self.low {
-            false => BStep::from_columns(s, self.columns, |x| halves(x).high),
-            true => BStep::from_columns(s, self.columns, |x| halves(x).low),
+    fn eval<S: Simd>(self, s: S) -> BTile {
+        match self.lo {
+            false => BTile::from_columns(s, self.columns, |x| split_bf16(x).hi),
+            true => BTile::from_columns(s, self.columns, |x| split_bf16(x).lo),
         }
     }
 }
@@ -156,10 +156,10 @@ fn sum<T: Packable>(
     panel: usize,
     segments: &[usize],
     positions: Range<usize>,
-) -> [[f32; STEP]; PANEL] {
-    let mut sums = [[0.0; STEP]; PANEL];
-    let mut numbers = [[T::default(); STEP]; PANEL];
-    let mut term = [[0.0; STEP]; PANEL];
+) -> [[f32; TILE_K]; NR] {
+    let mut sums = [[0.0; TILE_K]; NR];
+    let mut numbers = [[T::default(); TILE_K]; NR];
+    let mut term = [[0.0; TILE_K]; NR];
     for (i, &segment) in segments.iter().enumerate() {
         for (column, numbers) in w.columns(panel).zip(&mut numbers) {
             w.gather(column, segment, positions.start, &mut numbers[..positions.len()]);
@@ -198,20 +198,20 @@ mod tests {
                 let columns = Columns::of(view);
                 let rows = rows(&columns);
                 let identity: Vec<Vec<usize>> = (0..segments).map(|s| vec![s]).collect();
-                let high = steps(Precision::Bf16x3, &columns, &identity);
-                let per_segment = len.div_ceil(STEP);
-                assert_eq!(high.len(), out.div_ceil(PANEL) * 2 * segments * per_segment);
-                for (n, s, k) in (0..out.next_multiple_of(PANEL))
+                let hi = k_steps(Precision::Bf16x3, &columns, &identity);
+                let per_segment = len.div_ceil(TILE_K);
+                assert_eq!(hi.len(), out.div_ceil(NR) * 2 * segments * per_segment);
+                for (n, s, k) in (0..out.next_multiple_of(NR))
                     .flat_map(|n| (0..segments).flat_map(move |s| (0..len).map(move |k| (n, s, k))))
                 {
                     let expected = if n < out { w[[n, s, k]] } else { 0.0 };
                     let place = format!("{name} {out}×{segments}×{len}: {n}, {s}, {k}");
-                    assert_eq!(rows[(n / PANEL * segments + s) * len + k][n % PANEL], expected, "{place}");
-                    let step = n / PANEL * 2 * segments * per_segment + k / STEP * segments + s;
+                    assert_eq!(rows[(n / NR * segments + s) * len + k][n % NR], expected, "{place}");
+                    let step = n / NR * 2 * segments * per_segment + k / TILE_K * segments + s;
                     let found =
-                        [step, step + segments * per_segment].map(|step| high[step].at(n % PANEL, k % STEP));
-                    let parts = halves(expected);
-                    assert_eq!(found.map(f32::to_bits), [parts.high, parts.low], "{place}");
+                        [step, step + segments * per_segment].map(|step| hi[step].at(n % NR, k % TILE_K));
+                    let terms = split_bf16(expected);
+                    assert_eq!(found.map(f32::to_bits), [terms.hi, terms.lo], "{place}");
                 }
             });
         }
@@ -221,13 +221,13 @@ mod tests {
     fn columns_are_turned_alike_on_every_instruction_set() {
         let columns = std::array::from_fn(|n| std::array::from_fn(|k| (n * 1000 + k) as f32 + 0.37));
         for isa in Isa::all() {
-            for low in [false, true] {
-                let found = isa.run(Transpose { columns: &columns, low });
-                let expected = BStep::from_fn(|n, k| {
-                    let halves = halves(columns[n][k]);
-                    if low { halves.low } else { halves.high }
+            for lo in [false, true] {
+                let found = isa.run(Transpose { columns: &columns, lo });
+                let expected = BTile::from_fn(|n, k| {
+                    let hi_lo = split_bf16(columns[n][k]);
+                    if lo { hi_lo.lo } else { hi_lo.hi }
                 });
-                assert!(found.0 == expected.0, "{isa}, low: {low}");
+                assert!(found.0 == expected.0, "{isa}, lo: {lo}");
             }
         }
     }
@@ -236,21 +236,21 @@ mod tests {
     fn sums_of_16_bit_numbers_are_rounded_once() {
         let w = Tensor::from_fn([5, 3, 40], |[n, s, k]| ((n * 31 + s * 17 + k * 7) % 101) as f32 * 0.0137);
         let sums = [vec![0], vec![2, 1], vec![0, 1, 2]];
-        let check = |name: &str, w: Tensor<f32, 3>, steps: Vec<BStep>| {
-            for (i, terms) in sums.iter().enumerate() {
+        let check = |name: &str, w: Tensor<f32, 3>, k_steps: Vec<BTile>| {
+            for (i, summed) in sums.iter().enumerate() {
                 for (n, k) in (0..5).flat_map(|n| (0..40).map(move |k| (n, k))) {
-                    let sum: f32 = terms.iter().map(|&s| w[[n, s, k]]).sum();
-                    let found = steps[k / STEP * 3 + i].at(n, k % STEP);
+                    let sum: f32 = summed.iter().map(|&s| w[[n, s, k]]).sum();
+                    let found = k_steps[k / TILE_K * 3 + i].at(n, k % TILE_K);
                     assert_eq!(found, bf16::from_f32(sum).to_f32(), "{name}: {n}, {i}, {k}");
                 }
             }
         };
         let (half, brain) = (w.convert::<f16>(), w.convert::<bf16>());
-        let packed = steps(Precision::Bf16, &Columns::of(half.view()), &sums);
+        let packed = k_steps(Precision::Bf16, &Columns::of(half.view()), &sums);
         check("f16", half.convert(), packed);
-        let packed = steps(Precision::Bf16, &Columns::of(brain.view()), &sums);
+        let packed = k_steps(Precision::Bf16, &Columns::of(brain.view()), &sums);
         check("bf16", brain.convert(), packed);
-        let packed = steps(Precision::Bf16, &Columns::of(w.view()), &sums);
+        let packed = k_steps(Precision::Bf16, &Columns::of(w.view()), &sums);
         check("f32", w, packed);
     }
 }

@@ -29,44 +29,44 @@ use rayon::prelude::*;
 use super::pack::{self, Columns};
 use crate::Precision;
 use crate::cpu::simd::Simd;
-use crate::cpu::tile::{BStep, STEP, halves};
+use crate::cpu::tile::{BTile, TILE_K, split_bf16};
 
 /// Columns in a panel.
-pub const PANEL: usize = 32;
+pub const NR: usize = 32;
 
 /// Vectors in a row of a panel at the most: every instruction set has at least eight lanes.
-pub(crate) const MAX_VECTORS: usize = PANEL / 8;
+pub(crate) const MAX_VECTORS: usize = NR / 8;
 
 /// One row of a panel: 32 neighbouring columns at one depth. It begins at a cache line, so that no vector crosses one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[repr(C, align(64))]
-pub struct Row<T>(pub [T; PANEL]);
+pub struct Row<T>(pub [T; NR]);
 
 /// One row of a panel in f32, and a row of its sums.
 pub type PanelRow = Row<f32>;
 
 impl PanelRow {
     /// A row of zeros.
-    pub const ZERO: Self = Self([0.0; PANEL]);
+    pub const ZERO: Self = Self([0.0; NR]);
 }
 
 impl<T> Deref for Row<T> {
-    type Target = [T; PANEL];
+    type Target = [T; NR];
     #[inline(always)]
-    fn deref(&self) -> &[T; PANEL] {
+    fn deref(&self) -> &[T; NR] {
         &self.0
     }
 }
 
 impl<T> DerefMut for Row<T> {
     #[inline(always)]
-    fn deref_mut(&mut self) -> &mut [T; PANEL] {
+    fn deref_mut(&mut self) -> &mut [T; NR] {
         &mut self.0
     }
 }
 
 /// The weights of a linear layer or a convolution, packed for [`blocked`](super::blocked).
-pub struct Weights {
+pub struct PackedWeights {
     panels: Panels,
     out_features: usize,
     segments: usize,
@@ -79,8 +79,8 @@ pub enum Panels {
     F32(Vec<PanelRow>),
     F16(Vec<Row<f16>>),
     Bf16(Vec<Row<bf16>>),
-    /// Rounded for [`Precision::Bf16`], or split for [`Precision::Bf16x3`].
-    Steps(Precision, Vec<BStep>),
+    /// PackedA for [`Precision::Bf16`], or split for [`Precision::Bf16x3`].
+    Steps(Precision, Vec<BTile>),
 }
 
 /// An element type that weights can be packed from: `f32`, `f16` or `bf16`.
@@ -117,7 +117,7 @@ impl Packable for bf16 {
     }
 }
 
-impl Weights {
+impl PackedWeights {
     /// Packs the weights of a linear layer, `w: [out_features, in_features]`, for products in f32.
     pub fn pack<T: Packable>(w: View<'_, T, 2>) -> Self {
         Self::pack_for(Precision::F32, w)
@@ -147,7 +147,7 @@ impl Weights {
             Precision::F32 => T::wrap(pack::rows(columns)),
             Precision::Bf16 | Precision::Bf16x3 => {
                 let each: Vec<Vec<usize>> = (0..segments).map(|segment| vec![segment]).collect();
-                Panels::Steps(precision, pack::steps(precision, columns, &each))
+                Panels::Steps(precision, pack::k_steps(precision, columns, &each))
             }
         };
         Self { panels, out_features, segments, segment_len }
@@ -161,41 +161,43 @@ impl Weights {
         let [out_features, all, segment_len] = w.shape();
         check_sums(segments, all);
         assert!(precision != Precision::F32, "only rounded weights are summed");
-        let panels = Panels::Steps(precision, pack::steps(precision, &Columns::of(w), segments));
+        let panels = Panels::Steps(precision, pack::k_steps(precision, &Columns::of(w), segments));
         Self { panels, out_features, segments: segments.len(), segment_len }
     }
 
-    /// Rounded weights of which each segment is `Σ factor · segment` over the segments of others, given as (which weights, which segment, factor).
+    /// PackedA weights of which each segment is `Σ factor · segment` over the segments of others, given as (which weights, which segment, factor).
     ///
     /// # Panics
     /// If the others differ in shape or precision, or were not rounded.
-    pub(crate) fn combined(of: &[&Weights], segments: &[Vec<(usize, usize, f32)>]) -> Self {
-        let Weights { out_features, segment_len, .. } = *of[0];
+    pub(crate) fn combined(of: &[&PackedWeights], segments: &[Vec<(usize, usize, f32)>]) -> Self {
+        let PackedWeights { out_features, segment_len, .. } = *of[0];
         let precision = of[0].precision();
-        let alike = |w: &&Weights| {
+        let alike = |w: &&PackedWeights| {
             w.out_features == out_features && w.segment_len == segment_len && w.precision() == precision
         };
         assert!(of.iter().all(alike), "only weights of one shape and precision can be combined");
-        let per_segment = segment_len.div_ceil(STEP);
-        let (steps, parts) = (segments.len() * per_segment, precision.parts());
+        let per_segment = segment_len.div_ceil(TILE_K);
+        let (k_steps, terms) = (segments.len() * per_segment, precision.terms());
         let step = |i: usize| {
-            let (panel, part, step) = (i / steps / parts, i / steps % parts, i % steps);
+            let (panel, term, step) = (i / k_steps / terms, i / k_steps % terms, i % k_steps);
             let number = |n, k| {
-                let term = |&(which, segment, factor): &(usize, usize, f32)| {
+                let weighted = |&(which, segment, factor): &(usize, usize, f32)| {
                     let at = step / segments.len() * of[which].segments + segment;
                     factor
-                        * (0..parts).map(|part| of[which].panel_steps(panel, part)[at].at(n, k)).sum::<f32>()
+                        * (0..terms)
+                            .map(|term| of[which].panel_k_steps(panel, term)[at].at(n, k))
+                            .sum::<f32>()
                 };
-                let halves = halves(segments[step % segments.len()].iter().map(term).sum());
-                if part == 0 { halves.high } else { halves.low }
+                let hi_lo = split_bf16(segments[step % segments.len()].iter().map(weighted).sum());
+                if term == 0 { hi_lo.hi } else { hi_lo.lo }
             };
-            BStep::from_fn(number)
+            BTile::from_fn(number)
         };
-        let all = (0..out_features.div_ceil(PANEL) * parts * steps).into_par_iter().map(step).collect();
+        let all = (0..out_features.div_ceil(NR) * terms * k_steps).into_par_iter().map(step).collect();
         Self { panels: Panels::Steps(precision, all), out_features, segments: segments.len(), segment_len }
     }
 
-    /// Weights without a column: a stand-in where only shapes are asked for.
+    /// PackedWeights without a column: a stand-in where only shapes are asked for.
     pub fn empty() -> Self {
         Self { panels: Panels::F32(Vec::new()), out_features: 0, segments: 0, segment_len: 0 }
     }
@@ -258,8 +260,8 @@ impl Weights {
     }
 
     /// The number of steps that the depth of a panel has, for weights that were rounded.
-    pub(in crate::gemm) fn steps(&self) -> usize {
-        self.segments * self.segment_len.div_ceil(STEP)
+    pub(in crate::gemm) fn k_steps(&self) -> usize {
+        self.segments * self.segment_len.div_ceil(TILE_K)
     }
 
     /// All steps of part `part` (0: high, 1: low) of a panel, for weights that were rounded: of each segment the first step, then of each the second.
@@ -267,10 +269,10 @@ impl Weights {
     /// # Panics
     /// If they were not.
     #[inline]
-    pub(in crate::gemm) fn panel_steps(&self, panel: usize, part: usize) -> &[BStep] {
+    pub(in crate::gemm) fn panel_k_steps(&self, panel: usize, term: usize) -> &[BTile] {
         let Panels::Steps(precision, all) = &self.panels else { panic!("these weights were packed for f32") };
-        let steps = self.steps();
-        &all[(panel * precision.parts() + part) * steps..][..steps]
+        let k_steps = self.k_steps();
+        &all[(panel * precision.terms() + term) * k_steps..][..k_steps]
     }
 }
 
@@ -291,17 +293,17 @@ fn widen_bf16(x: &[bf16], out: &mut [f32]) {
 
 /// The numbers of neighbouring rows, one behind the other.
 fn flat<T>(rows: &[Row<T>]) -> &[T] {
-    const { assert!(size_of::<Row<T>>() == PANEL * size_of::<T>(), "a row must not need padding") };
-    // SAFETY: a `Row<T>` is laid out as C does, an array of `PANEL` numbers, and by the assertion above nothing else; so neighbouring rows
+    const { assert!(size_of::<Row<T>>() == NR * size_of::<T>(), "a row must not need padding") };
+    // SAFETY: a `Row<T>` is laid out as C does, an array of `NR` numbers, and by the assertion above nothing else; so neighbouring rows
     // are as many neighbouring numbers.
-    unsafe { std::slice::from_raw_parts(rows.as_ptr().cast(), rows.len() * PANEL) }
+    unsafe { std::slice::from_raw_parts(rows.as_ptr().cast(), rows.len() * NR) }
 }
 
 /// The numbers of rows, to be written.
 fn flat_mut<T>(rows: &mut [Row<T>]) -> &mut [T] {
-    const { assert!(size_of::<Row<T>>() == PANEL * size_of::<T>(), "a row must not need padding") };
+    const { assert!(size_of::<Row<T>>() == NR * size_of::<T>(), "a row must not need padding") };
     // SAFETY: as for `flat`; the borrow is unique.
-    unsafe { std::slice::from_raw_parts_mut(rows.as_mut_ptr().cast(), rows.len() * PANEL) }
+    unsafe { std::slice::from_raw_parts_mut(rows.as_mut_ptr().cast(), rows.len() * NR) }
 }
 
 #[cfg(test)]
@@ -315,9 +317,9 @@ mod tests {
         let w = Tensor::from_fn([40, 2, 3], |[n, s, k]| (100 * n + 10 * s + k) as f32);
         let mut scratch = [PanelRow::ZERO; 6];
         for packed in [
-            Weights::pack_segments(Precision::F32, w.view()),
-            Weights::pack_segments(Precision::F32, w.convert::<f16>().view()),
-            Weights::pack_segments(Precision::F32, w.convert::<bf16>().view()),
+            PackedWeights::pack_segments(Precision::F32, w.view()),
+            PackedWeights::pack_segments(Precision::F32, w.convert::<f16>().view()),
+            PackedWeights::pack_segments(Precision::F32, w.convert::<bf16>().view()),
         ] {
             let second = packed.block(Portable, 1, 1, 5, &mut scratch);
             assert_eq!(second.len(), 5);
@@ -337,16 +339,16 @@ mod tests {
         let w = Tensor::from_fn([40, 2, 35], |[n, s, k]| (100 * n + 50 * s + k) as f32);
         let rounded = |x: f32| bf16::from_f32(x).to_f32();
         for precision in [Precision::Bf16, Precision::Bf16x3] {
-            let packed = Weights::pack_segments(precision, w.view());
-            assert_eq!(packed.steps(), 4); // 35 is two steps, twice
-            let high = packed.panel_steps(1, 0);
-            assert_eq!(high[0].at(7, 0), rounded(3900.0)); // column 39, segment 0, position 0
-            assert_eq!(high[1].at(0, 2), rounded(3252.0)); // column 32, segment 1, position 2
-            assert_eq!(high[3].at(0, 2), rounded(3284.0)); // column 32, segment 1, position 32 + 2
-            assert_eq!(high[3].at(0, 3), 0.0); // there is no position 35
-            assert_eq!(high[0].at(8, 0), 0.0); // there is no column 40
+            let packed = PackedWeights::pack_segments(precision, w.view());
+            assert_eq!(packed.k_steps(), 4); // 35 is two steps, twice
+            let hi = packed.panel_k_steps(1, 0);
+            assert_eq!(hi[0].at(7, 0), rounded(3900.0)); // column 39, segment 0, position 0
+            assert_eq!(hi[1].at(0, 2), rounded(3252.0)); // column 32, segment 1, position 2
+            assert_eq!(hi[3].at(0, 2), rounded(3284.0)); // column 32, segment 1, position 32 + 2
+            assert_eq!(hi[3].at(0, 3), 0.0); // there is no position 35
+            assert_eq!(hi[0].at(8, 0), 0.0); // there is no column 40
             if precision == Precision::Bf16x3 {
-                assert_eq!(packed.panel_steps(1, 1)[0].at(7, 0), 3900.0 - rounded(3900.0));
+                assert_eq!(packed.panel_k_steps(1, 1)[0].at(7, 0), 3900.0 - rounded(3900.0));
             }
         }
     }

@@ -12,24 +12,24 @@ use std::ops::Range;
 
 use aquatint_tensor::View;
 
-use super::store::Finish;
+use super::store::OutputSink;
 use crate::Precision;
 use crate::activation::pointwise::{CoarseGelu, Gelu};
 use crate::cpu::isa::UnitOp;
 use crate::cpu::simd::{Pointwise, Simd};
-use crate::cpu::tile::{Line, Unit};
+use crate::cpu::tile::{MatmulUnit, TileRow};
 use crate::gemm::b::pack::Columns;
-use crate::gemm::{PANEL, Packable, PanelRow, Weights};
+use crate::gemm::{NR, Packable, PackedWeights, PanelRow};
 
 /// The weights and the bias of such a layer.
-pub struct GatedWeights {
-    pub(in crate::gemm) weights: Weights,
+pub struct GegluWeights {
+    pub(in crate::gemm) weights: PackedWeights,
     /// In the same order, filled up to whole panels.
     pub(in crate::gemm) bias: Vec<f32>,
     features: usize,
 }
 
-impl GatedWeights {
+impl GegluWeights {
     /// Packs `w: [2·features, in_features]` and `bias: [2·features]`, the gates in the second half.
     ///
     /// # Panics
@@ -39,21 +39,22 @@ impl GatedWeights {
         assert!(rows.is_multiple_of(2), "half of {rows} columns cannot be gates");
         assert_eq!(bias.len(), rows, "the bias has {} numbers for {rows} columns", bias.len());
         let (features, numbers) = (rows / 2, w.as_slice().expect("row-major weights"));
-        let columns = 2 * features.next_multiple_of(PANEL);
+        let columns = 2 * features.next_multiple_of(NR);
         // What fills a last pair of panels is never used.
         let source = |column: usize| {
-            let (feature, gate) = (column / (2 * PANEL) * PANEL + column % PANEL, column / PANEL % 2);
+            let (feature, gate) = (column / (2 * NR) * NR + column % NR, column / NR % 2);
             gate * features + feature.min(features - 1)
         };
         let order: Vec<usize> = (0..columns).map(source).collect();
         let w = View::from_slice([rows, 1, in_features], numbers);
-        let weights = Weights::pack_columns(precision, &Columns::of(w).in_order(&order), [1, in_features]);
+        let weights =
+            PackedWeights::pack_columns(precision, &Columns::of(w).in_order(&order), [1, in_features]);
         Self { weights, bias: order.iter().map(|&row| bias[row]).collect(), features }
     }
 
-    /// Weights without a column: a stand-in where only shapes are asked for.
+    /// PackedWeights without a column: a stand-in where only shapes are asked for.
     pub fn empty() -> Self {
-        Self { weights: Weights::empty(), bias: Vec::new(), features: 0 }
+        Self { weights: PackedWeights::empty(), bias: Vec::new(), features: 0 }
     }
 
     /// Columns of the output: half of those of the product.
@@ -76,27 +77,27 @@ impl GatedWeights {
 #[inline(always)]
 fn gate<S: Simd>(s: S, gelu: impl Pointwise, [value, gate]: [&PanelRow; 2], bias: &[f32]) -> PanelRow {
     let mut gated = PanelRow::ZERO;
-    for lanes in (0..PANEL).step_by(S::LANES) {
+    for lanes in (0..NR).step_by(S::LANES) {
         let value = s.add(s.load(&value[lanes..]), s.load(&bias[lanes..]));
-        let gate = s.add(s.load(&gate[lanes..]), s.load(&bias[PANEL + lanes..]));
+        let gate = s.add(s.load(&gate[lanes..]), s.load(&bias[NR + lanes..]));
         s.store(s.mul(value, gelu.apply(s, gate)), &mut gated[lanes..]);
     }
     gated
 }
 
 /// Writes f32.
-pub(in crate::gemm) struct StoreGated<'a> {
+pub(in crate::gemm) struct StoreGeglu<'a> {
     /// Of the task's columns.
     pub(in crate::gemm) bias: &'a [f32],
     /// The task's piece of each of its rows.
     pub(in crate::gemm) out: Vec<&'a mut [f32]>,
 }
 
-impl Finish for StoreGated<'_> {
+impl OutputSink for StoreGeglu<'_> {
     const PANELS: usize = 2;
 
     #[inline(always)]
-    fn store<S: Simd, U: Unit>(
+    fn store<S: Simd, U: MatmulUnit>(
         &mut self,
         s: S,
         _: U,
@@ -104,31 +105,31 @@ impl Finish for StoreGated<'_> {
         rows: Range<usize>,
         [values, gates]: [&[PanelRow]; 2],
     ) {
-        let bias = &self.bias[panel * PANEL..][..2 * PANEL];
+        let bias = &self.bias[panel * NR..][..2 * NR];
         for (out, sums) in self.out[rows].iter_mut().zip(values.iter().zip(gates)) {
             let gated = gate(s, Gelu, [sums.0, sums.1], bias);
-            let out = &mut out[panel / 2 * PANEL..];
-            let width = out.len().min(PANEL);
+            let out = &mut out[panel / 2 * NR..];
+            let width = out.len().min(NR);
             out[..width].copy_from_slice(&gated[..width]);
         }
     }
 }
 
 /// Rounds gated values, and writes them: 32 columns of a row are a line of a plane.
-pub(in crate::gemm) struct StoreGatedRounded<'a> {
+pub(in crate::gemm) struct StoreGegluBf16<'a> {
     /// Of the task's columns.
     pub(in crate::gemm) bias: &'a [f32],
     /// Columns of the output that the task has.
     pub(in crate::gemm) columns: usize,
     /// The task's rows of its planes, those of the second part behind those of the first.
-    pub(in crate::gemm) planes: Vec<&'a mut [Line]>,
+    pub(in crate::gemm) planes: Vec<&'a mut [TileRow]>,
 }
 
-impl Finish for StoreGatedRounded<'_> {
+impl OutputSink for StoreGegluBf16<'_> {
     const PANELS: usize = 2;
 
     #[inline(always)]
-    fn store<S: Simd, U: Unit>(
+    fn store<S: Simd, U: MatmulUnit>(
         &mut self,
         s: S,
         unit: U,
@@ -136,21 +137,21 @@ impl Finish for StoreGatedRounded<'_> {
         rows: Range<usize>,
         [values, gates]: [&[PanelRow]; 2],
     ) {
-        let bias = &self.bias[panel * PANEL..][..2 * PANEL];
+        let bias = &self.bias[panel * NR..][..2 * NR];
         let plane = panel / 2;
-        let width = PANEL.min(self.columns - plane * PANEL);
-        let (high, low) = self.planes.split_at_mut(self.columns.div_ceil(PANEL));
-        let high = &mut high[plane][rows.clone()];
-        match low.get_mut(plane) {
+        let width = NR.min(self.columns - plane * NR);
+        let (hi, lo) = self.planes.split_at_mut(self.columns.div_ceil(NR));
+        let hi = &mut hi[plane][rows.clone()];
+        match lo.get_mut(plane) {
             None => {
-                unit.run(s, Round { values, gates, bias, lines: &mut *high });
-                narrow(high, width);
+                unit.run(s, Round { values, gates, bias, lines: &mut *hi });
+                narrow(hi, width);
             }
-            Some(low) => {
-                let low = &mut low[rows];
-                unit.run(s, Split { values, gates, bias, lines: (&mut *high, &mut *low) });
-                narrow(high, width);
-                narrow(low, width);
+            Some(lo) => {
+                let lo = &mut lo[rows];
+                unit.run(s, Split { values, gates, bias, lines: (&mut *hi, &mut *lo) });
+                narrow(hi, width);
+                narrow(lo, width);
             }
         }
     }
@@ -158,8 +159,8 @@ impl Finish for StoreGatedRounded<'_> {
 
 /// Makes zero what stands in columns that do not exist.
 #[inline(always)]
-fn narrow(lines: &mut [Line], width: usize) {
-    if width < PANEL {
+fn narrow(lines: &mut [TileRow], width: usize) {
+    if width < NR {
         lines.iter_mut().for_each(|line| line.truncate(width));
     }
 }
@@ -169,13 +170,13 @@ struct Round<'a> {
     values: &'a [PanelRow],
     gates: &'a [PanelRow],
     bias: &'a [f32],
-    lines: &'a mut [Line],
+    lines: &'a mut [TileRow],
 }
 
 impl UnitOp for Round<'_> {
     type Output = ();
     #[inline(always)]
-    fn eval<S: Simd, U: Unit>(self, s: S, unit: U) {
+    fn eval<S: Simd, U: MatmulUnit>(self, s: S, unit: U) {
         let Self { values, gates, bias, lines } = self;
         for ((value, gate_row), out) in values.iter().zip(gates).zip(lines) {
             unit.round_line(&gate(s, CoarseGelu, [value, gate_row], bias), out);
@@ -188,17 +189,17 @@ struct Split<'a, 'b> {
     values: &'a [PanelRow],
     gates: &'a [PanelRow],
     bias: &'a [f32],
-    lines: (&'b mut [Line], &'b mut [Line]),
+    lines: (&'b mut [TileRow], &'b mut [TileRow]),
 }
 
 impl UnitOp for Split<'_, '_> {
     type Output = ();
     #[inline(always)]
-    fn eval<S: Simd, U: Unit>(self, s: S, unit: U) {
-        let Self { values, gates, bias, lines: (high, low) } = self;
+    fn eval<S: Simd, U: MatmulUnit>(self, s: S, unit: U) {
+        let Self { values, gates, bias, lines: (hi, lo) } = self;
         for (row, (value, gate_row)) in values.iter().zip(gates).enumerate() {
             let gated = gate(s, Gelu, [value, gate_row], bias);
-            unit.split_rows(&[&gated[..]], (&mut [&mut *high], &mut [&mut *low]), row);
+            unit.split_rows(&[&gated[..]], (&mut [&mut *hi], &mut [&mut *lo]), row);
         }
     }
 }

@@ -9,8 +9,8 @@ pub(in crate::gemm) mod round;
 pub(in crate::gemm) mod store;
 
 use crate::cpu::simd::Simd;
-use crate::gemm::b::weights::{MAX_VECTORS, PANEL, PanelRow};
-use crate::norm::stats::{Taken, Watch};
+use crate::gemm::b::weights::{MAX_VECTORS, NR, PanelRow};
+use crate::norm::stats::{StatsCollector, StatsSink};
 
 /// `out[m, n] = (product[m, n] + bias[n] + per_image[image(m), n] + residual[m, n]) · scale`, absent terms being 0.
 #[derive(Clone, Copy)]
@@ -24,13 +24,13 @@ pub struct Epilogue<'a> {
     pub residual: Option<&'a [f32]>,
     /// A factor for everything: diffusers' `1 / output_scale_factor`.
     pub scale: f32,
-    /// Where the moments of each image's columns are left, for a group norm; see [`Taken`] when they are.
-    pub moments: Option<&'a Taken>,
+    /// Where the moments of each image's columns are left, for a group norm; see [`StatsCollector`] when they are.
+    pub stats: Option<&'a StatsCollector>,
 }
 
 impl Default for Epilogue<'_> {
     fn default() -> Self {
-        Self { bias: None, per_image: None, residual: None, scale: 1.0, moments: None }
+        Self { bias: None, per_image: None, residual: None, scale: 1.0, stats: None }
     }
 }
 
@@ -62,7 +62,7 @@ impl<'a> Epilogue<'a> {
 
     /// Has fetched what [`store_rows`](Self::store_rows) will read of other memory for these rows of a whole panel.
     #[inline(always)]
-    pub(crate) fn prefetch<S: Simd>(&self, s: S, rows: Range<usize>, at: Place) {
+    pub(crate) fn prefetch<S: Simd>(&self, s: S, rows: Range<usize>, at: TileOrigin) {
         let Some(residual) = self.residual.filter(|_| at.has_whole_panel()) else { return };
         for row in rows {
             s.prefetch(panel_row(residual, row * at.columns + at.column));
@@ -75,9 +75,9 @@ impl<'a> Epilogue<'a> {
         &self,
         s: S,
         product: &PanelRow,
-        (m, at): (usize, Place),
+        (m, at): (usize, TileOrigin),
         out: &mut [f32],
-        watch: &mut impl Watch<S>,
+        stats: &mut impl StatsSink<S>,
     ) {
         let per_image = self.images(at).map(|(all, rows)| &all[m / rows * at.columns..]);
         let residual = self.residual.map(|all| &all[m * at.columns..]);
@@ -89,13 +89,13 @@ impl<'a> Epilogue<'a> {
         }
         let scale = s.splat(self.scale);
         let mut sums = PanelRow::ZERO;
-        for i in 0..PANEL / S::LANES {
+        for i in 0..NR / S::LANES {
             let lanes = i * S::LANES;
             let [bias, per_image, residual] = &terms;
             let terms = [s.load(&bias[lanes..]), s.load(&per_image[lanes..]), s.load(&residual[lanes..])];
             let v = formula(s, s.load(&product[lanes..]), terms, scale);
             if lanes < out.len() {
-                watch.see(s, i, v);
+                stats.add(s, i, v);
             }
             s.store(v, &mut sums[lanes..]);
         }
@@ -110,14 +110,14 @@ impl<'a> Epilogue<'a> {
         &self,
         s: S,
         sums: &[PanelRow],
-        (m, at): (usize, Place),
+        (m, at): (usize, TileOrigin),
         streamed: bool,
         (out, column): (&mut [&mut [f32]], usize),
-        watch: &mut impl Watch<S>,
+        stats: &mut impl StatsSink<S>,
     ) {
         if !at.has_whole_panel() {
             for (m, (product, out)) in (m..).zip(sums.iter().zip(out)) {
-                self.store(s, product, (m, at), &mut out[column..], watch);
+                self.store(s, product, (m, at), &mut out[column..], stats);
             }
             return;
         }
@@ -137,12 +137,12 @@ impl<'a> Epilogue<'a> {
             let rows = sums[start..end].iter().zip(&mut out[start..end]);
             for (row, (sums, out)) in (m + start..).zip(rows) {
                 let residual = residual.map_or(&ABSENT, |all| panel_row(all, row * at.columns + at.column));
-                let out: &mut [f32; PANEL] = out[column..].first_chunk_mut().expect("room for a panel");
-                for i in 0..PANEL / S::LANES {
+                let out: &mut [f32; NR] = out[column..].first_chunk_mut().expect("room for a panel");
+                for i in 0..NR / S::LANES {
                     let lanes = i * S::LANES;
                     let terms = [bias[i], per_image[i], s.load(&residual[lanes..])];
                     let v = formula(s, s.load(&sums[lanes..]), terms, scale);
-                    watch.see(s, i, v);
+                    stats.add(s, i, v);
                     match streamed {
                         true => s.stream(v, &mut out[lanes..]),
                         false => s.store(v, &mut out[lanes..]),
@@ -155,26 +155,26 @@ impl<'a> Epilogue<'a> {
 
     /// The rows of `per_image`, and how many rows of the output have one of them in common.
     #[inline(always)]
-    fn images(&self, at: Place) -> Option<(&'a [f32], usize)> {
+    fn images(&self, at: TileOrigin) -> Option<(&'a [f32], usize)> {
         self.per_image
             .map(|view| (view.as_slice().expect("checked to be row-major"), at.rows / view.shape()[0]))
     }
 }
 
 /// A row of a term that there is not: −0 can be added to any number, even to −0, and changes nothing.
-static ABSENT: [f32; PANEL] = [-0.0; PANEL];
+static ABSENT: [f32; NR] = [-0.0; NR];
 
 /// A panel's columns, from `first` on.
 #[inline(always)]
-fn panel_row(numbers: &[f32], first: usize) -> &[f32; PANEL] {
+fn panel_row(numbers: &[f32], first: usize) -> &[f32; NR] {
     numbers[first..].first_chunk().expect("a whole panel")
 }
 
 /// The columns of a panel as vectors.
 #[inline(always)]
-fn vectors<S: Simd>(s: S, columns: &[f32; PANEL]) -> [S::V; MAX_VECTORS] {
+fn vectors<S: Simd>(s: S, columns: &[f32; NR]) -> [S::V; MAX_VECTORS] {
     let mut vectors = [s.zero(); MAX_VECTORS];
-    for i in 0..PANEL / S::LANES {
+    for i in 0..NR / S::LANES {
         vectors[i] = s.load(&columns[i * S::LANES..]);
     }
     vectors
@@ -188,7 +188,7 @@ fn formula<S: Simd>(s: S, product: S::V, [bias, per_image, residual]: [S::V; 3],
 
 /// Where in the output a row of a panel goes.
 #[derive(Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct TileOrigin {
     /// The first column.
     pub(crate) column: usize,
     /// The number of the first row that is computed.
@@ -199,7 +199,7 @@ pub(crate) struct Place {
     pub(crate) columns: usize,
 }
 
-impl Place {
+impl TileOrigin {
     /// The first of an output of `[rows, columns]`.
     pub(crate) fn of(rows: usize, columns: usize) -> Self {
         Self { column: 0, first_row: 0, rows, columns }
@@ -208,6 +208,6 @@ impl Place {
     /// Whether as many columns are left as a panel has.
     #[inline(always)]
     fn has_whole_panel(self) -> bool {
-        self.column + PANEL <= self.columns
+        self.column + NR <= self.columns
     }
 }

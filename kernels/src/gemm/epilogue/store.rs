@@ -1,25 +1,25 @@
-//! Where complete sums go: [`Store`] writes f32 through the epilogue, `rounding.rs` bf16 for the next product, `gated.rs` values times their gates.
+//! Where complete sums go: [`StoreF32`] writes f32 through the epilogue, `rounding.rs` bf16 for the next product, `gated.rs` values times their gates.
 
 use std::ops::Range;
 
-use super::Place;
+use super::TileOrigin;
 use crate::cpu::simd::Simd;
-use crate::cpu::tile::Unit;
-use crate::gemm::{Epilogue, PANEL, PanelRow};
-use crate::norm::stats::{Room, Running, Watch};
+use crate::cpu::tile::MatmulUnit;
+use crate::gemm::{Epilogue, NR, PanelRow};
+use crate::norm::stats::{RunningStats, StatsSink, StatsSlots};
 
 /// What a task does with complete sums, while they are in the cache.
-pub(in crate::gemm) trait Finish: Send {
+pub(in crate::gemm) trait OutputSink: Send {
     /// Neighbouring panels that it needs at the same time, 1 or 2.
     const PANELS: usize;
 
     /// Has fetched what [`store`](Self::store) will read of other memory for these rows of a panel, when their sums are begun.
     #[inline(always)]
-    fn expect<S: Simd>(&self, _s: S, _panel: usize, _rows: Range<usize>) {}
+    fn prefetch<S: Simd>(&self, _s: S, _panel: usize, _rows: Range<usize>) {}
 
     /// Takes some rows of a panel, or of two from `panel` on; both rows and panels are counted from the task's first. A row of sums
     /// for each, of the second panel none if one is needed.
-    fn store<S: Simd, U: Unit>(
+    fn store<S: Simd, U: MatmulUnit>(
         &mut self,
         s: S,
         unit: U,
@@ -30,71 +30,77 @@ pub(in crate::gemm) trait Finish: Send {
 }
 
 /// Writes them to rows of an output, through an epilogue.
-pub(in crate::gemm) struct Store<'a> {
+pub(in crate::gemm) struct StoreF32<'a> {
     pub(in crate::gemm) epilogue: &'a Epilogue<'a>,
     /// Of the task's first row and column.
-    pub(in crate::gemm) place: Place,
+    pub(in crate::gemm) place: TileOrigin,
     /// The task's piece of each of its rows.
     pub(in crate::gemm) out: Vec<&'a mut [f32]>,
     /// Of each of its blocks, if their moments are taken.
-    pub(in crate::gemm) moments: Option<Room<'a>>,
+    pub(in crate::gemm) stats: Option<StatsSlots<'a>>,
 }
 
-impl Store<'_> {
+impl StoreF32<'_> {
     /// Of a panel, counted from the task's first.
     #[inline(always)]
-    fn place_of(&self, panel: usize) -> Place {
-        Place { column: self.place.column + panel * PANEL, ..self.place }
+    fn place_of(&self, panel: usize) -> TileOrigin {
+        TileOrigin { column: self.place.column + panel * NR, ..self.place }
     }
 
     /// Sends some rows of a panel to the output, past `watch`.
     #[inline(always)]
-    fn write<S: Simd, U: Unit>(
+    fn write<S: Simd, U: MatmulUnit>(
         &mut self,
         s: S,
         panel: usize,
         rows: Range<usize>,
         sums: &[PanelRow],
-        watch: &mut impl Watch<S>,
+        stats: &mut impl StatsSink<S>,
     ) {
         let (m, place) = (self.place.first_row + rows.start, self.place_of(panel));
         let streamed = size_of::<f32>() * place.rows * place.columns >= U::STREAM_FROM;
-        let (out, column) = (&mut self.out[rows], panel * PANEL);
-        self.epilogue.store_rows(s, sums, (m, place), streamed, (out, column), watch);
+        let (out, column) = (&mut self.out[rows], panel * NR);
+        self.epilogue.store_rows(s, sums, (m, place), streamed, (out, column), stats);
     }
 
     /// Writes rows and takes their moments; all are of one block.
     #[inline(always)]
-    fn write_block<S: Simd, U: Unit>(&mut self, s: S, panel: usize, rows: Range<usize>, sums: &[PanelRow]) {
+    fn write_block<S: Simd, U: MatmulUnit>(
+        &mut self,
+        s: S,
+        panel: usize,
+        rows: Range<usize>,
+        sums: &[PanelRow],
+    ) {
         let at = (self.place.first_row + rows.start, self.place_of(panel));
-        let Some(moments) = &mut self.moments else {
+        let Some(stats) = &mut self.stats else {
             return self.write::<S, U>(s, panel, rows, sums, &mut ());
         };
-        let (before, [mean, _]) = moments.at(rows.start, panel * PANEL);
+        let (before, [mean, _]) = stats.at(rows.start, panel * NR);
         if before == 0 {
             // Of a block's rows the first is stored once more, as the mean of those before.
             self.epilogue.store(s, &sums[0], at, mean, &mut ());
         }
-        let mut running = Running::new(s, mean);
+        let mut running = RunningStats::new(s, mean);
         self.write::<S, U>(s, panel, rows.clone(), sums, &mut running);
-        if let Some(moments) = &mut self.moments {
-            let (before, numbers) = moments.at(rows.start, panel * PANEL);
+        if let Some(stats) = &mut self.stats {
+            let (before, numbers) = stats.at(rows.start, panel * NR);
             running.merge(s, [before, rows.len()], numbers);
         }
     }
 }
 
-impl Finish for Store<'_> {
+impl OutputSink for StoreF32<'_> {
     const PANELS: usize = 1;
 
     #[inline(always)]
-    fn expect<S: Simd>(&self, s: S, panel: usize, rows: Range<usize>) {
+    fn prefetch<S: Simd>(&self, s: S, panel: usize, rows: Range<usize>) {
         let first = self.place.first_row;
         self.epilogue.prefetch(s, first + rows.start..first + rows.end, self.place_of(panel));
     }
 
     #[inline(always)]
-    fn store<S: Simd, U: Unit>(
+    fn store<S: Simd, U: MatmulUnit>(
         &mut self,
         s: S,
         _: U,
@@ -102,7 +108,7 @@ impl Finish for Store<'_> {
         rows: Range<usize>,
         [sums, _]: [&[PanelRow]; 2],
     ) {
-        let block = self.moments.as_ref().map_or(usize::MAX, |moments| moments.block);
+        let block = self.stats.as_ref().map_or(usize::MAX, |stats| stats.block);
         let (mut start, mut sums) = (rows.start, sums);
         while start < rows.end {
             let end = rows.end.min((start / block + 1).saturating_mul(block));

@@ -21,8 +21,8 @@ use std::borrow::Cow;
 use aquatint_tensor::{Tensor, View};
 
 use crate::Isa;
-use crate::norm::stats::Moments;
-use crate::packed_input::{Form, Operand};
+use crate::norm::stats::ChannelStats;
+use crate::packed_input::{ALayout, Activations};
 
 pub mod reference;
 pub mod streaming;
@@ -53,29 +53,29 @@ pub struct GroupNorm<'a> {
 
 /// A part of the channels of images.
 #[derive(Clone, Copy)]
-pub struct Piece<'a> {
+pub struct NormInput<'a> {
     /// `[n, h, w, c]`
     pub pixels: View<'a, f32, 4>,
     /// Their moments, if they are known.
-    pub moments: Option<&'a Moments>,
+    pub stats: Option<&'a ChannelStats>,
 }
 
-impl<'a> From<View<'a, f32, 4>> for Piece<'a> {
+impl<'a> From<View<'a, f32, 4>> for NormInput<'a> {
     fn from(pixels: View<'a, f32, 4>) -> Self {
-        Self { pixels, moments: None }
+        Self { pixels, stats: None }
     }
 }
 
-impl<'a> Piece<'a> {
+impl<'a> NormInput<'a> {
     /// Those that came along, or of the pixels.
-    fn moments(&self, isa: Isa) -> Cow<'a, Moments> {
-        match self.moments {
-            Some(moments) => {
+    fn stats(&self, isa: Isa) -> Cow<'a, ChannelStats> {
+        match self.stats {
+            Some(stats) => {
                 let shape = self.pixels.shape();
-                assert!(moments.are_of(shape), "these are moments of other images than of {shape:?}");
-                Cow::Borrowed(moments)
+                assert!(stats.match_shape(shape), "these are moments of other images than of {shape:?}");
+                Cow::Borrowed(stats)
             }
-            None => Cow::Owned(Moments::of(isa, self.pixels)),
+            None => Cow::Owned(ChannelStats::of(isa, self.pixels)),
         }
     }
 }
@@ -119,31 +119,36 @@ pub fn group_norm(isa: Isa, x: View<'_, f32, 4>, norm: GroupNorm<'_>) -> Tensor<
 /// `[n, h, w, c₀ + c₁ + …]`. A group may span the border between two. Of images that come in smaller batches, image i is number i mod n.
 ///
 /// ```
-/// # use aquatint_kernels::{Isa, norm::group::{Activation, GroupNorm, group_norm_joined}};
+/// # use aquatint_kernels::{Isa, norm::group::{Activation, GroupNorm, group_norm_concat}};
 /// # use aquatint_tensor::Tensor;
 /// let (a, b) = (Tensor::from_vec([1, 1, 1, 1], vec![1.0]), Tensor::from_vec([1, 1, 1, 1], vec![3.0]));
 /// let norm = GroupNorm { num_groups: 1, eps: 0.0, weight: &[1.0; 2], bias: &[0.0; 2], activation: Activation::None };
-/// assert_eq!(group_norm_joined(Isa::best(), &[a.view(), b.view()], norm).as_slice(), [-1.0, 1.0]);
+/// assert_eq!(group_norm_concat(Isa::best(), &[a.view(), b.view()], norm).as_slice(), [-1.0, 1.0]);
 /// ```
 ///
 /// # Panics
 /// If there is no image, or they differ in size, or as [`group_norm`].
-pub fn group_norm_joined(isa: Isa, pieces: &[View<'_, f32, 4>], norm: GroupNorm<'_>) -> Tensor<f32, 4> {
-    let pieces: Vec<_> = pieces.iter().map(|&piece| piece.into()).collect();
-    streaming::group_norm(isa, &pieces, norm)
+pub fn group_norm_concat(isa: Isa, inputs: &[View<'_, f32, 4>], norm: GroupNorm<'_>) -> Tensor<f32, 4> {
+    let inputs: Vec<_> = inputs.iter().map(|&input| input.into()).collect();
+    streaming::group_norm(isa, &inputs, norm)
 }
 
-/// [`group_norm_joined`] as the left operand of a product: f32, or rounded with a border, as `form` says. Pieces whose moments come along are read once.
+/// [`group_norm_concat`] as the left operand of a product: f32, or rounded with a border, as `form` says. Pieces whose moments come along are read once.
 ///
 /// # Panics
-/// As [`group_norm_joined`].
-pub fn group_norm_for(isa: Isa, pieces: &[Piece<'_>], norm: GroupNorm<'_>, form: Form) -> Operand<4> {
-    streaming::group_norm_for(isa, pieces, norm, form)
+/// As [`group_norm_concat`].
+pub fn group_norm_packed(
+    isa: Isa,
+    inputs: &[NormInput<'_>],
+    norm: GroupNorm<'_>,
+    layout: ALayout,
+) -> Activations<4> {
+    streaming::group_norm_packed(isa, inputs, norm, layout)
 }
 
 /// The shape of all pieces joined.
-fn joined_shape(pieces: &[Piece<'_>]) -> [usize; 4] {
-    let shapes = || pieces.iter().map(|piece| piece.pixels.shape());
+fn concat_shape(inputs: &[NormInput<'_>]) -> [usize; 4] {
+    let shapes = || inputs.iter().map(|input| input.pixels.shape());
     let [_, height, width, _] = shapes().next().expect("at least one image to normalise");
     let images = shapes().map(|[n, ..]| n).max().unwrap_or(0);
     for shape in shapes() {

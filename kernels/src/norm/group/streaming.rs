@@ -10,32 +10,37 @@ use std::borrow::Cow;
 use aquatint_tensor::Tensor;
 use rayon::prelude::*;
 
-use super::{Activation, GroupNorm, Piece, joined_shape};
+use super::{Activation, GroupNorm, NormInput, concat_shape};
 use crate::Isa;
 use crate::activation::pointwise::Silu;
 use crate::cpu::partition::row_major;
 use crate::cpu::simd::Simd;
-use crate::norm::stats::Spread;
+use crate::norm::stats::Welford;
 use crate::packed_input::RowSource;
-use crate::packed_input::{Form, Operand, tensor_of_rows};
+use crate::packed_input::{ALayout, Activations, tensor_of_rows};
 
-/// See [`group_norm_joined`](super::group_norm_joined()).
+/// See [`group_norm_concat`](super::group_norm_concat()).
 ///
 /// # Panics
-/// As [`group_norm_joined`](super::group_norm_joined()).
-pub fn group_norm(isa: Isa, pieces: &[Piece<'_>], norm: GroupNorm<'_>) -> Tensor<f32, 4> {
-    tensor_of_rows(isa, joined_shape(pieces), &Normalised::new(isa, pieces, norm))
+/// As [`group_norm_concat`](super::group_norm_concat()).
+pub fn group_norm(isa: Isa, inputs: &[NormInput<'_>], norm: GroupNorm<'_>) -> Tensor<f32, 4> {
+    tensor_of_rows(isa, concat_shape(inputs), &Normalised::new(isa, inputs, norm))
 }
 
-/// See [`group_norm_for`](super::group_norm_for).
-pub(super) fn group_norm_for(isa: Isa, pieces: &[Piece<'_>], norm: GroupNorm<'_>, form: Form) -> Operand<4> {
-    Operand::from_rows(isa, form, joined_shape(pieces), &Normalised::new(isa, pieces, norm))
+/// See [`group_norm_packed`](super::group_norm_packed).
+pub(super) fn group_norm_packed(
+    isa: Isa,
+    inputs: &[NormInput<'_>],
+    norm: GroupNorm<'_>,
+    layout: ALayout,
+) -> Activations<4> {
+    Activations::from_rows(isa, layout, concat_shape(inputs), &Normalised::new(isa, inputs, norm))
 }
 
 /// Pixels as they will be: the statistics are known.
 struct Normalised<'a> {
     /// Those of each piece, one image behind the other.
-    pieces: Vec<Cow<'a, [f32]>>,
+    inputs: Vec<Cow<'a, [f32]>>,
     /// Channels of each piece.
     channels: Vec<usize>,
     /// Pixels of an image.
@@ -46,17 +51,17 @@ struct Normalised<'a> {
 }
 
 impl<'a> Normalised<'a> {
-    fn new(isa: Isa, pieces: &[Piece<'a>], norm: GroupNorm<'_>) -> Self {
-        let [images, height, width, channels] = joined_shape(pieces);
+    fn new(isa: Isa, inputs: &[NormInput<'a>], norm: GroupNorm<'_>) -> Self {
+        let [images, height, width, channels] = concat_shape(inputs);
         norm.check(channels);
-        let moments: Vec<_> = pieces.iter().map(|piece| piece.moments(isa)).collect();
+        let stats: Vec<_> = inputs.iter().map(|input| input.stats(isa)).collect();
         let scale_and_shift = |image: usize| {
-            let all: Vec<_> = moments.iter().flat_map(|moments| moments.of_image(image)).collect();
+            let all: Vec<_> = stats.iter().flat_map(|stats| stats.of_image(image)).collect();
             scale_and_shift(&all, norm)
         };
         Self {
-            pieces: pieces.iter().map(|piece| row_major(piece.pixels)).collect(),
-            channels: pieces.iter().map(|piece| piece.pixels.shape()[3]).collect(),
+            inputs: inputs.iter().map(|input| row_major(input.pixels)).collect(),
+            channels: inputs.iter().map(|input| input.pixels.shape()[3]).collect(),
             pixels: height * width,
             scale_and_shift: (0..images).into_par_iter().map(scale_and_shift).collect(),
             activation: norm.activation,
@@ -66,21 +71,21 @@ impl<'a> Normalised<'a> {
     /// The numbers of a pixel, piece by piece; pixels are counted through all images, and a piece with fewer images begins again at its end.
     #[inline(always)]
     fn pixel(&self, m: usize) -> impl Iterator<Item = &[f32]> {
-        let pieces = self.pieces.iter().zip(&self.channels).filter(|(_, channels)| **channels > 0);
-        pieces.map(move |(piece, &channels)| {
-            let m = if m * channels < piece.len() { m } else { m % (piece.len() / channels) };
-            &piece[m * channels..][..channels]
+        let inputs = self.inputs.iter().zip(&self.channels).filter(|(_, channels)| **channels > 0);
+        inputs.map(move |(input, &channels)| {
+            let m = if m * channels < input.len() { m } else { m % (input.len() / channels) };
+            &input[m * channels..][..channels]
         })
     }
 }
 
 /// The two vectors with which `x·scale + shift` is the normalised x.
-fn scale_and_shift(channels: &[Spread], norm: GroupNorm<'_>) -> (Vec<f32>, Vec<f32>) {
+fn scale_and_shift(channels: &[Welford], norm: GroupNorm<'_>) -> (Vec<f32>, Vec<f32>) {
     let group_size = norm.weight.len() / norm.num_groups;
     let (mut scale, mut shift) = (Vec::new(), Vec::new());
     for group in 0..norm.num_groups {
         let range = group * group_size..(group + 1) * group_size;
-        let whole = channels[range.clone()].iter().copied().fold(Spread::default(), Spread::merge);
+        let whole = channels[range.clone()].iter().copied().fold(Welford::default(), Welford::merge);
         let deviation = (whole.variance() + f64::from(norm.eps)).sqrt();
         for c in range {
             let rounded = (f64::from(norm.weight[c]) / deviation) as f32;
@@ -99,9 +104,9 @@ impl RowSource for Normalised<'_> {
         let (scale, shift) = &self.scale_and_shift[m / self.pixels];
         let mut first = 0;
         for x in self.pixel(m) {
-            let piece = first..first + x.len();
-            first = piece.end;
-            let (scale, shift, out) = (&scale[piece.clone()], &shift[piece.clone()], &mut out[piece]);
+            let input = first..first + x.len();
+            first = input.end;
+            let (scale, shift, out) = (&scale[input.clone()], &shift[input.clone()], &mut out[input]);
             let whole = x.len() / S::LANES * S::LANES;
             for c in (0..whole).step_by(S::LANES) {
                 let y = s.mul_add(s.load(&x[c..]), s.load(&scale[c..]), s.load(&shift[c..]));

@@ -137,10 +137,10 @@ fn groups_must_be_equal() {
 #[test]
 fn joined_images_are_normalised_as_if_they_were_one() {
     // Channels of the pieces, groups: with a border inside of a group, and pieces narrower than a vector.
-    for (pieces, num_groups) in [(&[5, 7][..], 4), (&[40, 24], 32), (&[3, 1, 12], 2), (&[8], 2), (&[0, 6], 3)]
+    for (inputs, num_groups) in [(&[5, 7][..], 4), (&[40, 24], 32), (&[3, 1, 12], 2), (&[8], 2), (&[0, 6], 3)]
     {
         let images: Vec<Tensor<f32, 4>> =
-            pieces.iter().enumerate().map(|(i, &c)| random([2, 13, 11, c], i as u64)).collect();
+            inputs.iter().enumerate().map(|(i, &c)| random([2, 13, 11, c], i as u64)).collect();
         let views: Vec<_> = images.iter().map(Tensor::view).collect();
         let joined = aquatint_tensor::concat(&views, 3);
         let channels = joined.shape()[3];
@@ -153,8 +153,8 @@ fn joined_images_are_normalised_as_if_they_were_one() {
             activation: Activation::Silu,
         };
         for isa in Isa::available() {
-            let found = group_norm_joined(isa, &views, norm);
-            let name = format!("{pieces:?} in {num_groups} groups, {isa}");
+            let found = group_norm_concat(isa, &views, norm);
+            let name = format!("{inputs:?} in {num_groups} groups, {isa}");
             assert_close(&name, &found, &group_norm(isa, joined.view(), norm), 1e-6);
         }
     }
@@ -172,8 +172,8 @@ fn an_image_of_a_smaller_batch_serves_several() {
         activation: Activation::None,
     };
     for isa in Isa::available() {
-        let found = group_norm_joined(isa, &[pair.view(), single.view()], norm);
-        assert!(found == group_norm_joined(isa, &[pair.view(), both], norm), "{isa}");
+        let found = group_norm_concat(isa, &[pair.view(), single.view()], norm);
+        assert!(found == group_norm_concat(isa, &[pair.view(), both], norm), "{isa}");
     }
 }
 
@@ -188,5 +188,5 @@ fn only_images_of_one_size_are_joined() {
         bias: &[0.0; 4],
         activation: Activation::None,
     };
-    group_norm_joined(Isa::best(), &[a.view(), b.view()], norm);
+    group_norm_concat(Isa::best(), &[a.view(), b.view()], norm);
 }

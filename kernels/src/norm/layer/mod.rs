@@ -13,7 +13,7 @@
 
 use aquatint_tensor::{Tensor, View};
 
-use crate::packed_input::{Form, Operand};
+use crate::packed_input::{ALayout, Activations};
 use crate::{Isa, Precision};
 
 pub mod reference;
@@ -47,15 +47,15 @@ pub fn layer_norm<const N: usize>(
 ///
 /// # Panics
 /// As [`layer_norm`].
-pub fn layer_norm_for<const N: usize>(
+pub fn layer_norm_packed<const N: usize>(
     isa: Isa,
     x: View<'_, f32, N>,
     weight: &[f32],
     bias: &[f32],
     eps: f32,
     precision: Precision,
-) -> Operand<N> {
-    two_pass::layer_norm_for(isa, x, weight, bias, eps, Form::rows(precision))
+) -> Activations<N> {
+    two_pass::layer_norm_packed(isa, x, weight, bias, eps, ALayout::rows(precision))
 }
 
 /// The length of the last axis, once it is known that the weights fit it.

@@ -15,7 +15,7 @@ use super::check;
 use crate::cpu::partition::row_major;
 use crate::cpu::simd::Simd;
 use crate::packed_input::RowSource;
-use crate::packed_input::{Form, Operand};
+use crate::packed_input::{ALayout, Activations};
 use crate::{Isa, Precision};
 
 /// See [`layer_norm`](super::layer_norm()).
@@ -29,26 +29,26 @@ pub fn layer_norm<const N: usize>(
     bias: &[f32],
     eps: f32,
 ) -> Tensor<f32, N> {
-    layer_norm_for(isa, x, weight, bias, eps, Form::rows(Precision::F32)).into_tensor()
+    layer_norm_packed(isa, x, weight, bias, eps, ALayout::rows(Precision::F32)).into_tensor()
 }
 
-/// See [`layer_norm_for`](super::layer_norm_for).
-pub(super) fn layer_norm_for<const N: usize>(
+/// See [`layer_norm_packed`](super::layer_norm_packed).
+pub(super) fn layer_norm_packed<const N: usize>(
     isa: Isa,
     x: View<'_, f32, N>,
     weight: &[f32],
     bias: &[f32],
     eps: f32,
-    form: Form,
-) -> Operand<N> {
+    layout: ALayout,
+) -> Activations<N> {
     check(x.shape(), weight, bias);
     let rows = x.shape()[..N - 1].iter().product();
-    normalised(isa, form, rows, &Normalised { x: &row_major(x), weight, bias, eps }).reshape(x.shape())
+    normalised(isa, layout, rows, &Normalised { x: &row_major(x), weight, bias, eps }).reshape(x.shape())
 }
 
 /// The rows one by one. The number of axes is forgotten, so that the loops are compiled once, here.
-fn normalised(isa: Isa, form: Form, rows: usize, x: &Normalised<'_>) -> Operand<2> {
-    Operand::from_rows(isa, form, [rows, x.weight.len()], x)
+fn normalised(isa: Isa, layout: ALayout, rows: usize, x: &Normalised<'_>) -> Activations<2> {
+    Activations::from_rows(isa, layout, [rows, x.weight.len()], x)
 }
 
 /// Each row of x, normalised.

@@ -2,7 +2,7 @@
 //!
 //! A group norm must know the statistics of an image before it can write its first number, so it reads the image twice. On a tile unit that costs as
 //! much as a tenth of the convolution before it, which had every number in a register when it stored it. So there the layer that makes an image
-//! takes its moments ([`Epilogue::moments`](crate::gemm::Epilogue::moments)), and the norm behind it reads once.
+//! takes its moments ([`Epilogue::stats`](crate::gemm::Epilogue::stats)), and the norm behind it reads once.
 //!
 //! Variance is easy to get wrong. `mean(x²) − mean(x)²` in f32 loses its digits when the mean is far from zero:
 //! for a mean of 100 and a deviation of 1 it subtracts 10000 from 10001, and of seven digits three remain, before
@@ -27,21 +27,21 @@ use std::sync::{Mutex, MutexGuard};
 use aquatint_tensor::View;
 use rayon::prelude::*;
 
-use running::Read;
-pub(crate) use running::{Running, Watch};
+use running::ReadStats;
+pub(crate) use running::{RunningStats, StatsSink};
 
 use crate::Isa;
 use crate::cpu::partition::{row_major, rows_per_task};
-use crate::gemm::PANEL;
+use crate::gemm::NR;
 
 /// Pixels of a block at the most.
-pub(crate) const MAX_BLOCK: usize = 256;
+pub(crate) const MAX_STATS_BLOCK: usize = 256;
 /// The fewest pixels of a block that are worth the merging.
-pub(crate) const MIN_BLOCK: usize = 32;
+pub(crate) const MIN_STATS_BLOCK: usize = 32;
 
 /// Count, mean and squares of each channel of images.
 #[derive(Clone)]
-pub struct Moments {
+pub struct ChannelStats {
     images: usize,
     channels: usize,
     blocks: Vec<Block>,
@@ -56,7 +56,7 @@ struct Block {
     count: usize,
 }
 
-impl Moments {
+impl ChannelStats {
     fn new(images: usize) -> Self {
         Self { images, channels: 0, blocks: Vec::new(), numbers: Vec::new() }
     }
@@ -65,38 +65,45 @@ impl Moments {
     pub fn of(isa: Isa, x: View<'_, f32, 4>) -> Self {
         let [images, height, width, channels] = x.shape();
         let (x, pixels) = (row_major(x), height * width);
-        let len = rows_per_task(channels).clamp(MIN_BLOCK, MAX_BLOCK);
+        let len = rows_per_task(channels).clamp(MIN_STATS_BLOCK, MAX_STATS_BLOCK);
         let parts: Vec<_> = (0..images)
             .flat_map(|image| {
                 (0..pixels).step_by(len).map(move |first| (image, first..pixels.min(first + len)))
             })
             .collect();
-        let mut moments = Self::new(images);
+        let mut stats = Self::new(images);
         let blocks = parts.iter().map(|(image, part)| Block { image: *image, count: part.len() });
-        let numbers = moments.add(channels, blocks);
+        let numbers = stats.add(channels, blocks);
         numbers.par_chunks_mut(2 * channels.max(1)).zip(parts).for_each(|(numbers, (image, part))| {
             let first = image * pixels + part.start;
             let pixels = &x[first * channels..][..part.len() * channels];
             let (mean, squares) = numbers.split_at_mut(channels);
-            isa.run(Read { pixels, mean, squares });
+            isa.run(ReadStats { pixels, mean, squares });
         });
-        moments
+        stats
     }
 
     /// For these rows of a product of `[all_rows, columns]`. `None` if its images cannot be cut into equal blocks, or there is nothing.
-    pub(crate) fn room(&mut self, rows: Range<usize>, [all_rows, columns]: [usize; 2]) -> Option<Room<'_>> {
+    pub(crate) fn slots(
+        &mut self,
+        rows: Range<usize>,
+        [all_rows, columns]: [usize; 2],
+    ) -> Option<StatsSlots<'_>> {
         let images = self.images;
         assert!(all_rows.is_multiple_of(images), "{all_rows} rows cannot belong to {images} images");
         let pixels = all_rows.checked_div(images).filter(|&pixels| pixels > 0 && columns > 0)?;
-        let count = MAX_BLOCK.min(1 << pixels.trailing_zeros());
-        if count < MIN_BLOCK {
+        let count = MAX_STATS_BLOCK.min(1 << pixels.trailing_zeros());
+        if count < MIN_STATS_BLOCK {
             return None;
         }
         let blocks = rows.step_by(count).map(|row| Block { image: row / pixels, count });
-        Some(Room { block: count, numbers: self.add(columns, blocks).chunks_exact_mut(columns).collect() })
+        Some(StatsSlots {
+            block: count,
+            numbers: self.add(columns, blocks).chunks_exact_mut(columns).collect(),
+        })
     }
 
-    /// Room for the moments of some blocks.
+    /// StatsSlots for the moments of some blocks.
     fn add(&mut self, channels: usize, blocks: impl Iterator<Item = Block>) -> &mut [f32] {
         let before = self.numbers.len();
         self.channels = channels;
@@ -106,7 +113,7 @@ impl Moments {
     }
 
     /// Whether they can be those of images of this shape.
-    pub(crate) fn are_of(&self, [images, height, width, channels]: [usize; 4]) -> bool {
+    pub(crate) fn match_shape(&self, [images, height, width, channels]: [usize; 4]) -> bool {
         let pixels = |image: usize| -> usize {
             self.blocks.iter().filter(|block| block.image == image).map(|block| block.count).sum()
         };
@@ -115,14 +122,14 @@ impl Moments {
     }
 
     /// Of each channel of image number `image` mod n.
-    pub fn of_image(&self, image: usize) -> Vec<Spread> {
+    pub fn of_image(&self, image: usize) -> Vec<Welford> {
         let image = image % self.images;
         let blocks = || {
             let numbers = self.numbers.chunks_exact(2 * self.channels.max(1));
             self.blocks.iter().zip(numbers).filter(move |(block, _)| block.image == image)
         };
         let count = blocks().map(|(block, _)| block.count).sum::<usize>() as f64;
-        let mut channels = vec![Spread { count, ..Spread::default() }; self.channels];
+        let mut channels = vec![Welford { count, ..Welford::default() }; self.channels];
         // Twice through the blocks: with the mean of all there is nothing to divide by.
         for (block, numbers) in blocks() {
             let share = block.count as f64 / count;
@@ -141,66 +148,66 @@ impl Moments {
     }
 }
 
-/// Moments that a layer takes while it stores its result; for [`Epilogue::moments`](crate::gemm::Epilogue::moments).
+/// ChannelStats that a layer takes while it stores its result; for [`Epilogue::stats`](crate::gemm::Epilogue::stats).
 ///
 /// It does so if its products are in bf16, and the pixels of an image can be cut into equal blocks of 32 or more; otherwise the norm reads. Products in
 /// f32 take so long that reading their results once more hardly counts.
 ///
 /// ```
-/// # use aquatint_kernels::{Isa, Precision, gemm::{Epilogue, Weights}, linear::linear, norm::stats::Taken};
+/// # use aquatint_kernels::{Isa, Precision, gemm::{Epilogue, PackedWeights}, linear::linear, norm::stats::StatsCollector};
 /// # use aquatint_tensor::Tensor;
 /// let x = Tensor::from_fn([32, 1], |[m, _]| m as f32);
-/// let twice = Weights::pack_for(Precision::Bf16, Tensor::full([1, 1], 2.0f32).view());
-/// let taken = Taken::of(1);
-/// linear(Isa::best(), x.view(), &twice, Epilogue { moments: Some(&taken), ..Epilogue::default() });
-/// let of_channels = taken.into_moments().expect("a block of 32 pixels").of_image(0);
+/// let twice = PackedWeights::pack_for(Precision::Bf16, Tensor::full([1, 1], 2.0f32).view());
+/// let taken = StatsCollector::of(1);
+/// linear(Isa::best(), x.view(), &twice, Epilogue { stats: Some(&taken), ..Epilogue::default() });
+/// let of_channels = taken.into_stats().expect("a block of 32 pixels").of_image(0);
 /// assert_eq!((of_channels[0].mean, of_channels[0].variance()), (31.0, 341.0)); // of 0, 2, …, 62: (32² − 1) / 3
 /// ```
-pub struct Taken {
-    moments: Mutex<Moments>,
+pub struct StatsCollector {
+    stats: Mutex<ChannelStats>,
 }
 
-impl Taken {
+impl StatsCollector {
     /// Of so many images, among which the rows of the result are divided evenly.
     pub fn of(images: usize) -> Self {
-        Self { moments: Mutex::new(Moments::new(images)) }
+        Self { stats: Mutex::new(ChannelStats::new(images)) }
     }
 
     /// What was taken, if anything was.
-    pub fn into_moments(self) -> Option<Moments> {
-        let moments = self.moments.into_inner().expect("no layer panicked");
-        (!moments.blocks.is_empty()).then_some(moments)
+    pub fn into_stats(self) -> Option<ChannelStats> {
+        let stats = self.stats.into_inner().expect("no layer panicked");
+        (!stats.blocks.is_empty()).then_some(stats)
     }
 
     /// What was taken until now.
-    pub(crate) fn open(&self) -> MutexGuard<'_, Moments> {
-        self.moments.lock().expect("no layer panicked")
+    pub(crate) fn open(&self) -> MutexGuard<'_, ChannelStats> {
+        self.stats.lock().expect("no layer panicked")
     }
 }
 
-/// Room for the moments of some rows of a product.
-pub(crate) struct Room<'a> {
+/// StatsSlots for the moments of some rows of a product.
+pub(crate) struct StatsSlots<'a> {
     /// Rows of a block.
     pub(crate) block: usize,
     /// Of each block the means, then the squares of its columns.
     pub(crate) numbers: Vec<&'a mut [f32]>,
 }
 
-impl Room<'_> {
+impl StatsSlots<'_> {
     /// Of the block of a row, from a column on, at most a panel: how many of its rows come before, and `[mean, squares]`.
     #[inline(always)]
     pub(crate) fn at(&mut self, row: usize, column: usize) -> (usize, [&mut [f32]; 2]) {
         let Some([mean, squares]) = self.numbers[row / self.block * 2..].first_chunk_mut() else {
             panic!("each block has room")
         };
-        let columns = column..mean.len().min(column + PANEL);
+        let columns = column..mean.len().min(column + NR);
         (row % self.block, [&mut mean[columns.clone()], &mut squares[columns]])
     }
 }
 
 /// What one must know of some numbers to get their variance, and to merge them with others.
 #[derive(Clone, Copy, PartialEq, Default, Debug)]
-pub struct Spread {
+pub struct Welford {
     /// How many they are.
     pub count: f64,
     /// Their mean.
@@ -209,7 +216,7 @@ pub struct Spread {
     pub squares: f64,
 }
 
-impl Spread {
+impl Welford {
     /// Of both sets together (Chan, Golub & LeVeque 1979, "Updating formulae and a pairwise algorithm for computing
     /// sample variances", equation 2.1).
     #[must_use]

@@ -1,10 +1,10 @@
 //! The sums behind the moments, for the columns of a panel at a time: what a layer does to each vector that it stores, and the same as a pass of its own.
 
 use crate::cpu::simd::{Op, Simd};
-use crate::gemm::{MAX_VECTORS, PANEL};
+use crate::gemm::{MAX_VECTORS, NR};
 
 /// A panel's columns, or as many as there are, whose moments are being taken.
-pub(crate) struct Running<S: Simd> {
+pub(crate) struct RunningStats<S: Simd> {
     /// The means of the rows before.
     x0: [S::V; MAX_VECTORS],
     sums: [S::V; MAX_VECTORS],
@@ -12,27 +12,27 @@ pub(crate) struct Running<S: Simd> {
 }
 
 /// Who looks at the vectors of a panel's row on their way to memory.
-pub(crate) trait Watch<S: Simd> {
+pub(crate) trait StatsSink<S: Simd> {
     /// Vector number i of a row. Implementations must be marked `#[inline(always)]`.
-    fn see(&mut self, s: S, i: usize, x: S::V);
+    fn add(&mut self, s: S, i: usize, x: S::V);
 }
 
 /// Nobody.
-impl<S: Simd> Watch<S> for () {
+impl<S: Simd> StatsSink<S> for () {
     #[inline(always)]
-    fn see(&mut self, _: S, _: usize, _: S::V) {}
+    fn add(&mut self, _: S, _: usize, _: S::V) {}
 }
 
-impl<S: Simd> Watch<S> for Running<S> {
+impl<S: Simd> StatsSink<S> for RunningStats<S> {
     #[inline(always)]
-    fn see(&mut self, s: S, i: usize, x: S::V) {
+    fn add(&mut self, s: S, i: usize, x: S::V) {
         let x = s.sub(x, self.x0[i]);
         self.sums[i] = s.add(self.sums[i], x);
         self.squares[i] = s.mul_add(x, x, self.squares[i]);
     }
 }
 
-impl<S: Simd> Running<S> {
+impl<S: Simd> RunningStats<S> {
     /// Starts a run of rows; `mean` is that of the rows before, or the first of them.
     #[inline(always)]
     pub(crate) fn new(s: S, mean: &[f32]) -> Self {
@@ -71,7 +71,7 @@ fn store<S: Simd>(s: S, v: S::V, out: &mut [f32]) {
 const READ_RUN: usize = 8;
 
 /// The moments of a block of pixels.
-pub(super) struct Read<'a> {
+pub(super) struct ReadStats<'a> {
     /// As many channels as `mean` has, for each of them.
     pub(super) pixels: &'a [f32],
     pub(super) mean: &'a mut [f32],
@@ -79,7 +79,7 @@ pub(super) struct Read<'a> {
     pub(super) squares: &'a mut [f32],
 }
 
-impl Op for Read<'_> {
+impl Op for ReadStats<'_> {
     type Output = ();
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
@@ -88,13 +88,13 @@ impl Op for Read<'_> {
         mean.copy_from_slice(&pixels[..channels]);
         for (i, run) in pixels.chunks(READ_RUN * channels).enumerate() {
             let rows = run.len() / channels;
-            for first in (0..channels).step_by(PANEL) {
-                let columns = first..channels.min(first + PANEL);
+            for first in (0..channels).step_by(NR) {
+                let columns = first..channels.min(first + NR);
                 let [mean, squares] = [&mut mean[columns.clone()], &mut squares[columns.clone()]];
-                let mut running = Running::new(s, mean);
+                let mut running = RunningStats::new(s, mean);
                 for pixel in run.chunks_exact(channels) {
                     for (i, x) in pixel[columns.clone()].chunks(S::LANES).enumerate() {
-                        running.see(s, i, load(s, x));
+                        running.add(s, i, load(s, x));
                     }
                 }
                 running.merge(s, [i * READ_RUN, rows], [mean, squares]);

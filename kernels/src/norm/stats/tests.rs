@@ -4,28 +4,28 @@ use super::*;
 use crate::Precision;
 use crate::conv2d::upsample::{self, upsample_conv};
 use crate::conv2d::{self, Geometry, Padding, conv2d};
-use crate::gemm::{Epilogue, Weights};
+use crate::gemm::{Epilogue, PackedWeights};
 use crate::linear::linear;
-use crate::norm::group::{Activation, GroupNorm, Piece, group_norm_for};
-use crate::packed_input::Form;
+use crate::norm::group::{Activation, GroupNorm, NormInput, group_norm_packed};
+use crate::packed_input::ALayout;
 use crate::testing::{assert_close, random};
 
 /// Mean and variance of each channel by their definition, `[images][channels]`.
-fn reference(x: View<'_, f32, 4>) -> Vec<Vec<Spread>> {
+fn reference(x: View<'_, f32, 4>) -> Vec<Vec<Welford>> {
     let [images, height, width, channels] = x.shape();
     let of_channel = |n: usize, c: usize| {
         let pixels = || (0..height * width).map(|i| f64::from(x.at([n, i / width, i % width, c])));
         let count = (height * width) as f64;
         let mean = pixels().sum::<f64>() / count;
-        Spread { count, mean, squares: pixels().map(|x| (x - mean).powi(2)).sum() }
+        Welford { count, mean, squares: pixels().map(|x| (x - mean).powi(2)).sum() }
     };
     (0..images).map(|n| (0..channels).map(|c| of_channel(n, c)).collect()).collect()
 }
 
 /// An error counts in deviations; where the mean is very many of them, what comes of rounding each number once more is granted as well.
-fn assert_moments(what: &str, moments: &Moments, x: View<'_, f32, 4>) {
+fn assert_stats(what: &str, stats: &ChannelStats, x: View<'_, f32, 4>) {
     for (n, expected) in reference(x).iter().enumerate() {
-        let found = moments.of_image(n);
+        let found = stats.of_image(n);
         assert_eq!(found.len(), expected.len(), "{what}");
         for (c, (found, expected)) in found.iter().zip(expected).enumerate() {
             let (deviation, mean) = (expected.variance().sqrt(), expected.mean.abs());
@@ -41,11 +41,14 @@ fn assert_moments(what: &str, moments: &Moments, x: View<'_, f32, 4>) {
 }
 
 /// Runs a layer twice, and wants the same bits from it with and without moments.
-fn taken(images: usize, layer: impl Fn(Epilogue<'_>) -> Tensor<f32, 4>) -> (Tensor<f32, 4>, Option<Moments>) {
-    let taken = Taken::of(images);
-    let y = layer(Epilogue { moments: Some(&taken), ..Epilogue::default() });
+fn taken(
+    images: usize,
+    layer: impl Fn(Epilogue<'_>) -> Tensor<f32, 4>,
+) -> (Tensor<f32, 4>, Option<ChannelStats>) {
+    let taken = StatsCollector::of(images);
+    let y = layer(Epilogue { stats: Some(&taken), ..Epilogue::default() });
     assert!(y == layer(Epilogue::default()), "to watch the numbers changes none");
-    (y, taken.into_moments())
+    (y, taken.into_stats())
 }
 
 fn everywhere(mut f: impl FnMut(Isa, Precision)) {
@@ -69,12 +72,12 @@ fn a_convolution_takes_the_moments_of_what_it_stores() {
         let (bias, per_image) = (random([out_channels], 3), random([1, out_channels], 4).map(|x| 9.0 * x));
         everywhere(|isa, precision| {
             let what = format!("{name}, {precision}, {isa}");
-            let w = conv2d::Weights::pack_for(precision, w.view());
-            let (y, moments) = taken(input[0], |epilogue| {
+            let w = conv2d::ConvWeights::pack_for(precision, w.view());
+            let (y, stats) = taken(input[0], |epilogue| {
                 let (bias, per_image) = (Some(bias.as_slice()), Some(per_image.view()));
                 conv2d(isa, x.view(), &w, geometry, Epilogue { bias, per_image, scale: 0.5, ..epilogue })
             });
-            assert_moments(&what, &moments.expect(&what), y.view());
+            assert_stats(&what, &stats.expect(&what), y.view());
         });
     }
 }
@@ -88,12 +91,12 @@ fn so_does_a_linear_layer_with_a_residual() {
         let residual = random([images, 1, pixels, features], 3).map(|x| x + 2.0);
         everywhere(|isa, precision| {
             let what = format!("{images} × {pixels}, {precision}, {isa}");
-            let w = Weights::pack_for(precision, w.view());
-            let (y, moments) = taken(images, |epilogue| {
+            let w = PackedWeights::pack_for(precision, w.view());
+            let (y, stats) = taken(images, |epilogue| {
                 let residual = Some(residual.as_slice());
                 linear(isa, x.view(), &w, Epilogue { residual, ..epilogue })
             });
-            assert_moments(&what, &moments.expect(&what), y.view());
+            assert_stats(&what, &stats.expect(&what), y.view());
         });
     }
 }
@@ -103,9 +106,9 @@ fn all_phases_of_an_upsampling_count() {
     let (x, w) = (random([2, 8, 12, 20], 1), random([40, 20, 3, 3], 2));
     everywhere(|isa, precision| {
         let what = format!("{precision}, {isa}");
-        let w = upsample::Weights::pack_for(precision, w.view());
-        let (y, moments) = taken(2, |epilogue| upsample_conv(isa, x.view(), &w, epilogue));
-        assert_moments(&what, &moments.expect(&what), y.view());
+        let w = upsample::UpsampleWeights::pack_for(precision, w.view());
+        let (y, stats) = taken(2, |epilogue| upsample_conv(isa, x.view(), &w, epilogue));
+        assert_stats(&what, &stats.expect(&what), y.view());
     });
 }
 
@@ -117,7 +120,7 @@ fn nothing_is_taken_in_f32_or_of_images_of_odd_sizes() {
             [(Precision::F32, [8, 8]), (Precision::Bf16, [7, 9]), (Precision::Bf16, [4, 4])]
         {
             let x = random([2, size[0], size[1], 8], 1);
-            let w = conv2d::Weights::pack_for(precision, w.view());
+            let w = conv2d::ConvWeights::pack_for(precision, w.view());
             let layer = |epilogue: Epilogue<'_>| conv2d(isa, x.view(), &w, Geometry::same(3), epilogue);
             assert!(taken(2, layer).1.is_none(), "{size:?}, {precision}, {isa}");
         }
@@ -132,8 +135,8 @@ fn what_is_read_has_the_moments_of_its_definition() {
     {
         let x = random(shape, 1).map(|x| x + mean);
         for isa in Isa::available() {
-            let found = Moments::of(isa, x.view());
-            assert_moments(&format!("{shape:?}, {isa}"), &found, x.view());
+            let found = ChannelStats::of(isa, x.view());
+            assert_stats(&format!("{shape:?}, {isa}"), &found, x.view());
         }
     }
 }
@@ -144,8 +147,8 @@ fn neither_threads_nor_the_batch_change_a_bit() {
     let window = random([70, 24, 3, 3], 2);
     let deep = random([70, 600], 3); // panels pass through several blocks of the depth
     everywhere(|isa, precision| {
-        let window = conv2d::Weights::pack_for(precision, window.view());
-        let deep = Weights::pack_for(precision, deep.view());
+        let window = conv2d::ConvWeights::pack_for(precision, window.view());
+        let deep = PackedWeights::pack_for(precision, deep.view());
         let convolution = |x: View<'_, f32, 4>, epilogue: Epilogue<'_>| {
             conv2d(isa, x.slice(3, 0..24), &window, Geometry::same(3), epilogue)
         };
@@ -181,19 +184,19 @@ fn a_norm_of_moments_is_that_of_the_pixels() {
     let (weight, bias, activation) = (weight.as_slice(), bias.as_slice(), Activation::Silu);
     everywhere(|isa, precision| {
         let layer = |x: &View<'_, f32, 4>, out_channels: usize| {
-            let w = conv2d::Weights::pack_for(precision, w.view().slice(0, 0..out_channels));
+            let w = conv2d::ConvWeights::pack_for(precision, w.view().slice(0, 0..out_channels));
             taken(x.shape()[0], |epilogue| conv2d(isa, *x, &w, Geometry::same(3), epilogue))
         };
         let (both, one) = (layer(&x.view(), 40), layer(&x.view().slice(0, 0..1), 10));
         for num_groups in [1, 2, 7] {
             let norm = GroupNorm { num_groups, eps: 1e-5, weight, bias, activation };
             let of = |known: bool| {
-                let pieces = [&both, &one].map(|(pixels, moments)| Piece {
+                let inputs = [&both, &one].map(|(pixels, stats)| NormInput {
                     pixels: pixels.view(),
-                    moments: moments.as_ref().filter(|_| known),
+                    stats: stats.as_ref().filter(|_| known),
                 });
-                let pieces = [pieces[0], read.view().into(), pieces[1]];
-                group_norm_for(isa, &pieces, norm, Form::rows(Precision::F32)).into_tensor()
+                let inputs = [inputs[0], read.view().into(), inputs[1]];
+                group_norm_packed(isa, &inputs, norm, ALayout::rows(Precision::F32)).into_tensor()
             };
             let what = format!("{num_groups} groups, {precision}, {isa}");
             assert!(both.1.is_some() && one.1.is_some(), "{what}");
@@ -205,8 +208,8 @@ fn a_norm_of_moments_is_that_of_the_pixels() {
 #[test]
 #[should_panic(expected = "65 rows cannot belong to 2 images")]
 fn images_share_the_rows_evenly() {
-    let w = Weights::pack_for(Precision::Bf16, random([5, 6], 1).view());
-    let moments = Taken::of(2);
-    let epilogue = Epilogue { moments: Some(&moments), ..Epilogue::default() };
+    let w = PackedWeights::pack_for(Precision::Bf16, random([5, 6], 1).view());
+    let stats = StatsCollector::of(2);
+    let epilogue = Epilogue { stats: Some(&stats), ..Epilogue::default() };
     linear(Isa::best(), random([65, 6], 2).view(), &w, epilogue);
 }

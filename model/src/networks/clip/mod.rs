@@ -22,7 +22,7 @@ pub use config::{ClipActivation, ClipTextConfig};
 
 use crate::error::Result;
 use crate::networks::layers::{
-    AttentionConfig, Embedding, Epilogue, LayerNorm, Linear, Mask, Operand, multi_head_attention,
+    Activations, AttentionConfig, Embedding, Epilogue, LayerNorm, Linear, Mask, multi_head_attention,
 };
 use crate::source::Weights;
 
@@ -160,7 +160,7 @@ impl SelfAttention {
     }
 
     /// `residual + out_proj(attention(x))`.
-    fn add_to(&self, isa: Isa, x: &Operand<3>, residual: &Tensor<f32, 3>) -> Tensor<f32, 3> {
+    fn add_to(&self, isa: Isa, x: &Activations<3>, residual: &Tensor<f32, 3>) -> Tensor<f32, 3> {
         let qkv = [&self.q_proj, &self.k_proj, &self.v_proj].map(|layer| self.heads.project(isa, layer, x));
         let attended = multi_head_attention(isa, qkv.each_ref(), self.heads);
         let epilogue = Epilogue { residual: Some(residual.as_slice()), ..Epilogue::default() };
@@ -185,7 +185,7 @@ impl Mlp {
     }
 
     /// `residual + fc2(activation(fc1(x)))`.
-    fn add_to(&self, isa: Isa, x: &Operand<3>, residual: &Tensor<f32, 3>) -> Tensor<f32, 3> {
+    fn add_to(&self, isa: Isa, x: &Activations<3>, residual: &Tensor<f32, 3>) -> Tensor<f32, 3> {
         let mut hidden = self.fc1.forward(isa, x);
         match self.activation {
             ClipActivation::QuickGelu => activation::quick_gelu(isa, hidden.as_mut_slice()),

@@ -25,8 +25,8 @@ use aquatint_tensor::{Tensor, View, concat};
 
 use crate::error::Result;
 use crate::networks::layers::{
-    AttentionConfig, Epilogue, FeatureMap, GatedLinear, GroupNorm, Input, LayerNorm, Linear, Mask, Operand,
-    multi_head_attention,
+    Activations, AttentionConfig, Epilogue, FeatureMap, GatedLinear, GroupNorm, Input, LayerNorm, Linear,
+    Mask, multi_head_attention,
 };
 use crate::source::Weights;
 
@@ -51,7 +51,7 @@ pub struct TransformerConfig {
 
 /// What a transformer needs to know of the texts: keys and values for each of its blocks, `[texts, tokens, channels]` each.
 pub struct CrossAttnKv {
-    blocks: Vec<[Operand<3>; 2]>,
+    blocks: Vec<[Activations<3>; 2]>,
 }
 
 /// A transformer over the pixels of an image.
@@ -130,7 +130,7 @@ impl BasicTransformerBlock {
         })
     }
 
-    fn forward(&self, isa: Isa, h: Tensor<f32, 3>, text: &[Operand<3>; 2]) -> Tensor<f32, 3> {
+    fn forward(&self, isa: Isa, h: Tensor<f32, 3>, text: &[Activations<3>; 2]) -> Tensor<f32, 3> {
         let normed = self.norm1.forward(isa, h.view());
         let itself = self.attn1.keys_and_values(isa, (&normed).into());
         let h = self.attn1.forward(isa, normed, &itself, &h);
@@ -160,7 +160,7 @@ impl Attention {
     }
 
     /// `[to_k(context), to_v(context)]`.
-    fn keys_and_values(&self, isa: Isa, context: Input<'_, 3>) -> [Operand<3>; 2] {
+    fn keys_and_values(&self, isa: Isa, context: Input<'_, 3>) -> [Activations<3>; 2] {
         [&self.to_k, &self.to_v].map(|layer| self.heads.project(isa, layer, context))
     }
 
@@ -168,8 +168,8 @@ impl Attention {
     fn forward(
         &self,
         isa: Isa,
-        x: Operand<3>,
-        [k, v]: &[Operand<3>; 2],
+        x: Activations<3>,
+        [k, v]: &[Activations<3>; 2],
         residual: &Tensor<f32, 3>,
     ) -> Tensor<f32, 3> {
         let q = self.heads.project(isa, &self.to_q, &x);

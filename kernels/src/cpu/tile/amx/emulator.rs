@@ -280,8 +280,8 @@ mod tests {
         state.bytes_per_row[..3].copy_from_slice(&[4, 8, 4]); // 1×1 sums, 1×4 of A, 4×1 of B
         let set = |bytes: &mut [u8], numbers: &[f32]| {
             for (bytes, x) in bytes.as_chunks_mut().0.iter_mut().zip(numbers) {
-                let [_, _, low, high] = x.to_le_bytes();
-                *bytes = [low, high];
+                let [_, _, lo, hi] = x.to_le_bytes();
+                *bytes = [lo, hi];
             }
         };
         set(&mut state.tiles[1][0], &[1.0, 2.0, 3.0, 4.0]);

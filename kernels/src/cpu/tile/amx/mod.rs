@@ -30,13 +30,13 @@ use std::marker::PhantomData;
 use std::sync::OnceLock;
 
 use super::avx512::Avx512Bf16;
-use super::{ATile, BStep, Job, Line, Pair, Planes, STEP, TILE, Unit, layout};
+use super::{ATile, BTile, HiLoPlanes, MatmulUnit, Pair, TILE_K, TILE_M, TileJob, TileRow, layout};
 use crate::attention::pipelined;
-use crate::attention::pipelined::schedule::{GROUP, Plan, Stage, SumTile};
+use crate::attention::pipelined::schedule::{Buffers, GROUP, Schedule, SumTile};
 use crate::cpu::isa::UnitOp;
 use crate::cpu::peak::Done;
 use crate::cpu::simd::Simd;
-use crate::gemm::{PANEL, PanelRow};
+use crate::gemm::{NR, PanelRow};
 
 /// Proof that the CPU has AMX with bf16 and that this process may use it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Amx {
     }
 
     /// Whether tiles and vectors can work at the same time: see [`beats`].
-    pub(crate) fn has_beats(self) -> bool {
+    pub(crate) fn can_pipeline(self) -> bool {
         self.vectors.is_some()
     }
 
@@ -120,33 +120,33 @@ static CONFIGURATION: Configuration = Configuration {
     rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
 };
 
-impl Unit for &Configured {
+impl MatmulUnit for &Configured {
     /// 256 deep: 16 KB of B stay in the L1 cache for all rows of a task, and only A comes from L2, which cannot deliver both as fast as they are used.
     /// Sums are fetched and put back more often, which costs less: against 126 steps, linear layers take 9 % less time.
-    const BLOCK_STEPS: usize = 8;
+    const KC_STEPS: usize = 8;
     /// 4032 deep: the 90 steps of a 3×3 window over 320 channels, and its multiples, need few or no second rounds for the sums. 250 KB of B and
     /// an image's rows, of which the nine taps share nearly all, stay in an L2 cache of 2 MB.
-    const WINDOW_BLOCK_STEPS: usize = 126;
+    const WINDOW_KC_STEPS: usize = 126;
     /// As large as the L2 cache. On the virtual machine where this was measured L3 is no faster than memory (17 GB/s a core), so what is streamed
     /// loses nothing: linear layers take 4 % less time, convolutions of the VAE 10 %.
     const STREAM_FROM: usize = 2 << 20;
 
     #[inline(always)]
     fn multiply_adds<S: Simd>(self, _: S, rounds: usize) -> Done {
-        let mut sums = [PanelRow::ZERO; 2 * TILE];
+        let mut sums = [PanelRow::ZERO; 2 * TILE_M];
         // SAFETY: `self` proves that the instructions exist and this thread's registers are configured.
         unsafe { tiles::multiply_adds(rounds, &mut sums) };
         let total = sums.iter().flat_map(|row| row.iter()).sum();
-        Done { operations: 2 * 32 * PANEL * 2 * TILE * rounds, total }
+        Done { operations: 2 * 32 * NR * 2 * TILE_M * rounds, total }
     }
 
     #[inline(always)]
-    fn multiply<S: Simd>(self, s: S, job: Job<'_>, sums: &mut [PanelRow]) {
+    fn multiply<S: Simd>(self, s: S, job: TileJob<'_>, sums: &mut [PanelRow]) {
         self.multiply_ahead(s, job, &[], sums);
     }
 
     #[inline(always)]
-    fn multiply_ahead<S: Simd>(self, _: S, job: Job<'_>, ahead: &[BStep], sums: &mut [PanelRow]) {
+    fn multiply_ahead<S: Simd>(self, _: S, job: TileJob<'_>, ahead: &[BTile], sums: &mut [PanelRow]) {
         job.check(sums);
         match job.lower {
             // SAFETY: `self` proves that the instructions exist and this thread's registers are configured; `check` that all three
@@ -158,7 +158,7 @@ impl Unit for &Configured {
     }
 
     #[inline(always)]
-    fn round_rows(self, rows: &[&[f32]], planes: &mut [&mut [Line]], at: usize) {
+    fn round_rows(self, rows: &[&[f32]], planes: &mut [&mut [TileRow]], at: usize) {
         match self.amx.round {
             Some(unit) => unit.round_rows(rows, planes, at),
             None => layout::round_rows(rows, planes, at),
@@ -166,7 +166,7 @@ impl Unit for &Configured {
     }
 
     #[inline(always)]
-    fn round_line(self, numbers: &[f32; STEP], line: &mut Line) {
+    fn round_line(self, numbers: &[f32; TILE_K], line: &mut TileRow) {
         match self.amx.round {
             Some(unit) => unit.round_line(numbers, line),
             None => layout::round_line(numbers, line),
@@ -174,7 +174,7 @@ impl Unit for &Configured {
     }
 
     #[inline(always)]
-    fn round_panel(self, rows: &[PanelRow], steps: &mut [BStep]) {
+    fn round_panel(self, rows: &[PanelRow], steps: &mut [BTile]) {
         match self.amx.round {
             Some(unit) => unit.round_panel(rows, steps),
             None => layout::round_panel(rows, steps),
@@ -182,7 +182,7 @@ impl Unit for &Configured {
     }
 
     #[inline(always)]
-    fn split_rows(self, rows: &[&[f32]], planes: Planes<'_, '_>, at: usize) {
+    fn split_rows(self, rows: &[&[f32]], planes: HiLoPlanes<'_, '_>, at: usize) {
         match self.amx.round {
             Some(unit) => unit.split_rows(rows, planes, at),
             None => layout::split_rows(rows, planes, at),
@@ -190,10 +190,10 @@ impl Unit for &Configured {
     }
 
     #[inline(always)]
-    fn split_panel(self, rows: &[PanelRow], high: &mut [BStep], low: &mut [BStep]) {
+    fn split_panel(self, rows: &[PanelRow], hi: &mut [BTile], lo: &mut [BTile]) {
         match self.amx.round {
-            Some(unit) => unit.split_panel(rows, high, low),
-            None => layout::split_panel(rows, high, low),
+            Some(unit) => unit.split_panel(rows, hi, lo),
+            None => layout::split_panel(rows, hi, lo),
         }
     }
 
@@ -205,10 +205,10 @@ impl Unit for &Configured {
         }
     }
 
-    fn play(self, plan: &Plan, stage: Stage<'_>) {
+    fn run_schedule(self, schedule: &Schedule, buffers: Buffers<'_>) {
         match self.amx.vectors {
-            Some(vectors) => pipelined::amx::play(vectors, self, plan, stage),
-            None => pipelined::schedule::play(plan, stage),
+            Some(vectors) => pipelined::amx::run_schedule(vectors, self, schedule, buffers),
+            None => pipelined::schedule::run_schedule(schedule, buffers),
         }
     }
 

@@ -4,7 +4,7 @@
 /// Whether the CPU has tiles with bf16 products, and the operating system saves them.
 pub(super) fn is_present() -> bool {
     use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
-    /// CPUID leaf 7, EDX: AMX-BF16 and AMX-TILE.
+    /// CPUID leaf 7, EDX: AMX-BF16 and AMX-TILE_M.
     const AMX: u32 = 1 << 22 | 1 << 24;
     /// XCR0: tile configuration and tile data.
     const SAVED: u64 = 1 << 17 | 1 << 18;

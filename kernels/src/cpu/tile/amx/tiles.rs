@@ -19,18 +19,18 @@
 use std::arch::asm;
 use std::ops::Range;
 
-use super::super::{ATile, BStep, Job, Line, Pair, TILE};
+use super::super::{ATile, BTile, Pair, TILE_M, TileJob, TileRow};
 use crate::gemm::PanelRow;
 
 /// Bytes from a row of an `ATile` to the next.
 const A_STRIDE: usize = 64;
-/// Bytes from a row of a [`BStep`] or of a [`PanelRow`] to the next; the second register's 16 columns stand 64 bytes further on.
+/// Bytes from a row of a [`BTile`] or of a [`PanelRow`] to the next; the second register's 16 columns stand 64 bytes further on.
 const WIDE_STRIDE: usize = 128;
 
 /// How the cache lines of `ahead` are spread over so many steps: begin, end, and how many at each step, of which the last have fewer or none.
 #[inline(always)]
-fn spread(ahead: &[BStep], steps: usize) -> (Range<*const BStep>, usize) {
-    let lines = size_of_val(ahead) / size_of::<Line>();
+fn spread(ahead: &[BTile], steps: usize) -> (Range<*const BTile>, usize) {
+    let lines = size_of_val(ahead) / size_of::<TileRow>();
     (ahead.as_ptr_range(), lines.div_ceil(steps.max(1)))
 }
 
@@ -50,10 +50,10 @@ fn spread(ahead: &[BStep], steps: usize) -> (Range<*const BStep>, usize) {
 /// # Safety
 /// AMX is there and configured on this thread; the job has two tiles of rows, the second being `lower`, of as many steps as B; `sums` has 32 rows.
 #[inline]
-pub(super) unsafe fn two_by_two(job: Job<'_>, lower: &[&ATile], ahead: &[BStep], sums: &mut [PanelRow]) {
+pub(super) unsafe fn two_by_two(job: TileJob<'_>, lower: &[&ATile], ahead: &[BTile], sums: &mut [PanelRow]) {
     const {
         assert!(
-            size_of::<[PanelRow; TILE]>() == 2048 && size_of::<&ATile>() == 8 && size_of::<BStep>() == 2048
+            size_of::<[PanelRow; TILE_M]>() == 2048 && size_of::<&ATile>() == 8 && size_of::<BTile>() == 2048
         );
     };
     let (range, pace) = spread(ahead, job.b.len());
@@ -133,7 +133,7 @@ pub(super) unsafe fn two_by_two(job: Job<'_>, lower: &[&ATile], ahead: &[BStep],
 /// # Safety
 /// As for [`two_by_two`], without `lower` and with 16 rows of `sums`.
 #[inline]
-pub(super) unsafe fn one_by_two(job: Job<'_>, ahead: &[BStep], sums: &mut [PanelRow]) {
+pub(super) unsafe fn one_by_two(job: TileJob<'_>, ahead: &[BTile], sums: &mut [PanelRow]) {
     let (range, pace) = spread(ahead, job.b.len());
     let mut next = range.start;
     // SAFETY: as in `two_by_two`, with 16 rows of sums.
@@ -195,8 +195,8 @@ pub(super) unsafe fn one_by_two(job: Job<'_>, ahead: &[BStep], sums: &mut [Panel
 ///
 /// # Safety
 /// AMX is there and configured on this thread.
-pub(super) unsafe fn multiply_adds(rounds: usize, sums: &mut [PanelRow; 2 * TILE]) {
-    let [a, b] = [0.5f32, 0.25].map(f32::to_bits).map(|x| [Line([Pair::of(x, x); 16]); TILE]);
+pub(super) unsafe fn multiply_adds(rounds: usize, sums: &mut [PanelRow; 2 * TILE_M]) {
+    let [a, b] = [0.5f32, 0.25].map(f32::to_bits).map(|x| [TileRow([Pair::of(x, x); 16]); TILE_M]);
     // SAFETY: reads a tile of each operand and writes 32 rows of sums, all of which are borrowed; all registers that change are named.
     unsafe {
         asm!(
