@@ -13,7 +13,7 @@ use aquatint_kernels::Isa;
 use aquatint_model::networks::clip::{ClipTextConfig, ClipTextModel};
 use aquatint_model::networks::unet::{UNet2DConditionModel, UNetConfig};
 use aquatint_model::networks::vae::{Decoder, Encoder, VaeConfig};
-use aquatint_model::source::{Checkpoint, PartFiles};
+use aquatint_model::source::{Checkpoint, TEXT_ENCODER, UNET, VAE};
 use aquatint_model::tools::shapes;
 use aquatint_tensor::{Recycling, Tensor};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -35,15 +35,15 @@ fn stages(c: &mut Criterion, folder: &Path) -> Result<(), Box<dyn Error>> {
     group.sample_size(10);
     let flop = |gflop: f64| Throughput::Elements((gflop * 1e9) as u64);
 
-    let weights = Checkpoint::open(&folder.join("text_encoder"), PartFiles::Transformers)?;
-    let config = ClipTextConfig::open(&folder.join("text_encoder/config.json"))?;
+    let weights = Checkpoint::open(&TEXT_ENCODER.folder(folder), &TEXT_ENCODER)?;
+    let config = ClipTextConfig::open(&TEXT_ENCODER.config_path(folder))?;
     let text_encoder = ClipTextModel::load(&weights.weights(), &config)?;
     let ids: Vec<u32> = (0..77).map(|i| i * 613 % 49_000).collect();
     group.throughput(flop(shapes::TEXT_GFLOP));
     group.bench_function("text encoder", |b| b.iter(|| text_encoder.forward(isa, &[&ids])));
 
-    let weights = Checkpoint::open(&folder.join("vae"), PartFiles::Diffusers)?;
-    let config = VaeConfig::open(&folder.join("vae/config.json"))?;
+    let weights = Checkpoint::open(&VAE.folder(folder), &VAE)?;
+    let config = VaeConfig::open(&VAE.config_path(folder))?;
     let (encoder, decoder) =
         (Encoder::load(&weights.weights(), &config)?, Decoder::load(&weights.weights(), &config)?);
     let (picture, latents) = (waves([1, 512, 512, 3]), waves([1, 64, 64, 4]));
@@ -52,8 +52,8 @@ fn stages(c: &mut Criterion, folder: &Path) -> Result<(), Box<dyn Error>> {
     group.throughput(flop(shapes::ENCODE_GFLOP));
     group.bench_function("VAE encode", |b| b.iter(|| encoder.forward(isa, picture.view())));
 
-    let weights = Checkpoint::open(&folder.join("unet"), PartFiles::Diffusers)?;
-    let config = UNetConfig::open(&folder.join("unet/config.json"))?;
+    let weights = Checkpoint::open(&UNET.folder(folder), &UNET)?;
+    let config = UNetConfig::open(&UNET.config_path(folder))?;
     let unet = UNet2DConditionModel::load(&weights.weights(), &config)?;
     let (latents, text) = (waves([1, 64, 64, 4]), waves([2, 77, 768, 1]).reshape([2, 77, 768]));
     let told = unet.prepare(isa, text.view(), &[500.0]);

@@ -28,6 +28,21 @@ pub enum Error {
     #[error("{0}")]
     Model(String),
 
+    /// A model lacks a component.
+    #[error("`{}`: holds {held}, but no {title}; give a file or folder with one as well ({published})", path.display())]
+    MissingComponent {
+        /// The model.
+        path: PathBuf,
+        /// What it has.
+        held: String,
+        /// The component's name: "vae".
+        component: &'static str,
+        /// The same as a person would say it.
+        title: &'static str,
+        /// Where such a component is published.
+        published: &'static str,
+    },
+
     /// A file or folder that the model needs cannot be read.
     #[error("cannot read `{}`: {source}", path.display())]
     Read {
@@ -119,7 +134,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Request(_) => ErrorKind::Request,
-            Self::Model(_) | Self::Read { .. } => ErrorKind::Model,
+            Self::Model(_) | Self::MissingComponent { .. } | Self::Read { .. } => ErrorKind::Model,
             Self::Write { .. } | Self::NotFinite { .. } | Self::Run(_) => ErrorKind::Run,
             Self::Interrupted => ErrorKind::Interrupted,
         }

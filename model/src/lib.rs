@@ -39,4 +39,5 @@ pub use precisions::Precisions;
 pub use rng::{Generator, RandomSource};
 pub use samplers::{SamplerChoice, SamplerKind, Schedule};
 pub use source::embedded::EMBEDDED;
+pub use source::{ModelSource, ModelSpec};
 pub use text::prompt::PromptSyntax;

@@ -14,9 +14,9 @@ fn tensors_are_those_that_diffusers_saves() {
     let golden = json("architectures.json");
     for (name, millions) in [("sd15", [123, 860, 84]), ("sd21", [340, 866, 84])] {
         let parts =
-            Architecture::parse(name).and_then(Architecture::parts).expect("a published architecture");
+            Architecture::parse(name).and_then(Architecture::networks).expect("a published architecture");
         for (part, millions) in parts.iter().zip(millions) {
-            let expected = &golden[name]["parts"][part.name];
+            let expected = &golden[name]["parts"][part.component.name];
             let found: BTreeMap<&str, &[usize]> =
                 part.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.shape.as_slice())).collect();
             let shape = |shape: &Value| -> Vec<usize> {
@@ -26,17 +26,27 @@ fn tensors_are_those_that_diffusers_saves() {
             let tensors = expected["tensors"].as_object().expect("names and shapes");
             let tensors: BTreeMap<&str, Vec<usize>> =
                 tensors.iter().map(|(name, value)| (name.as_str(), shape(value))).collect();
-            assert_eq!(part.tensors.len(), tensors.len(), "{name}, {}: number of tensors", part.name);
+            assert_eq!(
+                part.tensors.len(),
+                tensors.len(),
+                "{name}, {}: number of tensors",
+                part.component.name
+            );
             for (tensor, shape) in &tensors {
                 assert_eq!(
                     found.get(tensor).copied(),
                     Some(shape.as_slice()),
                     "{name}, {}: {tensor}",
-                    part.name
+                    part.component.name
                 );
             }
-            assert_eq!((part.parameters() + 500_000) / 1_000_000, millions, "{name}, {}", part.name);
-            assert_eq!(expected["parameters"], part.parameters(), "{name}, {}", part.name);
+            assert_eq!(
+                (part.parameters() + 500_000) / 1_000_000,
+                millions,
+                "{name}, {}",
+                part.component.name
+            );
+            assert_eq!(expected["parameters"], part.parameters(), "{name}, {}", part.component.name);
         }
     }
 }
@@ -45,7 +55,7 @@ fn tensors_are_those_that_diffusers_saves() {
 fn settings_are_the_published_ones() {
     let golden = json("architectures.json");
     for name in ["sd15", "sd21"] {
-        let settings = Architecture::parse(name).expect("a published architecture").settings();
+        let settings = Architecture::parse(name).expect("a published architecture").published().files;
         for (path, text) in settings {
             let found: Value = serde_json::from_str(text).expect("valid JSON");
             let published = golden[name]["files"][path].as_object().expect("the published file");

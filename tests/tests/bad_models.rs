@@ -154,7 +154,7 @@ fn damaged_weights() {
         let at = bytes.windows(5).position(|text| text == b"\"F32\"").expect("weights in f32");
         bytes[at..at + 5].copy_from_slice(b"\"I32\"");
     };
-    refused(damage(of_integers), &[weights, "expected element type F32, F16 or BF16, found I32"]);
+    refused(damage(of_integers), &[weights, "expected element type F32, F16, BF16 or F8, found I32"]);
 }
 
 #[test]

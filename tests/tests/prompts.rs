@@ -5,7 +5,7 @@
 
 use aquatint_kernels::Isa;
 use aquatint_model::networks::clip::{ClipTextConfig, ClipTextModel};
-use aquatint_model::source::{Checkpoint, PartFiles};
+use aquatint_model::source::{Checkpoint, TEXT_ENCODER};
 use aquatint_model::text::prompt::emphasis::{Piece, parse};
 use aquatint_model::text::prompt::{PromptEncoder, PromptSyntax, chunks};
 use aquatint_model::text::tokenizer::Tokenizer;
@@ -23,7 +23,7 @@ fn tokenizer() -> Tokenizer {
 fn text_encoder() -> ClipTextModel {
     let folder = path("pipelines/sd1/text_encoder");
     let config = ClipTextConfig::open(&folder.join("config.json")).expect("a valid config");
-    let weights = Checkpoint::open(&folder, PartFiles::Transformers).expect("valid weights");
+    let weights = Checkpoint::open(&folder, &TEXT_ENCODER).expect("valid weights");
     ClipTextModel::load(&weights.weights(), &config).expect("weights that fit the config")
 }
 

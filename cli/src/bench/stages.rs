@@ -9,7 +9,7 @@ use aquatint_kernels::Isa;
 use aquatint_model::networks::clip::{ClipTextConfig, ClipTextModel};
 use aquatint_model::networks::unet::{UNet2DConditionModel, UNetConfig};
 use aquatint_model::networks::vae::{Decoder, Encoder, VaeConfig};
-use aquatint_model::source::{Checkpoint, PartFiles};
+use aquatint_model::source::{Checkpoint, TEXT_ENCODER, UNET, VAE};
 use aquatint_model::tools::shapes;
 use aquatint_model::{Error, LoadOptions, Pipeline, Precisions, TextToImage};
 use aquatint_tensor::Tensor;
@@ -33,16 +33,15 @@ pub(super) struct Stages<'a> {
 }
 
 const TOKENS: usize = 77;
-const TEXT_ENCODER: &str = "text encoder";
 
 /// Whether a folder can be measured, as far as its configs tell.
 ///
 /// # Errors
 /// If one of them is missing, or says what is not supported.
 pub(super) fn check(folder: &Path) -> Result<(), Error> {
-    ClipTextConfig::open(&folder.join("text_encoder/config.json"))?;
-    UNetConfig::open(&folder.join("unet/config.json"))?;
-    VaeConfig::open(&folder.join("vae/config.json")).map(drop)
+    ClipTextConfig::open(&TEXT_ENCODER.config_path(folder))?;
+    UNetConfig::open(&UNET.config_path(folder))?;
+    VaeConfig::open(&VAE.config_path(folder)).map(drop)
 }
 
 impl Stages<'_> {
@@ -51,8 +50,8 @@ impl Stages<'_> {
     /// # Errors
     /// If the model cannot be loaded.
     pub(super) fn run(&self, found: &mut dyn FnMut(Row)) -> Result<(), Error> {
-        let unet = UNetConfig::open(&self.folder.join("unet/config.json"))?;
-        let vae = VaeConfig::open(&self.folder.join("vae/config.json"))?;
+        let unet = UNetConfig::open(&UNET.config_path(self.folder))?;
+        let vae = VaeConfig::open(&VAE.config_path(self.folder))?;
         let published =
             unet.block_out_channels == [320, 640, 1280, 1280] && unet.cross_attention_dim[0] == 768;
         let gflop = |gflop: f64| if published && unet.sample_size == [64, 64] { gflop } else { 0.0 };
@@ -63,12 +62,12 @@ impl Stages<'_> {
     }
 
     fn text_encoder(&self, gflop: f64, found: &mut dyn FnMut(Row)) -> Result<(), Error> {
-        let (stage, shape) = (TEXT_ENCODER, format!("{TOKENS} tokens"));
+        let (stage, shape) = (TEXT_ENCODER.title, format!("{TOKENS} tokens"));
         if !self.wanted(stage, &shape) {
             return Ok(());
         }
-        let weights = Checkpoint::open(&self.folder.join("text_encoder"), PartFiles::Transformers)?;
-        let config = ClipTextConfig::open(&self.folder.join("text_encoder/config.json"))?;
+        let weights = Checkpoint::open(&TEXT_ENCODER.folder(self.folder), &TEXT_ENCODER)?;
+        let config = ClipTextConfig::open(&TEXT_ENCODER.config_path(self.folder))?;
         let weights = weights.weights().for_precision(self.precision_of(stage));
         let text_encoder = ClipTextModel::load(&weights, &config)?;
         let tokens = TOKENS.min(config.max_position_embeddings);
@@ -83,7 +82,7 @@ impl Stages<'_> {
         if !self.wanted(stage, &shape) {
             return Ok(());
         }
-        let weights = Checkpoint::open(&self.folder.join("unet"), PartFiles::Diffusers)?;
+        let weights = Checkpoint::open(&UNET.folder(self.folder), &UNET)?;
         let unet = UNet2DConditionModel::load(&weights.weights().for_precision(self.precision), config)?;
         let text = waves([2, TOKENS, config.cross_attention_dim[0]]);
         let told = unet.prepare(self.isa, text.view(), &[500.0]);
@@ -101,7 +100,7 @@ impl Stages<'_> {
     ) -> Result<(), Error> {
         let factor = config.scale_factor();
         let shape = format!("{}×{}", height * factor, width * factor);
-        let weights = Checkpoint::open(&self.folder.join("vae"), PartFiles::Diffusers)?;
+        let weights = Checkpoint::open(&VAE.folder(self.folder), &VAE)?;
         if self.wanted("VAE decode", &shape) {
             let decoder = Decoder::load(&weights.weights().for_precision(self.precision), config)?;
             let latents = waves([1, height, width, config.latent_channels]);
@@ -141,7 +140,7 @@ impl Stages<'_> {
     }
 
     fn precision_of(&self, stage: &str) -> Precisions {
-        if stage == TEXT_ENCODER { self.precision.for_text(self.isa).into() } else { self.precision }
+        if stage == TEXT_ENCODER.title { self.precision.for_text(self.isa).into() } else { self.precision }
     }
 
     fn row(&self, stage: &str, shape: String, gflop: f64, run: impl FnMut()) -> Row {

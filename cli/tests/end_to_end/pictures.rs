@@ -103,7 +103,7 @@ fn models_that_cannot_be_loaded_exit_with_3() {
     fs::remove_file(&weights).expect("it exists");
     refused(&with("tiny"), 3, "no weights: expected `diffusion_pytorch_model.safetensors`");
     fs::remove_dir_all(folder.path().join("tiny/unet")).expect("it exists");
-    refused(&with("tiny"), 3, "the part `unet` is missing");
+    refused(&with("tiny"), 3, "the component `unet` is missing");
 }
 
 #[test]

@@ -12,11 +12,10 @@
 //!
 //! A safety checker and its feature extractor, where a folder has them, play no part in making a picture and are not read.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use aquatint_kernels::Isa;
-use serde_json::Value;
 
 use super::estimate::Arithmetic;
 use super::{Pipeline, TextToImage};
@@ -29,8 +28,10 @@ use crate::samplers::SchedulerConfig;
 use crate::source::ModelId;
 use crate::source::config::ConfigFile;
 use crate::source::files;
-use crate::source::part::Part;
-use crate::source::{Checkpoint, PartFiles, WeightFiles};
+use crate::source::lazy::LazyNetwork;
+use crate::source::{
+    Account, ModelSource, ModelSpec, SCHEDULER, TEXT_ENCODER, TOKENIZER, UNET, VAE, accounts,
+};
 use crate::text::tokenizer::Tokenizer;
 
 /// How a model is loaded.
@@ -52,56 +53,47 @@ impl Default for LoadOptions {
     }
 }
 
-/// The parts that are loaded, and the classes that are understood.
-const PARTS: [(&str, &[&str]); 5] = [
-    ("tokenizer", &["CLIPTokenizer", "CLIPTokenizerFast"]),
-    ("text_encoder", &["CLIPTextModel"]),
-    ("unet", &["UNet2DConditionModel"]),
-    ("vae", &["AutoencoderKL"]),
-    ("scheduler", &[]), // the sampler's own file says which it is
-];
-
 impl Pipeline {
-    /// Loads a model folder.
+    /// Loads a model: a folder, or a single file.
     ///
     /// # Errors
-    /// If the folder is no Stable Diffusion 1.x or 2.x model, if a part is missing, or if a part does not fit its config or another part.
-    pub fn load(folder: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
-        let folder = folder.as_ref();
+    /// If it is no Stable Diffusion 1.x or 2.x model, if a component is missing, or if a component does not fit its config
+    /// or another one.
+    pub fn load(model: impl Into<ModelSpec>, options: &LoadOptions) -> Result<Self> {
+        let source = ModelSource::open(model)?;
         let Settings { tokenizer, scheduler, text_config, unet_config, vae, defaults } =
-            Settings::read(folder)?;
-        let mut warnings = Vec::new();
-
-        let unet_files = WeightFiles::find(&folder.join("unet"), PartFiles::Diffusers)?;
-        let model = ModelId::new(folder, unet_files.paths);
+            Settings::read(&source)?;
+        let model = ModelId::new(&source.spec().model, source.identity()?);
         let arithmetic = Arithmetic::of(&text_config, &unet_config)?;
         let LoadOptions { isa, precision, keep } = *options;
-        let open = |part: &str, files| Checkpoint::open(&folder.join(part), files).map(Arc::new);
-        // In the order in which a folder's errors are best told; what is missing is known before anything is loaded.
-        let file = open("text_encoder", PartFiles::Transformers)?;
+        // In the order in which a model's errors are best told; what is missing is known before anything is loaded.
+        let text_file = Arc::new(source.checkpoint(&TEXT_ENCODER)?);
         let config = text_config.clone();
         let text_precision = precision.for_text(isa).into();
-        let text_encoder =
-            Part::new(Arc::clone(&file), text_precision, keep, move |w| ClipTextModel::load(w, &config));
+        let text_encoder = LazyNetwork::new(text_file.clone(), text_precision, keep, move |w| {
+            ClipTextModel::load(w, &config)
+        });
         text_encoder.check()?;
-        warnings.extend(leftovers(&folder.join("text_encoder"), &file.unused()));
 
-        let file = open("unet", PartFiles::Diffusers)?;
+        let unet_file = Arc::new(source.checkpoint(&UNET)?);
         let config = unet_config.clone();
-        let unet =
-            Part::new(Arc::clone(&file), precision, keep, move |w| UNet2DConditionModel::load(w, &config));
+        let unet = LazyNetwork::new(unet_file.clone(), precision, keep, move |w| {
+            UNet2DConditionModel::load(w, &config)
+        });
         unet.check()?;
-        warnings.extend(leftovers(&folder.join("unet"), &file.unused()));
 
-        let file = open("vae", PartFiles::Diffusers)?;
+        let vae_file = Arc::new(source.checkpoint(&VAE)?);
         let config = vae.clone();
-        let vae_decoder = Part::new(Arc::clone(&file), precision, keep, move |w| Decoder::load(w, &config));
+        let vae_decoder =
+            LazyNetwork::new(vae_file.clone(), precision, keep, move |w| Decoder::load(w, &config));
         vae_decoder.check()?;
-        let mut unused = file.unused();
-        unused.retain(|name| !name.starts_with("encoder.") && !name.starts_with("quant_conv."));
-        warnings.extend(leftovers(&folder.join("vae"), &unused));
         let config = vae.clone();
-        let vae_encoder = Part::new(file, precision, keep, move |w| Encoder::load(w, &config));
+        let vae_encoder =
+            LazyNetwork::new(vae_file.clone(), precision, keep, move |w| Encoder::load(w, &config));
+        // Not every picture needs it, and some files lack it: an error is told when there is something to encode.
+        let _ = vae_encoder.check();
+        let accounts = accounts(&[&text_file, &unet_file, &vae_file]);
+        let warnings = accounts.iter().filter_map(Account::warning).collect();
 
         if keep {
             text_encoder.get()?;
@@ -128,7 +120,7 @@ impl Pipeline {
     }
 }
 
-/// All of a folder but its weights.
+/// All of a model but its weights.
 struct Settings {
     tokenizer: Tokenizer,
     scheduler: SchedulerConfig,
@@ -139,28 +131,31 @@ struct Settings {
 }
 
 impl Settings {
-    fn read(folder: &Path) -> Result<Self> {
-        check_index(folder)?;
-        let tokenizer = Tokenizer::load(&folder.join("tokenizer"))?;
-        let scheduler = SchedulerConfig::load(folder.join("scheduler/scheduler_config.json"))?
+    fn read(source: &ModelSource) -> Result<Self> {
+        let folder = source.settings();
+        let tokenizer = Tokenizer::load(&TOKENIZER.folder(folder))?;
+        let mut scheduler = SchedulerConfig::load(SCHEDULER.config_path(folder))?
             // diffusers' StableDiffusionPipeline overrides these two in every folder, as corrections of early files.
             .with("steps_offset", 1)
             .with("clip_sample", false);
-        let text_config = ClipTextConfig::open(&folder.join("text_encoder/config.json"))?;
-        let unet_config = UNetConfig::open(&folder.join("unet/config.json"))?;
-        let vae = VaeConfig::open(&folder.join("vae/config.json"))?;
-        check_fit(folder, &tokenizer, &text_config, &unet_config, &vae)?;
+        for (key, value) in source.overrides(&SCHEDULER) {
+            scheduler = scheduler.with(key, value.clone());
+        }
+        let text_config = ClipTextConfig::from_config(source.config(&TEXT_ENCODER)?)?;
+        let unet_config = UNetConfig::from_config(source.config(&UNET)?)?;
+        let vae = VaeConfig::from_config(source.config(&VAE)?)?;
+        check_fit(&source.spec().model, &tokenizer, &text_config, &unet_config, &vae)?;
         let defaults = defaults(folder, &unet_config, &vae)?;
         Ok(Self { tokenizer, scheduler, text_config, unet_config, vae, defaults })
     }
 }
 
-/// Whether a folder holds a model that can be loaded, as far as can be told without its weights.
+/// Whether a model can be loaded, as far as can be told without its weights.
 ///
 /// # Errors
 /// As [`Pipeline::load`].
-pub(crate) fn check(folder: &Path) -> Result<()> {
-    Settings::read(folder).map(drop)
+pub(crate) fn check(source: &ModelSource) -> Result<()> {
+    Settings::read(source).map(drop)
 }
 
 /// What a request asks for unless it says otherwise: the size for which the model was trained, and what its folder recommends.
@@ -175,58 +170,6 @@ pub(super) fn defaults(folder: &Path, unet: &UNetConfig, vae: &VaeConfig) -> Res
         defaults.guidance_scale = scale as f32;
     }
     Ok(defaults)
-}
-
-/// The path and the contents of `model_index.json`, a JSON object.
-pub(crate) fn read_index(folder: &Path) -> Result<(PathBuf, Value)> {
-    const EXPECTED: &str = "expected a model folder with a `model_index.json`, as Hugging Face publishes it";
-    let path = folder.join("model_index.json");
-    if !files::is_file(&path) {
-        let found = match (folder.exists(), folder.is_dir()) {
-            (false, _) => "there is no such folder",
-            (true, false) => "this is a file",
-            (true, true) => "this folder has none",
-        };
-        return Err(Error::in_file(folder, format_args!("{found}; {EXPECTED}")));
-    }
-    let text = files::read_to_string(&path)?;
-    let index: Value = serde_json::from_str(&text).map_err(|error| Error::in_file(&path, error))?;
-    if !index.is_object() {
-        return Err(Error::in_file(&path, "expected a JSON object"));
-    }
-    Ok((path, index))
-}
-
-/// Is this a Stable Diffusion folder, and are all parts there?
-pub(super) fn check_index(folder: &Path) -> Result<()> {
-    const PIPELINES: [&str; 3] =
-        ["StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"];
-    let (path, index) = read_index(folder)?;
-    let class = &index["_class_name"];
-    if !class.as_str().is_some_and(|class| PIPELINES.contains(&class)) {
-        return Err(Error::in_file(
-            &path,
-            format_args!("`_class_name` is {class}; expected {}", PIPELINES.join(" or ")),
-        ));
-    }
-    for (part, classes) in PARTS {
-        let class = &index[part][1]; // ["diffusers", "AutoencoderKL"]
-        let known = class.as_str().is_some_and(|class| classes.is_empty() || classes.contains(&class));
-        if !known {
-            let expected = if classes.is_empty() { "a scheduler".into() } else { classes.join(" or ") };
-            return Err(Error::in_file(
-                &path,
-                format_args!("`{part}` is {}; expected {expected}", index[part]),
-            ));
-        }
-        if !files::is_dir(&folder.join(part)) {
-            return Err(Error::in_file(
-                folder,
-                format_args!("the part `{part}` is missing; is the download complete?"),
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// Each part fits its own config; do the parts fit each other?
@@ -276,12 +219,4 @@ fn check_fit(
         ));
     }
     Ok(())
-}
-
-/// A sentence about tensors that no layer asked for.
-fn leftovers(part: &Path, unused: &[String]) -> Option<String> {
-    let first = unused.first()?;
-    let count = unused.len();
-    let part = part.display();
-    Some(format!("`{part}`: {count} tensors of the file are not part of this model, the first is `{first}`"))
 }

@@ -39,7 +39,7 @@ pub use estimate::Footprint;
 pub use img2img::ImageToImage;
 pub use inpaint::Inpaint;
 pub use load::LoadOptions;
-pub(crate) use load::{check, read_index};
+pub(crate) use load::check;
 pub use request::{LARGEST_SIDE, TextToImage};
 pub use run_checkpoint::RunCheckpoint;
 pub use task::Task;
@@ -54,7 +54,7 @@ use crate::precisions::Precisions;
 use crate::rng::Generator;
 use crate::samplers::{Prediction, Sampler, SchedulerConfig};
 use crate::source::ModelId;
-use crate::source::part::Part;
+use crate::source::lazy::LazyNetwork;
 use crate::text::prompt::PromptEncoder;
 use crate::text::tokenizer::Tokenizer;
 use estimate::Arithmetic;
@@ -73,12 +73,12 @@ use inpaint::InpaintMode;
 /// ```
 pub struct Pipeline {
     tokenizer: Tokenizer,
-    text_encoder: Part<ClipTextModel>,
+    text_encoder: LazyNetwork<ClipTextModel>,
     text_config: ClipTextConfig,
-    unet: Part<UNet2DConditionModel>,
+    unet: LazyNetwork<UNet2DConditionModel>,
     unet_config: UNetConfig,
-    vae_decoder: Part<Decoder>,
-    vae_encoder: Part<Encoder>,
+    vae_decoder: LazyNetwork<Decoder>,
+    vae_encoder: LazyNetwork<Encoder>,
     vae: VaeConfig,
     pub(crate) scheduler: SchedulerConfig,
     defaults: TextToImage,

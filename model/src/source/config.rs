@@ -60,6 +60,11 @@ impl ConfigFile {
         Error::in_file(&self.path, message)
     }
 
+    /// Puts another value in the place of a key's, or adds it.
+    pub fn set(&mut self, key: &str, value: Value) {
+        self.values.insert(key.to_owned(), value);
+    }
+
     /// The value of a key; `None` also for `null`, which diffusers writes for "not given".
     pub fn get(&self, key: &'static str) -> Option<&Value> {
         self.read.borrow_mut().insert(key);

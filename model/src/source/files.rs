@@ -1,4 +1,6 @@
-//! Where a model's files come from: the disk, or, below [`EMBEDDED`], the program itself.
+//! Where a model's files come from: the disk, or, below a name in angle brackets, the program itself.
+//!
+//! There are the [`EMBEDDED`] model, and the settings of [`Published`] ones.
 //!
 //! Everything that reads a model does it through these functions, so that both kinds of model take the same way.
 //! Files on disk are mapped, not read: a page of weights comes into memory when it is packed, and is given back then.
@@ -10,8 +12,9 @@ use std::path::Path;
 
 use memmap2::Mmap;
 
+use super::embedded::{EMBEDDED, FILES};
+use super::published::Published;
 use crate::error::{Error, Result};
-use crate::source::embedded::{EMBEDDED, FILES};
 
 /// The bytes of a file.
 pub(crate) enum Bytes {
@@ -40,16 +43,16 @@ impl AsRef<[u8]> for Bytes {
 
 /// The bytes of the file at `path`; an empty file has none.
 pub(crate) fn open(path: &Path) -> Result<Bytes> {
-    if let Some(name) = embedded(path) {
-        let absent = || io::Error::new(io::ErrorKind::NotFound, "the embedded model has no such file");
-        return contents(name).map(Bytes::Static).ok_or_else(absent).map_err(Error::reading(path));
+    if let Some(inside) = embedded(path) {
+        let absent = || io::Error::new(io::ErrorKind::NotFound, "the program holds no such file");
+        return inside.contents().map(Bytes::Static).ok_or_else(absent).map_err(Error::reading(path));
     }
     let file = File::open(path).map_err(Error::reading(path))?;
     if file.metadata().map_err(Error::reading(path))?.len() == 0 {
         return Ok(Bytes::Static(&[])); // nothing can be mapped
     }
     // SAFETY: the map is read-only, private to the value that is returned, and lent only with its lifetime. That nobody changes
-    // the file's bytes meanwhile cannot be established here; the doc of `checkpoint/file.rs` says why it is accepted.
+    // the file's bytes meanwhile cannot be established here; the doc of `tensor_file.rs` says why it is accepted.
     unsafe { Mmap::map(&file) }.map(Bytes::Mapped).map_err(Error::reading(path))
 }
 
@@ -71,22 +74,49 @@ pub(crate) fn read_to_string(path: &Path) -> Result<String> {
 
 /// Whether there is a file.
 pub(crate) fn is_file(path: &Path) -> bool {
-    embedded(path).map_or_else(|| path.is_file(), |name| contents(name).is_some())
+    embedded(path).map_or_else(|| path.is_file(), |inside| inside.contents().is_some())
 }
 
 /// Whether there is a folder.
 pub(crate) fn is_dir(path: &Path) -> bool {
-    let holds = |folder: &Path| FILES.iter().any(|(name, _)| Path::new(name).starts_with(folder));
-    embedded(path).map_or_else(|| path.is_dir(), |folder| !is_file(path) && holds(folder))
+    embedded(path).map_or_else(|| path.is_dir(), |inside| !is_file(path) && inside.has_folder())
 }
 
-/// Where in the embedded model `path` points to, if it does.
-fn embedded(path: &Path) -> Option<&Path> {
-    path.strip_prefix(EMBEDDED).ok()
+/// Whether the settings of a published model lie there.
+pub(crate) fn is_published(path: &Path) -> bool {
+    Published::of(path).is_some()
 }
 
-fn contents(name: &Path) -> Option<&'static [u8]> {
-    FILES.iter().find(|(file, _)| Path::new(file) == name).map(|&(_, bytes)| bytes)
+/// A place inside of the program.
+struct Inside<'a> {
+    /// The published model; otherwise the embedded one.
+    published: Option<&'static Published>,
+    name: &'a Path,
+}
+
+/// Where in the program `path` points to, if it does.
+fn embedded(path: &Path) -> Option<Inside<'_>> {
+    if let Ok(name) = path.strip_prefix(EMBEDDED) {
+        return Some(Inside { published: None, name });
+    }
+    Published::of(path).map(|(published, name)| Inside { published: Some(published), name })
+}
+
+impl Inside<'_> {
+    fn contents(&self) -> Option<&'static [u8]> {
+        match self.published {
+            Some(published) => published.text(self.name).map(str::as_bytes),
+            None => FILES.iter().find(|(file, _)| Path::new(file) == self.name).map(|&(_, bytes)| bytes),
+        }
+    }
+
+    fn has_folder(&self) -> bool {
+        let within = |file: &str| Path::new(file).starts_with(self.name);
+        match self.published {
+            Some(published) => published.files.iter().any(|(file, _)| within(file)),
+            None => FILES.iter().any(|(file, _)| within(file)),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -15,32 +15,17 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::component::Component;
 use crate::error::{Error, Result};
 use crate::source::files;
-
-/// By which names a part's weight files go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PartFiles {
-    /// `diffusion_pytorch_model*`: UNet and VAE.
-    Diffusers,
-    /// `model*`, or `pytorch_model*`: the text encoder.
-    Transformers,
-}
 
 /// Half-precision variants, in the order in which they are looked for when the plain files are absent.
 const VARIANTS: [&str; 2] = ["fp16", "bf16"];
 
-impl PartFiles {
-    fn stems(self) -> &'static [&'static str] {
-        match self {
-            PartFiles::Diffusers => &["diffusion_pytorch_model"],
-            PartFiles::Transformers => &["model", "pytorch_model"],
-        }
-    }
-
+impl Component {
     /// The names that may be taken, best first; each is a safetensors file or, ending in `.json`, an index of shards.
-    fn candidates(self) -> Vec<String> {
-        let stems = self.stems();
+    fn candidates(&self) -> Vec<String> {
+        let stems = self.weights;
         let mut names = Vec::new();
         for stem in stems {
             names.push(format!("{stem}.safetensors"));
@@ -71,8 +56,8 @@ impl WeightFiles {
     ///
     /// # Errors
     /// If there are none, or none in safetensors form, or if an index cannot be understood.
-    pub fn find(folder: &Path, files: PartFiles) -> Result<Self> {
-        let candidates = files.candidates();
+    pub fn find(folder: &Path, component: &Component) -> Result<Self> {
+        let candidates = component.candidates();
         let Some(name) = candidates.iter().find(|name| files::is_file(&folder.join(name))) else {
             return Err(no_weights(folder, &candidates[0]));
         };

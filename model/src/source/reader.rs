@@ -6,18 +6,21 @@
 //!     .vector("norm1.weight", 1280)         reads `mid_block.resnets.0.norm1.weight`
 //! ```
 //!
-//! Matrices and kernels are packed for the arithmetic as they are read. For products in f32 they keep the file's element type; for other
-//! precisions they are rounded now, once. Vectors (biases, norms) become f32: they are small, and every kernel wants them so.
+//! Matrices and kernels are packed for the arithmetic as they are read. For products in f32 they keep the file's element
+//! type; for other precisions they are rounded now, once. Vectors (biases, norms) become f32: they are small, and every
+//! kernel wants them so.
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
-use aquatint_kernels::gemm::GegluWeights;
-use aquatint_kernels::{Precision, conv2d, conv2d::upsample, gemm};
-use aquatint_tensor::{Element, Tensor, View};
-use half::{bf16, f16};
+use aquatint_kernels::conv2d::upsample;
+use aquatint_kernels::gemm::{GegluWeights, Packable};
+use aquatint_kernels::{Precision, conv2d, gemm};
+use aquatint_tensor::View;
 
-use super::{Checkpoint, Schema, StoredTensor, StoredType};
+use super::tensor::{Elements, Visitor};
+use super::{Schema, TensorSource};
 use crate::error::{Error, Result};
 use crate::precisions::Precisions;
 
@@ -35,27 +38,22 @@ pub struct Weights<'a> {
 
 #[derive(Clone, Copy)]
 enum Source<'a> {
-    Checkpoint(&'a Checkpoint),
+    Tensors(&'a dyn TensorSource),
     Schema(&'a Schema<'a>),
 }
 
 impl<'a> Weights<'a> {
-    pub(super) fn new(checkpoint: &'a Checkpoint) -> Self {
-        Self {
-            source: Source::Checkpoint(checkpoint),
-            prefix: String::new(),
-            precisions: Precisions::default(),
-            without_numbers: false,
-        }
+    /// The top of the tree of names of `source`.
+    pub fn of(source: &'a dyn TensorSource) -> Self {
+        Self::at_top(Source::Tensors(source))
     }
 
     pub(super) fn of_schema(schema: &'a Schema<'a>) -> Self {
-        Self {
-            source: Source::Schema(schema),
-            prefix: String::new(),
-            precisions: Precisions::default(),
-            without_numbers: false,
-        }
+        Self::at_top(Source::Schema(schema))
+    }
+
+    fn at_top(source: Source<'a>) -> Self {
+        Self { source, prefix: String::new(), precisions: Precisions::default(), without_numbers: false }
     }
 
     /// The place one or more names further down.
@@ -73,13 +71,15 @@ impl<'a> Weights<'a> {
         self.for_precision(self.precisions.windows)
     }
 
-    /// The same place, to look whether everything is there: names, shapes and types are checked, and the layers stay empty.
+    /// The same place, to look whether everything is there: names, shapes and types are checked, and the layers stay
+    /// empty.
     pub fn without_numbers(&self) -> Self {
         Self { without_numbers: true, ..self.clone() }
     }
 
-    /// The same place, to read the weights of a layer that computes in f32 whatever the others do: at the borders of a network,
-    /// where there are few channels to win anything with and every rounding shows, and on the way of the time embedding.
+    /// The same place, to read the weights of a layer that computes in f32 whatever the others do: at the borders of a
+    /// network, where there are few channels to win anything with and every rounding shows, and on the way of the time
+    /// embedding.
     pub fn in_f32(&self) -> Self {
         self.for_precision(Precision::F32)
     }
@@ -89,11 +89,12 @@ impl<'a> Weights<'a> {
         self.precisions.products
     }
 
-    /// Whether there is a tensor of this name. Only for names that changed over time; what a model needs follows from its config.
+    /// Whether there is a tensor of this name. Only for names that changed over time; what a model needs follows from
+    /// its config.
     pub fn has(&self, name: &str) -> bool {
         let name = self.full(name);
         match self.source {
-            Source::Checkpoint(checkpoint) => checkpoint.find(&name).is_some(),
+            Source::Tensors(source) => source.find(&name).is_some(),
             Source::Schema(schema) => schema.has(&name),
         }
     }
@@ -103,12 +104,7 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// As for every read: if there is no such tensor, or if its shape or element type is another.
     pub fn vector(&self, name: &str, length: usize) -> Result<Vec<f32>> {
-        self.read(name, &[length], |elements| match elements {
-            Elements::F32(x) => x.into_owned(),
-            Elements::F16(x) => x.iter().map(|x| x.to_f32()).collect(),
-            Elements::Bf16(x) => x.iter().map(|x| x.to_f32()).collect(),
-        })
-        .map(Option::unwrap_or_default)
+        self.read(name, &[length], |elements| elements.into_f32()).map(Option::unwrap_or_default)
     }
 
     /// The packed matrix of a linear layer; `shape`: `[out_features, in_features]`, in the file perhaps `[out, in, 1, 1]`.
@@ -116,19 +112,15 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// See [`Weights::vector`].
     pub fn linear(&self, name: &str, shape: [usize; 2]) -> Result<gemm::PackedWeights> {
-        self.matrix(name, &shape, shape)
+        self.packed(name, &shape, shape)
     }
 
     /// The packed matrix of a 1×1 convolution; `shape`: `[out_channels, in_channels]`, in the file `[out, in, 1, 1]`.
     ///
     /// # Errors
     /// See [`Weights::vector`].
-    pub fn pointwise(
-        &self,
-        name: &str,
-        [out_channels, in_channels]: [usize; 2],
-    ) -> Result<gemm::PackedWeights> {
-        self.matrix(name, &[out_channels, in_channels, 1, 1], [out_channels, in_channels])
+    pub fn pointwise(&self, name: &str, shape: [usize; 2]) -> Result<gemm::PackedWeights> {
+        self.packed(name, &[shape[0], shape[1], 1, 1], shape)
     }
 
     /// The packed matrix and the bias of a linear layer with gates; `shape`: `[2·features, in_features]`.
@@ -137,16 +129,13 @@ impl<'a> Weights<'a> {
     /// See [`Weights::vector`].
     pub fn gated(&self, weight: &str, bias: &str, shape: [usize; 2]) -> Result<GegluWeights> {
         let bias = self.vector(bias, shape[0])?;
-        let precision = self.precision();
-        self.read(weight, &shape, |elements| match elements {
-            Elements::F32(x) => GegluWeights::pack(precision, View::from_slice(shape, &x), &bias),
-            Elements::F16(x) => GegluWeights::pack(precision, View::from_slice(shape, &x), &bias),
-            Elements::Bf16(x) => GegluWeights::pack(precision, View::from_slice(shape, &x), &bias),
-        })
-        .map(|weights| weights.unwrap_or_else(GegluWeights::empty))
+        let pack = PackGated { precision: self.precision(), shape, bias: &bias };
+        let weights = self.read(weight, &shape, |elements| elements.visit(pack))?;
+        Ok(weights.unwrap_or_else(GegluWeights::empty))
     }
 
-    /// The packed matrix of a 1×1 convolution, in segments of `segment_len` inputs each, for an input that is joined of several.
+    /// The packed matrix of a 1×1 convolution, in segments of `segment_len` inputs each, for an input that is joined of
+    /// several.
     ///
     /// # Errors
     /// See [`Weights::vector`].
@@ -156,28 +145,8 @@ impl<'a> Weights<'a> {
         [out_channels, in_channels]: [usize; 2],
         segment_len: usize,
     ) -> Result<gemm::PackedWeights> {
-        let shape = [out_channels, in_channels / segment_len, segment_len];
-        self.read(name, &[out_channels, in_channels, 1, 1], |elements| match elements {
-            Elements::F32(x) => {
-                gemm::PackedWeights::pack_segments(self.precision(), View::from_slice(shape, &x))
-            }
-            Elements::F16(x) => {
-                gemm::PackedWeights::pack_segments(self.precision(), View::from_slice(shape, &x))
-            }
-            Elements::Bf16(x) => {
-                gemm::PackedWeights::pack_segments(self.precision(), View::from_slice(shape, &x))
-            }
-        })
-        .map(|weights| weights.unwrap_or_else(gemm::PackedWeights::empty))
-    }
-
-    fn matrix(&self, name: &str, stored: &[usize], shape: [usize; 2]) -> Result<gemm::PackedWeights> {
-        self.read(name, stored, |elements| match elements {
-            Elements::F32(x) => gemm::PackedWeights::pack_for(self.precision(), View::from_slice(shape, &x)),
-            Elements::F16(x) => gemm::PackedWeights::pack_for(self.precision(), View::from_slice(shape, &x)),
-            Elements::Bf16(x) => gemm::PackedWeights::pack_for(self.precision(), View::from_slice(shape, &x)),
-        })
-        .map(|weights| weights.unwrap_or_else(gemm::PackedWeights::empty))
+        let segments = [out_channels, in_channels / segment_len, segment_len];
+        self.packed(name, &[out_channels, in_channels, 1, 1], segments)
     }
 
     /// The packed kernel of a convolution; `shape`: `[out_channels, in_channels, height, width]`.
@@ -185,12 +154,7 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// See [`Weights::vector`].
     pub fn conv(&self, name: &str, shape: [usize; 4]) -> Result<conv2d::ConvWeights> {
-        self.read(name, &shape, |elements| match elements {
-            Elements::F32(x) => conv2d::ConvWeights::pack_for(self.precision(), View::from_slice(shape, &x)),
-            Elements::F16(x) => conv2d::ConvWeights::pack_for(self.precision(), View::from_slice(shape, &x)),
-            Elements::Bf16(x) => conv2d::ConvWeights::pack_for(self.precision(), View::from_slice(shape, &x)),
-        })
-        .map(|weights| weights.unwrap_or_else(conv2d::ConvWeights::empty))
+        self.packed(name, &shape, shape)
     }
 
     /// The packed 3×3 kernel of a convolution that follows a doubling, with as many channels in as out.
@@ -199,34 +163,35 @@ impl<'a> Weights<'a> {
     /// See [`Weights::vector`].
     pub fn upsample_conv(&self, name: &str, channels: usize) -> Result<upsample::UpsampleWeights> {
         let shape = [channels, channels, 3, 3];
-        self.read(name, &shape, |elements| match elements {
-            Elements::F32(x) => {
-                upsample::UpsampleWeights::pack_for(self.precision(), View::from_slice(shape, &x))
-            }
-            Elements::F16(x) => {
-                upsample::UpsampleWeights::pack_for(self.precision(), View::from_slice(shape, &x))
-            }
-            Elements::Bf16(x) => {
-                upsample::UpsampleWeights::pack_for(self.precision(), View::from_slice(shape, &x))
-            }
-        })
-        .map(|weights| weights.unwrap_or_else(upsample::UpsampleWeights::empty))
+        self.packed(name, &shape, shape)
     }
 
-    /// A table of `rows` vectors, looked up by number.
+    /// A table of `shape[0]` vectors, looked up by number.
     ///
     /// # Errors
     /// See [`Weights::vector`].
-    pub fn table(&self, name: &str, shape: [usize; 2]) -> Result<Table> {
-        self.read(name, &shape, |elements| match elements {
-            Elements::F32(x) => Table::F32(Tensor::from_vec(shape, x.into_owned())),
-            Elements::F16(x) => Table::F16(Tensor::from_vec(shape, x.into_owned())),
-            Elements::Bf16(x) => Table::Bf16(Tensor::from_vec(shape, x.into_owned())),
-        })
-        .map(|table| table.unwrap_or_else(|| Table::F32(Tensor::zeros([0, 0]))))
+    pub fn table(&self, name: &str, [rows, columns]: [usize; 2]) -> Result<Table> {
+        let table = self.read(name, &[rows, columns], |elements| Table {
+            elements: elements.into_owned(),
+            rows,
+            columns,
+        })?;
+        Ok(table.unwrap_or_else(Table::empty))
     }
 
-    /// Finds the tensor, checks it, and hands its elements to `build`; from a schema there is nothing to build from.
+    /// Packs the tensor of this name, stored in the shape `stored`, as if it had `shape`.
+    fn packed<W: Pack<N>, const N: usize>(
+        &self,
+        name: &str,
+        stored: &[usize],
+        shape: [usize; N],
+    ) -> Result<W> {
+        let pack = PackAs { precision: self.precision(), shape, weights: PhantomData };
+        let weights = self.read(name, stored, |elements| elements.visit(pack))?;
+        Ok(weights.unwrap_or_else(W::empty))
+    }
+
+    /// Finds the tensor, checks it, and hands its numbers to `build`; `None` if numbers are not wanted or not there.
     fn read<R>(
         &self,
         name: &str,
@@ -234,41 +199,30 @@ impl<'a> Weights<'a> {
         build: impl FnOnce(Elements<'_>) -> R,
     ) -> Result<Option<R>> {
         let name = self.full(name);
-        let checkpoint = match self.source {
-            Source::Checkpoint(checkpoint) => checkpoint,
+        let source = match self.source {
+            Source::Tensors(source) => source,
             Source::Schema(schema) => {
                 schema.record(name, shape, self.precision());
                 return Ok(None);
             }
         };
-        let Some((file, tensor)) = checkpoint.find(&name) else {
-            let files: Vec<String> = checkpoint.paths().map(|path| format!("`{}`", path.display())).collect();
+        let Some(found) = source.find(&name) else {
             return Err(Error::model(format_args!(
-                "{}: there is no tensor `{name}` (expected {shape:?}); the file belongs to another architecture or is incomplete",
-                files.join(", ")
+                "{}: there is no tensor `{name}` (expected {shape:?}); the file belongs to another architecture or is \
+                 incomplete",
+                source.describe()
             )));
         };
-        if !same_shape(tensor.shape, shape) {
-            return Err(Error::in_file(
-                file.path(),
-                format_args!("tensor `{name}`: expected {shape:?}, found {:?}", tensor.shape),
-            ));
+        if !same_shape(&found.shape(), shape) {
+            return Err(found.error(format_args!("expected {shape:?}, found {:?}", found.shape())));
         }
-        if !Elements::supports(tensor.dtype) {
-            return Err(Error::in_file(
-                file.path(),
-                format_args!(
-                    "tensor `{name}`: expected element type F32, F16 or BF16, found {}",
-                    tensor.dtype
-                ),
-            ));
-        }
-        checkpoint.mark_read(&name);
+        found.check()?;
+        source.mark_used(&name);
         if self.without_numbers {
             return Ok(None);
         }
-        let result = build(Elements::of(&tensor));
-        file.release(&tensor);
+        let result = build(found.elements()?);
+        found.release();
         Ok(Some(result))
     }
 
@@ -281,61 +235,99 @@ impl<'a> Weights<'a> {
 pub(super) fn same_shape(a: &[usize], b: &[usize]) -> bool {
     fn matrix(shape: &[usize]) -> &[usize] {
         match shape {
-            [_, _, 1, 1] => &shape[..2],
+            [_, _, 1] | [_, _, 1, 1] => &shape[..2],
             _ => shape,
         }
     }
     matrix(a) == matrix(b)
 }
 
-/// The numbers of a tensor, borrowed from the file where its alignment allows.
-enum Elements<'a> {
-    F32(Cow<'a, [f32]>),
-    F16(Cow<'a, [f16]>),
-    Bf16(Cow<'a, [bf16]>),
+/// Packed weights that are made of numbers of N axes.
+trait Pack<const N: usize> {
+    fn pack<T: Packable>(precision: Precision, numbers: View<'_, T, N>) -> Self;
+    /// What stands for them where there are no numbers.
+    fn empty() -> Self;
 }
 
-impl<'a> Elements<'a> {
-    fn supports(stored: StoredType) -> bool {
-        matches!(stored, StoredType::F32 | StoredType::F16 | StoredType::BF16)
+impl Pack<2> for gemm::PackedWeights {
+    fn pack<T: Packable>(precision: Precision, numbers: View<'_, T, 2>) -> Self {
+        Self::pack_for(precision, numbers)
     }
-
-    fn of(tensor: &StoredTensor<'a>) -> Self {
-        match tensor.dtype {
-            StoredType::F32 => Self::F32(elements(tensor.bytes, f32::from_le_bytes)),
-            StoredType::F16 => Self::F16(elements(tensor.bytes, f16::from_le_bytes)),
-            StoredType::BF16 => Self::Bf16(elements(tensor.bytes, bf16::from_le_bytes)),
-            other => panic!("{other} was refused before"),
-        }
+    fn empty() -> Self {
+        Self::empty()
     }
 }
 
-/// Little-endian bytes as numbers: in place if they are aligned and this machine is little-endian, else copied.
-fn elements<T: bytemuck::Pod, const SIZE: usize>(bytes: &[u8], decode: fn([u8; SIZE]) -> T) -> Cow<'_, [T]> {
-    match bytemuck::try_cast_slice(bytes) {
-        Ok(numbers) if cfg!(target_endian = "little") => Cow::Borrowed(numbers),
-        _ => bytes.as_chunks().0.iter().map(|&chunk| decode(chunk)).collect(),
+impl Pack<3> for gemm::PackedWeights {
+    fn pack<T: Packable>(precision: Precision, numbers: View<'_, T, 3>) -> Self {
+        Self::pack_segments(precision, numbers)
+    }
+    fn empty() -> Self {
+        Self::empty()
+    }
+}
+
+impl Pack<4> for conv2d::ConvWeights {
+    fn pack<T: Packable>(precision: Precision, numbers: View<'_, T, 4>) -> Self {
+        Self::pack_for(precision, numbers)
+    }
+    fn empty() -> Self {
+        Self::empty()
+    }
+}
+
+impl Pack<4> for upsample::UpsampleWeights {
+    fn pack<T: Packable>(precision: Precision, numbers: View<'_, T, 4>) -> Self {
+        Self::pack_for(precision, numbers)
+    }
+    fn empty() -> Self {
+        Self::empty()
+    }
+}
+
+/// The visitor that packs.
+struct PackAs<W, const N: usize> {
+    precision: Precision,
+    shape: [usize; N],
+    weights: PhantomData<W>,
+}
+
+impl<W: Pack<N>, const N: usize> Visitor for PackAs<W, N> {
+    type Output = W;
+    fn visit<T: Packable>(self, numbers: &[T]) -> W {
+        W::pack(self.precision, View::from_slice(self.shape, numbers))
+    }
+}
+
+/// The visitor that packs a linear layer with gates.
+struct PackGated<'a> {
+    precision: Precision,
+    shape: [usize; 2],
+    bias: &'a [f32],
+}
+
+impl Visitor for PackGated<'_> {
+    type Output = GegluWeights;
+    fn visit<T: Packable>(self, numbers: &[T]) -> GegluWeights {
+        GegluWeights::pack(self.precision, View::from_slice(self.shape, numbers), self.bias)
     }
 }
 
 /// Embedding vectors in the file's element type; a row becomes f32 when it is looked up.
-pub enum Table {
-    /// Single precision.
-    F32(Tensor<f32, 2>),
-    /// Half precision.
-    F16(Tensor<f16, 2>),
-    /// The upper halves of single precision.
-    Bf16(Tensor<bf16, 2>),
+pub struct Table {
+    elements: Elements<'static>,
+    rows: usize,
+    columns: usize,
 }
 
 impl Table {
+    fn empty() -> Self {
+        Self { elements: Elements::F32(Cow::Borrowed(&[])), rows: 0, columns: 0 }
+    }
+
     /// Number of rows.
     pub fn rows(&self) -> usize {
-        match self {
-            Table::F32(x) => x.shape()[0],
-            Table::F16(x) => x.shape()[0],
-            Table::Bf16(x) => x.shape()[0],
-        }
+        self.rows
     }
 
     /// `out += table[row]`.
@@ -343,18 +335,19 @@ impl Table {
     /// # Panics
     /// If there is no such row, or if `out` is not as long as one.
     pub fn add_row(&self, row: usize, out: &mut [f32]) {
-        fn add<T: Element>(table: &Tensor<T, 2>, row: usize, out: &mut [f32]) {
-            let [rows, columns] = table.shape();
-            assert!(row < rows, "row {row} of a table with {rows} rows");
-            assert_eq!(columns, out.len(), "a row of the table has {columns} numbers");
-            for (out, x) in out.iter_mut().zip(&table.as_slice()[row * columns..]) {
-                *out += x.to_f32();
+        struct AddRow<'a> {
+            row: usize,
+            out: &'a mut [f32],
+        }
+        impl Visitor for AddRow<'_> {
+            type Output = ();
+            fn visit<T: Packable>(self, numbers: &[T]) {
+                let row = &numbers[self.row * self.out.len()..];
+                self.out.iter_mut().zip(row).for_each(|(out, x)| *out += x.to_f32());
             }
         }
-        match self {
-            Table::F32(table) => add(table, row, out),
-            Table::F16(table) => add(table, row, out),
-            Table::Bf16(table) => add(table, row, out),
-        }
+        assert!(row < self.rows, "row {row} of a table with {} rows", self.rows);
+        assert_eq!(self.columns, out.len(), "a row of the table has {} numbers", self.columns);
+        self.elements.visit(AddRow { row, out });
     }
 }

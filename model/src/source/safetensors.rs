@@ -1,4 +1,4 @@
-//! One safetensors file, mapped into memory and checked against its own header.
+//! The header of a safetensors file.
 //!
 //! ```text
 //! 8 bytes   length n of the header, little endian
@@ -7,114 +7,60 @@
 //! ```
 //!
 //! The crate `safetensors` refuses headers that lie: sizes that do not match, ranges that overlap, leave holes or end
-//! elsewhere than the file does. What it cannot prevent is another process that shortens the file while it is mapped;
-//! a read then ends this process with SIGBUS. Model files are not edited in place by any known tool (they are
-//! replaced by renaming, which leaves our mapping whole), so this is accepted.
+//! elsewhere than the file does. What it lets pass and the format forbids is refused here.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
-use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, TensorInfo};
+use safetensors::tensor::Dtype;
 
-use crate::error::{Error, Result};
-use crate::source::files::{self, Bytes};
+use super::tensor::StoredType;
+use super::tensor_file::{Entry, Header};
 
-/// The element type of a stored tensor, as the file spells it: "F16".
-pub type StoredType = Dtype;
-
-/// A safetensors file whose header has been validated.
-pub struct TensorFile {
-    path: PathBuf,
-    bytes: Bytes,
-    tensors: BTreeMap<String, TensorInfo>,
-    /// Where the numbers begin.
-    data_start: usize,
+/// What the header says; otherwise why it cannot be believed.
+pub(super) fn read(bytes: &[u8]) -> Result<Header, String> {
+    let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
+    let data_start = 8 + header;
+    if data_start.checked_add(metadata.data_len()) != Some(bytes.len()) {
+        return Err("the header describes more than the file holds".into());
+    }
+    check_header(&bytes[8..data_start])?;
+    let entry = |info: &safetensors::tensor::TensorInfo| Entry {
+        dtype: stored_type(info.dtype),
+        shape: info.shape.clone(),
+        range: data_start + info.data_offsets.0..data_start + info.data_offsets.1,
+        strides: None,
+    };
+    Ok(Header {
+        tensors: metadata.tensors().into_iter().map(|(name, info)| (name, entry(info))).collect(),
+        metadata: metadata.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
+    })
 }
 
-/// A tensor as the file holds it.
-#[derive(Clone, Copy)]
-pub struct StoredTensor<'a> {
-    /// Its full name.
-    pub name: &'a str,
-    /// Its element type; not every one can be loaded.
-    pub dtype: StoredType,
-    /// Its shape.
-    pub shape: &'a [usize],
-    /// Its numbers, little endian, row-major.
-    pub bytes: &'a [u8],
-}
-
-impl TensorFile {
-    /// Maps the file and reads its header; no numbers are read yet.
-    ///
-    /// # Errors
-    /// If the file cannot be read, or if its header does not describe it.
-    pub fn open(path: &Path) -> Result<Self> {
-        let bytes = files::open(path)?;
-        let size = bytes.len();
-        if size == 0 {
-            return Err(corrupt(path, size, "it is empty"));
-        }
-        let (header, metadata) =
-            SafeTensors::read_metadata(&bytes).map_err(|error| corrupt(path, size, error))?;
-        let data_start = 8 + header;
-        if data_start.checked_add(metadata.data_len()) != Some(size) {
-            return Err(corrupt(path, size, "the header describes more than the file holds"));
-        }
-        check_header(&bytes[8..data_start]).map_err(|error| corrupt(path, size, error))?;
-        let tensors = metadata.tensors().into_iter().map(|(name, info)| (name, info.clone())).collect();
-        Ok(Self { path: path.to_owned(), bytes, tensors, data_start })
-    }
-
-    /// Where the file is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// All tensors, in the order of their names.
-    pub fn tensors(&self) -> impl Iterator<Item = StoredTensor<'_>> {
-        self.tensors.iter().map(|(name, info)| self.stored(name, info))
-    }
-
-    /// The tensor of this name.
-    pub fn tensor(&self, name: &str) -> Option<StoredTensor<'_>> {
-        self.tensors.get_key_value(name).map(|(name, info)| self.stored(name, info))
-    }
-
-    fn stored<'a>(&'a self, name: &'a str, info: &'a TensorInfo) -> StoredTensor<'a> {
-        let (start, end) = info.data_offsets;
-        let bytes = &self.bytes[self.data_start + start..self.data_start + end];
-        StoredTensor { name, dtype: info.dtype, shape: &info.shape, bytes }
-    }
-
-    /// Gives the memory behind `tensor` back to the operating system; reading it again would read the file again.
-    ///
-    /// Called after a tensor was packed: without this a model of 4 GB would for a moment occupy 8.
-    pub fn release(&self, tensor: &StoredTensor<'_>) {
-        #[cfg(unix)]
-        if let Bytes::Mapped(map) = &self.bytes
-            && !tensor.bytes.is_empty()
-        {
-            let (offset, length) =
-                (tensor.bytes.as_ptr() as usize - map.as_ptr() as usize, tensor.bytes.len());
-            // SAFETY: the range lies in this map (`tensor` borrows from it), which is read-only and backed by the file, so dropped
-            // pages come back from the file with the same contents. It is advice: a refusal changes nothing.
-            let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, length) };
-        }
+fn stored_type(dtype: Dtype) -> StoredType {
+    match dtype {
+        Dtype::F64 => StoredType::F64,
+        Dtype::F32 => StoredType::F32,
+        Dtype::F16 => StoredType::F16,
+        Dtype::BF16 => StoredType::Bf16,
+        Dtype::F8_E4M3 => StoredType::F8E4M3,
+        Dtype::F8_E5M2 => StoredType::F8E5M2,
+        Dtype::I64 => StoredType::I64,
+        Dtype::I32 => StoredType::I32,
+        Dtype::I16 => StoredType::I16,
+        Dtype::I8 => StoredType::I8,
+        Dtype::U8 => StoredType::U8,
+        Dtype::BOOL => StoredType::Bool,
+        Dtype::U16 => StoredType::Other("U16"),
+        Dtype::U32 => StoredType::Other("U32"),
+        Dtype::U64 => StoredType::Other("U64"),
+        _ => StoredType::Other("another type"),
     }
 }
 
-fn corrupt(path: &Path, size: usize, what: impl fmt::Display) -> Error {
-    Error::in_file(
-        path,
-        format_args!("not a valid safetensors file ({size} bytes): {what}; is the download complete?"),
-    )
-}
-
-/// What the `safetensors` crate lets pass and the format forbids: a header that does not begin with `{`, a name twice.
-fn check_header(header: &[u8]) -> std::result::Result<(), String> {
+/// A header must begin with `{` and must not have a name twice.
+fn check_header(header: &[u8]) -> Result<(), String> {
     if header.first() != Some(&b'{') {
         return Err("the header does not begin with `{`".into());
     }
@@ -125,7 +71,7 @@ fn check_header(header: &[u8]) -> std::result::Result<(), String> {
 struct UniqueKeys;
 
 impl<'de> serde::Deserialize<'de> for UniqueKeys {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Keys;
         impl<'de> serde::de::Visitor<'de> for Keys {
             type Value = UniqueKeys;
@@ -134,10 +80,7 @@ impl<'de> serde::Deserialize<'de> for UniqueKeys {
                 f.write_str("an object of tensors")
             }
 
-            fn visit_map<A: serde::de::MapAccess<'de>>(
-                self,
-                mut map: A,
-            ) -> std::result::Result<UniqueKeys, A::Error> {
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<UniqueKeys, A::Error> {
                 let mut seen = HashSet::new();
                 while let Some((key, serde::de::IgnoredAny)) = map.next_entry::<String, _>()? {
                     if seen.contains(&key) {

@@ -1,6 +1,6 @@
 //! The tensors that an architecture needs, found by running its load code without a file.
 //!
-//! A [`Schema`] stands in for a [`Checkpoint`]: it notes each name and shape that is asked for and answers with empty
+//! A [`Schema`] stands in for a [`Checkpoint`](super::Checkpoint): it notes each name and shape that is asked for and answers with empty
 //! weights. So the list of tensors of a model is never written down a second time; `inspect` (what is missing?) and
 //! `random-model` (what to write?) both come from the code that loads.
 //!
@@ -18,7 +18,7 @@ use std::sync::{Mutex, PoisonError};
 
 use aquatint_kernels::Precision;
 
-use super::{Checkpoint, Weights};
+use super::{TensorSource, Weights};
 
 /// A tensor that an architecture needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub struct Mismatch {
 #[derive(Default)]
 pub struct Schema<'a> {
     /// Old checkpoints spell some names differently; a known checkpoint decides which spelling is meant.
-    spelling: Option<&'a Checkpoint>,
+    spelling: Option<&'a dyn TensorSource>,
     tensors: Mutex<Vec<TensorSpec>>,
 }
 
@@ -54,9 +54,9 @@ impl<'a> Schema<'a> {
         Self::default()
     }
 
-    /// A schema in the spelling of `checkpoint`, to be compared with it by [`Schema::mismatches`].
-    pub fn of(checkpoint: &'a Checkpoint) -> Self {
-        Self { spelling: Some(checkpoint), tensors: Mutex::default() }
+    /// A schema in the spelling of `source`, to be compared with it by [`Schema::mismatches`].
+    pub fn of(source: &'a dyn TensorSource) -> Self {
+        Self { spelling: Some(source), tensors: Mutex::default() }
     }
 
     /// The cursor that load code is given.
@@ -69,13 +69,13 @@ impl<'a> Schema<'a> {
         self.tensors.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Every tensor that `checkpoint` lacks or has in another shape.
-    pub fn mismatches(&self, checkpoint: &Checkpoint) -> Vec<Mismatch> {
+    /// Every tensor that `source` lacks or has in another shape.
+    pub fn mismatches(&self, source: &dyn TensorSource) -> Vec<Mismatch> {
         self.tensors()
             .into_iter()
             .filter_map(|expected| {
-                let found = checkpoint.find(&expected.name).map(|(_, tensor)| tensor.shape.to_vec());
-                checkpoint.mark_read(&expected.name);
+                let found = source.find(&expected.name).map(|found| found.shape());
+                source.mark_used(&expected.name);
                 let fits =
                     found.as_ref().is_some_and(|found| super::reader::same_shape(found, &expected.shape));
                 (!fits).then_some(Mismatch { expected, found })
@@ -84,7 +84,7 @@ impl<'a> Schema<'a> {
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
-        self.spelling.is_some_and(|checkpoint| checkpoint.find(name).is_some())
+        self.spelling.is_some_and(|source| source.find(name).is_some())
     }
 
     pub(super) fn record(&self, name: String, shape: &[usize], precision: Precision) {

@@ -7,6 +7,7 @@ use half::f16;
 use tempfile::TempDir;
 
 use super::*;
+use crate::error::Result;
 
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
@@ -88,9 +89,9 @@ fn other_element_types_matter_only_when_they_are_read() {
     let header = r#"{"e.position_ids":{"dtype":"I64","shape":[1],"data_offsets":[0,8]}}"#;
     let (_folder, path) = one(header, &[0; 8]);
     let checkpoint = Checkpoint::from_files(&[path]).expect("a valid file");
-    assert!(checkpoint.unused().is_empty(), "position_ids carry no weights");
+    assert!(accounts(&[&checkpoint])[0].unknown.is_empty(), "position_ids carry no weights");
     let found = error(checkpoint.weights().vector("e.position_ids", 1));
-    assert!(found.contains("expected element type F32, F16 or BF16, found I64"), "{found}");
+    assert!(found.contains("expected element type F32, F16, BF16 or F8, found I64"), "{found}");
 }
 
 #[test]
@@ -99,7 +100,9 @@ fn leftovers_are_remembered() {
     let (_folder, path) = one(header, &floats(&[1.0, 2.0]));
     let checkpoint = Checkpoint::from_files(&[path]).expect("a valid file");
     assert_eq!(checkpoint.weights().vector("b", 1).expect("it is there"), [2.0]);
-    assert_eq!(checkpoint.unused(), ["a"]);
+    let [account] = &accounts(&[&checkpoint])[..] else { panic!("one file, one account") };
+    assert_eq!((account.used, &account.unknown[..]), (1, &["a".to_owned()][..]));
+    assert!(account.warning().is_some_and(|warning| warning.contains("the first is `a`")));
 }
 
 #[test]
@@ -149,7 +152,7 @@ fn files_that_are_no_safetensors_are_refused() {
 fn the_plain_file_is_preferred_then_shards_then_fp16() {
     let folder = folder();
     let file = |name: &str| folder.path().join(name);
-    let find = || WeightFiles::find(folder.path(), PartFiles::Diffusers).map(|files| files.paths);
+    let find = || WeightFiles::find(folder.path(), &UNET).map(|files| files.paths);
     assert!(error(find()).contains("expected `diffusion_pytorch_model.safetensors`"));
 
     fs::write(file("diffusion_pytorch_model.bin"), "").expect("writable");
@@ -195,4 +198,75 @@ fn a_schema_compares_itself_with_a_file() {
         .map(|mismatch| (mismatch.expected.name, mismatch.expected.shape, mismatch.found))
         .collect();
     assert_eq!(found, [("b".into(), vec![3], Some(vec![1])), ("c".into(), vec![4], None)]);
+}
+
+/// OpenCLIP keeps queries, keys and values in one matrix.
+#[test]
+fn a_third_of_a_matrix_is_found_under_its_own_name() {
+    let header = r#"{
+        "cond_stage_model.model.token_embedding.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]},
+        "cond_stage_model.model.transformer.resblocks.0.attn.in_proj_weight":
+            {"dtype":"F32","shape":[6,1],"data_offsets":[4,28]}}"#;
+    let (_folder, path) = one(header.trim_start(), &floats(&[9.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0]));
+    let file = std::sync::Arc::new(TensorFile::open(&path).expect("a valid file"));
+    let naming = Naming::of(&TEXT_ENCODER, &file).expect("a text encoder");
+    assert!(naming.is_open_clip());
+    let checkpoint = Checkpoint::within(file, naming);
+    let layer = checkpoint.weights().at("text_model.encoder.layers.0.self_attn");
+    for (name, expected) in [("q_proj", [0.0, 1.0]), ("k_proj", [2.0, 3.0]), ("v_proj", [4.0, 5.0])] {
+        let found = checkpoint.find(&format!("text_model.encoder.layers.0.self_attn.{name}.weight"));
+        assert_eq!(found.expect("it is there").elements().expect("floats").into_f32(), expected, "{name}");
+        layer.at(name).linear("weight", [2, 1]).expect("a matrix of two rows");
+    }
+    assert!(checkpoint.find("text_model.encoder.layers.0.mlp.fc1.weight").is_none());
+}
+
+#[test]
+fn eight_bits_are_scaled() {
+    for (scale, scales, expected) in
+        [("weight_scale", vec![2.0], [2.0, 4.0]), ("scale_weight", vec![2.0, 3.0], [2.0, 6.0])]
+    {
+        let end = 2 + 4 * scales.len();
+        let header = format!(
+            r#"{{"a.weight":{{"dtype":"F8_E4M3","shape":[2,1],"data_offsets":[0,2]}},
+                "a.{scale}":{{"dtype":"F32","shape":[{}],"data_offsets":[2,{end}]}}}}"#,
+            scales.len()
+        );
+        let (_folder, path) = one(&header, &[&[0x38, 0x40][..], &floats(&scales)].concat());
+        let checkpoint = Checkpoint::from_files(&[path]).expect("a valid file");
+        let found = checkpoint.find("a.weight").expect("it is there");
+        assert_eq!(found.elements().expect("floats").into_f32(), expected, "{scale}");
+        checkpoint.weights().at("a").linear("weight", [2, 1]).expect("a matrix");
+        assert!(accounts(&[&checkpoint])[0].unknown.is_empty(), "{scale} was used as well");
+    }
+}
+
+/// A source around another one, as adapters are.
+#[test]
+fn a_source_may_change_what_another_has() {
+    struct Double;
+    impl WeightDelta for Double {
+        fn apply(&self, shape: &[usize], weights: &mut [f32]) {
+            assert_eq!(shape, [2]);
+            weights.iter_mut().for_each(|x| *x *= 2.0);
+        }
+    }
+    struct Doubled(Checkpoint);
+    impl TensorSource for Doubled {
+        fn find(&self, name: &str) -> Option<FoundTensor<'_>> {
+            let mut found = self.0.find(name)?;
+            found.deltas.push(&Double);
+            Some(found)
+        }
+        fn mark_used(&self, name: &str) {
+            self.0.mark_used(name);
+        }
+        fn describe(&self) -> String {
+            self.0.describe()
+        }
+    }
+    let header = r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
+    let (_folder, path) = one(header, &floats(&[1.0, -3.0]));
+    let source = Doubled(Checkpoint::from_files(&[path]).expect("a valid file"));
+    assert_eq!(Weights::of(&source).vector("a", 2).expect("it is there"), [2.0, -6.0]);
 }

@@ -7,13 +7,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::error::Result;
-use crate::generate::{self, read_index};
-use crate::networks::clip::{ClipTextConfig, ClipTextModel};
-use crate::networks::unet::{UNet2DConditionModel, UNetConfig};
-use crate::networks::vae::{Decoder, Encoder, VaeConfig};
+use crate::generate;
+use crate::networks::{self, Architecture};
 use crate::samplers::{SamplerChoice, SchedulerConfig};
+use crate::source::config::ConfigFile;
 use crate::source::files;
-use crate::source::{Checkpoint, Mismatch, PartFiles, Schema, Weights};
+use crate::source::{
+    Checkpoint, Component, Mismatch, ModelSource, SCHEDULER, Schema, TOKENIZER, TensorSource, accounts,
+    read_index,
+};
 use crate::text::tokenizer::Tokenizer;
 
 /// What was found.
@@ -92,12 +94,12 @@ pub fn inspect(path: &Path) -> Result<Report> {
         let Some(class) = entry[1].as_str() else { continue }; // a setting, or a part that is switched off
         let mut part =
             PartReport { name: name.clone(), class: class.to_owned(), notes: Vec::new(), contents: None };
-        if let Err(error) = inspect_part(&path.join(name), &mut part, &mut report.problems) {
+        if let Err(error) = inspect_part(path, &mut part, &mut report.problems) {
             report.problems.push(error.to_string());
         }
         report.parts.push(part);
     }
-    if let Err(error) = generate::check(path) {
+    if let Err(error) = ModelSource::open(path).and_then(|source| generate::check(&source)) {
         let problem = error.to_string();
         if !report.problems.contains(&problem) {
             report.problems.push(problem);
@@ -106,79 +108,58 @@ pub fn inspect(path: &Path) -> Result<Report> {
     Ok(Report::Folder(report))
 }
 
-fn inspect_part(folder: &Path, part: &mut PartReport, problems: &mut Vec<String>) -> Result<()> {
-    let config = folder.join("config.json");
-    match part.name.as_str() {
-        "tokenizer" => {
-            let tokenizer = Tokenizer::load(folder)?;
-            let (words, length) = (tokenizer.vocab_size(), tokenizer.max_length());
-            part.notes.push(format!("{words} tokens, texts of {length}"));
-        }
-        "scheduler" => {
-            let (sampler, schedule) = SchedulerConfig::load(folder.join("scheduler_config.json"))?
-                .resolve(SamplerChoice::default())?;
-            part.notes.push(format!("sampler {}, schedule {}", sampler.label(), schedule.label()));
-        }
-        "text_encoder" => {
-            let config = ClipTextConfig::open(&config)?;
-            let (layers, channels) = (config.num_hidden_layers, config.hidden_size);
-            part.notes.push(format!("{layers} layers of {channels} channels"));
-            let load = |w: &Weights<'_>| ClipTextModel::load(w, &config).map(drop);
-            weights(folder, PartFiles::Transformers, load, part, problems)?;
-        }
-        "unet" => {
-            let config = UNetConfig::open(&config)?;
-            let [height, width] = config.sample_size;
-            part.notes.push(format!(
-                "latents of {height}×{width} with {} channels; levels of {:?} channels",
-                config.in_channels, config.block_out_channels
-            ));
-            let load = |w: &Weights<'_>| UNet2DConditionModel::load(w, &config).map(drop);
-            weights(folder, PartFiles::Diffusers, load, part, problems)?;
-        }
-        "vae" => {
-            let config = VaeConfig::open(&config)?;
-            let (factor, channels) = (config.scale_factor(), config.latent_channels);
-            part.notes
-                .push(format!("pictures {factor} times larger than latents, which have {channels} channels"));
-            let load =
-                |w: &Weights<'_>| Encoder::load(w, &config).and_then(|_| Decoder::load(w, &config)).map(drop);
-            weights(folder, PartFiles::Diffusers, load, part, problems)?;
-        }
-        _ => part.notes.push("not used".to_owned()),
+fn inspect_part(model: &Path, part: &mut PartReport, problems: &mut Vec<String>) -> Result<()> {
+    let Some(component) = Component::named(&part.name) else {
+        part.notes.push("not used".to_owned());
+        return Ok(());
+    };
+    let folder = component.folder(model);
+    if *component == TOKENIZER {
+        let tokenizer = Tokenizer::load(&folder)?;
+        let (words, length) = (tokenizer.vocab_size(), tokenizer.max_length());
+        part.notes.push(format!("{words} tokens, texts of {length}"));
+    } else if *component == SCHEDULER {
+        let config = SchedulerConfig::load(component.config_path(model))?;
+        let (sampler, schedule) = config.resolve(SamplerChoice::default())?;
+        part.notes.push(format!("sampler {}, schedule {}", sampler.label(), schedule.label()));
+    } else {
+        let config = ConfigFile::open(&component.config_path(model))?;
+        let architecture = networks::architecture(component, config)?;
+        part.notes.push(architecture.describe());
+        weights(&Checkpoint::open(&folder, component)?, &*architecture, part, problems)?;
     }
     Ok(())
 }
 
-/// Compares the headers of a part's files with what its load code asks for.
+/// Compares the headers of a network's files with what its load code asks for.
 fn weights(
-    folder: &Path,
-    files: PartFiles,
-    load: impl Fn(&Weights<'_>) -> Result<()>,
+    checkpoint: &Checkpoint,
+    architecture: &dyn Architecture,
     part: &mut PartReport,
     problems: &mut Vec<String>,
 ) -> Result<()> {
-    let checkpoint = Checkpoint::open(folder, files)?;
-    part.contents = Some(contents(&checkpoint));
-    let schema = Schema::of(&checkpoint);
-    load(&schema.weights())?;
-    let mismatches = schema.mismatches(&checkpoint);
+    part.contents = Some(contents(checkpoint));
+    let schema = Schema::of(checkpoint);
+    architecture.read(&schema.weights())?;
+    let mismatches = schema.mismatches(checkpoint);
     if mismatches.is_empty() {
-        load(&checkpoint.weights().without_numbers())?; // are they of types that can be read?
+        architecture.read(&checkpoint.weights().without_numbers())?; // are they of types that can be read?
     }
+    let files = checkpoint.describe();
     for Mismatch { expected, found } in mismatches {
-        let (name, folder, shape) = (&expected.name, folder.display(), &expected.shape);
+        let (name, shape) = (&expected.name, &expected.shape);
         problems.push(match found {
-            Some(found) => format!("`{folder}`: tensor `{name}`: expected {shape:?}, found {found:?}"),
-            None => format!("`{folder}`: tensor `{name}` ({shape:?}) is missing"),
+            Some(found) => format!("{files}: tensor `{name}`: expected {shape:?}, found {found:?}"),
+            None => format!("{files}: tensor `{name}` ({shape:?}) is missing"),
         });
     }
-    let unused = checkpoint.unused();
-    if let Some(first) = unused.first() {
-        part.notes.push(format!(
-            "{} tensors are not part of this architecture, the first is `{first}`",
-            unused.len()
-        ));
+    for account in accounts(&[checkpoint]) {
+        if let Some(first) = account.unknown.first() {
+            part.notes.push(format!(
+                "{} tensors are not part of this architecture, the first is `{first}`",
+                account.unknown.len()
+            ));
+        }
     }
     Ok(())
 }

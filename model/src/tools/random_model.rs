@@ -12,7 +12,7 @@
 
 use std::borrow::Cow;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub use aquatint_tensor::DType;
 use aquatint_tensor::{Element, bf16, f16};
@@ -20,11 +20,10 @@ use rayon::prelude::*;
 use safetensors::tensor::{Dtype, View, serialize_to_file};
 
 use crate::error::{Error, Result};
-use crate::networks::clip::{ClipTextConfig, ClipTextModel};
-use crate::networks::unet::{UNet2DConditionModel, UNetConfig};
-use crate::networks::vae::{Decoder, Encoder, VaeConfig};
+use crate::networks;
 use crate::source::config::ConfigFile;
-use crate::source::{Schema, TensorSpec};
+use crate::source::published::{Published, SD15, SD21, TINY};
+use crate::source::{Component, Schema, TOKENIZER, TensorSpec};
 use crate::text::tokenizer;
 
 /// A published architecture.
@@ -36,23 +35,6 @@ pub enum Architecture {
     Sd21,
     /// A small relative with all kinds of layers: 128×128, 2 million parameters.
     Tiny,
-}
-
-/// The settings of an architecture: path in the folder and text.
-macro_rules! settings {
-    ($name:literal) => {
-        [
-            settings!($name, "model_index.json"),
-            settings!($name, "scheduler/scheduler_config.json"),
-            settings!($name, "text_encoder/config.json"),
-            settings!($name, "tokenizer/tokenizer_config.json"),
-            settings!($name, "unet/config.json"),
-            settings!($name, "vae/config.json"),
-        ]
-    };
-    ($name:literal, $path:literal) => {
-        ($path, include_str!(concat!("../../assets/", $name, "/", $path)))
-    };
 }
 
 impl Architecture {
@@ -69,52 +51,39 @@ impl Architecture {
         })
     }
 
-    /// Its parts that have weights, and the tensors that their load code asks for.
+    /// Its networks, and the tensors that their load code asks for.
     ///
     /// # Errors
     /// None in practice: the settings are part of this crate.
-    pub fn parts(self) -> Result<[Part; 3]> {
-        let config = |path: &'static str| {
-            let settings = self.settings();
-            let text = settings.iter().find(|(name, _)| *name == path).map_or("", |(_, text)| text);
-            ConfigFile::parse(Path::new(path), text)
+    pub fn networks(self) -> Result<Vec<Network>> {
+        let network = |component: &'static Component| {
+            let config = ConfigFile::open(&component.config_path(&self.published().root()))?;
+            let schema = Schema::new();
+            networks::architecture(component, config)?.read(&schema.weights())?;
+            Ok(Network { component, tensors: schema.tensors() })
         };
-        let (text_encoder, unet, vae) = (Schema::new(), Schema::new(), Schema::new());
-        let text_config = ClipTextConfig::from_config(config("text_encoder/config.json")?)?;
-        ClipTextModel::load(&text_encoder.weights(), &text_config)?;
-        let unet_config = UNetConfig::from_config(config("unet/config.json")?)?;
-        UNet2DConditionModel::load(&unet.weights(), &unet_config)?;
-        let vae_config = VaeConfig::from_config(config("vae/config.json")?)?;
-        Encoder::load(&vae.weights(), &vae_config)?;
-        Decoder::load(&vae.weights(), &vae_config)?;
-        Ok([
-            Part { name: "text_encoder", file: "model.safetensors", tensors: text_encoder.tensors() },
-            Part { name: "unet", file: "diffusion_pytorch_model.safetensors", tensors: unet.tensors() },
-            Part { name: "vae", file: "diffusion_pytorch_model.safetensors", tensors: vae.tensors() },
-        ])
+        Component::networks().map(network).collect()
     }
 
-    /// Path in the folder → text, of all files but weights and vocabulary.
-    pub fn settings(self) -> [(&'static str, &'static str); 6] {
+    /// Its settings: all files but weights and vocabulary.
+    pub fn published(self) -> &'static Published {
         match self {
-            Self::Sd15 => settings!("sd15"),
-            Self::Sd21 => settings!("sd21"),
-            Self::Tiny => settings!("tiny"),
+            Self::Sd15 => &SD15,
+            Self::Sd21 => &SD21,
+            Self::Tiny => &TINY,
         }
     }
 }
 
-/// A part of a model that has weights.
-pub struct Part {
-    /// Its folder: "unet".
-    pub name: &'static str,
-    /// The file with its weights.
-    pub file: &'static str,
+/// A network of a model to be made up.
+pub struct Network {
+    /// Which it is.
+    pub component: &'static Component,
     /// All its tensors.
     pub tensors: Vec<TensorSpec>,
 }
 
-impl Part {
+impl Network {
     /// Numbers in all its tensors.
     pub fn parameters(&self) -> usize {
         self.tensors.iter().map(|tensor| tensor.shape.iter().product::<usize>()).sum()
@@ -155,7 +124,7 @@ impl RandomModel {
         hidden.push(format!(".{}.part", std::process::id()));
         let partial = folder.with_file_name(hidden);
         let written = self
-            .write_parts(&partial, progress)
+            .write_files(&partial, progress)
             .and_then(|()| fs::rename(&partial, folder).map_err(Error::writing(folder)));
         if written.is_err() {
             let _ = fs::remove_dir_all(&partial); // it may not exist; the first error is the one to report
@@ -163,23 +132,25 @@ impl RandomModel {
         written
     }
 
-    fn write_parts(&self, folder: &Path, progress: &mut dyn FnMut(&str, usize)) -> Result<()> {
-        for (path, text) in self.architecture.settings() {
+    fn write_files(&self, folder: &Path, progress: &mut dyn FnMut(&str, usize)) -> Result<()> {
+        for (path, text) in self.architecture.published().files {
             let path = folder.join(path);
             let parent = path.parent().unwrap_or(folder);
             fs::create_dir_all(parent)
                 .and_then(|()| fs::write(&path, text))
                 .map_err(Error::writing(&path))?;
         }
-        tokenizer::write_clip_vocabulary(&folder.join("tokenizer"))?;
-        for part in self.architecture.parts()? {
-            progress(part.name, part.parameters());
-            self.write_part(&folder.join(part.name).join(part.file), &part.tensors)?;
+        tokenizer::write_clip_vocabulary(&TOKENIZER.folder(folder))?;
+        for network in self.architecture.networks()? {
+            let component = network.component;
+            progress(component.name, network.parameters());
+            let path = component.folder(folder).join(component.weights_file());
+            self.write_weights(&path, &network.tensors)?;
         }
         Ok(())
     }
 
-    fn write_part(&self, path: &PathBuf, tensors: &[TensorSpec]) -> Result<()> {
+    fn write_weights(&self, path: &Path, tensors: &[TensorSpec]) -> Result<()> {
         let tensors = tensors.iter().map(|spec| (spec.name.as_str(), RandomTensor { spec, model: self }));
         // transformers and diffusers look for this note when they load a file.
         let metadata = [("format".to_owned(), "pt".to_owned())].into();

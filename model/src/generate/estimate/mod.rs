@@ -15,18 +15,20 @@
 //! Rounded weights take 2 bytes, weights in two parts 4, whatever the file has; those of an upsampling are kept as sums
 //! for the four phases, 16 taps for 9.
 
-use std::path::Path;
 use std::time::Duration;
 
 use aquatint_kernels::Precision;
 
 use crate::error::Result;
 use crate::generate::{LoadOptions, TextToImage, load};
+use crate::networks;
 use crate::networks::clip::{ClipTextConfig, ClipTextModel};
 use crate::networks::unet::{UNet2DConditionModel, UNetConfig};
-use crate::networks::vae::{Decoder, Encoder, VaeConfig};
-use crate::source::files;
-use crate::source::{PartFiles, Schema, TensorSpec, WeightFiles};
+use crate::networks::vae::VaeConfig;
+use crate::precisions::Precisions;
+use crate::source::{
+    Component, ModelSource, ModelSpec, Schema, TEXT_ENCODER, TensorSource, TensorSpec, UNET, VAE,
+};
 
 /// Channels that a step holds for each pixel, text and channel of the first level.
 const UNET_CHANNELS: u64 = 48;
@@ -50,39 +52,34 @@ pub struct Footprint {
 }
 
 impl Footprint {
-    /// That of the model in a folder, if it is loaded so; its weights are not read.
+    /// That of a model, if it is loaded so; its weights are not read.
     ///
     /// # Errors
-    /// If the folder is no model, or a part of it is missing.
-    pub fn of(folder: impl AsRef<Path>, &LoadOptions { isa, precision, keep }: &LoadOptions) -> Result<Self> {
-        let folder = folder.as_ref();
-        load::check_index(folder)?;
-        let unet = UNetConfig::open(&folder.join("unet/config.json"))?;
-        let vae = VaeConfig::open(&folder.join("vae/config.json"))?;
-        let stored = |part: &str, kind| -> Result<u64> {
-            let mut bytes = 0;
-            for path in WeightFiles::find(&folder.join(part), kind)?.paths {
-                bytes += files::open(&path)?.len() as u64;
-            }
-            Ok(bytes)
+    /// If it is no model, or a component of it is missing.
+    pub fn of(
+        model: impl Into<ModelSpec>,
+        &LoadOptions { isa, precision, keep }: &LoadOptions,
+    ) -> Result<Self> {
+        let source = ModelSource::open(model)?;
+        let unet = UNetConfig::from_config(source.config(&UNET)?)?;
+        let vae = VaeConfig::from_config(source.config(&VAE)?)?;
+        let weights = |component: &Component, precisions: Precisions| -> Result<u64> {
+            let (checkpoint, schema) = (source.checkpoint(component)?, Schema::new());
+            let architecture = networks::architecture(component, source.config(component)?)?;
+            architecture.read(&schema.weights().for_precision(precisions))?;
+            Ok(loaded(stored(&checkpoint, &schema.tensors()), &schema.tensors()))
         };
-        let text = ClipTextConfig::open(&folder.join("text_encoder/config.json"))?;
-        let [text_schema, unet_schema, vae_schema] = [Schema::new(), Schema::new(), Schema::new()];
-        ClipTextModel::load(&text_schema.weights().for_precision(precision.for_text(isa)), &text)?;
-        UNet2DConditionModel::load(&unet_schema.weights().for_precision(precision), &unet)?;
-        Decoder::load(&vae_schema.weights().for_precision(precision), &vae)?;
-        Encoder::load(&vae_schema.weights().for_precision(precision), &vae)?;
         Ok(Self {
             weights: [
-                loaded(stored("text_encoder", PartFiles::Transformers)?, &text_schema.tensors()),
-                loaded(stored("unet", PartFiles::Diffusers)?, &unet_schema.tensors()),
-                loaded(stored("vae", PartFiles::Diffusers)?, &vae_schema.tensors()),
+                weights(&TEXT_ENCODER, precision.for_text(isa).into())?,
+                weights(&UNET, precision)?,
+                weights(&VAE, precision)?,
             ],
             keep,
             unet_per_pixel: 4 * UNET_CHANNELS * unet.block_out_channels[0] as u64,
             vae_per_pixel: 4 * VAE_CHANNELS * vae.block_out_channels[0] as u64,
             factor: vae.scale_factor() as u64,
-            defaults: load::defaults(folder, &unet, &vae)?,
+            defaults: load::defaults(source.settings(), &unet, &vae)?,
         })
     }
 
@@ -108,7 +105,20 @@ impl Footprint {
     }
 }
 
-/// Bytes of a part's weights when they are loaded, of files of `stored` bytes: what is not packed for bf16 keeps its size.
+/// Bytes of a network's weights in the types that kernels pack.
+fn stored(source: &dyn TensorSource, tensors: &[TensorSpec]) -> u64 {
+    let bytes = |spec: &TensorSpec| {
+        // Shapes decide, since some layers' names differ from file to file.
+        let numbers = spec.shape.iter().product::<usize>() as u64;
+        let found = source.find(&spec.name);
+        let size =
+            found.map_or(2, |found| if found.is_plain() { found.stored.dtype.packed_size() } else { 4 });
+        numbers * size as u64
+    };
+    tensors.iter().map(bytes).sum()
+}
+
+/// Bytes of a network's weights when they are loaded, of `stored` bytes: what is not packed for bf16 keeps its size.
 fn loaded(stored: u64, tensors: &[TensorSpec]) -> u64 {
     let numbers = |tensor: &TensorSpec| tensor.shape.iter().product::<usize>() as u64;
     let all: u64 = tensors.iter().map(numbers).sum();
@@ -224,19 +234,18 @@ fn level_of(name: &str, levels: usize) -> usize {
 mod tests {
     use super::*;
     use crate::source::config::ConfigFile;
+    use crate::source::published::SD15;
     use crate::tools::random_model::Architecture;
     use crate::tools::random_model::{DType, RandomModel};
 
     /// `shapes.rs` lists the layers of Stable Diffusion 1.5 by hand and comes to 1.6 TFLOP for a step with guidance.
     #[test]
     fn a_step_of_stable_diffusion_has_its_known_size() {
-        let settings = Architecture::Sd15.settings();
-        let config = |path: &str| {
-            let (path, text) = settings.iter().find(|(name, _)| *name == path).expect("it is there");
-            ConfigFile::parse(Path::new(path), text).expect("a valid config")
+        let config = |component: &Component| {
+            ConfigFile::open(&component.config_path(&SD15.root())).expect("a valid config")
         };
-        let text = ClipTextConfig::from_config(config("text_encoder/config.json")).expect("valid");
-        let unet = UNetConfig::from_config(config("unet/config.json")).expect("valid");
+        let text = ClipTextConfig::from_config(config(&TEXT_ENCODER)).expect("valid");
+        let unet = UNetConfig::from_config(config(&UNET)).expect("valid");
         let arithmetic = Arithmetic::of(&text, &unet).expect("a known architecture");
         let step = arithmetic.step(64 * 64, 2, 77);
         assert!((step / 1.6e12 - 1.0).abs() < 0.05, "{step:e}");
@@ -268,9 +277,7 @@ mod tests {
     /// Within a per cent of what the published sizes of SD 1.5's parts come to: 859.5 million weights of the UNet, 83.7 of the VAE.
     #[test]
     fn weights_take_what_their_precision_needs() {
-        let settings = Architecture::Sd15.settings();
-        let (_, text) = settings.iter().find(|(name, _)| *name == "unet/config.json").expect("it is there");
-        let config = ConfigFile::parse(Path::new("unet/config.json"), text).expect("a valid config");
+        let config = ConfigFile::open(&UNET.config_path(&SD15.root())).expect("a valid config");
         let unet = UNetConfig::from_config(config).expect("valid");
         let bytes = |precision, stored| {
             let schema = Schema::new();

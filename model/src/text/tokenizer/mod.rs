@@ -75,6 +75,10 @@ impl Tokenizer {
             words
         } else if files::is_file(&vocab) || files::is_file(&merges) {
             from_vocab_and_merges(&vocab, &merges, settings.unknown())?
+        } else if files::is_published(folder) {
+            let ClipVocabulary { tokens, merges } = clip_vocabulary();
+            let tokens = tokens.into_iter().zip(0u32..).collect();
+            bpe(folder, tokens, merges, settings.unknown())?
         } else {
             let expected = "expected `tokenizer.json`, or `vocab.json` and `merges.txt`; found neither";
             return Err(Error::in_file(folder, expected));
@@ -168,13 +172,21 @@ fn from_vocab_and_merges(vocab: &Path, merges: &Path, unknown: &str) -> Result<t
         Error::in_file(vocab, format_args!("expected an object of tokens and their numbers: {e}"))
     })?;
     let text = files::read_to_string(merges)?;
-    let pairs = parse_merges(merges, &text)?;
+    bpe(merges, tokens, parse_merges(merges, &text)?, unknown)
+}
+
+fn bpe(
+    path: &Path,
+    tokens: HashMap<String, u32>,
+    merges: Merges,
+    unknown: &str,
+) -> Result<tokenizers::Tokenizer> {
     let bpe = BPE::builder()
-        .vocab_and_merges(tokens.into_iter().collect::<tokenizers::models::bpe::Vocab>(), pairs)
+        .vocab_and_merges(tokens.into_iter().collect::<tokenizers::models::bpe::Vocab>(), merges)
         .unk_token(unknown.to_owned())
         .end_of_word_suffix("</w>".to_owned())
         .build()
-        .map_err(|e| Error::in_file(merges, format_args!("does not belong to `vocab.json`: {e}")))?;
+        .map_err(|e| Error::in_file(path, format_args!("does not belong to `vocab.json`: {e}")))?;
     with_rules_of_clip(bpe).map_err(|e| Error::run(format_args!("tokenizer: {e}")))
 }
 

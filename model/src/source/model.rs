@@ -1,0 +1,295 @@
+//! A model: where its settings are, and the tensors of each network.
+//!
+//! ```text
+//! a folder        model_index.json    which components there are, and of which classes
+//!                 unet/, vae/, …      config.json and weights of each
+//! a single file   the tensors of all networks, told apart by their names (naming.rs); which family it is, their shapes
+//!                 say, and the settings are those that were published with it (published.rs)
+//! ```
+//!
+//! A VAE or a text encoder may come from a place of its own.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::checkpoint::Checkpoint;
+use super::component::{COMPONENTS, Component, TEXT_ENCODER, UNET, VAE};
+use super::config::ConfigFile;
+use super::family::Family;
+use super::files;
+use super::folder::WeightFiles;
+use super::naming::Naming;
+use super::tensor_file::TensorFile;
+use crate::error::{Error, Result};
+
+/// What a model is loaded from.
+#[derive(Clone, Debug, Default)]
+pub struct ModelSpec {
+    /// A folder as diffusers saves it, or a single file.
+    pub model: PathBuf,
+    /// A VAE in place of the model's: a file or a folder.
+    pub vae: Option<PathBuf>,
+    /// A text encoder in place of the model's: a file or a folder.
+    pub text_encoder: Option<PathBuf>,
+    /// A folder with the settings of a single file, if it is of no published family.
+    pub config: Option<PathBuf>,
+    /// Whether the UNet's averaged (EMA) weights are taken, where a file has both.
+    pub ema: bool,
+    /// What the UNet predicts, `epsilon` or `v_prediction`, where it is not what the model says.
+    pub prediction: Option<String>,
+}
+
+macro_rules! from_path {
+    ($($path:ty),*) => {
+        $(impl From<$path> for ModelSpec {
+            fn from(model: $path) -> Self {
+                Self { model: PathBuf::from(model), ..Self::default() }
+            }
+        })*
+    };
+}
+from_path!(&Path, PathBuf, &PathBuf, &str, String);
+
+/// An opened model.
+pub struct ModelSource {
+    spec: ModelSpec,
+    /// The folder of the settings.
+    settings: PathBuf,
+    /// Settings that are not as that folder has them.
+    overrides: Vec<(&'static Component, &'static str, Value)>,
+    places: Vec<(&'static Component, Place)>,
+}
+
+/// Where the weights of a component are.
+enum Place {
+    Folder(PathBuf),
+    File(Arc<TensorFile>, Naming),
+}
+
+impl ModelSource {
+    /// Looks at a model; of its weights only the headers of single files are read.
+    ///
+    /// # Errors
+    /// If it is no Stable Diffusion 1.x or 2.x model, or if a component is missing.
+    pub fn open(spec: impl Into<ModelSpec>) -> Result<Self> {
+        let spec = spec.into();
+        let mut source = match files::is_file(&spec.model) {
+            true => Self::of_file(spec)?,
+            false => Self::of_folder(spec)?,
+        };
+        let replacements =
+            [(&VAE, source.spec.vae.clone()), (&TEXT_ENCODER, source.spec.text_encoder.clone())];
+        for (component, path) in replacements {
+            if let Some(path) = path {
+                let place = Place::of(component, &path)?;
+                source.places.retain(|(other, _)| *other != component);
+                source.places.push((component, place));
+            }
+        }
+        for component in Component::networks() {
+            if source.place(component).is_none() {
+                return Err(source.missing(component));
+            }
+        }
+        if let Some(prediction) = source.spec.prediction.clone() {
+            source.overrides.push((&super::SCHEDULER, "prediction_type", prediction.into()));
+        }
+        Ok(source)
+    }
+
+    fn of_folder(spec: ModelSpec) -> Result<Self> {
+        check_index(&spec.model)?;
+        let settings = spec.model.clone();
+        let place = |component: &'static Component| (component, Place::Folder(component.folder(&settings)));
+        let places = Component::networks().map(place).collect();
+        Ok(Self { settings, overrides: Vec::new(), places, spec })
+    }
+
+    fn of_file(spec: ModelSpec) -> Result<Self> {
+        let file = Arc::new(TensorFile::open(&spec.model)?);
+        let mut places = Vec::new();
+        for component in Component::networks() {
+            if let Some(naming) = Naming::of(component, &file) {
+                let ema = if spec.ema { naming.ema(&file) } else { None };
+                places.push((component, Place::File(Arc::clone(&file), ema.unwrap_or(naming))));
+            }
+        }
+        let (settings, overrides) = match &spec.config {
+            Some(folder) => (folder.clone(), Vec::new()),
+            None => {
+                let family = Family::of(&file)?;
+                (family.settings(), family.overrides())
+            }
+        };
+        Ok(Self { spec, settings, overrides, places })
+    }
+
+    /// What was asked for.
+    pub fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    /// Whether it is a single file.
+    pub fn is_single_file(&self) -> bool {
+        files::is_file(&self.spec.model)
+    }
+
+    /// The folder that holds the settings, perhaps one inside of the program.
+    pub fn settings(&self) -> &Path {
+        &self.settings
+    }
+
+    /// The settings of a component.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn config(&self, component: &Component) -> Result<ConfigFile> {
+        let own = match self.place(component) {
+            Some(Place::Folder(folder)) => folder.join(component.config),
+            _ => component.config_path(&self.settings),
+        };
+        let mut config = ConfigFile::open(&own)?;
+        for (key, value) in self.overrides(component) {
+            config.set(key, value.clone());
+        }
+        Ok(config)
+    }
+
+    /// What its settings are to be read as, where the folder says something else.
+    pub fn overrides<'a>(
+        &'a self,
+        component: &'a Component,
+    ) -> impl Iterator<Item = (&'static str, &'a Value)> {
+        let own = self.overrides.iter().filter(move |(other, ..)| **other == *component);
+        own.map(|(_, key, value)| (*key, value))
+    }
+
+    /// The tensors of a component.
+    ///
+    /// # Errors
+    /// If its files are missing, or are not what their headers say.
+    pub fn checkpoint(&self, component: &Component) -> Result<Checkpoint> {
+        match self.place(component) {
+            Some(Place::Folder(folder)) => Checkpoint::open(folder, component),
+            Some(Place::File(file, naming)) => Ok(Checkpoint::within(Arc::clone(file), naming.clone())),
+            None => Err(self.missing(component)),
+        }
+    }
+
+    /// The files whose contents tell the model from others: the single file, or those of the UNet.
+    ///
+    /// # Errors
+    /// If there are none.
+    pub fn identity(&self) -> Result<Vec<PathBuf>> {
+        match self.place(&UNET) {
+            Some(Place::Folder(folder)) => Ok(WeightFiles::find(folder, &UNET)?.paths),
+            _ => Ok(vec![self.spec.model.clone()]),
+        }
+    }
+
+    /// Where a component is, for messages.
+    pub fn location(&self, component: &Component) -> PathBuf {
+        match self.place(component) {
+            Some(Place::Folder(folder)) => folder.clone(),
+            Some(Place::File(file, _)) => file.path().to_owned(),
+            None => component.folder(&self.settings),
+        }
+    }
+
+    fn place(&self, component: &Component) -> Option<&Place> {
+        self.places.iter().find(|(other, _)| **other == *component).map(|(_, place)| place)
+    }
+
+    fn missing(&self, component: &Component) -> Error {
+        let held: Vec<&str> = self.places.iter().map(|(component, _)| component.title).collect();
+        let held = if held.is_empty() { "nothing that is known".into() } else { held.join(" and ") };
+        Error::MissingComponent {
+            path: self.spec.model.clone(),
+            held,
+            component: component.name,
+            title: component.title,
+            published: Family::published_place(&self.settings, component),
+        }
+    }
+}
+
+impl Place {
+    /// A component that is given on its own: its folder, a model's folder, or a file.
+    fn of(component: &'static Component, path: &Path) -> Result<Self> {
+        if files::is_file(path) {
+            let file = TensorFile::open(path)?;
+            let naming = Naming::of(component, &file).ok_or_else(|| {
+                Error::in_file(path, format_args!("holds no {}; expected its weights", component.title))
+            })?;
+            return Ok(Self::File(Arc::new(file), naming));
+        }
+        for folder in [path.to_owned(), component.folder(path)] {
+            if files::is_file(&folder.join(component.config)) {
+                return Ok(Self::Folder(folder));
+            }
+        }
+        Err(Error::in_file(
+            path,
+            format_args!(
+                "holds no {}; expected a file of weights, or a folder with a `{}`",
+                component.title, component.config
+            ),
+        ))
+    }
+}
+
+/// The path and the contents of `model_index.json`, a JSON object.
+///
+/// # Errors
+/// If there is none.
+pub fn read_index(folder: &Path) -> Result<(PathBuf, Value)> {
+    const EXPECTED: &str = "expected a model folder with a `model_index.json`, as Hugging Face publishes it, or a file of weights";
+    let path = folder.join("model_index.json");
+    if !files::is_file(&path) {
+        let found = match folder.is_dir() {
+            false => "there is no such folder or file",
+            true => "this folder has none",
+        };
+        return Err(Error::in_file(folder, format_args!("{found}; {EXPECTED}")));
+    }
+    let text = files::read_to_string(&path)?;
+    let index: Value = serde_json::from_str(&text).map_err(|error| Error::in_file(&path, error))?;
+    if !index.is_object() {
+        return Err(Error::in_file(&path, "expected a JSON object"));
+    }
+    Ok((path, index))
+}
+
+/// Is this a Stable Diffusion folder, and are all components there?
+fn check_index(folder: &Path) -> Result<()> {
+    const PIPELINES: [&str; 3] =
+        ["StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"];
+    let (path, index) = read_index(folder)?;
+    let class = &index["_class_name"];
+    if !class.as_str().is_some_and(|class| PIPELINES.contains(&class)) {
+        return Err(Error::in_file(
+            &path,
+            format_args!("`_class_name` is {class}; expected {}", PIPELINES.join(" or ")),
+        ));
+    }
+    for Component { name, classes, .. } in COMPONENTS {
+        let class = &index[*name][1]; // ["diffusers", "AutoencoderKL"]
+        let known = class.as_str().is_some_and(|class| classes.is_empty() || classes.contains(&class));
+        if !known {
+            let expected = if classes.is_empty() { "a scheduler".into() } else { classes.join(" or ") };
+            return Err(Error::in_file(
+                &path,
+                format_args!("`{name}` is {}; expected {expected}", index[*name]),
+            ));
+        }
+        if !files::is_dir(&folder.join(name)) {
+            return Err(Error::in_file(
+                folder,
+                format_args!("the component `{name}` is missing; is the download complete?"),
+            ));
+        }
+    }
+    Ok(())
+}
