@@ -1,7 +1,14 @@
 //! `aquatint`: Stable Diffusion on a CPU, from the command line.
 //!
 //! A thin driver: it turns flags into a request to `aquatint_model::Pipeline`, shows progress, and puts files where they
-//! belong. Results go to stdout, everything else to stderr.
+//! belong. Results go to stdout, everything else to stderr. This file parses, dispatches and exits; nothing imports it.
+//!
+//! | folder | what it holds, from the highest layer to the lowest |
+//! |---|---|
+//! | `commands`, `bench` | a command a file: its own flags, what it does |
+//! | `run` | from settings to files: sessions, manifests, output, progress |
+//! | `flags` | flags that several commands share |
+//! | `platform` | what concerns the whole process: streams, signals, threads, the allocator |
 //!
 //! | exit code | meaning |
 //! |---|---|
@@ -12,48 +19,51 @@
 //! | 4 | part of a batch failed; the rest is there |
 //! | 130 | interrupted; what was finished is kept |
 
+#[macro_use] // its `println!` and `eprintln!` take the place of the standard library's
+mod platform;
+
+mod args;
 mod bench;
 mod commands;
 mod flags;
-mod platform;
 mod run;
 
-use std::fmt::Display;
 use std::process::ExitCode;
 
-use aquatint_kernels::Isa;
-use aquatint_model::{Error, ErrorKind, Precisions};
+use aquatint_model::{Error, ErrorKind};
+use clap::CommandFactory;
 
+use args::{Args, Command};
 use commands::{
     completions, decode, demo, encode, img2img, inpaint, inspect, noise, random_model, samplers, txt2img,
     verify,
 };
-use flags::args::{Args, Command};
-use platform::{allocator, signals, system, topology};
+use platform::{allocator, console, signals};
 
 #[global_allocator]
 static ALLOCATOR: allocator::Aligned = allocator::Aligned;
 
 fn main() -> ExitCode {
-    system::end_when_output_is_closed();
-    match Args::read().and_then(run) {
-        Ok(code) => code,
-        Err(error) => {
-            match error.kind() {
-                ErrorKind::Interrupted => eprintln!("{error}"),
-                _ => eprintln!("error: {error}"),
-            }
-            ExitCode::from(match error.kind() {
-                ErrorKind::Run => 1,
-                ErrorKind::Request => 2,
-                ErrorKind::Model => 3,
-                ErrorKind::Interrupted => signals::EXIT_CODE,
-            })
+    let code = Args::read().and_then(dispatch).unwrap_or_else(|error| {
+        match error.kind() {
+            ErrorKind::Interrupted => eprintln!("{error}"),
+            _ => eprintln!("error: {error}"),
         }
+        match error.kind() {
+            ErrorKind::Run => 1,
+            ErrorKind::Request => 2,
+            ErrorKind::Model => 3,
+            ErrorKind::Interrupted => signals::EXIT_CODE,
+        }
+    });
+    match code {
+        0 if !console::all_was_told() => ExitCode::from(1),
+        code => ExitCode::from(code),
     }
 }
 
-fn run(args: Args) -> Result<ExitCode, Error> {
+/// Runs the command. Returns the exit code.
+fn dispatch(args: Args) -> Result<u8, Error> {
     match args.command {
         Command::Txt2img(args) => return txt2img::run(&args),
         Command::Img2img(args) => return img2img::run(&args),
@@ -66,34 +76,12 @@ fn run(args: Args) -> Result<ExitCode, Error> {
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::RandomModel(args) => random_model::run(&args),
-        Command::Completions { shell } => completions::completions(shell),
-        Command::Man => completions::man(),
+        Command::Completions { shell } => completions::completions(shell, &mut Args::command()),
+        Command::Man => completions::man(Args::command()),
         Command::Samplers => {
             samplers::run();
             Ok(())
         }
     }
-    .map(|()| ExitCode::SUCCESS)
-}
-
-/// The instruction set to compute with, and the threads to do it on.
-fn machine(threads: Option<usize>) -> Result<Isa, Error> {
-    let isa = Isa::from_env().map_err(Error::request)?;
-    // See `topology.rs` for why cores and not what the operating system schedules on. 0 is rayon's own rule.
-    let chosen_by_rayon = std::env::var_os("RAYON_NUM_THREADS").map(|_| 0);
-    let threads = threads.or(chosen_by_rayon).unwrap_or_else(topology::physical_cores);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-    pool.build_global().map_err(Error::run)?;
-    Ok(isa)
-}
-
-/// What is said of how pictures are computed.
-fn computing(isa: Isa, precision: Precisions) -> String {
-    let (unit, threads) = (isa.name_for(precision.products), rayon::current_num_threads());
-    format!("computing with {precision}, {unit}, {threads} threads")
-}
-
-/// A sentence for stderr that is no error.
-fn warn(message: impl Display) {
-    eprintln!("warning: {message}");
+    .map(|()| 0)
 }

@@ -30,9 +30,9 @@ use std::path::PathBuf;
 use aquatint_model::Error;
 use clap::Args;
 
-use crate::flags::args::Precision;
+use crate::flags::precision::Precision;
+use crate::platform::console::warn;
 use crate::run::output::check_writable;
-use crate::warn;
 use cases::{Case, Isas, matches};
 use machine::Machine;
 use report::{Report, Row};
@@ -100,7 +100,7 @@ pub(crate) fn run(args: &Bench) -> Result<(), Error> {
     for path in args.json.iter().chain(&args.svg).filter(|path| !path.exists()) {
         check_writable(path)?;
     }
-    let isa = crate::machine(args.threads.map(usize::from))?;
+    let isa = crate::run::model::machine(args.threads.map(usize::from))?;
     let threads = rayon::current_num_threads();
     let isas = Isas::of(isa);
 

@@ -9,7 +9,7 @@ use std::time::Instant;
 use aquatint_tensor::Recycling;
 use serde::{Deserialize, Serialize};
 
-use crate::platform::system::cpu_seconds;
+use crate::platform::clock::cpu_seconds;
 
 /// Runs that are enough, however short they are.
 const MAX_RUNS: usize = 1000;

@@ -1,23 +1,19 @@
 //! `aquatint completions SHELL` and `aquatint man`: what a shell and `man` read, made of the flags.
 
-use std::io::{self, Write};
-
 use aquatint_model::Error;
-use clap::CommandFactory;
+use clap::Command;
 use clap_complete::Shell;
 
-use crate::flags::args::Args;
-
 /// Writes the completions of a shell to stdout.
-pub(crate) fn completions(shell: Shell) -> Result<(), Error> {
+pub(crate) fn completions(shell: Shell, command: &mut Command) -> Result<(), Error> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Args::command(), "aquatint", &mut script);
-    print(&script)
+    clap_complete::generate(shell, command, "aquatint", &mut script);
+    println!("{}", String::from_utf8_lossy(&script).trim_end());
+    Ok(())
 }
 
 /// Writes the manual page to stdout: the program's, then a section for each command.
-pub(crate) fn man() -> Result<(), Error> {
-    let mut command = Args::command();
+pub(crate) fn man(mut command: Command) -> Result<(), Error> {
     command.build();
     let mut page = Vec::new();
     let rendered = clap_mangen::Man::new(command.clone()).render(&mut page);
@@ -32,10 +28,6 @@ pub(crate) fn man() -> Result<(), Error> {
             render(&section, &mut page).map_err(Error::run)?;
         }
     }
-    print(&page)
-}
-
-fn print(text: &[u8]) -> Result<(), Error> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(text).and_then(|()| stdout.flush()).map_err(Error::run)
+    println!("{}", String::from_utf8_lossy(&page).trim_end());
+    Ok(())
 }

@@ -6,13 +6,13 @@ use aquatint_model::networks::vae::open_latents;
 use aquatint_model::{Error, Format};
 use clap::Args;
 
-use crate::commands::encode::Model;
-use crate::run::{memory, output};
+use crate::flags::model::ModelFlags;
+use crate::run::{memory, model, output};
 
 #[derive(Args)]
 pub(crate) struct Decode {
     #[command(flatten)]
-    model: Model,
+    model: ModelFlags,
 
     /// Safetensors file with a tensor `latents`, as `encode` writes it.
     latents: PathBuf,
@@ -26,7 +26,7 @@ pub(crate) fn run(args: &Decode) -> Result<(), Error> {
     let latents = open_latents(&args.latents)?;
     output::reserve(&args.output, output::PICTURES, args.model.force)?;
     let [_, _, height, width] = latents.shape().map(|side| side.saturating_mul(8));
-    let pipeline = args.model.load(|footprint| memory::check_vae(footprint, width, height))?;
+    let pipeline = model::load(&args.model, |footprint| memory::check_vae(footprint, width, height))?;
     let picture = pipeline.decode_latents(latents.view())?;
     let path = output::save(&picture, &args.output, Format::QUALITY, args.model.force)?;
     println!("{}", path.display());

@@ -6,13 +6,13 @@ use std::time::Instant;
 use aquatint_model::{Footprint, Format, Image, TextToImage};
 use clap::Args;
 
-use crate::commands::encode::Model;
-use crate::run::{memory, output};
+use crate::flags::model::ModelFlags;
+use crate::run::{memory, model, output};
 
 #[derive(Args)]
 pub(crate) struct Demo {
     #[command(flatten)]
-    model: Model,
+    model: ModelFlags,
 
     /// The number from which the noise of every picture is drawn.
     #[arg(short, long, default_value_t = 1)]
@@ -47,7 +47,7 @@ pub(crate) fn run(args: &Demo) -> Result<(), aquatint_model::Error> {
     let start = Instant::now();
     let fits =
         |footprint: &Footprint| memory::check(footprint, &footprint.defaults, 1, memory::free()?).map(drop);
-    let pipeline = args.model.load(fits)?;
+    let pipeline = model::load(&args.model, fits)?;
     let draw = |prompt: &&str| {
         eprintln!("{prompt}");
         let request = TextToImage { prompt: (*prompt).to_owned(), seed: args.seed, ..pipeline.defaults() };

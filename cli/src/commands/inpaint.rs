@@ -1,24 +1,23 @@
 //! `aquatint inpaint`: a part of a picture made anew, or what lies beyond its edges.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use aquatint_model::Error;
 use aquatint_model::image::mask::Margins;
 use clap::Args;
 
-use crate::commands::img2img::{Source, strength};
-use crate::flags::args::Txt2img;
+use crate::flags::generate::GenerateFlags;
+use crate::flags::image::{ImageFlags, strength};
 use crate::run::generate;
 use crate::run::partial::{Kind, Wish, margins};
 
 #[derive(Args)]
 pub(crate) struct Inpaint {
     #[command(flatten)]
-    text: Txt2img,
+    text: GenerateFlags,
 
     #[command(flatten)]
-    source: Source,
+    source: ImageFlags,
 
     /// Mask of the picture's size: white is repainted, black is kept [default: what is transparent is repainted].
     #[arg(long, value_name = "PICTURE")]
@@ -51,7 +50,7 @@ pub(crate) struct Inpaint {
     no_composite: bool,
 }
 
-pub(crate) fn run(args: &Inpaint) -> Result<ExitCode, Error> {
+pub(crate) fn run(args: &Inpaint) -> Result<u8, Error> {
     let wish = Wish {
         kind: Kind::Inpaint,
         image: args.source.image.clone(),

@@ -1,9 +1,17 @@
 //! `aquatint inspect`: what a folder or file is, without loading its weights.
 
-use aquatint_model::Error;
-use aquatint_model::tools::inspect::{self, Contents, Report};
+use std::path::PathBuf;
 
-use crate::flags::args::Inspect;
+use aquatint_model::tools::inspect::{self, Contents, Report};
+use aquatint_model::{EMBEDDED, Error};
+use clap::Args;
+
+#[derive(Args)]
+pub(crate) struct Inspect {
+    /// Model folder or safetensors file.
+    #[arg(default_value = EMBEDDED)]
+    path: PathBuf,
+}
 
 pub(crate) fn run(args: &Inspect) -> Result<(), Error> {
     let report = inspect::inspect(&args.path)?;

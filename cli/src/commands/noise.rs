@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use aquatint_model::{Error, Format, Image};
 use clap::Args;
 
-use crate::commands::encode::{self, Model};
-use crate::run::{memory, output};
+use crate::commands::encode;
+use crate::flags::model::ModelFlags;
+use crate::run::{memory, model, output};
 
 #[derive(Args)]
 pub(crate) struct Noise {
     #[command(flatten)]
-    model: Model,
+    model: ModelFlags,
 
     /// Image to drown in noise: PNG, JPEG or WebP.
     #[arg(short, long, value_name = "PICTURE")]
@@ -35,7 +36,7 @@ pub(crate) fn run(args: &Noise) -> Result<(), Error> {
     let picture = encode::open(&args.image)?;
     output::reserve(&args.output, output::PICTURES, args.model.force)?;
     let (width, height) = (picture.width(), picture.height());
-    let pipeline = args.model.load(|footprint| memory::check_vae(footprint, width, height))?;
+    let pipeline = model::load(&args.model, |footprint| memory::check_vae(footprint, width, height))?;
     let pictures = pipeline.noised(&picture, &args.timesteps, args.seed)?;
     let strip = Image::strip(&pictures);
     let path = output::save(&strip, &args.output, Format::QUALITY, args.model.force)?;

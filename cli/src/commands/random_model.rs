@@ -3,20 +3,49 @@
 use std::path::{Path, PathBuf};
 
 use aquatint_model::Error;
-use aquatint_model::tools::random_model::{DType, RandomModel};
+use aquatint_model::tools::random_model::{self, Architecture, DType};
+use clap::{Args, ValueEnum};
 
-use crate::flags::args;
-use crate::flags::args::WeightType;
 use crate::platform::signals;
 
-pub(crate) fn run(args: &args::RandomModel) -> Result<(), Error> {
-    crate::machine(None)?;
+#[derive(Args)]
+pub(crate) struct RandomModel {
+    /// Folder to write; it must not exist, or be empty.
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+
+    /// Which architecture.
+    #[arg(long, value_parser = architecture, default_value = "tiny")]
+    arch: Architecture,
+
+    /// Number format of the weights.
+    #[arg(long, value_enum, default_value = "f16")]
+    dtype: WeightType,
+
+    /// The number from which all weights are drawn.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+fn architecture(name: &str) -> Result<Architecture, String> {
+    Architecture::parse(name).map_err(|error| error.to_string())
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum WeightType {
+    F32,
+    F16,
+    Bf16,
+}
+
+pub(crate) fn run(args: &RandomModel) -> Result<(), Error> {
+    crate::run::model::machine(None)?;
     let dtype = match args.dtype {
         WeightType::F32 => DType::F32,
         WeightType::F16 => DType::F16,
         WeightType::Bf16 => DType::Bf16,
     };
-    let model = RandomModel { architecture: args.arch, dtype, seed: args.seed };
+    let model = random_model::RandomModel { architecture: args.arch, dtype, seed: args.seed };
     signals::listen_and_remove(unfinished(&args.folder))?;
     let written = model.write(&args.folder, &mut |part, parameters| {
         eprintln!("{part}: {:.1} M parameters", parameters as f64 / 1e6);
@@ -27,7 +56,7 @@ pub(crate) fn run(args: &args::RandomModel) -> Result<(), Error> {
     Ok(())
 }
 
-/// The folder in which [`RandomModel::write`] works until the model is complete.
+/// The folder in which [`random_model::RandomModel::write`] works until the model is complete.
 fn unfinished(folder: &Path) -> PathBuf {
     let mut name = folder.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.part", std::process::id()));

@@ -3,7 +3,7 @@
 use aquatint_model::samplers::{SamplerKind, Schedule};
 
 pub(crate) fn run() {
-    print!("{}", listing());
+    println!("{}", listing().trim_end());
 }
 
 /// Four lines for each sampler, one for each schedule.

@@ -1,13 +1,11 @@
 //! `aquatint txt2img`: a picture from a text.
 
-use std::process::ExitCode;
-
 use aquatint_model::Error;
 
-use crate::flags::args::Txt2img;
+use crate::flags::generate::GenerateFlags;
 use crate::run::generate;
 use crate::run::partial::Wish;
 
-pub(crate) fn run(args: &Txt2img) -> Result<ExitCode, Error> {
+pub(crate) fn run(args: &GenerateFlags) -> Result<u8, Error> {
     generate::run(Wish::from(args), args)
 }

@@ -1,23 +1,48 @@
 //! `aquatint verify`: is a picture what its own text says?
 
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 
 use aquatint_model::image::metadata::Parameters;
 use aquatint_model::{
-    Callbacks, Error, Footprint, Format, Image, ImageFile, Interrupt, LoadOptions, Pipeline, Progress,
-    StepInfo, Task, TextToImage,
+    Callbacks, EMBEDDED, Error, Footprint, Format, Image, ImageFile, Interrupt, LoadOptions, Pipeline,
+    Progress, StepInfo, Task, TextToImage,
 };
+use clap::Args;
 
-use crate::flags::args::Verify;
+use crate::platform::console::warn;
+use crate::run::generate::stored_parameters;
+use crate::run::memory;
+use crate::run::model::machine;
 use crate::run::partial::{Kind, Wish};
 use crate::run::progress::Display;
-use crate::run::{memory, settings};
-use crate::{machine, warn};
+
+#[derive(Args)]
+pub(crate) struct Verify {
+    /// A PNG, JPEG or WebP that aquatint made.
+    picture: PathBuf,
+
+    /// The model that made it.
+    #[arg(short, long, default_value = EMBEDDED)]
+    model: PathBuf,
+
+    /// The picture from which it was made, if it was.
+    #[arg(short, long, alias = "init-img", value_name = "PICTURE")]
+    image: Option<PathBuf>,
+
+    /// The mask with which it was made, if it was; otherwise what is transparent in -i.
+    #[arg(long, value_name = "PICTURE", requires = "image")]
+    mask: Option<PathBuf>,
+
+    /// Threads to compute with [default: one for each core].
+    #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
 
 /// Makes the picture again; an error if the two are not equal, after the figures went to stdout.
 pub(crate) fn run(args: &Verify) -> Result<(), Error> {
     let isa = machine(args.threads.map(usize::from))?;
-    let stored = settings::stored(&args.picture)?;
+    let stored = stored_parameters(&args.picture)?;
     let expected = ImageFile::open(&args.picture)?.image;
     stored.apply(&mut TextToImage::default())?; // refused before the model is loaded, if at all
     let kind = Wish::stored_kind(&stored);

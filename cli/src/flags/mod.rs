@@ -1,5 +1,9 @@
-//! The flags that commands share.
+//! Flags that several commands share, and what to say to flags that there are not; flags of one command alone are in its file.
 
-pub(crate) mod args;
-mod mistakes;
-mod other_programs;
+pub(crate) mod generate;
+pub(crate) mod image;
+pub(crate) mod mistakes;
+pub(crate) mod model;
+pub(crate) mod other_programs;
+pub(crate) mod precision;
+pub(crate) mod run;

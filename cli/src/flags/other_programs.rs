@@ -215,7 +215,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
-    use crate::flags::args::Args;
+    use crate::args::Args;
 
     /// Every name by which an option of one of the picture commands is known.
     fn own_flags(commands: &[&str]) -> Vec<String> {

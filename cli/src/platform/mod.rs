@@ -1,6 +1,11 @@
-//! What concerns the whole process: its allocator, signals, processors and clock.
+//! What concerns the whole process: its allocator, signals, threads, processors, clock and streams.
+//! The lowest layer: nothing here knows of flags, runs or commands.
+
+#[macro_use]
+pub(crate) mod console;
 
 pub(crate) mod allocator;
+pub(crate) mod clock;
 pub(crate) mod signals;
-pub(crate) mod system;
+pub(crate) mod threads;
 pub(crate) mod topology;

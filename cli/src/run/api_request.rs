@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use aquatint_model::{Error, RandomSource, ResizeMode};
 use serde_json::{Map, Value};
 
-use crate::flags::args::{Seed, seed};
+use crate::flags::generate::{Seed, seed};
 use crate::run::partial::{Kind, PADDING, Wish};
 
 /// What a line asks for.

@@ -1,26 +1,28 @@
 //! Making pictures: what `txt2img`, `img2img` and `inpaint` do alike, once it is known what is wished for.
 
 use std::path::Path;
-use std::process::ExitCode;
 
+use aquatint_model::image::metadata::{self, Parameters};
+use aquatint_model::rng::random_seed;
 use aquatint_model::{Error, RunCheckpoint, TextToImage};
 
-use crate::flags::args::Txt2img;
+use crate::flags::generate::GenerateFlags;
+use crate::platform::console::warn;
 use crate::run::output::Output;
 use crate::run::partial::{Kind, Wish};
-use crate::run::session::{Order, Session, random_seed};
-use crate::run::{batch, settings};
-use crate::warn;
+use crate::run::{callbacks, manifest};
+
+use crate::run::session::{Batch, Session};
 
 /// Refuses what can be refused at once, loads the model, makes the pictures.
-pub(crate) fn run(wish: Wish, args: &Txt2img) -> Result<ExitCode, Error> {
-    if let Some(manifest) = &args.several.batch {
-        return batch::run(manifest, &wish, args);
+pub(crate) fn run(wish: Wish, args: &GenerateFlags) -> Result<u8, Error> {
+    if let Some(path) = &args.several.batch {
+        return manifest::run(path, &wish, args);
     }
-    let resumed = args.control.resume.as_ref().map(RunCheckpoint::open).transpose()?;
+    let resumed = args.run.resume.as_ref().map(RunCheckpoint::open).transpose()?;
     let stored = match (&resumed, args.from_image.as_deref()) {
         (Some(run_checkpoint), _) => Some(run_checkpoint.parameters()),
-        (None, picture) => picture.map(settings::stored).transpose()?,
+        (None, picture) => picture.map(stored_parameters).transpose()?,
     };
     let mut wish = wish;
     if let Some(stored) = &stored {
@@ -33,12 +35,12 @@ pub(crate) fn run(wish: Wish, args: &Txt2img) -> Result<ExitCode, Error> {
     }
     let inputs = wish.inputs()?;
     // Names and numbers are judged before the model is loaded.
-    let unseeded = TextToImage { seed: random_seed(), ..TextToImage::default() };
+    let unseeded = TextToImage { seed: random_seed()?, ..TextToImage::default() };
     let seed = wish.request(stored.as_ref(), unseeded)?.seed;
     let pattern = args.output.as_deref().unwrap_or(Path::new("aquatint-{seed}.png"));
     let mut output = Output::new(pattern, args.force, args.quality);
     output.check(seed)?;
-    args.control.check()?;
+    callbacks::check(&args.run)?;
     let (count, together) = (args.several.batch_count as usize, args.several.batch_size as usize);
     if count > 1 && output.is_stdout() {
         return Err(Error::request("stdout takes one picture; give -o a name, or make one"));
@@ -48,8 +50,28 @@ pub(crate) fn run(wish: Wish, args: &Txt2img) -> Result<ExitCode, Error> {
     let session = Session::start(args, stored.as_ref(), first)?;
     let mut task = wish.task(inputs, stored.as_ref(), &session.pipeline)?;
     task.text_mut().seed = seed;
-    let mut order = Order { task, wish: &wish, wanted: (0..count).collect(), together, job: None, resumed };
-    order.skip_what_came_before()?;
-    session.fill(order, &mut output, &mut |_| {})?;
-    Ok(ExitCode::SUCCESS)
+    let mut batch = Batch { task, wish: &wish, wanted: (0..count).collect(), together, job: None, resumed };
+    batch.skip_finished()?;
+    session.run(batch, &mut output, &mut |_| {})?;
+    Ok(0)
+}
+
+/// The settings that a picture contains.
+///
+/// # Errors
+/// If it is no picture, or contains none.
+pub(crate) fn stored_parameters(picture: &Path) -> Result<Parameters, Error> {
+    let parameters = metadata::read(picture)?.map(|text| Parameters::parse(&text));
+    let parameters = parameters.filter(|parameters| !parameters.settings.is_empty()).ok_or_else(|| {
+        Error::request(format_args!(
+            "`{}` does not say how it was made; expected a PNG with a text chunk `parameters`, or a JPEG or WebP with an EXIF \
+             user comment, as aquatint and A1111 write",
+            picture.display()
+        ))
+    })?;
+    let ignored = parameters.ignored().map(|key| format!("`{key}`")).collect::<Vec<_>>();
+    if !ignored.is_empty() {
+        warn(format_args!("the picture's {} are not supported and ignored", ignored.join(", ")));
+    }
+    Ok(parameters)
 }

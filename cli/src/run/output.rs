@@ -5,9 +5,8 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use aquatint_model::image::metadata::Parameters;
+use aquatint_model::rng::random_seed;
 use aquatint_model::{Error, Format, Image};
-
-use crate::run::session::random_seed;
 
 /// Endings of pictures.
 pub(crate) const PICTURES: &[&str] = &["png", "jpg", "jpeg", "webp"];
@@ -218,7 +217,7 @@ pub(crate) fn place(
     replace: bool,
     write: impl FnOnce(&Path) -> Result<(), Error>,
 ) -> Result<PathBuf, Error> {
-    let hidden = hidden(wanted, "part");
+    let hidden = hidden(wanted, "part")?;
     let placed = write(&hidden).and_then(|()| match replace {
         true => fs::rename(&hidden, wanted).map(|()| wanted.to_owned()).map_err(Error::writing(wanted)),
         false => rename_to_free(&hidden, wanted),
@@ -250,15 +249,15 @@ fn rename_to_free(file: &Path, wanted: &Path) -> Result<PathBuf, Error> {
 /// Makes sure that a file could be written: makes and removes a small one beside `path`.
 pub(crate) fn check_writable(path: &Path) -> Result<(), Error> {
     path.try_exists().map_err(Error::writing(path))?; // not of a name that is too long
-    let probe = hidden(path, "probe");
+    let probe = hidden(path, "probe")?;
     let written = fs::write(&probe, b"aquatint");
     let removed = fs::remove_file(&probe);
     written.and(removed).map_err(Error::writing(path))
 }
 
 /// A short hidden name in the folder of `path`, which no other program uses, not even on another machine.
-fn hidden(path: &Path, extension: &str) -> PathBuf {
-    path.with_file_name(format!(".aquatint.{:08x}.{extension}", random_seed()))
+fn hidden(path: &Path, extension: &str) -> Result<PathBuf, Error> {
+    Ok(path.with_file_name(format!(".aquatint.{:08x}.{extension}", random_seed()?)))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use aquatint_model::{
     SamplerChoice, Task, TextToImage,
 };
 
-use crate::flags::args::Seed;
+use crate::flags::generate::{GenerateFlags, Seed};
 
 /// What is made from what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,6 +53,28 @@ pub(crate) struct Wish {
     pub(crate) composite: Option<bool>,
 }
 
+impl From<&GenerateFlags> for Wish {
+    fn from(args: &GenerateFlags) -> Self {
+        Self {
+            prompt: args.prompt.clone().or_else(|| args.positional_prompt.clone()),
+            negative_prompt: args.negative_prompt.clone(),
+            prompt_syntax: args.prompt_syntax.map(Into::into),
+            clip_skip: args.clip_skip,
+            width: args.width,
+            height: args.height,
+            steps: args.steps,
+            cfg_scale: args.cfg_scale,
+            seed: args.seed,
+            rng: args.rng.map(Into::into),
+            sampler: args.sampler.clone(),
+            schedule: args.schedule.clone(),
+            eta: args.eta,
+            sigmas: args.sigmas.clone(),
+            ..Self::default()
+        }
+    }
+}
+
 /// Every field but `kind`, for code that treats them alike.
 macro_rules! first_of {
     ($a:expr, $b:expr; $($field:ident)*) => { Wish { kind: $a.kind.max($b.kind), $($field: $a.$field.or($b.$field)),* } };
@@ -61,7 +83,7 @@ macro_rules! first_of {
 /// The pictures that a task needs.
 pub(crate) enum Inputs {
     Nothing,
-    Image(Image),
+    Picture(Image),
     Hole(Image, Mask),
 }
 
@@ -209,7 +231,7 @@ impl Wish {
         let ImageFile { image: picture, transparent } = ImageFile::open(path)?;
         let transparent = transparent.filter(|mask| mask.grey().iter().any(|&grey| grey > 0));
         if self.kind == Kind::ImageToImage {
-            return Ok(Inputs::Image(picture));
+            return Ok(Inputs::Picture(picture));
         }
         let given = match &self.mask {
             Some(path) => Some(Mask::open(path)?),
@@ -255,7 +277,7 @@ impl Wish {
         let (width, height, mode) = (text.width, text.height, self.resize.unwrap_or_default());
         Ok(match inputs {
             Inputs::Nothing => Task::TextToImage(text),
-            Inputs::Image(picture) => Task::ImageToImage(ImageToImage {
+            Inputs::Picture(picture) => Task::ImageToImage(ImageToImage {
                 text,
                 image: picture.resized(width, height, mode),
                 strength: self.strength.unwrap_or(STRENGTHS[0]),
@@ -279,7 +301,7 @@ impl Wish {
 
     /// The defaults with the size that the inputs suggest.
     pub(crate) fn sized(&self, inputs: &Inputs, mut defaults: TextToImage) -> TextToImage {
-        if let Inputs::Image(picture) | Inputs::Hole(picture, _) = inputs
+        if let Inputs::Picture(picture) | Inputs::Hole(picture, _) = inputs
             && self.only_masked.flatten().is_none()
         {
             [defaults.width, defaults.height] = self.size(picture);

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use aquatint_model::Progress;
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
+use crate::platform::console::warn;
+
 /// Shows how far a picture is.
 pub(crate) struct Display {
     bar: Option<ProgressBar>,
@@ -38,9 +40,7 @@ impl Display {
     pub(crate) fn update(&mut self, event: Progress) {
         match event {
             Progress::Truncated { text, cut } => {
-                crate::warn(format_args!(
-                    "the {text} is too long for the model; ignored is its end: \"{cut}\""
-                ));
+                warn(format_args!("the {text} is too long for the model; ignored is its end: \"{cut}\""));
             }
             Progress::Expected { step } => self.expected = Some(step),
             Progress::Step { done, total } => self.step(done, total),

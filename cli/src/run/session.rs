@@ -1,6 +1,5 @@
-//! A loaded model, and the pictures that it is asked for, one walk after the other.
+//! A loaded model, and the pictures that it is asked for, one batch after the other.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -9,17 +8,19 @@ use aquatint_model::{
     EMBEDDED, Error, Footprint, Image, LoadOptions, Pipeline, RunCheckpoint, Task, TextToImage,
 };
 
-use crate::flags::args::{Precision, Txt2img};
+use crate::flags::generate::GenerateFlags;
+use crate::flags::precision::Precision;
+use crate::platform::console::warn;
 use crate::platform::signals;
-use crate::run::callbacks::Watcher;
+use crate::run::callbacks::RunCallbacks;
 use crate::run::memory;
+use crate::run::model::{computing, machine};
 use crate::run::output::Output;
 use crate::run::partial::Wish;
-use crate::{computing, machine, warn};
 
 /// A loaded model and the flags.
 pub(crate) struct Session<'a> {
-    args: &'a Txt2img,
+    args: &'a GenerateFlags,
     footprint: Footprint,
     /// Memory that was free before the model was loaded.
     free: Option<u64>,
@@ -27,7 +28,7 @@ pub(crate) struct Session<'a> {
 }
 
 /// Pictures of one task that differ in their seeds.
-pub(crate) struct Order<'a> {
+pub(crate) struct Batch<'a> {
     /// With the seed of picture 0.
     pub(crate) task: Task,
     pub(crate) wish: &'a Wish,
@@ -42,7 +43,7 @@ pub(crate) struct Order<'a> {
 }
 
 /// A picture that is done.
-pub(crate) struct Made {
+pub(crate) struct GeneratedImage {
     /// Where it is; `None` for stdout.
     pub(crate) path: Option<PathBuf>,
     pub(crate) seed: u64,
@@ -53,7 +54,7 @@ pub(crate) struct Made {
     pub(crate) partial: bool,
 }
 
-impl Order<'_> {
+impl Batch<'_> {
     fn seed(&self, picture: usize) -> u64 {
         self.task.text().seed.wrapping_add(picture as u64)
     }
@@ -73,7 +74,7 @@ impl Order<'_> {
     }
 
     /// Leaves out the pictures that were done before the walk that is resumed.
-    pub(crate) fn skip_what_came_before(&mut self) -> Result<(), Error> {
+    pub(crate) fn skip_finished(&mut self) -> Result<(), Error> {
         let Some(run_checkpoint) = &self.resumed else { return Ok(()) };
         let seed = run_checkpoint.parameters().get("Seed").and_then(|seed| seed.parse().ok()).unwrap_or(0);
         let first = self.wanted.iter().position(|&picture| self.seed(picture) == seed);
@@ -88,8 +89,8 @@ impl Order<'_> {
         Ok(())
     }
 
-    /// Takes the next walk's pictures: neighbours, as many as are made together.
-    fn next_walk(&mut self) -> Option<(usize, usize)> {
+    /// Takes the next pictures: neighbours, as many as are made together. Returns the first, and how many they are.
+    fn next_together(&mut self) -> Option<(usize, usize)> {
         let first = *self.wanted.first()?;
         let neighbours = self.wanted.iter().enumerate().take_while(|&(i, &picture)| picture == first + i);
         let count = neighbours.count().min(self.together);
@@ -102,12 +103,12 @@ impl<'a> Session<'a> {
     /// Loads the model, if `first`, what is to be made first, will fit into memory; that is judged for [`Footprint::defaults`].
     /// The precision is that of `stored`, unless the flags name another.
     pub(crate) fn start(
-        args: &'a Txt2img,
+        args: &'a GenerateFlags,
         stored: Option<&Parameters>,
         first: impl FnOnce(&TextToImage) -> Result<TextToImage, Error>,
     ) -> Result<Self, Error> {
         let isa = machine(args.threads.map(usize::from))?;
-        signals::listen(args.control.save_partial || args.control.checkpoint.is_some())?;
+        signals::listen(args.run.save_partial || args.run.checkpoint.is_some())?;
         let unless_named = stored.filter(|_| args.precision.is_none());
         let stored = unless_named.map(Parameters::precision).transpose()?.flatten();
         let precision = stored.unwrap_or_else(|| args.precision.unwrap_or(Precision::Auto).on(isa));
@@ -139,45 +140,53 @@ impl<'a> Session<'a> {
         Ok(Self { args, footprint, free, pipeline })
     }
 
-    /// Makes the pictures of an order, shows progress, saves each, and tells of it.
+    /// Makes the pictures of a batch, shows progress, saves each, and tells of it.
     ///
     /// # Errors
     /// Those of the first walk that fails; what was finished before is kept, and of its pictures those that can be saved.
-    pub(crate) fn fill(
+    pub(crate) fn run(
         &self,
-        mut order: Order<'_>,
+        mut batch: Batch<'_>,
         output: &mut Output,
-        made: &mut dyn FnMut(Made),
+        report: &mut dyn FnMut(GeneratedImage),
     ) -> Result<(), Error> {
-        let all = order.wanted.len();
+        let all = batch.wanted.len();
         let mut done = 0;
-        while let Some((first, count)) = order.next_walk() {
+        while let Some((first, count)) = batch.next_together() {
             if signals::requested() {
                 return Err(Error::Interrupted);
             }
-            let task = order.task_of(first);
+            let task = batch.task_of(first);
             memory::check(&self.footprint, task.text(), count, self.free)?;
             let TextToImage { seed, width, height, steps, .. } = task.text();
             let number = if all > 1 { format!("picture {}/{all}, ", done + 1) } else { String::new() };
             eprintln!("{number}seed {seed}, {width}×{height}, {steps} steps");
             let start = Instant::now();
-            let mut watcher =
-                Watcher::new(&self.args.control, self.run_checkpoint(&mut order, first)?, count);
-            let pictures = self.pipeline.make(&task, count, &mut watcher);
-            watcher.display.finish();
+            let mut callbacks =
+                RunCallbacks::new(&self.args.run, self.run_checkpoint(&mut batch, first)?, count);
+            let pictures = self.pipeline.make(&task, count, &mut callbacks);
+            callbacks.display.finish();
             let seconds = start.elapsed().as_secs_f64();
             let mut failed = None; // all are saved that can be; of several errors the last is returned
             for (i, picture) in pictures?.into_iter().enumerate() {
-                let picture = described(picture, order.wish);
-                let seed = order.seed(first + i);
+                let picture = described(picture, batch.wish);
+                let seed = batch.seed(first + i);
                 let parameters = picture.parameters().unwrap_or_default().to_owned();
-                match self.save(&picture, seed, order.job, i, &watcher, output) {
-                    Ok(path) => made(Made { path, seed, parameters, seconds, partial: watcher.stopped }),
+                match self.save(&picture, seed, batch.job, i, &callbacks, output) {
+                    Ok(path) => {
+                        report(GeneratedImage {
+                            path,
+                            seed,
+                            parameters,
+                            seconds,
+                            partial: callbacks.stopped,
+                        });
+                    }
                     Err(error) => failed.replace(error).into_iter().for_each(warn),
                 }
             }
             failed.map_or(Ok(()), Err)?;
-            if watcher.stopped {
+            if callbacks.stopped {
                 return Err(Error::Interrupted);
             }
             eprintln!("done in {seconds:.1} s");
@@ -187,16 +196,16 @@ impl<'a> Session<'a> {
     }
 
     /// What keeps the walk, if it is to be kept: that of a checkpoint, if it fits.
-    fn run_checkpoint(&self, order: &mut Order<'_>, first: usize) -> Result<Option<RunCheckpoint>, Error> {
-        if order.resumed.is_none() && self.args.control.checkpoint.is_none() {
+    fn run_checkpoint(&self, batch: &mut Batch<'_>, first: usize) -> Result<Option<RunCheckpoint>, Error> {
+        if batch.resumed.is_none() && self.args.run.checkpoint.is_none() {
             return Ok(None);
         }
-        let parameters = order.parameters(first, &self.pipeline)?;
-        match order.resumed.take() {
+        let parameters = batch.parameters(first, &self.pipeline)?;
+        match batch.resumed.take() {
             None => Ok(Some(RunCheckpoint::new(&parameters))),
             Some(run_checkpoint) => {
                 run_checkpoint.check(&parameters)?;
-                order.together = self.args.several.batch_size as usize;
+                batch.together = self.args.several.batch_size as usize;
                 let (done, total) = run_checkpoint.steps();
                 eprintln!("resuming after step {done}/{total}");
                 Ok(Some(run_checkpoint))
@@ -211,15 +220,15 @@ impl<'a> Session<'a> {
         seed: u64,
         job: Option<usize>,
         index: usize,
-        watcher: &Watcher<'_>,
+        callbacks: &RunCallbacks<'_>,
         output: &mut Output,
     ) -> Result<Option<PathBuf>, Error> {
-        let strip = match &watcher.strip {
-            Some(strip) => strip.picture(index, self.args.control.preview, &self.pipeline)?,
+        let strip = match &callbacks.strip {
+            Some(strip) => strip.picture(index, self.args.run.preview, &self.pipeline)?,
             None => None,
         };
         signals::whole(|| {
-            let path = match watcher.stopped {
+            let path = match callbacks.stopped {
                 true => output.save_beside(picture, None, seed, job, "partial")?,
                 false => output.save(picture, seed, job)?,
             };
@@ -236,10 +245,4 @@ fn described(picture: Image, wish: &Wish) -> Image {
     let mut parameters = Parameters::parse(picture.parameters().unwrap_or_default());
     wish.describe(&mut parameters);
     picture.with_parameters(parameters.to_string())
-}
-
-/// A seed that nobody chose: 32 bits, so that it is easy to type again. The standard library seeds its hash tables
-/// from the operating system's random numbers.
-pub(crate) fn random_seed() -> u64 {
-    RandomState::new().build_hasher().finish() >> 32
 }

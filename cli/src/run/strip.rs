@@ -4,7 +4,7 @@ use aquatint_model::networks::vae::Projection;
 use aquatint_model::{Error, Image, Pipeline, ResizeMode, StepInfo};
 use aquatint_tensor::View;
 
-use crate::run::callbacks::Preview;
+use crate::flags::run::Preview;
 
 /// The latents of a walk's steps.
 pub(crate) struct Strip {

@@ -15,6 +15,8 @@ pub mod torch_cpu;
 use philox::Philox;
 use torch_cpu::TorchCpu;
 
+use crate::error::{Error, Result};
+
 /// Whose random numbers are drawn.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum RandomSource {
@@ -23,6 +25,15 @@ pub enum RandomSource {
     Cpu,
     /// torch's generator on a GPU of Nvidia.
     Cuda,
+}
+
+/// A seed that nobody chose: 32 bits of the operating system's random numbers, so that it is easy to type again.
+///
+/// # Errors
+/// `Run` if the operating system has none.
+pub fn random_seed() -> Result<u64> {
+    let bits = getrandom::u32().map_err(|error| Error::run(format_args!("no random numbers: {error}")))?;
+    Ok(bits.into())
 }
 
 /// A seeded source of normal random numbers.

@@ -9,17 +9,18 @@
 //! there with the same settings is not made again, so that an interrupted batch is finished by running it again.
 
 use std::path::Path;
-use std::process::ExitCode;
 
 use aquatint_model::image::metadata::{self, Parameters};
+use aquatint_model::rng::random_seed;
 use aquatint_model::{Error, ErrorKind};
 use serde_json::json;
 
-use crate::flags::args::{Seed, Several, Shard, Txt2img};
+use crate::flags::generate::{GenerateFlags, Seed, Several, Shard};
 use crate::run::api_request::Job;
 use crate::run::output::Output;
 use crate::run::partial::Wish;
-use crate::run::session::{Made, Order, Session, random_seed};
+
+use crate::run::session::{Batch, GeneratedImage, Session};
 
 /// Some pictures were not made.
 const PART_FAILED: u8 = 4;
@@ -28,7 +29,7 @@ const PART_FAILED: u8 = 4;
 const OUTPUT: &str = "{job}-{seed}.png";
 
 /// Makes the pictures of all lines.
-pub(crate) fn run(manifest: &Path, flags: &Wish, args: &Txt2img) -> Result<ExitCode, Error> {
+pub(crate) fn run(manifest: &Path, flags: &Wish, args: &GenerateFlags) -> Result<u8, Error> {
     let text = std::fs::read(manifest)
         .map_err(|error| Error::request(format_args!("cannot read `{}`: {error}", manifest.display())))?;
     let mut output =
@@ -60,13 +61,13 @@ pub(crate) fn run(manifest: &Path, flags: &Wish, args: &Txt2img) -> Result<ExitC
         }
     }
     if failed == 0 {
-        return Ok(ExitCode::SUCCESS);
+        return Ok(0);
     }
     eprintln!("error: {failed} of {lines} lines failed");
-    Ok(ExitCode::from(PART_FAILED))
+    Ok(PART_FAILED)
 }
 
-fn output_name(args: &Txt2img) -> String {
+fn output_name(args: &GenerateFlags) -> String {
     args.output.as_deref().unwrap_or(Path::new(OUTPUT)).to_string_lossy().into_owned()
 }
 
@@ -83,7 +84,7 @@ fn lines_of(text: &[u8], shard: Option<Shard>) -> impl Iterator<Item = (usize, &
 fn made(
     bytes: &[u8],
     flags: &Wish,
-    args: &Txt2img,
+    args: &GenerateFlags,
     session: &Session<'_>,
     line: usize,
     output: &mut Output,
@@ -99,31 +100,32 @@ fn made(
     let wish = job.wish.or(flags.clone());
     let seed = match wish.seed {
         Some(Seed::Given(seed)) => seed,
-        Some(Seed::Random) => random_seed(),
+        Some(Seed::Random) => random_seed()?,
         None => seed_of(bytes),
     };
     let mut task = wish.task(wish.inputs()?, None, &session.pipeline)?;
     task.text_mut().seed = seed;
-    let mut order = Order { task, wish: &wish, wanted: Vec::new(), together, job: Some(line), resumed: None };
+    let mut batch = Batch { task, wish: &wish, wanted: Vec::new(), together, job: Some(line), resumed: None };
     for picture in 0..count {
-        let parameters = order.parameters(picture, &session.pipeline)?;
+        let parameters = batch.parameters(picture, &session.pipeline)?;
         let seed = seed.wrapping_add(picture as u64);
         let there = output.find(seed, line, |path| !args.force && contains(path, &parameters));
         match there {
-            None => order.wanted.push(picture),
+            None => batch.wanted.push(picture),
             Some(path) => {
                 let text = parameters.to_string();
-                let made = Made { path: Some(path), seed, parameters: text, seconds: 0.0, partial: false };
+                let made =
+                    GeneratedImage { path: Some(path), seed, parameters: text, seconds: 0.0, partial: false };
                 tell(line, "skipped", &made);
             }
         }
     }
-    session.fill(order, output, &mut |made| tell(line, if made.partial { "partial" } else { "made" }, &made))
+    session.run(batch, output, &mut |made| tell(line, if made.partial { "partial" } else { "made" }, &made))
 }
 
 /// The result of a picture, a line of JSON on stdout.
-fn tell(line: usize, status: &str, made: &Made) {
-    let Made { path, seed, parameters, seconds, .. } = made;
+fn tell(line: usize, status: &str, made: &GeneratedImage) {
+    let GeneratedImage { path, seed, parameters, seconds, .. } = made;
     let path = path.as_deref().unwrap_or(Path::new("-")).to_string_lossy();
     let seconds = (seconds * 100.0).round() / 100.0;
     println!(

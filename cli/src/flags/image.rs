@@ -1,0 +1,46 @@
+//! Flags of the commands that begin with a picture.
+
+use std::path::PathBuf;
+
+use aquatint_model::ResizeMode;
+use clap::{Args, ValueEnum};
+
+/// The picture to start from.
+#[derive(Args)]
+pub(crate) struct ImageFlags {
+    /// Picture to start from: PNG, JPEG or WebP. Transparent parts are laid over white.
+    #[arg(short, long, alias = "init-img", value_name = "PICTURE", required_unless_present = "batch")]
+    pub(crate) image: Option<PathBuf>,
+
+    /// How the picture is brought to --width and --height. Without them, it keeps its size, but for what is beyond a multiple
+    /// of 8; with one of them, it keeps its proportions [default: crop].
+    #[arg(long, value_enum)]
+    pub(crate) resize: Option<Resize>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Resize {
+    /// Fill the size; what sticks out is cut off evenly.
+    Crop,
+    /// The whole picture; bars are filled with its outermost pixels.
+    Fit,
+    /// The whole picture, distorted; diffusers' way.
+    Stretch,
+}
+
+impl From<Resize> for ResizeMode {
+    fn from(resize: Resize) -> Self {
+        match resize {
+            Resize::Crop => Self::Crop,
+            Resize::Fit => Self::Fit,
+            Resize::Stretch => Self::Stretch,
+        }
+    }
+}
+
+pub(crate) fn strength(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(strength) if (0.0..=1.0).contains(&strength) => Ok(strength),
+        _ => Err("expected a number from 0 to 1".into()),
+    }
+}

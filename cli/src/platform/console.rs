@@ -1,0 +1,53 @@
+//! What the program tells: results on stdout, everything else on stderr.
+//!
+//! The standard library's `println!` and `eprintln!` panic where a stream is full or its reader is gone, in the middle of a
+//! picture. The macros of the same names here do not: what cannot be told on stderr is not told, because the picture
+//! matters more; a result that cannot be told is remembered, and the program says so when its work is done.
+
+use std::fmt::{Arguments, Display};
+use std::io::{self, ErrorKind, Write};
+use std::sync::{Mutex, PoisonError};
+
+/// A line for stdout.
+macro_rules! println {
+    () => { println!("") };
+    ($($text:tt)*) => { $crate::platform::console::line_for_stdout(format_args!($($text)*)) };
+}
+
+/// A line for stderr.
+macro_rules! eprintln {
+    ($($text:tt)*) => { $crate::platform::console::line_for_stderr(format_args!($($text)*)) };
+}
+
+/// The first failure to write to stdout; nothing is written after it.
+static FAILED: Mutex<Option<io::Error>> = Mutex::new(None);
+
+/// A line for stdout.
+pub(crate) fn line_for_stdout(text: Arguments<'_>) {
+    let mut failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner);
+    if failed.is_none() {
+        let mut stdout = io::stdout().lock();
+        let written = stdout.write_all(format!("{text}\n").as_bytes()).and_then(|()| stdout.flush());
+        *failed = written.err();
+    }
+}
+
+/// A line for stderr, in one write, so that the lines of several threads do not mix.
+pub(crate) fn line_for_stderr(text: Arguments<'_>) {
+    let _ = io::stderr().write_all(format!("{text}\n").as_bytes()); // a failure has nowhere to be told
+}
+
+/// A sentence for stderr about what is unexpected but no error.
+pub(crate) fn warn(message: impl Display) {
+    eprintln!("warning: {message}");
+}
+
+/// Whether all results were told. A reader who has seen enough, as in `aquatint inspect sd15 | head -1`, is told nothing
+/// more, on stderr either.
+pub(crate) fn all_was_told() -> bool {
+    let failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(error) = failed.as_ref().filter(|error| error.kind() != ErrorKind::BrokenPipe) {
+        eprintln!("error: cannot write to stdout: {error}");
+    }
+    failed.is_none()
+}
