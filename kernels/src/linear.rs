@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use aquatint_tensor::{Tensor, View};
 
 use crate::cpu::partition::row_major;
-use crate::gemm::{ConcatRows, Epilogue, GegluWeights, Matrix, PackedA, PackedWeights, blocked, tiled};
+use crate::gemm::{self, ConcatRows, Epilogue, GegluWeights, Matrix, PackedA, PackedWeights, blocked, tiled};
 use crate::packed_input::{Activations, Input};
 use crate::{Isa, Precision};
 
@@ -192,10 +192,10 @@ fn product(
 ) {
     match numbers {
         Numbers::F32(x) => {
-            blocked::product(isa, rows, &matrix(rows, w.segment_len(), &x), w, epilogue, out);
+            gemm::product(isa, rows, &matrix(rows, w.segment_len(), &x), w, epilogue, out);
         }
         Numbers::Packed(x) => {
-            let out = blocked::rows_of(out, rows, w.out_features());
+            let out = gemm::rows_of(out, rows, w.out_features());
             tiled::product_packed(isa, x, w, epilogue, out);
         }
     }
@@ -210,7 +210,7 @@ fn joined_product(
     out: &mut [f32],
 ) {
     let a = ConcatRows::new(matrices.iter().map(|(columns, data)| (*columns, &data[..])), w.segment_len());
-    blocked::product(isa, rows, &a, w, epilogue, out);
+    gemm::product(isa, rows, &a, w, epilogue, out);
 }
 
 fn geglu_product(isa: Isa, Flat { rows, numbers }: Flat<'_>, w: &GegluWeights) -> Activations<2> {
@@ -220,8 +220,8 @@ fn geglu_product(isa: Isa, Flat { rows, numbers }: Flat<'_>, w: &GegluWeights) -
             let a = matrix(rows, w.in_features(), &x);
             if w.precision() == Precision::F32 {
                 let mut out = Tensor::recycled(shape);
-                let out_rows = blocked::rows_of(out.as_mut_slice(), rows, w.features());
-                blocked::geglu_product_into(isa, &a, w, out_rows);
+                let out_rows = gemm::rows_of(out.as_mut_slice(), rows, w.features());
+                blocked::geglu_product(isa, &a, w, out_rows);
                 return out.into();
             }
             let a = PackedA::of_rows(isa, w.precision(), &a, 0..rows, [1, w.in_features()]);

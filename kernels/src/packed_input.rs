@@ -16,14 +16,8 @@ use rayon::prelude::*;
 
 use crate::cpu::partition::rows_per_task;
 use crate::cpu::simd::{Op, Simd};
-use crate::gemm::PackedA;
+use crate::gemm::{PackedA, RowSource};
 use crate::{Isa, Precision};
-
-/// Rows of f32 that exist or are computed when they are asked for, one at a time.
-pub(crate) trait RowSource: Sync {
-    /// Row number m, which may be written to `room`, as long as a row.
-    fn row<'a, S: Simd>(&'a self, s: S, m: usize, buffer: &'a mut [f32]) -> &'a [f32];
-}
 
 /// For what an operand is made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

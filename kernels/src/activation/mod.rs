@@ -18,13 +18,13 @@ use aquatint_tensor::{Tensor, View};
 
 use crate::Isa;
 use crate::cpu::partition::{for_each_chunk, row_major};
+use crate::cpu::simd::{Pointwise, Simd};
+use crate::gemm::RowSource;
 use crate::packed_input::tensor_of_rows;
 
-pub(crate) mod pointwise;
 pub mod reference;
 
-use crate::cpu::simd::Pointwise;
-use pointwise::{Gated, Gelu, GeluTanh, InPlace, QuickGelu, Silu};
+use crate::cpu::simd::pointwise::{Gelu, GeluTanh, InPlace, QuickGelu, Silu};
 
 /// `x = x·σ(x)`, in place. As `torch.nn.SiLU`; also called swish.
 ///
@@ -98,6 +98,26 @@ pub fn geglu<const N: usize>(isa: Isa, x: View<'_, f32, N>) -> Tensor<f32, N> {
     assert!(shape[N - 1].is_multiple_of(2), "GEGLU halves the last axis of {shape:?}, which is odd");
     shape[N - 1] /= 2;
     tensor_of_rows(isa, shape, &Gated { x: &row_major(x), columns: shape[N - 1], f: Gelu })
+}
+
+/// `out[row, j] = x[row, j]·f(x[row, columns + j])`: the second half of each row is the gate of the first.
+struct Gated<'a, F> {
+    x: &'a [f32],
+    columns: usize,
+    f: F,
+}
+
+impl<F: Pointwise> RowSource for Gated<'_, F> {
+    #[inline(always)]
+    fn row<'a, S: Simd>(&'a self, s: S, m: usize, out: &'a mut [f32]) -> &'a [f32] {
+        let (value, gate) = self.x[2 * m * self.columns..][..2 * self.columns].split_at(self.columns);
+        out.copy_from_slice(gate);
+        s.map_in_place(out, self.f);
+        for (out, value) in out.iter_mut().zip(value) {
+            *out *= value;
+        }
+        out
+    }
 }
 
 #[cfg(test)]

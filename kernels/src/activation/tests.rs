@@ -1,8 +1,8 @@
 use aquatint_tensor::Tensor;
 
-use super::pointwise::CoarseGelu;
 use super::*;
 use crate::cpu::partition::CHUNK;
+use crate::cpu::simd::pointwise::CoarseGelu;
 use crate::testing::{assert_close, random};
 
 type Kernel = fn(Isa, &mut [f32]);

@@ -30,7 +30,7 @@ use super::transpose::{
 use super::{Attention, check};
 use crate::Isa;
 use crate::cpu::simd::{Op, Simd};
-use crate::gemm::microkernel::{MR, MR_STEP, tile};
+use crate::cpu::tile::microkernel::{MR, MR_STEP, tile};
 use crate::gemm::{NR, PanelRow, Row, ZEROS};
 
 /// Keys in a block: 96 rows of scores are 12 KB, and leave room in an L1 cache for K, Vᵀ and both panels.

@@ -27,8 +27,8 @@ use super::transpose::{
     Contiguous, QueryBlock, for_each_panel, hide_later_keys, pack_transposed, unpack_transposed,
 };
 use super::{Attention, check};
-use crate::cpu::isa::UnitOp;
 use crate::cpu::simd::Simd;
+use crate::cpu::tile::UnitOp;
 use crate::cpu::tile::{
     ATile, AlignedBuffer, BTile, MatmulUnit, TILE_K, TILE_M, TileJob, TileRow, split_panel, split_rows,
     term_products,

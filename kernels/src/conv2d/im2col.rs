@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::{ConvWeights, Geometry};
 use crate::Isa;
-use crate::gemm::{Epilogue, Matrix, blocked};
+use crate::gemm::{self, Epilogue, Matrix};
 
 /// A convolution by way of the matrix of all patches; see [`conv2d`](super::conv2d()).
 ///
@@ -28,7 +28,7 @@ pub fn conv2d(
     let patches = patches(x, geometry);
     let [rows, _] = patches.shape();
     let mut out = Tensor::recycled([images, out_h, out_w, w.out_channels()]);
-    blocked::product(isa, rows, &Matrix::new(patches.view()), &w.packed, &epilogue, out.as_mut_slice());
+    gemm::product(isa, rows, &Matrix::new(patches.view()), &w.packed, &epilogue, out.as_mut_slice());
     out
 }
 

@@ -14,7 +14,7 @@ use aquatint_tensor::{Tensor, View};
 use super::indirect_tiles::IndirectTiles;
 use super::{ConvWeights, Geometry, Padding};
 use crate::cpu::partition::row_major;
-use crate::gemm::{DepthRange, Epilogue, Matrix, PackedA, Rows, ZEROS, blocked, tiled};
+use crate::gemm::{self, DepthRange, Epilogue, Matrix, PackedA, Rows, ZEROS, blocked, tiled};
 use crate::packed_input::Input;
 use crate::{Isa, Precision};
 
@@ -36,12 +36,12 @@ pub fn conv2d<'a>(
 
     let (rows, columns) = (images * out_h * out_w, w.out_channels());
     let mut out = Tensor::recycled([images, out_h, out_w, columns]);
-    let pixels = blocked::rows_of(out.as_mut_slice(), rows, columns);
+    let pixels = gemm::rows_of(out.as_mut_slice(), rows, columns);
     match x {
         Input::F32(x) if w.precision() == Precision::F32 => {
             let x = row_major(x);
             let a = PatchRows::new(&x, [h, width, channels], geometry);
-            blocked::product_into(isa, &a, &w.packed, &epilogue, pixels);
+            blocked::product(isa, &a, &w.packed, &epilogue, pixels);
         }
         Input::F32(x) => {
             let x = pack_image(isa, x, w.precision(), geometry);

@@ -11,7 +11,7 @@
 //! | `avx512_bf16` | the same | 16 sums of two products in an instruction | Zen 4, Cooper Lake and newer |
 //! | `amx` | the same | 256 sums of 32 products in an instruction | Intel servers since 2023 (Linux only) |
 //!
-//! `avx512`, `avx512_bf16` and `amx` differ only where [`Precision`] says bf16. What they then do stands in `gemm/bf16`.
+//! `avx512`, `avx512_bf16` and `amx` differ only where [`Precision`] says bf16. `cpu/tile` has what they then do.
 
 use std::fmt;
 
@@ -19,7 +19,8 @@ use crate::Precision;
 use crate::cpu::simd::{Op, Simd, portable::Portable};
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::simd::{avx2::Avx2, avx512::Avx512};
-use crate::cpu::tile::{MatmulUnit, software::Software};
+pub use crate::cpu::tile::Bf16Gain;
+use crate::cpu::tile::{MatmulUnit, UnitOp, software::Software};
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::tile::{amx::Amx, avx512::Avx512Bf16};
 
@@ -51,17 +52,6 @@ enum Bf16Unit {
     Avx512(Avx512Bf16),
     #[cfg(target_arch = "x86_64")]
     Amx(Amx),
-}
-
-/// How much faster products are in bf16 than in f32.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Bf16Gain {
-    /// Not at all: operands are widened first, or the instruction is as slow as that.
-    None,
-    /// Twice: an instruction for pairs at the rate of f32's.
-    Twice,
-    /// An order of magnitude: a tile unit.
-    Tiles,
 }
 
 /// All names, from the slowest to the fastest.
@@ -248,14 +238,6 @@ impl Isa {
             _ => self.run(WithUnit { op, unit: Software }),
         }
     }
-}
-
-/// An inner loop that uses vectors and a unit for bf16.
-pub(crate) trait UnitOp {
-    /// What it computes, if not written in place.
-    type Output;
-    /// The loop. Implementations must be marked `#[inline(always)]`.
-    fn eval<S: Simd, U: MatmulUnit>(self, s: S, unit: U) -> Self::Output;
 }
 
 struct WithUnit<O, U> {

@@ -7,7 +7,7 @@
 //! | `amx` | the same for four tiles, `tdpbf16ps` | 16,384 for each tile |
 //!
 //! No sum waits for another, and there are more of them than instructions on their way; so what limits the loop is how often the unit
-//! starts one. The two loops for bf16 stand beside the instructions that they use, in `gemm/bf16`.
+//! starts one. Each loop is beside the instructions that it uses, in `cpu/tile`.
 //!
 //! A product in [`Bf16x3`](crate::Precision::Bf16x3) runs on the same units as three products. Its operations are counted once, so the most that
 //! it can reach is a third of this.
@@ -15,15 +15,8 @@
 use std::hint::black_box;
 
 use crate::Isa;
-use crate::cpu::isa::UnitOp;
 use crate::cpu::simd::Simd;
-use crate::cpu::tile::MatmulUnit;
-
-/// Independent sums, at most: eight hide four cycles of latency at two multiply-adds a cycle, and a few more do no harm.
-const SUMS: usize = 12;
-const START: f32 = 0.5;
-const FACTOR: f32 = 0.999;
-const SUMMAND: f32 = 0.001;
+use crate::cpu::tile::{Done, MatmulUnit, UnitOp};
 
 /// Keeps this thread's best unit of `isa` busy for so many rounds, and says how many multiplications and additions these were: of bf16
 /// where the instruction set has a unit for it, else of f32. The peak in f32 is that of [`Isa::for_f32`].
@@ -42,13 +35,6 @@ pub fn multiply_adds(isa: Isa, rounds: usize) -> usize {
     operations
 }
 
-/// What a loop did.
-pub(crate) struct Done {
-    pub(crate) operations: usize,
-    /// Of all lanes of all sums.
-    pub(crate) total: f32,
-}
-
 struct MultiplyAdds {
     rounds: usize,
 }
@@ -61,24 +47,10 @@ impl UnitOp for MultiplyAdds {
     }
 }
 
-/// The loop for f32.
-#[inline(always)]
-pub(crate) fn of_vectors<S: Simd>(s: S, rounds: usize) -> Done {
-    let sums = SUMS.min(S::REGISTERS - 2); // the others hold what is multiplied and added
-    let (factor, summand) = (s.splat(FACTOR), s.splat(SUMMAND));
-    let mut sum = [s.splat(START); SUMS];
-    for _ in 0..rounds {
-        for sum in &mut sum[..sums] {
-            *sum = s.mul_add(*sum, factor, summand);
-        }
-    }
-    let total = sum[..sums].iter().fold(s.zero(), |a, &b| s.add(a, b));
-    Done { operations: 2 * S::LANES * sums * rounds, total: s.sum(total) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::tile::software::{FACTOR, START, SUMMAND};
 
     /// Each loop's sums are known, so their total tells how many operations there really were.
     #[test]

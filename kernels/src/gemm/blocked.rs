@@ -20,49 +20,28 @@ use std::cell::RefCell;
 use rayon::prelude::*;
 
 use super::a::rows::{DepthRange, MAX_DEPTH_RANGE, ZEROS};
-use super::b::weights::PanelRow;
 use super::epilogue::TileOrigin;
 use super::epilogue::geglu::{GegluWeights, StoreGeglu};
 use super::epilogue::store::OutputSink;
-use super::microkernel::{MR, MR_STEP, tile};
-use super::partition::{BlockSizes, Partition, Task};
-use super::{Epilogue, NR, PackedWeights, Rows, tiled};
+use super::partition::{BlockSizes, NC_PANELS, Partition, Task};
+use super::{Epilogue, NR, PackedWeights, Rows};
+use crate::Isa;
 use crate::cpu::simd::{Op, Simd};
+use crate::cpu::tile::PanelRow;
+use crate::cpu::tile::microkernel::{MR, MR_STEP, tile};
 use crate::cpu::tile::software::Software;
-use crate::{Isa, Precision};
 
 /// Depth of a block: 256 rows of a panel are 32 KB, two thirds of today's L1 caches.
 const KC: usize = 256;
 /// Rows of a task: with its panels their sums take 300 KB, their parts of a block another 240 KB.
 const MC: usize = 20 * MR;
-/// Panels of a task.
-pub(super) const NC_PANELS: usize = 10;
 /// Rows that are finished together: of all panels before the next rows, so that few pages of the output are written at a time.
 const FINISHED_ROWS: usize = 16;
 /// A task.
 const BLOCKS: BlockSizes = BlockSizes { tile_rows: MR, rows: MC, panels: NC_PANELS };
 
-/// `out[m, n] = epilogue(Σₖ a[m, k]·w[n, k])` for `rows` rows; `out: [rows, w.out_features()]`, row-major.
-///
-/// # Panics
-/// If `out` or the epilogue's terms have other sizes.
-pub fn product(
-    isa: Isa,
-    rows: usize,
-    a: &impl Rows,
-    w: &PackedWeights,
-    epilogue: &Epilogue<'_>,
-    out: &mut [f32],
-) {
-    let out = rows_of(out, rows, w.out_features());
-    if w.precision() == Precision::F32 {
-        return product_into(isa, a, w, epilogue, out);
-    }
-    tiled::product(isa, a, w, epilogue, out);
-}
-
-/// [`product`] with weights for f32, row m going to `out[m]`: the rows of the output may stand anywhere.
-pub(crate) fn product_into(
+/// `out[m] = epilogue(Σₖ a[m, k]·w[n, k])` with weights for f32; the rows of the output may stand anywhere.
+pub(crate) fn product(
     isa: Isa,
     a: &impl Rows,
     w: &PackedWeights,
@@ -76,7 +55,7 @@ pub(crate) fn product_into(
 }
 
 /// `out[m, j] = value·gelu(gate)` for as many rows of A as there are of the output.
-pub(crate) fn geglu_product_into(isa: Isa, a: &impl Rows, w: &GegluWeights, out: Vec<&mut [f32]>) {
+pub(crate) fn geglu_product(isa: Isa, a: &impl Rows, w: &GegluWeights, out: Vec<&mut [f32]>) {
     let GegluWeights { weights, bias, .. } = w;
     let partition = Partition::new(out.len(), weights.out_features(), BLOCKS, 2);
     let pieces = partition.split_output(out, partition.group * NR / 2);
@@ -90,15 +69,6 @@ fn multiply<F: OutputSink>(isa: Isa, a: &impl Rows, w: &PackedWeights, partition
     partition.tasks().into_par_iter().zip(sinks).for_each(|(task, sink)| {
         SCRATCH.with_borrow_mut(|scratch| isa.run(BlockedTask { a, w, task, sink, scratch }));
     });
-}
-
-/// The rows of an output of `[rows, columns]`.
-///
-/// # Panics
-/// If it has another size.
-pub(crate) fn rows_of(out: &mut [f32], rows: usize, columns: usize) -> Vec<&mut [f32]> {
-    assert_eq!(out.len(), rows * columns, "the output must be [{rows}, {columns}]");
-    out.chunks_exact_mut(columns.max(1)).collect()
 }
 
 /// Buffers that a thread keeps from task to task.

@@ -30,22 +30,43 @@ pub(crate) mod a;
 mod b;
 pub mod blocked;
 mod epilogue;
-pub(crate) mod microkernel;
 mod partition;
 pub mod reference;
 pub mod row_at_a_time;
 pub(crate) mod tiled;
 
 pub use crate::cpu::tile::BTile;
+pub(crate) use crate::cpu::tile::MAX_VECTORS;
+pub(crate) use crate::cpu::tile::microkernel::{MR, MR_STEP, tile};
+pub use crate::cpu::tile::{NR, PanelRow, Row};
+use crate::{Isa, Precision};
 pub use a::packed::PackedA;
-pub(crate) use a::rows::ZEROS;
 pub use a::rows::{ConcatRows, DepthRange, Matrix, Rows};
-pub(crate) use b::weights::MAX_VECTORS;
-pub use b::weights::{NR, Packable, PackedWeights, PanelRow, Row};
+pub(crate) use a::rows::{RowSource, ZEROS};
+pub use b::weights::{Packable, PackedWeights};
 pub use epilogue::Epilogue;
 pub(crate) use epilogue::TileOrigin;
 pub use epilogue::geglu::GegluWeights;
-pub(crate) use microkernel::{MR, MR_STEP, tile};
+pub(crate) use partition::rows_of;
+
+/// `out[m, n] = epilogue(Σₖ a[m, k]·w[n, k])` for `rows` rows; `out: [rows, w.out_features()]`, row-major.
+///
+/// # Panics
+/// If `out` or the epilogue's terms have other sizes.
+pub fn product(
+    isa: Isa,
+    rows: usize,
+    a: &impl Rows,
+    w: &PackedWeights,
+    epilogue: &Epilogue<'_>,
+    out: &mut [f32],
+) {
+    let out = rows_of(out, rows, w.out_features());
+    if w.precision() == Precision::F32 {
+        return blocked::product(isa, a, w, epilogue, out);
+    }
+    tiled::product(isa, a, w, epilogue, out);
+}
 
 #[cfg(test)]
 mod tests;

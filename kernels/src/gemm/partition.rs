@@ -20,6 +20,9 @@ use crate::cpu::partition::MIN_TASKS;
 use crate::cpu::tile::TileRow;
 use crate::norm::stats::StatsSlots;
 
+/// NC: panels of a task, 320 columns.
+pub(super) const NC_PANELS: usize = 10;
+
 /// What a task should have, if the product has as much.
 #[derive(Clone, Copy)]
 pub(super) struct BlockSizes {
@@ -148,4 +151,13 @@ impl Partition {
         };
         self.tasks().into_iter().zip(pieces).map(store).collect()
     }
+}
+
+/// The rows of an output of `[rows, columns]`.
+///
+/// # Panics
+/// If it has another size.
+pub(crate) fn rows_of(out: &mut [f32], rows: usize, columns: usize) -> Vec<&mut [f32]> {
+    assert_eq!(out.len(), rows * columns, "the output must be [{rows}, {columns}]");
+    out.chunks_exact_mut(columns.max(1)).collect()
 }

@@ -1,6 +1,7 @@
 use aquatint_tensor::{Tensor, View, bf16, f16};
 
-use super::{Epilogue, Matrix, PackedWeights, blocked, reference, row_at_a_time};
+use super::{Epilogue, Matrix, PackedWeights, reference, row_at_a_time};
+use crate::gemm;
 use crate::testing::{assert_close, random, to_bf16};
 use crate::{Isa, Precision};
 
@@ -30,7 +31,7 @@ fn blocked_product(
 ) -> Tensor<f32, 2> {
     let [rows, _] = a.shape();
     let mut out = Tensor::full([rows, w.out_features()], f32::NAN);
-    blocked::product(isa, rows, &Matrix::new(a), w, epilogue, out.as_mut_slice());
+    gemm::product(isa, rows, &Matrix::new(a), w, epilogue, out.as_mut_slice());
     out
 }
 

@@ -17,16 +17,15 @@ use rayon::prelude::*;
 
 use super::PackedA;
 use super::a::packed::TileSource;
-use super::blocked::NC_PANELS;
 use super::epilogue::TileOrigin;
 use super::epilogue::geglu::{GegluWeights, StoreGegluBf16};
 use super::epilogue::round::StoreBf16;
 use super::epilogue::store::OutputSink;
-use super::partition::{BlockSizes, Partition, Task};
+use super::partition::{BlockSizes, NC_PANELS, Partition, Task};
 use super::{Epilogue, NR, PackedWeights, PanelRow, Rows};
 use crate::Isa;
-use crate::cpu::isa::UnitOp;
 use crate::cpu::simd::Simd;
+use crate::cpu::tile::UnitOp;
 use crate::cpu::tile::{ATile, MatmulUnit, TILE_M, TileJob, ZERO_TILE, term_products};
 use crate::norm::stats::{MAX_STATS_BLOCK, MIN_STATS_BLOCK, StatsCollector};
 

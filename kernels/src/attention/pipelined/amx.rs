@@ -17,22 +17,8 @@ use std::arch::asm;
 use std::mem::offset_of;
 
 use super::schedule::{Buffers, EXCESS, GROUP, Iteration, KEYS, QUERIES, ROUNDER, Schedule, Scores, SumTile};
-use crate::cpu::tile::amx::Configured;
+use crate::cpu::tile::amx::{Configured, Vbmi};
 use crate::cpu::tile::{ATile, BTile};
-
-/// Proof that the CPU has the vector instructions too.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Vectors(());
-
-impl Vectors {
-    /// A proof, if it has. All CPUs with AMX have; one whose AMX is emulated may not.
-    pub(crate) fn detect() -> Option<Self> {
-        let all = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vbmi");
-        all.then_some(Self(()))
-    }
-}
 
 /// What the instructions below read: where everything stands, and constants.
 #[repr(C, align(64))]
@@ -72,7 +58,7 @@ macro_rules! exp_scores {
 }
 
 /// Does all beats of a plan.
-pub(crate) fn run_schedule(_: Vectors, _: &Configured, schedule: &Schedule, buffers: Buffers<'_>) {
+pub(crate) fn run_schedule(_: Vbmi, _: &Configured, schedule: &Schedule, buffers: Buffers<'_>) {
     const {
         assert!(
             size_of::<ATile>() == 1 << 10 && size_of::<BTile>() == 2 << 10 && size_of::<Scores>() == 2 << 10

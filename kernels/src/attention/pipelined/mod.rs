@@ -1,4 +1,4 @@
-//! Attention for a unit that multiplies while the vectors weigh: `gemm/bf16/beats` has what happens at a time.
+//! Attention for a unit that multiplies while the vectors weigh: `schedule.rs` has what happens at a time.
 //!
 //! ```text
 //! for each head, once:      K in steps (columns are keys), V in groups of 48 columns, a column of ones behind the last
@@ -17,6 +17,7 @@
 pub(crate) mod amx;
 mod pack;
 pub(crate) mod schedule;
+mod unit;
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -30,14 +31,15 @@ use super::{Attention, check};
 use crate::attention::pipelined::schedule::{
     BLOCK, Buffers, GROUP, KEYS, QUERIES, Schedule, Scores, SumTile, blocks, in_range, shift,
 };
-use crate::cpu::isa::UnitOp;
 use crate::cpu::partition::MIN_TASKS;
 use crate::cpu::simd::{MAX_LANES, Simd};
+use crate::cpu::tile::UnitOp;
 use crate::cpu::tile::{ATile, BTile, MatmulUnit, TILE_K, TILE_M, TileJob, TileRow, ZERO_TILE};
 use crate::gemm::{PackedA, PanelRow};
 use crate::{Isa, Precision};
 pub(super) use pack::PIECE;
 use pack::{GROUP_COLUMNS, Head, HeadSource, Pack, groups};
+use unit::PipelinedUnit;
 
 /// Queries of a task.
 const CHUNK: usize = 32 * QUERIES;

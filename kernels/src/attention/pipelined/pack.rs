@@ -14,8 +14,8 @@ use aquatint_tensor::View;
 
 use super::Shape;
 use crate::attention::pipelined::schedule::{GROUP, KEYS, pair_of_keys};
-use crate::cpu::isa::UnitOp;
 use crate::cpu::simd::Simd;
+use crate::cpu::tile::UnitOp;
 use crate::cpu::tile::{ATile, AlignedBuffer, BTile, MatmulUnit, Pair, TILE_K, TILE_M, TileRow, ZERO_TILE};
 use crate::gemm::{NR, PackedA};
 

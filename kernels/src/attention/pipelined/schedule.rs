@@ -259,9 +259,10 @@ pub(crate) fn blocks(units: usize) -> impl Iterator<Item = Range<usize>> {
 mod tests {
     use super::*;
     use crate::Isa;
-    use crate::cpu::isa::UnitOp;
+    use crate::attention::pipelined::unit::PipelinedUnit;
     use crate::cpu::simd::Simd;
     use crate::cpu::tile::MatmulUnit;
+    use crate::cpu::tile::UnitOp;
 
     #[test]
     fn weights_are_powers_of_two_nearly_as_exact_as_bf16() {

@@ -148,7 +148,7 @@ pub fn coarse_normal_cdf<S: Simd>(s: S, x: S::V) -> S::V {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::activation::pointwise::InPlace;
+    use crate::cpu::simd::pointwise::InPlace;
     use crate::{Isa, cpu::simd::Pointwise};
 
     #[derive(Clone, Copy)]

@@ -14,6 +14,7 @@ pub mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub mod avx512;
 pub mod math;
+pub(crate) mod pointwise;
 pub mod portable;
 
 use aquatint_tensor::f16;

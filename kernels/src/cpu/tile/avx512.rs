@@ -8,12 +8,11 @@
 
 use std::arch::x86_64::*;
 
-use super::{ATile, BTile, HiLoPlanes, MatmulUnit, Pair, TILE_K, TileJob, TileRow, layout};
-use crate::Bf16Gain;
-use crate::cpu::isa::UnitOp;
-use crate::cpu::peak::Done;
+use super::{
+    ATile, BTile, Bf16Gain, Done, HiLoPlanes, MatmulUnit, Pair, PanelRow, TILE_K, TileJob, TileRow, UnitOp,
+    layout,
+};
 use crate::cpu::simd::Simd;
-use crate::gemm::PanelRow;
 
 /// Proof that the CPU has AVX-512 with bf16. The private field keeps [`detect`](Self::detect) the only way to get one.
 #[derive(Clone, Copy, PartialEq, Eq)]

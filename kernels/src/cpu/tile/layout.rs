@@ -9,8 +9,8 @@
 //! Intel calls the last order VNNI. Rounding is to the nearest bf16, ties to even, as the instructions do it: cutting the lower half off
 //! instead would make every number smaller, and errors that all point one way add up.
 
+use super::panel::{NR, PanelRow};
 use crate::cpu::simd::{MAX_LANES, Simd};
-use crate::gemm::{NR, PanelRow};
 
 /// Depth of a step: what one tile register holds of a row.
 pub(crate) const TILE_K: usize = 32;
@@ -334,7 +334,7 @@ mod tests {
         assert_eq!((tiles[1][1].0[0].first(), tiles[1][1].0[0].second()), (32.0, 0.0));
         assert_eq!(tiles[0][2], TileRow([Pair(1); PAIRS]), "there is no third row");
 
-        let rows: Vec<PanelRow> = (0..35).map(|k| crate::gemm::Row([k as f32; NR])).collect();
+        let rows: Vec<PanelRow> = (0..35).map(|k| super::super::panel::Row([k as f32; NR])).collect();
         let mut k_steps = [BTile([[Pair(1); NR]; PAIRS]); 2];
         round_panel(&rows, &mut k_steps);
         assert_eq!([31, 32, 34, 35].map(|k| k_steps[k / TILE_K].at(7, k % TILE_K)), [31.0, 32.0, 34.0, 0.0]);

@@ -28,17 +28,17 @@ pub(crate) mod amx;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
 mod layout;
+pub(crate) mod microkernel;
+mod panel;
 pub(crate) mod software;
 
-use crate::attention::pipelined::schedule::{self, Buffers, GROUP, Schedule, SumTile};
 pub(crate) use aligned_buffer::AlignedBuffer;
 pub use layout::BTile;
 pub(crate) use layout::{ATile, HiLoPlanes, Pair, TILE_K, TILE_M, TileRow, ZERO_TILE, split_bf16};
+pub(crate) use panel::MAX_VECTORS;
+pub use panel::{NR, PanelRow, Row};
 
-use crate::cpu::isa::UnitOp;
-use crate::cpu::peak::Done;
 use crate::cpu::simd::Simd;
-use crate::gemm::PanelRow;
 
 /// A job: one or two tiles of rows, each with as many steps as B has. The tiles may stand anywhere.
 #[derive(Clone, Copy)]
@@ -124,14 +124,11 @@ pub(crate) trait MatmulUnit: Copy {
         layout::round_pairs(s, first, second, pairs);
     }
 
-    /// Does all beats of a plan.
-    fn run_schedule(self, schedule: &Schedule, buffers: Buffers<'_>) {
-        schedule::run_schedule(schedule, buffers);
-    }
-
-    /// `sums += weights · values`, three tiles of values to one of weights: for columns of V that the beats leave out.
-    fn add_values(self, weights: &[ATile], values: &[ATile], sums: &mut [SumTile; GROUP]) {
-        schedule::add_values(weights, values, sums);
+    /// The tile registers, if this unit is AMX: for a kernel that has tile instructions of its own.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn amx(&self) -> Option<&amx::Configured> {
+        None
     }
 
     /// Runs an operation in a function that is compiled for the unit's instructions too, so that it can hold what is smaller than a job.
@@ -139,6 +136,32 @@ pub(crate) trait MatmulUnit: Copy {
     fn run<S: Simd, O: UnitOp>(self, s: S, op: O) -> O::Output {
         op.eval(s, self)
     }
+}
+
+/// An inner loop that uses vectors and a unit for bf16.
+pub(crate) trait UnitOp {
+    /// What it computes, if not written in place.
+    type Output;
+    /// The loop. Implementations must be marked `#[inline(always)]`.
+    fn eval<S: Simd, U: MatmulUnit>(self, s: S, unit: U) -> Self::Output;
+}
+
+/// How much faster products are in bf16 than in f32.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Bf16Gain {
+    /// Not at all: operands are widened first, or the instruction is as slow as that.
+    None,
+    /// Twice: an instruction for pairs at the rate of f32's.
+    Twice,
+    /// An order of magnitude: a tile unit.
+    Tiles,
+}
+
+/// What a loop of multiply-adds did.
+pub(crate) struct Done {
+    pub(crate) operations: usize,
+    /// The sum of all lanes of all sums.
+    pub(crate) total: f32,
 }
 
 /// Both parts of rows of A: what [`MatmulUnit::round_rows`] gives, and the rest. The second planes are none if only the first is wanted.

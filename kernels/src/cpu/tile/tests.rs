@@ -1,8 +1,9 @@
 use aquatint_tensor::Tensor;
 
-use super::{BTile, MatmulUnit, TILE_K, TILE_M, TileJob, TileRow, ZERO_TILE, split_panel, split_rows};
+use super::{
+    BTile, MatmulUnit, TILE_K, TILE_M, TileJob, TileRow, UnitOp, ZERO_TILE, split_panel, split_rows,
+};
 use crate::Isa;
-use crate::cpu::isa::UnitOp;
 use crate::cpu::simd::Simd;
 use crate::gemm::{NR, PanelRow, Row, reference};
 use crate::testing::{assert_close, random, to_bf16};

@@ -20,12 +20,12 @@ use std::slice::IterMut;
 use rayon::prelude::*;
 
 use super::rows::MAX_DEPTH_RANGE;
-use crate::cpu::isa::UnitOp;
 use crate::cpu::partition::rows_per_task;
 use crate::cpu::simd::Simd;
+use crate::cpu::tile::UnitOp;
 use crate::cpu::tile::{ATile, AlignedBuffer, MatmulUnit, TILE_K, TILE_M, TileRow, split_rows};
+use crate::gemm::RowSource;
 use crate::gemm::{DepthRange, Rows};
-use crate::packed_input::RowSource;
 use crate::{Isa, Precision};
 
 /// Who knows where the tiles of a left operand stand.

@@ -5,7 +5,6 @@ use std::ops::Range;
 use aquatint_tensor::View;
 
 use crate::cpu::simd::Simd;
-use crate::packed_input::RowSource;
 
 /// The longest part of a row that is asked for at a time.
 pub(crate) const MAX_DEPTH_RANGE: usize = 512;
@@ -20,6 +19,12 @@ pub(crate) static ZEROS: [f32; MAX_DEPTH_RANGE] = [0.0; MAX_DEPTH_RANGE];
 pub trait Rows: Sync {
     /// Appends to `out`, for each row of `rows` in order, its numbers at `part` of the depth.
     fn gather<'a>(&'a self, rows: Range<usize>, depth: DepthRange, out: &mut Vec<&'a [f32]>);
+}
+
+/// Rows of f32 that exist or are computed when they are asked for, one at a time.
+pub(crate) trait RowSource: Sync {
+    /// Row number m, which may be written to `room`, as long as a row.
+    fn row<'a, S: Simd>(&'a self, s: S, m: usize, buffer: &'a mut [f32]) -> &'a [f32];
 }
 
 /// Some of the depth of one segment.

@@ -15,9 +15,9 @@ use std::ops::Range;
 use aquatint_tensor::View;
 use rayon::prelude::*;
 
-use super::weights::{NR, Packable, Row};
+use super::weights::Packable;
 use crate::cpu::simd::{Op, Simd};
-use crate::cpu::tile::{BTile, TILE_K, split_bf16};
+use crate::cpu::tile::{BTile, NR, Row, TILE_K, split_bf16};
 use crate::{Isa, Precision};
 
 /// Depth of a piece.

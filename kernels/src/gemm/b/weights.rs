@@ -20,8 +20,6 @@
 //! Here the segments take turns: the nine taps of 32 channels follow each other. What the window's neighbours see is nearly the same, so the nine
 //! steps of a tile of pixels read little more than one of them alone, and find it in the L1 cache.
 
-use std::ops::{Deref, DerefMut};
-
 use aquatint_tensor::{DType, Element, View, bf16, f16};
 use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
@@ -29,41 +27,7 @@ use rayon::prelude::*;
 use super::pack::{self, Columns};
 use crate::Precision;
 use crate::cpu::simd::Simd;
-use crate::cpu::tile::{BTile, TILE_K, split_bf16};
-
-/// Columns in a panel.
-pub const NR: usize = 32;
-
-/// Vectors in a row of a panel at the most: every instruction set has at least eight lanes.
-pub(crate) const MAX_VECTORS: usize = NR / 8;
-
-/// One row of a panel: 32 neighbouring columns at one depth. It begins at a cache line, so that no vector crosses one.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[repr(C, align(64))]
-pub struct Row<T>(pub [T; NR]);
-
-/// One row of a panel in f32, and a row of its sums.
-pub type PanelRow = Row<f32>;
-
-impl PanelRow {
-    /// A row of zeros.
-    pub const ZERO: Self = Self([0.0; NR]);
-}
-
-impl<T> Deref for Row<T> {
-    type Target = [T; NR];
-    #[inline(always)]
-    fn deref(&self) -> &[T; NR] {
-        &self.0
-    }
-}
-
-impl<T> DerefMut for Row<T> {
-    #[inline(always)]
-    fn deref_mut(&mut self) -> &mut [T; NR] {
-        &mut self.0
-    }
-}
+use crate::cpu::tile::{BTile, NR, PanelRow, Row, TILE_K, split_bf16};
 
 /// The weights of a linear layer or a convolution, packed for [`blocked`](super::blocked).
 pub struct PackedWeights {

@@ -14,9 +14,9 @@ use aquatint_tensor::View;
 
 use super::store::OutputSink;
 use crate::Precision;
-use crate::activation::pointwise::{CoarseGelu, Gelu};
-use crate::cpu::isa::UnitOp;
+use crate::cpu::simd::pointwise::{CoarseGelu, Gelu};
 use crate::cpu::simd::{Pointwise, Simd};
+use crate::cpu::tile::UnitOp;
 use crate::cpu::tile::{MatmulUnit, TileRow};
 use crate::gemm::b::pack::Columns;
 use crate::gemm::{NR, Packable, PackedWeights, PanelRow};

@@ -9,7 +9,7 @@ pub(in crate::gemm) mod round;
 pub(in crate::gemm) mod store;
 
 use crate::cpu::simd::Simd;
-use crate::gemm::b::weights::{MAX_VECTORS, NR, PanelRow};
+use crate::cpu::tile::{MAX_VECTORS, NR, PanelRow};
 use crate::norm::stats::{StatsCollector, StatsSink};
 
 /// `out[m, n] = (product[m, n] + bias[n] + per_image[image(m), n] + residual[m, n]) · scale`, absent terms being 0.

@@ -12,11 +12,11 @@ use rayon::prelude::*;
 
 use super::{Activation, GroupNorm, NormInput, concat_shape};
 use crate::Isa;
-use crate::activation::pointwise::Silu;
 use crate::cpu::partition::row_major;
 use crate::cpu::simd::Simd;
+use crate::cpu::simd::pointwise::Silu;
+use crate::gemm::RowSource;
 use crate::norm::stats::Welford;
-use crate::packed_input::RowSource;
 use crate::packed_input::{ALayout, Activations, tensor_of_rows};
 
 /// See [`group_norm_concat`](super::group_norm_concat()).

@@ -14,7 +14,7 @@ use aquatint_tensor::{Tensor, View};
 use super::check;
 use crate::cpu::partition::row_major;
 use crate::cpu::simd::Simd;
-use crate::packed_input::RowSource;
+use crate::gemm::RowSource;
 use crate::packed_input::{ALayout, Activations};
 use crate::{Isa, Precision};
 

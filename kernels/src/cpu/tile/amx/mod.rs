@@ -30,21 +30,18 @@ use std::marker::PhantomData;
 use std::sync::OnceLock;
 
 use super::avx512::Avx512Bf16;
-use super::{ATile, BTile, HiLoPlanes, MatmulUnit, Pair, TILE_K, TILE_M, TileJob, TileRow, layout};
-use crate::attention::pipelined;
-use crate::attention::pipelined::schedule::{Buffers, GROUP, Schedule, SumTile};
-use crate::cpu::isa::UnitOp;
-use crate::cpu::peak::Done;
+use super::{
+    BTile, Done, HiLoPlanes, MatmulUnit, NR, Pair, PanelRow, TILE_K, TILE_M, TileJob, TileRow, UnitOp, layout,
+};
 use crate::cpu::simd::Simd;
-use crate::gemm::{NR, PanelRow};
 
 /// Proof that the CPU has AMX with bf16 and that this process may use it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Amx {
     /// Every CPU with AMX can also round with one instruction; one whose AMX is emulated may not.
     round: Option<Avx512Bf16>,
-    /// So it is with what the vectors do during [`beats`].
-    vectors: Option<pipelined::amx::Vectors>,
+    /// For pipelined attention; absent when AMX is emulated on a CPU without it.
+    vbmi: Option<Vbmi>,
 }
 
 impl Amx {
@@ -66,12 +63,12 @@ impl Amx {
 
     /// With all that the CPU has beside the tiles.
     fn of_this_cpu() -> Self {
-        Self { round: Avx512Bf16::detect(), vectors: pipelined::amx::Vectors::detect() }
+        Self { round: Avx512Bf16::detect(), vbmi: Vbmi::detect() }
     }
 
-    /// Whether tiles and vectors can work at the same time: see [`beats`].
+    /// Whether tiles and vectors can work at the same time, as pipelined attention does.
     pub(crate) fn can_pipeline(self) -> bool {
-        self.vectors.is_some()
+        self.vbmi.is_some()
     }
 
     /// Configures this thread's tile registers until the result is dropped. Once at a time: the inner of two would release both.
@@ -86,10 +83,31 @@ impl Amx {
     }
 }
 
+/// Proof that the CPU has the vector instructions that work in the shadow of tile instructions (AVX-512 VBMI).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Vbmi(());
+
+impl Vbmi {
+    /// A proof, if the CPU has them. All CPUs with AMX have; one whose AMX is emulated may not.
+    fn detect() -> Option<Self> {
+        let all = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vbmi");
+        all.then_some(Self(()))
+    }
+}
+
 /// Proof that this thread's tile registers are configured. It cannot be sent to another thread.
 pub(crate) struct Configured {
     amx: Amx,
     on_this_thread: PhantomData<*const ()>,
+}
+
+impl Configured {
+    /// The vector instructions beside the tiles, if the CPU has them.
+    pub(crate) fn vbmi(&self) -> Option<Vbmi> {
+        self.amx.vbmi
+    }
 }
 
 impl Drop for Configured {
@@ -205,15 +223,9 @@ impl MatmulUnit for &Configured {
         }
     }
 
-    fn run_schedule(self, schedule: &Schedule, buffers: Buffers<'_>) {
-        match self.amx.vectors {
-            Some(vectors) => pipelined::amx::run_schedule(vectors, self, schedule, buffers),
-            None => pipelined::schedule::run_schedule(schedule, buffers),
-        }
-    }
-
-    fn add_values(self, weights: &[ATile], values: &[ATile], sums: &mut [SumTile; GROUP]) {
-        pipelined::amx::add_values(self, weights, values, sums);
+    #[inline(always)]
+    fn amx(&self) -> Option<&Configured> {
+        Some(self)
     }
 
     #[inline(always)]

@@ -19,8 +19,7 @@
 use std::arch::asm;
 use std::ops::Range;
 
-use super::super::{ATile, BTile, Pair, TILE_M, TileJob, TileRow};
-use crate::gemm::PanelRow;
+use super::super::{ATile, BTile, Pair, PanelRow, TILE_M, TileJob, TileRow};
 
 /// Bytes from a row of an `ATile` to the next.
 const A_STRIDE: usize = 64;

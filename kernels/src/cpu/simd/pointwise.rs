@@ -1,7 +1,6 @@
 //! Each activation on a vector: one small type per function, so that a loop can be compiled for any of them.
 
-use crate::cpu::simd::{Op, Pointwise, Simd, math};
-use crate::packed_input::RowSource;
+use super::{Op, Pointwise, Simd, math};
 
 /// `x·σ(x)`
 #[derive(Clone, Copy)]
@@ -77,25 +76,5 @@ impl<F: Pointwise> Op for InPlace<'_, F> {
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         s.map_in_place(self.x, self.f);
-    }
-}
-
-/// `out[row, j] = x[row, j]·f(x[row, columns + j])`: the second half of each row is the gate of the first.
-pub(crate) struct Gated<'a, F> {
-    pub(crate) x: &'a [f32],
-    pub(crate) columns: usize,
-    pub(crate) f: F,
-}
-
-impl<F: Pointwise> RowSource for Gated<'_, F> {
-    #[inline(always)]
-    fn row<'a, S: Simd>(&'a self, s: S, m: usize, out: &'a mut [f32]) -> &'a [f32] {
-        let (value, gate) = self.x[2 * m * self.columns..][..2 * self.columns].split_at(self.columns);
-        out.copy_from_slice(gate);
-        s.map_in_place(out, self.f);
-        for (out, value) in out.iter_mut().zip(value) {
-            *out *= value;
-        }
-        out
     }
 }

@@ -17,7 +17,7 @@
 //! | portable on aarch64 | 16 pairs | 6 × 2 × 8, for each half of the panel | 12 + 2 + 1 |
 //! | portable elsewhere | 8 pairs | 4 × 1 × 8, for each quarter of the panel | 4 + 1 + 1 |
 
-use super::b::weights::{NR, PanelRow};
+use super::{NR, PanelRow};
 use crate::cpu::simd::Simd;
 
 /// Rows of a full tile.
