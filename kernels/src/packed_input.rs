@@ -78,6 +78,11 @@ impl<const N: usize> Activations<N> {
         self.shape
     }
 
+    /// The memory that the numbers take.
+    pub fn bytes(&self) -> usize {
+        Input::from(self).bytes()
+    }
+
     /// The same numbers under another shape with as many channels: the pixels of an image as tokens.
     ///
     /// # Panics
@@ -138,6 +143,14 @@ impl<const N: usize> Input<'_, N> {
         match *self {
             Self::F32(x) => x.shape(),
             Self::Packed(shape, _) => shape,
+        }
+    }
+
+    /// The memory that the numbers take.
+    pub fn bytes(&self) -> usize {
+        match *self {
+            Self::F32(x) => size_of::<f32>() * x.shape().iter().product::<usize>(),
+            Self::Packed(_, x) => x.bytes(),
         }
     }
 }

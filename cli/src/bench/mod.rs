@@ -4,6 +4,8 @@
 //! machine    peak of each instruction set, bandwidth of each memory, on 1, 2, … threads        machine.rs
 //! kernels    each case: layer × rung × instruction set                                         cases.rs, kernels.rs
 //! stages     whole networks, of a model folder                                                 stages.rs
+//! trace      a network layer by layer                                                          trace.rs
+//! against    a network in turn with OpenVINO                                                   against.rs
 //! output     a table (report.rs), JSON, a drawing (svg.rs), a comparison (compare.rs), the tables of the docs (ladder.rs)
 //! ```
 //!
@@ -11,18 +13,21 @@
 //! form that makes pictures, in each precision, on the largest layers, which together are half of the kernel's work in their network; of what
 //! a filter names, on all. That should take less than three minutes on two cores.
 //!
-//! Read next: `timing.rs` (why a median), `roofline.rs` (what is possible at all).
+//! Read next: `probe.rs` and `timing.rs` (which repeats count), `roofline.rs` (what is possible at all).
 
+mod against;
 mod cases;
 mod compare;
 mod kernels;
 mod ladder;
 mod machine;
+mod probe;
 mod report;
 mod roofline;
 mod stages;
 mod svg;
 mod timing;
+mod trace;
 
 use std::fs;
 use std::path::PathBuf;
@@ -35,15 +40,21 @@ use crate::platform::console::warn;
 use crate::run::output::check_writable;
 use cases::{Case, Isas, matches};
 use machine::Machine;
+use probe::Probe;
 use report::{Report, Row};
-use stages::Stages;
+use stages::{Configs, Stages};
 
 /// The whole machine is measured in the time of so many kernels.
 const MACHINE_SHARE: f64 = 40.0;
+/// A network takes so many times as long as a kernel.
+const STAGE_SHARE: f64 = 4.0;
+/// The first word of a filter that asks for layers.
+const TRACE: &str = "trace";
 
 #[derive(Args)]
 pub(crate) struct Bench {
-    /// Measure only what has all these words in its name, such as "conv2d indirect @64" or "stage".
+    /// Measure only what has all these words in its name, such as "conv2d indirect @64" or "stage". "trace", as the first
+    /// word, shows the UNet step layer by layer, or the network named behind it, such as "trace vae decode".
     #[arg(value_name = "WORD")]
     filter: Vec<String>,
 
@@ -58,6 +69,18 @@ pub(crate) struct Bench {
     /// Steps of the picture that is made with the model.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     steps: u16,
+
+    /// In a trace, one line for each class of layers.
+    #[arg(long, requires = "model")]
+    layers: bool,
+
+    /// Measure each network in turn with another program's, on the model's shapes with random weights.
+    #[arg(long, value_enum, requires = "model", requires = "python", value_name = "PROGRAM")]
+    against: Option<Peer>,
+
+    /// A Python that has openvino, torch, diffusers and transformers, for --against.
+    #[arg(long, value_name = "FILE")]
+    python: Option<PathBuf>,
 
     /// Every layer on every rung and instruction set; else the slower ones on one layer only, the fastest on the largest layers.
     #[arg(long)]
@@ -88,6 +111,13 @@ pub(crate) struct Bench {
     threads: Option<u16>,
 }
 
+/// What to compare with.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Peer {
+    /// OpenVINO, in the fastest precision that it offers on this CPU.
+    Openvino,
+}
+
 fn seconds(text: &str) -> Result<f64, String> {
     let seconds = text.parse().ok().filter(|seconds| (1e-6..=1e4).contains(seconds));
     seconds.ok_or_else(|| "expected seconds, from 0.000001 to 10000".into())
@@ -96,7 +126,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 pub(crate) fn run(args: &Bench) -> Result<(), Error> {
     // What can be refused is refused before minutes are spent.
     let old = args.compare.as_deref().map(Report::open).transpose()?;
-    args.model.as_deref().map(stages::check).transpose()?;
+    args.model.as_deref().map(Configs::open).transpose()?;
     for path in args.json.iter().chain(&args.svg).filter(|path| !path.exists()) {
         check_writable(path)?;
     }
@@ -104,8 +134,30 @@ pub(crate) fn run(args: &Bench) -> Result<(), Error> {
     let threads = rayon::current_num_threads();
     let isas = Isas::of(isa);
 
+    let probe = Probe::new(isa);
     let machine = Machine::measure(MACHINE_SHARE * args.seconds, threads, &isas.peaks());
     machine.print();
+    let precision = args.precision.unwrap_or(Precision::Auto).on(isa);
+    let (trace, filter) = match args.filter.split_first() {
+        Some((first, rest)) if first == TRACE => (true, rest),
+        _ => (args.layers, &args.filter[..]),
+    };
+    let stages = args.model.as_deref().map(|folder| Stages { folder, isa, precision, threads, filter });
+    let budget = STAGE_SHARE * args.seconds;
+    match &stages {
+        Some(stages) if trace => {
+            let unet = ["UNet".to_owned()];
+            let filter = if filter.is_empty() { &unet[..] } else { filter };
+            return trace::print(&Stages { filter, ..*stages }, (budget, args.layers), &probe, &machine);
+        }
+        None if trace => {
+            return Err(Error::request("a trace is of a model's network: name a folder with --model"));
+        }
+        _ => {}
+    }
+    if let (Some(Peer::Openvino), Some(stages), Some(python)) = (args.against, &stages, &args.python) {
+        return against::print(stages, budget, &probe, python);
+    }
     let cases = kernels::cases(&isas);
     let mut report = Report { version: env!("CARGO_PKG_VERSION").into(), machine, rows: Vec::new() };
 
@@ -116,16 +168,14 @@ pub(crate) fn run(args: &Bench) -> Result<(), Error> {
         (false, false) => case.example || case.used && (case.large || !args.filter.is_empty()),
     };
     for case in cases.iter().filter(wanted).filter(|case| matches(&case.name(), &args.filter)) {
-        let row = measure(case, args.seconds, threads);
+        let row = measure(case, (args.seconds, &probe), threads);
         println!("{}", row.line(&report.machine));
         report.rows.push(row);
     }
     let mut staged = Ok(());
-    if let Some(folder) = &args.model {
-        let (budget, filter, steps) = (4.0 * args.seconds, &args.filter[..], args.steps.into());
-        let precision = args.precision.unwrap_or(Precision::Auto).on(isa);
+    if let Some(stages) = &stages {
         let Report { machine, rows, .. } = &mut report;
-        staged = Stages { folder, isa, precision, threads, budget, filter, steps }.run(&mut |row| {
+        staged = stages.run((budget, args.steps.into()), &probe, &mut |row| {
             println!("{}", row.line(machine));
             rows.push(row);
         });
@@ -161,8 +211,8 @@ pub(crate) fn run(args: &Bench) -> Result<(), Error> {
     Ok(())
 }
 
-fn measure(case: &Case, budget: f64, threads: usize) -> Row {
-    let timing = timing::measure(budget, (case.prepare)());
+fn measure(case: &Case, (budget, probe): (f64, &Probe), threads: usize) -> Row {
+    let timing = timing::measure(budget, probe, (case.prepare)());
     Row {
         kernel: case.kernel.into(),
         rung: case.rung.into(),

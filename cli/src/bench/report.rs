@@ -70,20 +70,22 @@ impl Row {
 
     /// A line of the table.
     pub(super) fn line(&self, machine: &Machine) -> String {
-        let Timing { seconds, cpu_seconds, .. } = self.timing;
+        let Timing { seconds, minimum, cpu_seconds, dropped, .. } = self.timing;
         let number = |x: f64, digits: usize| if x > 0.0 { format!("{x:.digits$}") } else { String::new() };
         let percent =
             |share: Option<f64>| share.map_or(String::new(), |share| format!("{:.0} %", 100.0 * share));
         let bound = self.bound(machine);
         format!(
-            "{:14} {:14} {:6} {:11} {:26} {:>9.3} ±{:<4.1}% {:>5.2} {:>9} {:>8} {:>6} {:>6} {}",
+            "{:14} {:14} {:6} {:11} {:26} {:>9.3} {:>9.3} ±{:<4.1}% {:>4} {:>5.2} {:>9} {:>8} {:>6} {:>6} {}",
             self.kernel,
             self.rung,
             self.precision.name(),
             self.isa,
             self.shape,
+            1e3 * minimum,
             1e3 * seconds,
             100.0 * self.timing.spread(),
+            dropped,
             cpu_seconds / seconds,
             number(self.flops_per_second() / 1e9, 1),
             number(self.bytes / seconds / 1e9, 1),
@@ -96,18 +98,20 @@ impl Row {
     }
 }
 
-/// The heads of the table's columns. "busy" is CPU time over wall time: threads that worked. "roof" is the share of what the roofline allows,
+/// The heads of the table's columns. "ms" is the median, of which speeds and shares are, "bad" the repeats in disturbed moments. "busy" is CPU time over wall time: threads that worked. "roof" is the share of what the roofline allows,
 /// "limit" what the roof is there. Of bf16x3, GFLOP/s and peak count the operations of the product once, the roof the three products that it takes.
 pub(super) fn head() -> String {
     format!(
-        "{:14} {:14} {:6} {:11} {:26} {:>9} {:6} {:>5} {:>9} {:>8} {:>6} {:>6} {}",
+        "{:14} {:14} {:6} {:11} {:26} {:>9} {:>9} {:6} {:>4} {:>5} {:>9} {:>8} {:>6} {:>6} {}",
         "kernel",
         "rung",
         "number",
         "isa",
         "shape",
+        "least ms",
         "ms",
         "",
+        "bad",
         "busy",
         "GFLOP/s",
         "GB/s",
@@ -179,10 +183,12 @@ pub(super) mod tests {
     pub(in super::super) fn row(shape: &str, seconds: f64, spread: f64) -> Row {
         let timing = Timing {
             seconds,
+            minimum: seconds * (1.0 - spread),
             lower_quartile: seconds * (1.0 - spread),
             upper_quartile: seconds * (1.0 + spread),
             cpu_seconds: 2.0 * seconds,
             runs: 5,
+            dropped: 0,
         };
         Row {
             kernel: "conv2d".into(),
@@ -229,14 +235,14 @@ pub(super) mod tests {
         let line = row("3×3", 0.2, 0.015).line(&machine());
         let words: Vec<&str> = line.split_whitespace().collect();
         let expected = [
-            "conv2d", "indirect", "f32", "fast", "3×3", "200.000", "±1.5", "%", "2.00", "100.0", "0.1", "50",
-            "%", "50", "%", "compute",
+            "conv2d", "indirect", "f32", "fast", "3×3", "197.000", "200.000", "±1.5", "%", "0", "2.00",
+            "100.0", "0.1", "50", "%", "50", "%", "compute",
         ];
         assert_eq!(words, expected);
         let copy = Row { flops: 0.0, ..row("copy", 0.002, 0.0) };
         let line = copy.line(&machine());
         let words: Vec<&str> = line.split_whitespace().skip(5).collect();
-        assert_eq!(words, ["2.000", "±0.0", "%", "2.00", "5.0", "50", "%", "memory"]);
+        assert_eq!(words, ["2.000", "2.000", "±0.0", "%", "0", "2.00", "5.0", "50", "%", "memory"]);
         // The roof knows that three products are needed.
         let split = Row { precision: Precision::Bf16x3.into(), ..row("3×3", 0.4, 0.0) };
         assert_eq!(

@@ -9,12 +9,13 @@ use aquatint_kernels::Isa;
 use aquatint_model::networks::clip::{ClipTextConfig, ClipTextModel};
 use aquatint_model::networks::unet::{UNet2DConditionModel, UNetConfig};
 use aquatint_model::networks::vae::{Decoder, Encoder, VaeConfig};
-use aquatint_model::source::{Checkpoint, TEXT_ENCODER, UNET, VAE};
+use aquatint_model::source::{Checkpoint, Component, TEXT_ENCODER, UNET, VAE};
 use aquatint_model::tools::shapes;
 use aquatint_model::{Error, LoadOptions, Pipeline, Precisions, TextToImage};
 use aquatint_tensor::Tensor;
 
-use super::cases::{matches, name};
+use super::cases::{Run, matches, name};
+use super::probe::Probe;
 use super::report::Row;
 use super::timing::{Timing, measure};
 
@@ -25,127 +26,182 @@ pub(super) struct Stages<'a> {
     /// Of the large products in UNet and VAE.
     pub(super) precision: Precisions,
     pub(super) threads: usize,
-    /// Seconds for each stage.
-    pub(super) budget: f64,
     pub(super) filter: &'a [String],
-    /// Steps of the picture.
-    pub(super) steps: usize,
+}
+
+/// A network at the size for which it was trained.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Network {
+    TextEncoder,
+    UnetStep,
+    VaeDecode,
+    VaeEncode,
 }
 
 const TOKENS: usize = 77;
 
-/// Whether a folder can be measured, as far as its configs tell.
-///
-/// # Errors
-/// If one of them is missing, or says what is not supported.
-pub(super) fn check(folder: &Path) -> Result<(), Error> {
-    ClipTextConfig::open(&TEXT_ENCODER.config_path(folder))?;
-    UNetConfig::open(&UNET.config_path(folder))?;
-    VaeConfig::open(&VAE.config_path(folder)).map(drop)
+impl Network {
+    const ALL: [Self; 4] = [Self::TextEncoder, Self::UnetStep, Self::VaeDecode, Self::VaeEncode];
+
+    /// In the table, and for filters.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::TextEncoder => TEXT_ENCODER.title,
+            Self::UnetStep => "UNet step",
+            Self::VaeDecode => "VAE decode",
+            Self::VaeEncode => "VAE encode",
+        }
+    }
+
+    /// By the definition, of Stable Diffusion 1.5.
+    fn gflop(self) -> f64 {
+        match self {
+            Self::TextEncoder => shapes::TEXT_GFLOP,
+            Self::UnetStep => shapes::UNET_GFLOP,
+            Self::VaeDecode => shapes::DECODE_GFLOP,
+            Self::VaeEncode => shapes::ENCODE_GFLOP,
+        }
+    }
+}
+
+/// The configs of a folder.
+pub(super) struct Configs {
+    text_encoder: ClipTextConfig,
+    unet: UNetConfig,
+    vae: VaeConfig,
+}
+
+impl Configs {
+    /// # Errors
+    /// If one of them is missing, or says what is not supported.
+    pub(super) fn open(folder: &Path) -> Result<Self, Error> {
+        Ok(Self {
+            text_encoder: ClipTextConfig::open(&TEXT_ENCODER.config_path(folder))?,
+            unet: UNetConfig::open(&UNET.config_path(folder))?,
+            vae: VaeConfig::open(&VAE.config_path(folder))?,
+        })
+    }
+
+    /// Operations of a network, or 0 where nobody has counted them.
+    fn gflop(&self, network: Network) -> f64 {
+        let UNetConfig { block_out_channels, cross_attention_dim, sample_size, .. } = &self.unet;
+        let published = *block_out_channels == [320, 640, 1280, 1280] && cross_attention_dim[0] == 768;
+        if published && *sample_size == [64, 64] { network.gflop() } else { 0.0 }
+    }
+
+    fn shape(&self, network: Network) -> String {
+        let ([height, width], factor) = (self.unet.sample_size, self.vae.scale_factor());
+        match network {
+            Network::TextEncoder => format!("{TOKENS} tokens"),
+            Network::UnetStep => format!("{height}×{width}, guided"),
+            Network::VaeDecode | Network::VaeEncode => format!("{}×{}", height * factor, width * factor),
+        }
+    }
 }
 
 impl Stages<'_> {
-    /// Measures all stages that the filter names; each is handed to `found` when it is done.
+    /// Measures all stages that the filter names, for `budget` seconds each, the picture with so many `steps`; each is
+    /// handed to `found` when it is done.
     ///
     /// # Errors
     /// If the model cannot be loaded.
-    pub(super) fn run(&self, found: &mut dyn FnMut(Row)) -> Result<(), Error> {
-        let unet = UNetConfig::open(&UNET.config_path(self.folder))?;
-        let vae = VaeConfig::open(&VAE.config_path(self.folder))?;
-        let published =
-            unet.block_out_channels == [320, 640, 1280, 1280] && unet.cross_attention_dim[0] == 768;
-        let gflop = |gflop: f64| if published && unet.sample_size == [64, 64] { gflop } else { 0.0 };
-        self.text_encoder(gflop(shapes::TEXT_GFLOP), found)?;
-        self.unet(&unet, gflop(shapes::UNET_GFLOP), found)?;
-        self.vae(&vae, unet.sample_size, [shapes::DECODE_GFLOP, shapes::ENCODE_GFLOP].map(gflop), found)?;
-        self.picture(found)
-    }
-
-    fn text_encoder(&self, gflop: f64, found: &mut dyn FnMut(Row)) -> Result<(), Error> {
-        let (stage, shape) = (TEXT_ENCODER.title, format!("{TOKENS} tokens"));
-        if !self.wanted(stage, &shape) {
-            return Ok(());
-        }
-        let weights = Checkpoint::open(&TEXT_ENCODER.folder(self.folder), &TEXT_ENCODER)?;
-        let config = ClipTextConfig::open(&TEXT_ENCODER.config_path(self.folder))?;
-        let weights = weights.weights().for_precision(self.precision_of(stage));
-        let text_encoder = ClipTextModel::load(&weights, &config)?;
-        let tokens = TOKENS.min(config.max_position_embeddings);
-        let ids: Vec<u32> = (0..tokens).map(|i| (i * 613 % config.vocab_size) as u32).collect();
-        found(self.row(stage, shape, gflop, || drop(text_encoder.forward(self.isa, &[&ids]))));
-        Ok(())
-    }
-
-    fn unet(&self, config: &UNetConfig, gflop: f64, found: &mut dyn FnMut(Row)) -> Result<(), Error> {
-        let [height, width] = config.sample_size;
-        let (stage, shape) = ("UNet step", format!("{height}×{width}, guided"));
-        if !self.wanted(stage, &shape) {
-            return Ok(());
-        }
-        let weights = Checkpoint::open(&UNET.folder(self.folder), &UNET)?;
-        let unet = UNet2DConditionModel::load(&weights.weights().for_precision(self.precision), config)?;
-        let text = waves([2, TOKENS, config.cross_attention_dim[0]]);
-        let told = unet.prepare(self.isa, text.view(), &[500.0]);
-        let latents = waves([1, height, width, config.in_channels]);
-        found(self.row(stage, shape, gflop, || drop(unet.forward(self.isa, latents.view(), 0, &told))));
-        Ok(())
-    }
-
-    fn vae(
+    pub(super) fn run(
         &self,
-        config: &VaeConfig,
-        [height, width]: [usize; 2],
-        [decode_gflop, encode_gflop]: [f64; 2],
+        (budget, steps): (f64, usize),
+        probe: &Probe,
         found: &mut dyn FnMut(Row),
     ) -> Result<(), Error> {
-        let factor = config.scale_factor();
-        let shape = format!("{}×{}", height * factor, width * factor);
-        let weights = Checkpoint::open(&VAE.folder(self.folder), &VAE)?;
-        if self.wanted("VAE decode", &shape) {
-            let decoder = Decoder::load(&weights.weights().for_precision(self.precision), config)?;
-            let latents = waves([1, height, width, config.latent_channels]);
-            let decode = || drop(decoder.forward(self.isa, latents.view()));
-            found(self.row("VAE decode", shape.clone(), decode_gflop, decode));
+        let configs = Configs::open(self.folder)?;
+        for network in self.wanted_networks(&configs) {
+            let mut run = self.load(network, &configs)?;
+            found(self.row(network, &configs, measure(budget, probe, &mut run)));
         }
-        if self.wanted("VAE encode", &shape) {
-            let encoder = Encoder::load(&weights.weights().for_precision(self.precision), config)?;
-            let picture = waves([1, height * factor, width * factor, config.in_channels]);
-            let encode = || drop(encoder.forward(self.isa, picture.view()));
-            found(self.row("VAE encode", shape, encode_gflop, encode));
+        let (stage, shape) = ("picture", format!("{steps} steps"));
+        if self.wanted(stage, self.precision, &shape) {
+            let timing = self.picture(budget, steps, probe)?;
+            found(self.row_of(stage, self.precision, shape, timing));
         }
         Ok(())
     }
 
-    fn picture(&self, found: &mut dyn FnMut(Row)) -> Result<(), Error> {
-        let (stage, shape) = ("picture", format!("{} steps", self.steps));
-        if !self.wanted(stage, &shape) {
-            return Ok(());
-        }
+    /// Those that the filter names.
+    pub(super) fn wanted_networks(&self, configs: &Configs) -> Vec<Network> {
+        let wanted = |network: &Network| {
+            self.wanted(network.name(), self.precision_of(*network), &configs.shape(*network))
+        };
+        Network::ALL.into_iter().filter(wanted).collect()
+    }
+
+    /// Loads a network; the result runs it once.
+    ///
+    /// # Errors
+    /// If it cannot be loaded.
+    pub(super) fn load(&self, network: Network, configs: &Configs) -> Result<Run, Error> {
+        let (isa, precision) = (self.isa, self.precision_of(network));
+        let open = |component: &'static Component| Checkpoint::open(&component.folder(self.folder), component);
+        let [height, width] = configs.unet.sample_size;
+        Ok(match network {
+            Network::TextEncoder => {
+                let (weights, config) =
+                    (open(&TEXT_ENCODER)?, &configs.text_encoder);
+                let text_encoder = ClipTextModel::load(&weights.weights().for_precision(precision), config)?;
+                let tokens = TOKENS.min(config.max_position_embeddings);
+                let ids: Vec<u32> = (0..tokens).map(|i| (i * 613 % config.vocab_size) as u32).collect();
+                Box::new(move || drop(text_encoder.forward(isa, &[&ids])))
+            }
+            Network::UnetStep => {
+                let (weights, config) = (open(&UNET)?, &configs.unet);
+                let unet = UNet2DConditionModel::load(&weights.weights().for_precision(precision), config)?;
+                let text = waves([2, TOKENS, config.cross_attention_dim[0]]);
+                let conditioning = unet.prepare(isa, text.view(), &[500.0]);
+                let latents = waves([1, height, width, config.in_channels]);
+                Box::new(move || drop(unet.forward(isa, latents.view(), 0, &conditioning)))
+            }
+            Network::VaeDecode => {
+                let (weights, config) = (open(&VAE)?, &configs.vae);
+                let decoder = Decoder::load(&weights.weights().for_precision(precision), config)?;
+                let latents = waves([1, height, width, config.latent_channels]);
+                Box::new(move || drop(decoder.forward(isa, latents.view())))
+            }
+            Network::VaeEncode => {
+                let (weights, config) = (open(&VAE)?, &configs.vae);
+                let encoder = Encoder::load(&weights.weights().for_precision(precision), config)?;
+                let factor = config.scale_factor();
+                let picture = waves([1, height * factor, width * factor, config.in_channels]);
+                Box::new(move || drop(encoder.forward(isa, picture.view())))
+            }
+        })
+    }
+
+    fn picture(&self, budget: f64, steps: usize, probe: &Probe) -> Result<Timing, Error> {
         let options = LoadOptions { isa: self.isa, precision: self.precision, keep: true };
         let pipeline = Pipeline::load(self.folder, &options)?;
-        let request =
-            TextToImage { prompt: "a fox in the snow".into(), steps: self.steps, ..pipeline.defaults() };
+        let request = TextToImage { prompt: "a fox in the snow".into(), steps, ..pipeline.defaults() };
         let mut failed = None;
-        let row = self.row(stage, shape, 0.0, || {
+        let timing = measure(budget, probe, || {
             failed = pipeline.text_to_image(&request, &mut |_| ()).err().or(failed.take());
         });
-        failed.map_or(Ok(()), Err)?;
-        found(row);
-        Ok(())
+        failed.map_or(Ok(timing), Err)
     }
 
-    fn wanted(&self, stage: &str, shape: &str) -> bool {
-        let precision = self.precision_of(stage);
+    fn wanted(&self, stage: &str, precision: Precisions, shape: &str) -> bool {
         matches(&name("stage", stage, precision, self.isa.name_for(precision.products), shape), self.filter)
     }
 
-    fn precision_of(&self, stage: &str) -> Precisions {
-        if stage == TEXT_ENCODER.title { self.precision.for_text(self.isa).into() } else { self.precision }
+    /// The text encoder's is that in a pipeline.
+    pub(super) fn precision_of(&self, network: Network) -> Precisions {
+        match network {
+            Network::TextEncoder => self.precision.for_text(self.isa).into(),
+            _ => self.precision,
+        }
     }
 
-    fn row(&self, stage: &str, shape: String, gflop: f64, run: impl FnMut()) -> Row {
-        let timing: Timing = measure(self.budget, run);
-        let precision = self.precision_of(stage);
+    pub(super) fn row(&self, network: Network, configs: &Configs, timing: Timing) -> Row {
+        let row = self.row_of(network.name(), self.precision_of(network), configs.shape(network), timing);
+        Row { flops: 1e9 * configs.gflop(network), ..row }
+    }
+
+    fn row_of(&self, stage: &str, precision: Precisions, shape: String, timing: Timing) -> Row {
         Row {
             kernel: "stage".into(),
             rung: stage.into(),
@@ -154,7 +210,7 @@ impl Stages<'_> {
             shape,
             threads: self.threads,
             count: 1,
-            flops: 1e9 * gflop,
+            flops: 0.0,
             bytes: 0.0,
             timing,
         }

@@ -61,6 +61,11 @@ impl ConvWeights {
         self.packed.precision()
     }
 
+    /// The memory that they take.
+    pub fn bytes(&self) -> usize {
+        self.packed.bytes()
+    }
+
     /// Channels of the output.
     pub fn out_channels(&self) -> usize {
         self.packed.out_features()

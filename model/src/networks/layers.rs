@@ -31,6 +31,8 @@ pub use aquatint_kernels::packed_input::{Activations, Input};
 use crate::error::Result;
 use crate::source::{Table, Weights};
 
+use super::trace::{self, LayerWork};
+
 /// `y = x·Wᵀ + b`.
 pub struct Linear {
     weight: gemm::PackedWeights,
@@ -73,7 +75,12 @@ impl Linear {
 
     /// Of images that are joined channel by channel: `[n, h, w, c₀]`, `[n, h, w, c₁]`, … → `[n, h, w, out_channels]`.
     pub fn forward_concat(&self, isa: Isa, inputs: &[View<'_, f32, 4>]) -> Tensor<f32, 4> {
-        linear::linear_concat(isa, inputs, &self.weight, Epilogue::bias(self.bias.as_deref()))
+        let bytes = || inputs.iter().map(|input| 4 * input.shape().iter().product::<usize>()).sum();
+        let rows = || inputs.iter().map(|input| input.shape()[..3].iter().product()).max().unwrap_or(0);
+        trace::layer(
+            || LayerWork::linear("linear of several", rows(), &self.weight, [bytes(), 4]),
+            || linear::linear_concat(isa, inputs, &self.weight, Epilogue::bias(self.bias.as_deref())),
+        )
     }
 
     /// `x: [.., in_features]` → `[.., out_features]`.
@@ -90,7 +97,8 @@ impl Linear {
         out: &mut [f32],
     ) {
         let epilogue = Epilogue { bias: self.bias.as_deref(), ..epilogue };
-        linear::linear_into(isa, x, &self.weight, epilogue, out);
+        let x = x.into();
+        trace::layer(|| self.work(x, epilogue), || linear::linear_into(isa, x, &self.weight, epilogue, out));
     }
 
     /// The same, with more to be done to each result before it is stored; the bias is filled in here.
@@ -100,8 +108,22 @@ impl Linear {
         x: impl Into<Input<'a, N>>,
         epilogue: Epilogue<'_>,
     ) -> Tensor<f32, N> {
-        linear::linear(isa, x, &self.weight, Epilogue { bias: self.bias.as_deref(), ..epilogue })
+        let epilogue = Epilogue { bias: self.bias.as_deref(), ..epilogue };
+        let x = x.into();
+        trace::layer(|| self.work(x, epilogue), || linear::linear(isa, x, &self.weight, epilogue))
     }
+
+    fn work<const N: usize>(&self, x: Input<'_, N>, epilogue: Epilogue<'_>) -> LayerWork {
+        let residual = epilogue.residual.is_some();
+        let kind = if residual { "linear with residual" } else { "linear" };
+        let each = if residual { 8 } else { 4 };
+        LayerWork::linear(kind, rows_of(x), &self.weight, [x.bytes(), each])
+    }
+}
+
+/// Rows of the matrix that a layer sees.
+fn rows_of<const N: usize>(x: Input<'_, N>) -> usize {
+    x.shape()[..N - 1].iter().product()
 }
 
 /// A linear layer with bias of whose results one half is the gate of the other.
@@ -120,7 +142,9 @@ impl GatedLinear {
 
     /// `value·gelu(gate)`: `x: [.., in_features]` → `[.., features]`, for another linear layer.
     pub fn forward<'a, const N: usize>(&self, isa: Isa, x: impl Into<Input<'a, N>>) -> Activations<N> {
-        linear::linear_geglu(isa, x, &self.weight)
+        let x = x.into();
+        let w = &self.weight;
+        trace::layer(|| LayerWork::geglu(rows_of(x), w, x.bytes()), || linear::linear_geglu(isa, x, w))
     }
 }
 
@@ -184,7 +208,10 @@ impl Conv2d {
         let x = x.into();
         FeatureMap::of(x.shape()[0], |image| {
             let epilogue = Epilogue { bias: Some(&self.bias), stats: image.stats, ..epilogue };
-            conv2d::conv2d(isa, x, &self.weight, self.geometry, epilogue)
+            trace::layer(
+                || LayerWork::conv(x, &self.weight, self.geometry, epilogue.residual.is_some()),
+                || conv2d::conv2d(isa, x, &self.weight, self.geometry, epilogue),
+            )
         })
     }
 }
@@ -208,7 +235,11 @@ impl UpsampleConv2d {
     /// Each pixel repeated in a square, then convolved: `x: [n, h, w, c]` → `[n, 2h, 2w, c]`.
     pub fn forward(&self, isa: Isa, x: View<'_, f32, 4>) -> FeatureMap {
         FeatureMap::of(x.shape()[0], |image| {
-            upsample::upsample_conv(isa, x, &self.weight, Epilogue { bias: Some(&self.bias), ..image })
+            let epilogue = Epilogue { bias: Some(&self.bias), ..image };
+            trace::layer(
+                || LayerWork::upsample_conv(x.shape(), x.shape().map(|side| 2 * side), self.weight.bytes()),
+                || upsample::upsample_conv(isa, x, &self.weight, epilogue),
+            )
         })
     }
 
@@ -217,7 +248,10 @@ impl UpsampleConv2d {
         let enlarged = upsample::nearest(isa, x, size);
         FeatureMap::of(x.shape()[0], |image| {
             let epilogue = Epilogue { bias: Some(&self.bias), ..image };
-            conv2d::conv2d(isa, enlarged.view(), self.weight.plain(), Geometry::same(3), epilogue)
+            trace::layer(
+                || LayerWork::upsample_conv(x.shape(), enlarged.shape(), self.weight.bytes()),
+                || conv2d::conv2d(isa, enlarged.view(), self.weight.plain(), Geometry::same(3), epilogue),
+            )
         })
     }
 }
@@ -274,7 +308,10 @@ impl GroupNorm {
             bias: &self.bias,
             activation,
         };
-        group_norm::group_norm_packed(isa, &inputs, norm, layout)
+        trace::layer(
+            || LayerWork::group_norm(&inputs, layout.precision),
+            || group_norm::group_norm_packed(isa, &inputs, norm, layout),
+        )
     }
 }
 
@@ -299,7 +336,10 @@ impl LayerNorm {
 
     /// `x: [n, tokens, c]` → the same shape, for a linear layer.
     pub fn forward(&self, isa: Isa, x: View<'_, f32, 3>) -> Activations<3> {
-        layer_norm::layer_norm_packed(isa, x, &self.weight, &self.bias, self.eps, self.precision)
+        trace::layer(
+            || LayerWork::layer_norm(x.shape(), self.precision),
+            || layer_norm::layer_norm_packed(isa, x, &self.weight, &self.bias, self.eps, self.precision),
+        )
     }
 }
 
@@ -355,10 +395,21 @@ impl AttentionConfig {
     /// `layer(x)` as [`multi_head_attention`] wants it: `x: [n, tokens, in_features]` → `[n, tokens, c]`.
     pub fn project<'a>(self, isa: Isa, layer: &Linear, x: impl Into<Input<'a, 3>>) -> Activations<3> {
         let channels = layer.weight.out_features();
-        match attention::takes_packed(isa, self.settings(channels), channels / self.count) {
-            true => linear::linear_packed(isa, x, &layer.weight, layer.bias.as_deref()),
-            false => layer.forward(isa, x).into(),
+        if !attention::takes_packed(isa, self.settings(channels), channels / self.count) {
+            return layer.forward(isa, x).into();
         }
+        let (x, w) = (x.into(), &layer.weight);
+        trace::layer(
+            || {
+                LayerWork::linear(
+                    "linear, packed",
+                    rows_of(x),
+                    w,
+                    [x.bytes(), trace::bytes_packed_for(w.precision())],
+                )
+            },
+            || linear::linear_packed(isa, x, w, layer.bias.as_deref()),
+        )
     }
 }
 
@@ -367,5 +418,8 @@ impl AttentionConfig {
 /// `q: [m, tokens, c]`, `k` and `v: [n, keys, c]` → `[n, tokens, c]`; keys number i meet queries number i mod m.
 pub fn multi_head_attention(isa: Isa, qkv: [&Activations<3>; 3], heads: AttentionConfig) -> Activations<3> {
     let [.., channels] = qkv[0].shape();
-    attention::attention_of_activations(isa, qkv, heads.count, heads.settings(channels))
+    trace::layer(
+        || LayerWork::attention(qkv, heads.count),
+        || attention::attention_of_activations(isa, qkv, heads.count, heads.settings(channels)),
+    )
 }

@@ -93,7 +93,14 @@ impl UpsampleWeights {
         self.phases.as_ref().expect("weights for f32 have no phases")
     }
 
-    fn in_channels(&self) -> usize {
+    /// The memory that they take.
+    pub fn bytes(&self) -> usize {
+        let phases = self.phases.iter().flatten().map(conv2d::ConvWeights::bytes).sum::<usize>();
+        phases + self.plain.get().map_or(0, conv2d::ConvWeights::bytes)
+    }
+
+    /// Channels of the input, and of the output.
+    pub fn in_channels(&self) -> usize {
         self.phases.as_ref().map_or_else(|| self.plain(), |phases| &phases[0]).in_channels()
     }
 }

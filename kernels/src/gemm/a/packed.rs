@@ -165,7 +165,12 @@ impl PackedA {
         PlaneLayout { grid: self.grid, border: self.border }
     }
 
-    /// HiLoPlanes of a part.
+    /// The memory that the numbers take, border and padding included.
+    pub(crate) fn bytes(&self) -> usize {
+        self.precision.terms() * self.k_steps * self.layout().lines() * size_of::<TileRow>()
+    }
+
+    /// Planes of a part.
     pub(crate) fn k_steps(&self) -> usize {
         self.k_steps
     }

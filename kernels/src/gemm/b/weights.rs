@@ -189,6 +189,16 @@ impl PackedWeights {
         }
     }
 
+    /// The memory that they take, padding included.
+    pub fn bytes(&self) -> usize {
+        match &self.panels {
+            Panels::F32(panels) => size_of_val(&panels[..]),
+            Panels::F16(panels) => size_of_val(&panels[..]),
+            Panels::Bf16(panels) => size_of_val(&panels[..]),
+            Panels::Steps(_, steps) => size_of_val(&steps[..]),
+        }
+    }
+
     /// The element type that the weights are kept in.
     pub fn dtype(&self) -> DType {
         match &self.panels {

@@ -67,6 +67,11 @@ impl GegluWeights {
         self.weights.segment_len()
     }
 
+    /// The memory that they take.
+    pub fn bytes(&self) -> usize {
+        self.weights.bytes()
+    }
+
     /// The precision of the product, and of what leaves it.
     pub fn precision(&self) -> Precision {
         self.weights.precision()
