@@ -6,6 +6,7 @@
 //! | [`im2col`] | write each patch as a row of a matrix; then one matrix product does it all | 286, 52 % | 191, 71 % | 80, 65 % |
 //! | [`indirect`] | the same product, but the rows stay where they are in the image: nothing is written | 506, 92 % | 261, 97 % | 90, 73 % |
 //! | [`winograd`] | 3×3: 36 products of sums for 16 outputs, where the definition has 144; the speed is that of its 144 | 2.8 × `indirect` | | |
+//! | [`narrow`] | few output channels: dot products along those of the input, where the others compute 32 columns | | | |
 //!
 //! GFLOP/s and share of the peak (`benches/benches/peak.rs`) on two cores of an AMD EPYC (Zen 5), 3×3, 640 → 640 channels,
 //! two images of 32×32: `cargo bench -p aquatint-benches --bench conv2d -- "3x3 640-640 @32 s1"`.
@@ -21,6 +22,7 @@ mod geometry;
 pub mod im2col;
 pub mod indirect;
 pub(crate) mod indirect_tiles;
+pub mod narrow;
 pub mod reference;
 pub mod upsample;
 mod weights;

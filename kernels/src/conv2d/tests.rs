@@ -1,6 +1,6 @@
 use aquatint_tensor::Tensor;
 
-use super::{ConvWeights, Geometry, Padding, im2col, indirect, output_size, reference};
+use super::{ConvWeights, Geometry, Padding, im2col, indirect, narrow, output_size, reference};
 use crate::gemm::Epilogue;
 use crate::testing::{assert_close, random, to_bf16};
 use crate::{Isa, Precision};
@@ -128,6 +128,42 @@ fn the_same_bits_on_any_number_of_threads() {
             };
             let one = run(1);
             assert!([2, 5].map(run).iter().all(|other| other == &one), "{precision}, {isa}");
+        }
+    }
+}
+
+#[test]
+fn few_output_channels_agree_with_the_reference_on_every_instruction_set() {
+    let wide = ("channels of several parts", [1, 3, 5, 1100], Geometry::same(3));
+    let whole = ("a picture's last layer", [1, 9, 40, 64], Geometry::same(3));
+    let cases = cases().into_iter().map(|case| (case.name, case.input, case.geometry)).chain([wide, whole]);
+    for (name, input, geometry) in cases {
+        let [kernel_h, kernel_w] = geometry.kernel_size;
+        for columns in 1..=narrow::MAX_COLUMNS {
+            let x = random(input, 1);
+            let w = random([columns, input[3], kernel_h, kernel_w], 2);
+            let bias = random([columns], 3);
+            let sums = reference::conv2d(x.view(), w.view(), geometry, 1);
+            let expected = Tensor::from_fn(sums.shape(), |index| sums[index] + bias[[index[3]]]);
+            let packed = ConvWeights::pack(w.view());
+            for isa in Isa::available() {
+                let found = narrow::conv2d(isa, x.view(), &packed, geometry, bias.as_slice());
+                assert_close(&format!("narrow, {name}, {columns}, {isa}"), &found, &expected, 1e-5);
+            }
+        }
+    }
+}
+
+#[test]
+fn few_output_channels_of_an_image_have_the_same_bits_in_any_batch() {
+    let (x, w) = (random([3, 21, 19, 40], 1), random([3, 40, 3, 3], 2));
+    let (packed, bias) = (ConvWeights::pack(w.view()), [0.1, 0.2, 0.3]);
+    for isa in Isa::available() {
+        let of = |x| narrow::conv2d(isa, x, &packed, Geometry::same(3), &bias);
+        let batch = of(x.view());
+        for i in 0..3 {
+            let alone = of(x.view().slice(0, i..i + 1));
+            assert!(alone == batch.view().slice(0, i..i + 1).to_tensor(), "{isa}, image {i}");
         }
     }
 }

@@ -15,7 +15,7 @@
 //! them, and a group norm behind it reads the image once instead of twice. What a norm makes is an [`Activations`] instead, for the linear layer or convolution
 //! behind it: rounded already, if that layer's products are in bf16.
 
-use aquatint_kernels::conv2d::{self, Geometry};
+use aquatint_kernels::conv2d::{self, Geometry, narrow};
 use aquatint_kernels::gemm::GegluWeights;
 use aquatint_kernels::norm::group::{self as group_norm, Activation, NormInput};
 use aquatint_kernels::norm::stats::{ChannelStats, StatsCollector};
@@ -175,6 +175,8 @@ pub struct Conv2d {
     weight: conv2d::ConvWeights,
     bias: Vec<f32>,
     geometry: Geometry,
+    /// Whether it has so few output channels that a dot product for each is faster, and may differ in the last digits.
+    narrow: bool,
 }
 
 impl Conv2d {
@@ -190,12 +192,32 @@ impl Conv2d {
             weight: w.conv("weight", [out_channels, in_channels, height, width])?,
             bias: w.vector("bias", out_channels)?,
             geometry,
+            narrow: false,
         })
+    }
+
+    /// A network's first or last layer, which is in f32 whatever the precision of `w` is.
+    ///
+    /// # Errors
+    /// See [`Linear::load`].
+    pub fn load_in_f32(w: &Weights<'_>, channels: [usize; 2], geometry: Geometry) -> Result<Self> {
+        // A network in f32 keeps its sums in the order that they always had.
+        let narrow = w.precision() != Precision::F32 && channels[0] <= narrow::MAX_COLUMNS;
+        Ok(Self { narrow, ..Self::load(&w.in_f32(), channels, geometry)? })
     }
 
     /// `x: [n, h, w, in_channels]` → `[n, h', w', out_channels]`.
     pub fn forward<'a>(&self, isa: Isa, x: impl Into<Input<'a, 4>>) -> FeatureMap {
-        self.forward_with(isa, x, Epilogue::default())
+        match x.into() {
+            Input::F32(x) if self.narrow => {
+                let pixels = trace::layer(
+                    || LayerWork::conv(x.into(), &self.weight, self.geometry, false),
+                    || narrow::conv2d(isa, x, &self.weight, self.geometry, &self.bias),
+                );
+                FeatureMap { pixels, stats: None }
+            }
+            x => self.forward_with(isa, x, Epilogue::default()),
+        }
     }
 
     /// The same, with more to be done to each result before it is stored; the bias is filled in here.

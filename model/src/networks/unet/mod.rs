@@ -57,7 +57,7 @@ impl UNet2DConditionModel {
     pub fn load(w: &Weights<'_>, config: &UNetConfig) -> Result<Self> {
         let channels = config.block_out_channels[0];
         let levels = 0..config.block_out_channels.len();
-        let conv = |name, channels| Conv2d::load(&w.at(name).in_f32(), channels, Geometry::same(3));
+        let conv = |name, channels| Conv2d::load_in_f32(&w.at(name), channels, Geometry::same(3));
         Ok(Self {
             time_embedding: TimestepEmbedding::load(&w.at("time_embedding").in_f32(), config)?,
             conv_in: conv("conv_in", [channels, config.in_channels])?,

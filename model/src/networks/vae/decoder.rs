@@ -40,7 +40,7 @@ impl Decoder {
         let w = vae.at("decoder");
         let channels = &config.block_out_channels;
         let innermost = channels.len() - 1;
-        let conv = |name, channels| Conv2d::load(&w.at(name).in_f32(), channels, Geometry::same(3));
+        let conv = |name, channels| Conv2d::load_in_f32(&w.at(name), channels, Geometry::same(3));
         Ok(Self {
             post_quant_conv: config
                 .use_post_quant_conv

@@ -49,7 +49,7 @@ impl Encoder {
         let channels = &config.block_out_channels;
         let innermost = channels[channels.len() - 1];
         let moments = 2 * config.latent_channels;
-        let conv = |name, channels| Conv2d::load(&w.at(name).in_f32(), channels, Geometry::same(3));
+        let conv = |name, channels| Conv2d::load_in_f32(&w.at(name), channels, Geometry::same(3));
         Ok(Self {
             conv_in: conv("conv_in", [channels[0], config.in_channels])?,
             down_blocks: (0..channels.len())
