@@ -138,12 +138,12 @@ impl Stages<'_> {
     /// If it cannot be loaded.
     pub(super) fn load(&self, network: Network, configs: &Configs) -> Result<Run, Error> {
         let (isa, precision) = (self.isa, self.precision_of(network));
-        let open = |component: &'static Component| Checkpoint::open(&component.folder(self.folder), component);
+        let open =
+            |component: &'static Component| Checkpoint::open(&component.folder(self.folder), component);
         let [height, width] = configs.unet.sample_size;
         Ok(match network {
             Network::TextEncoder => {
-                let (weights, config) =
-                    (open(&TEXT_ENCODER)?, &configs.text_encoder);
+                let (weights, config) = (open(&TEXT_ENCODER)?, &configs.text_encoder);
                 let text_encoder = ClipTextModel::load(&weights.weights().for_precision(precision), config)?;
                 let tokens = TOKENS.min(config.max_position_embeddings);
                 let ids: Vec<u32> = (0..tokens).map(|i| (i * 613 % config.vocab_size) as u32).collect();

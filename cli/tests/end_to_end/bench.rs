@@ -148,3 +148,32 @@ fn what_cannot_be_measured_is_refused() {
     assert_eq!(run.code, 2, "{}", run.stderr);
     assert!(run.stderr.contains("nothing is called \"no-such-kernel\""), "{}", run.stderr);
 }
+
+#[test]
+fn a_trace_shows_the_layers_of_a_network_one_by_one_or_by_class() {
+    let folder = with_model();
+    let run = aquatint(folder.path(), &quick(&["-m", "tiny", "trace"]));
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    for layer in ["\nUNet step, ", "\nconv 3×3 with residual ", "\nself-attention ", "\nbetween layers "] {
+        assert!(run.stdout.contains(layer), "{layer}: {}", run.stdout);
+    }
+    assert!(!run.stdout.contains("VAE"), "{}", run.stdout);
+    let by_class = aquatint(folder.path(), &quick(&["-m", "tiny", "trace", "vae", "decode", "--layers"]));
+    assert_eq!(by_class.code, 0, "{}", by_class.stderr);
+    assert!(by_class.stdout.contains("\nVAE decode, "), "{}", by_class.stdout);
+    assert_eq!(by_class.stdout.matches("\ngroup norm ").count(), 1, "{}", by_class.stdout);
+    refused(&aquatint(folder.path(), &quick(&["trace"])), 2, "--model");
+    refused(&aquatint(folder.path(), &quick(&["-m", "tiny", "trace", "gemm"])), 2, "no network is called");
+}
+
+#[test]
+fn another_program_needs_a_python_that_has_it() {
+    let folder = with_model();
+    let words = ["-m", "tiny", "vae", "decode", "--against", "openvino"];
+    refused(&aquatint(folder.path(), &quick(&words)), 2, "--python");
+    let nowhere = [&words[..], &["--python", "no/such/python"]].concat();
+    refused(&aquatint(folder.path(), &quick(&nowhere)), 2, "expected a Python that has openvino");
+    // `false` is there, and ends at once, as a Python without the module does.
+    let ends = [&words[..], &["--python", "false"]].concat();
+    refused(&aquatint(folder.path(), &quick(&ends)), 2, "ended before the network was ready");
+}
