@@ -61,7 +61,7 @@ pub fn accounts(checkpoints: &[&Checkpoint]) -> Vec<Account> {
 }
 
 /// What a tensor is that no layer asks for, by the beginning of its name.
-const BEGINNINGS: [(&str, &str); 22] = [
+const BEGINNINGS: [(&str, &str); 23] = [
     ("alphas_cumprod", SCHEDULE),
     ("betas", SCHEDULE),
     ("sqrt_", SCHEDULE),
@@ -76,6 +76,7 @@ const BEGINNINGS: [(&str, &str); 22] = [
     ("loss.", TRAINING),
     ("optimizer_states.", TRAINING),
     ("callbacks.", TRAINING),
+    ("lr_scheduler", TRAINING),
     ("embedding_manager.", TRAINING),
     ("global_step", MARK),
     ("v_pred", MARK),

@@ -7,6 +7,7 @@
 //! stem.safetensors.index.json         a list of shards: {"weight_map": {"conv_in.weight": "stem-00001-of-00002.safetensors", …}}
 //! stem.fp16.safetensors               the half-precision variant, when the folder has no other
 //! stem.safetensors.index.fp16.json    its shards
+//! stem.bin, stem.fp16.bin             the older form, a pickle
 //! ```
 //!
 //! `stem` is `diffusion_pytorch_model` for what diffusers writes, and `model` for what transformers writes.
@@ -40,6 +41,8 @@ impl Component {
                 names.push(format!("{stem}.safetensors.{variant}.index.json"));
             }
         }
+        names.extend(stems.iter().map(|stem| format!("{stem}.bin")));
+        names.extend(stems.iter().map(|stem| format!("{stem}.fp16.bin")));
         names
     }
 }
@@ -88,22 +91,8 @@ fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn no_weights(folder: &Path, expected: &str) -> Error {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(source) => return Error::Read { path: folder.to_owned(), source },
-    };
-    let pickle = entries
-        .flatten()
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .find(|name| [".bin", ".ckpt", ".pt", ".pth"].iter().any(|ending| name.ends_with(ending)));
-    match pickle {
-        Some(name) => Error::in_file(
-            folder,
-            format_args!(
-                "found `{name}`, expected `{expected}`; only safetensors weights are read (a pickle file can run code): \
-                 download or convert the safetensors version"
-            ),
-        ),
-        None => Error::in_file(folder, format_args!("no weights: expected `{expected}`")),
+    if let Err(source) = fs::read_dir(folder) {
+        return Error::Read { path: folder.to_owned(), source };
     }
+    Error::in_file(folder, format_args!("no weights: expected `{expected}`"))
 }

@@ -4,7 +4,8 @@
 //! component.rs      the table of components: text encoder, UNet, VAE, …
 //! model.rs          a model: where its settings are, and the tensors of each network
 //! folder.rs         unet/ → the file, its fp16 variant, or the shards that an index lists
-//! tensor_file.rs    one file, memory-mapped; safetensors.rs and pickle.rs read its header
+//! tensor_file.rs    one file, memory-mapped; safetensors.rs and torch_file.rs read its header,
+//!                   the latter by way of zip.rs and pickle.rs
 //! tensor.rs         a stored tensor, and its numbers in the types that kernels pack
 //! found.rs          a network's name → a stored tensor and what is done to it: slice, scale, adapters
 //! naming.rs         how a file spells those names; ldm.rs has LDM's
@@ -34,12 +35,15 @@ pub mod ldm;
 mod model;
 pub mod model_id;
 mod naming;
+mod pickle;
 pub mod published;
 mod reader;
 mod safetensors;
 mod schema;
 mod tensor;
 mod tensor_file;
+mod torch_file;
+mod zip;
 
 pub use account::{Account, accounts};
 pub use checkpoint::Checkpoint;

@@ -12,8 +12,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::files::{self, Bytes};
-use super::safetensors;
 use super::tensor::{StoredTensor, StoredType};
+use super::{safetensors, torch_file};
 use crate::error::{Error, Result};
 
 /// A file of tensors whose header has been validated.
@@ -53,7 +53,12 @@ impl TensorFile {
         if size == 0 {
             return Err(corrupt(path, size, "it is empty"));
         }
-        let header = safetensors::read(&bytes).map_err(|error| corrupt(path, size, error))?;
+        let header = match torch_file::is(&bytes) {
+            true => torch_file::read(&bytes).map_err(|error| {
+                Error::in_file(path, format_args!("not a file of weights that `torch.save` wrote: {error}"))
+            })?,
+            false => safetensors::read(&bytes).map_err(|error| corrupt(path, size, error))?,
+        };
         Ok(Self { path: path.to_owned(), bytes, header })
     }
 
