@@ -6,7 +6,9 @@ use aquatint_model::Error;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::bench;
-use crate::commands::{decode, demo, encode, img2img, inpaint, inspect, noise, random_model, verify};
+use crate::commands::{
+    convert, decode, demo, encode, img2img, inpaint, inspect, models, noise, random_model, verify,
+};
 use crate::flags::generate::GenerateFlags;
 use crate::flags::mistakes;
 
@@ -84,8 +86,12 @@ pub(crate) enum Command {
     Demo(demo::Demo),
     /// Make a picture again from the settings that it contains, and compare.
     Verify(verify::Verify),
-    /// Say what a model folder or a safetensors file is and what it lacks, without loading its weights.
+    /// Say what a model or another file of weights is and what it lacks, without loading its weights.
     Inspect(inspect::Inspect),
+    /// Write a model in another form: folder or single file, f32, f16 or bf16.
+    Convert(convert::Convert),
+    /// List the models on this machine: those in Hugging Face's cache, and in folders of your own.
+    Models(models::Models),
     /// Write a model folder with random weights and a published architecture, to test and to time without a download.
     RandomModel(random_model::RandomModel),
     /// Measure this machine and every kernel on it, as a table, JSON or a roofline; compare with an earlier run.

@@ -35,8 +35,8 @@ use clap::CommandFactory;
 
 use args::{Args, Command};
 use commands::{
-    completions, decode, demo, encode, img2img, inpaint, inspect, noise, random_model, samplers, txt2img,
-    verify,
+    completions, convert, decode, demo, encode, img2img, inpaint, inspect, models, noise, random_model,
+    samplers, txt2img, verify,
 };
 use platform::{allocator, console, signals};
 
@@ -74,6 +74,11 @@ fn dispatch(args: Args) -> Result<u8, Error> {
         Command::Demo(args) => demo::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Convert(args) => convert::run(&args),
+        Command::Models(args) => {
+            models::run(&args);
+            Ok(())
+        }
         Command::Bench(args) => bench::run(&args),
         Command::RandomModel(args) => random_model::run(&args),
         Command::Completions { shell } => completions::completions(shell, &mut Args::command()),

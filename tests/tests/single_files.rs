@@ -86,7 +86,8 @@ fn assert_close(name: &str, found: &Image, golden: &str) {
     assert_eq!(found.pixels().len(), golden.as_raw().len(), "{name}");
     let differences = found.pixels().iter().zip(golden.as_raw()).map(|(a, b)| a.abs_diff(*b));
     let worst = differences.clone().max().unwrap_or(0);
-    let equal = differences.filter(|&difference| difference == 0).count() as f64 / found.pixels().len() as f64;
+    let equal =
+        differences.filter(|&difference| difference == 0).count() as f64 / found.pixels().len() as f64;
     println!("{name}: {worst} levels, {equal:.5} equal");
     assert!(worst <= 1 && equal >= 0.999, "{name}: {worst} levels, {equal:.5} equal");
 }
@@ -115,7 +116,8 @@ fn spec(case: &Value, place: &Place) -> ModelSpec {
 fn each_variant_makes_the_picture_of_diffusers() {
     let mut made = 0;
     for case in cases() {
-        let (name, folder) = (case["name"].as_str().expect("a name"), case["folder"].as_str().expect("a folder"));
+        let (name, folder) =
+            (case["name"].as_str().expect("a name"), case["folder"].as_str().expect("a folder"));
         let lacks_unet = case["lacks"].as_array().expect("a list").iter().any(|lacking| lacking == UNET.name);
         if folder == "unet9" || lacks_unet {
             continue; // below
@@ -164,7 +166,8 @@ fn a_component_that_lacks_is_named() {
         let place = Place::new();
         single_files::write(variant, &place.file());
         let spec = ModelSpec { config: Some(path("pipelines/sd1")), ..ModelSpec::from(place.file()) };
-        let error = Pipeline::load(spec, &LoadOptions::default()).map(drop).expect_err("it lacks a component");
+        let error =
+            Pipeline::load(spec, &LoadOptions::default()).map(drop).expect_err("it lacks a component");
         assert!(error.to_string().contains(lacks), "{variant}: {error}");
     }
 }
@@ -180,10 +183,8 @@ fn a_family_is_told_by_shapes() {
 #[test]
 fn pickles_make_pictures() {
     for name in ["dummy_zip.ckpt", "dummy_legacy.ckpt"] {
-        let spec = ModelSpec {
-            config: Some(path("dummy")),
-            ..ModelSpec::from(path("single_files").join(name))
-        };
+        let spec =
+            ModelSpec { config: Some(path("dummy")), ..ModelSpec::from(path("single_files").join(name)) };
         let mut pipeline = load(spec);
         assert_eq!(pipeline.warnings(), [""; 0], "{name}");
         let config = SchedulerConfig::load(path("dummy/scheduler/scheduler_config.json")).expect("a config");
@@ -196,7 +197,8 @@ fn pickles_make_pictures() {
 fn every_form_of_a_pickled_tensor() {
     let expected = TensorFile::open(&path("single_files/forms.safetensors")).expect("a golden");
     for name in ["forms_zip.pt", "forms_legacy.pt"] {
-        let found = TensorFile::open(&path("single_files").join(name)).unwrap_or_else(|error| panic!("{error}"));
+        let found =
+            TensorFile::open(&path("single_files").join(name)).unwrap_or_else(|error| panic!("{error}"));
         for tensor in expected.tensors() {
             let other = found.tensor(tensor.name).unwrap_or_else(|| panic!("{name}: no `{}`", tensor.name));
             assert_eq!((other.dtype, other.shape), (tensor.dtype, tensor.shape), "{name}: `{}`", tensor.name);

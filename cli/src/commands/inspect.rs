@@ -1,41 +1,41 @@
-//! `aquatint inspect`: what a folder or file is, without loading its weights.
+//! `aquatint inspect`: what a model or another file of weights is, without loading it.
 
 use std::path::PathBuf;
 
-use aquatint_model::tools::inspect::{self, Contents, Report};
+use aquatint_model::source::Account;
+use aquatint_model::tools::inspect::{self, Contents};
 use aquatint_model::{EMBEDDED, Error};
 use clap::Args;
 
+use crate::flags::model::ModelParts;
+
 #[derive(Args)]
 pub(crate) struct Inspect {
-    /// Model folder or safetensors file.
+    /// A model, or another file of weights.
     #[arg(default_value = EMBEDDED)]
     path: PathBuf,
+
+    #[command(flatten)]
+    parts: ModelParts,
 }
 
 pub(crate) fn run(args: &Inspect) -> Result<(), Error> {
-    let report = inspect::inspect(&args.path)?;
-    let problems = match &report {
-        Report::File(contents) => {
-            println!("{}: a safetensors file, {}", args.path.display(), contents.kind);
-            print_contents(contents);
-            &[][..]
+    let report = inspect::inspect(args.parts.spec(&args.path)?)?;
+    println!("{}: {}", args.path.display(), report.kind);
+    for part in &report.parts {
+        println!("  {}: {}", part.name, part.class);
+        for line in &part.notes {
+            println!("    {line}");
         }
-        Report::Folder(folder) => {
-            println!("{}: {}", args.path.display(), folder.class);
-            for part in &folder.parts {
-                println!("  {}: {}", part.name, part.class);
-                for line in &part.notes {
-                    println!("    {line}");
-                }
-                if let Some(contents) = &part.contents {
-                    print_contents(contents);
-                }
-            }
-            &folder.problems[..]
-        }
-    };
-    match problems {
+        part.contents.iter().for_each(print_contents);
+    }
+    report.contents.iter().for_each(print_contents);
+    report.accounts.iter().for_each(print_account);
+    for (key, value) in &report.metadata {
+        let value: String = value.chars().take(LONGEST_VALUE).collect();
+        println!("  {key}: {}", value.replace('\n', " "));
+    }
+    match &report.problems[..] {
         [] => Ok(()),
         [first, rest @ ..] => {
             rest.iter().for_each(|problem| eprintln!("error: {problem}"));
@@ -44,11 +44,28 @@ pub(crate) fn run(args: &Inspect) -> Result<(), Error> {
     }
 }
 
+/// Letters of a value of a file's metadata; some files carry pages.
+const LONGEST_VALUE: usize = 200;
+
 fn print_contents(contents: &Contents) {
     for file in &contents.files {
         println!("    {} ({:.1} MB)", file.path.display(), file.bytes as f64 / 1e6);
     }
     for (dtype, count) in &contents.dtypes {
         println!("    {dtype}: {} tensors, {:.2} M parameters", count.tensors, count.parameters as f64 / 1e6);
+    }
+}
+
+/// What is not used, and why.
+fn print_account(account: &Account) {
+    if account.ignored.is_empty() && account.unknown.is_empty() {
+        return;
+    }
+    println!("  of `{}`: {} tensors are used", account.path.display(), account.used);
+    for (reason, names) in &account.ignored {
+        println!("    {} not: {reason} ({})", names.len(), names[0]);
+    }
+    if let Some(first) = account.unknown.first() {
+        println!("    {} are not part of this architecture, the first is `{first}`", account.unknown.len());
     }
 }

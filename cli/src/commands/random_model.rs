@@ -38,14 +38,20 @@ pub(crate) enum WeightType {
     Bf16,
 }
 
+impl From<WeightType> for DType {
+    fn from(dtype: WeightType) -> Self {
+        match dtype {
+            WeightType::F32 => Self::F32,
+            WeightType::F16 => Self::F16,
+            WeightType::Bf16 => Self::Bf16,
+        }
+    }
+}
+
 pub(crate) fn run(args: &RandomModel) -> Result<(), Error> {
     crate::run::model::machine(None)?;
-    let dtype = match args.dtype {
-        WeightType::F32 => DType::F32,
-        WeightType::F16 => DType::F16,
-        WeightType::Bf16 => DType::Bf16,
-    };
-    let model = random_model::RandomModel { architecture: args.arch, dtype, seed: args.seed };
+    let (architecture, dtype) = (args.arch, args.dtype.into());
+    let model = random_model::RandomModel { architecture, dtype, seed: args.seed };
     signals::listen_and_remove(unfinished(&args.folder))?;
     let written = model.write(&args.folder, &mut |part, parameters| {
         eprintln!("{part}: {:.1} M parameters", parameters as f64 / 1e6);

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use aquatint_model::image::metadata::Parameters;
 use aquatint_model::{
-    Callbacks, EMBEDDED, Error, Footprint, Format, Image, ImageFile, Interrupt, LoadOptions, Pipeline,
-    Progress, StepInfo, Task, TextToImage,
+    Callbacks, Error, Footprint, Format, Image, ImageFile, Interrupt, LoadOptions, Pipeline, Progress,
+    StepInfo, Task, TextToImage,
 };
 use clap::Args;
 
+use crate::flags::model::ModelChoice;
 use crate::platform::console::warn;
 use crate::run::generate::stored_parameters;
 use crate::run::memory;
@@ -22,9 +23,8 @@ pub(crate) struct Verify {
     /// A PNG, JPEG or WebP that aquatint made.
     picture: PathBuf,
 
-    /// The model that made it.
-    #[arg(short, long, default_value = EMBEDDED)]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelChoice,
 
     /// The picture from which it was made, if it was.
     #[arg(short, long, alias = "init-img", value_name = "PICTURE")]
@@ -60,17 +60,18 @@ pub(crate) fn run(args: &Verify) -> Result<(), Error> {
 
     let precision = stored.precision()?.unwrap_or_default();
     let options = LoadOptions { isa, precision, keep: false };
-    let footprint = Footprint::of(&args.model, &options)?;
+    let spec = args.model.spec()?;
+    let footprint = Footprint::of(spec.clone(), &options)?;
     let request = wish.request(Some(&stored), wish.sized(&inputs, footprint.defaults.clone()))?;
     memory::check(&footprint, &request, 1, memory::free()?)?;
-    let pipeline = Pipeline::load(&args.model, &options)?;
+    let pipeline = Pipeline::load(spec, &options)?;
     pipeline.warnings().iter().for_each(warn);
     if let (Some(theirs), Some(ours)) = (stored.get("Model hash"), pipeline.model().hash())
         && theirs != ours
     {
         warn(format_args!(
             "the picture's model has the hash {theirs}, `{}` has {ours}",
-            args.model.display()
+            args.model.model.display()
         ));
     }
     let task = wish.task(inputs, Some(&stored), &pipeline)?;

@@ -3,17 +3,17 @@
 
 use std::path::PathBuf;
 
-use aquatint_model::{EMBEDDED, Format, PromptSyntax, RandomSource};
+use aquatint_model::{Format, PromptSyntax, RandomSource};
 use clap::{Args, ValueEnum};
 
+use crate::flags::model::ModelChoice;
 use crate::flags::precision::Precision;
 use crate::flags::run::RunFlags;
 
 #[derive(Args)]
 pub(crate) struct GenerateFlags {
-    /// Model folder, as Hugging Face publishes it and diffusers saves it; the default is the small model inside this program.
-    #[arg(short, long, default_value = EMBEDDED)]
-    pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) model: ModelChoice,
 
     /// What the picture should show.
     #[arg(value_name = "PROMPT", required_unless_present_any = ["prompt", "from_image", "resume", "batch"])]

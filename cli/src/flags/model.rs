@@ -1,18 +1,102 @@
-//! Flags of the commands that need a model but make no picture of a prompt.
+//! Which model is meant, and the flags of the commands that need one but make no picture of a prompt.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use aquatint_model::EMBEDDED;
-use clap::Args;
+use aquatint_model::source::hub;
+use aquatint_model::{EMBEDDED, Error, ModelSpec};
+use clap::{Args, ValueEnum};
 
 use crate::flags::precision::Precision;
+
+/// A model.
+#[derive(Args)]
+pub(crate) struct ModelChoice {
+    /// Model: a folder as diffusers saves it, a single file (.safetensors, .ckpt), or an id in Hugging Face's cache
+    /// (org/name, org/name:file, org/name@revision); the default is the small model inside this program.
+    #[arg(short, long, default_value = EMBEDDED)]
+    pub(crate) model: PathBuf,
+
+    #[command(flatten)]
+    parts: ModelParts,
+}
+
+/// What is not as a model's own files say.
+#[derive(Args)]
+pub(crate) struct ModelParts {
+    /// VAE in place of the model's: a file or a folder.
+    #[arg(long, value_name = "PATH")]
+    vae: Option<PathBuf>,
+
+    /// Text encoder in place of the model's: a file or a folder.
+    #[arg(long, value_name = "PATH")]
+    text_encoder: Option<PathBuf>,
+
+    /// Folder with the settings of a single file that is like no published model.
+    #[arg(long, value_name = "FOLDER")]
+    config: Option<PathBuf>,
+
+    /// Take the averaged (EMA) weights of the UNet, if a single file has both.
+    #[arg(long)]
+    ema: bool,
+
+    /// What the UNet predicts [default: what the model says].
+    #[arg(long, value_enum)]
+    prediction: Option<Prediction>,
+}
+
+/// What a UNet predicts.
+#[derive(Clone, Copy, ValueEnum)]
+enum Prediction {
+    /// The noise.
+    #[value(alias = "eps")]
+    Epsilon,
+    /// Noise and picture, weighted by the step.
+    #[value(alias = "v_prediction")]
+    V,
+}
+
+impl ModelChoice {
+    /// What the library is asked for.
+    ///
+    /// # Errors
+    /// `Model` if an id is not in the cache.
+    pub(crate) fn spec(&self) -> Result<ModelSpec, Error> {
+        self.parts.spec(&self.model)
+    }
+
+    /// Whether it is the model inside of this program.
+    pub(crate) fn is_embedded(&self) -> bool {
+        self.model.as_os_str() == EMBEDDED
+    }
+}
+
+impl ModelParts {
+    /// The same of a model that is named by itself.
+    ///
+    /// # Errors
+    /// `Model` if an id is not in the cache.
+    pub(crate) fn spec(&self, model: &Path) -> Result<ModelSpec, Error> {
+        let located = |path: &Option<PathBuf>| path.as_ref().map(|path| hub::locate(path)).transpose();
+        let prediction = self.prediction.map(|prediction| match prediction {
+            Prediction::Epsilon => "epsilon".to_owned(),
+            Prediction::V => "v_prediction".to_owned(),
+        });
+        Ok(ModelSpec {
+            model: hub::locate(model)?,
+            vae: located(&self.vae)?,
+            text_encoder: located(&self.text_encoder)?,
+            config: located(&self.config)?,
+            ema: self.ema,
+            prediction,
+        })
+    }
+}
 
 /// What the commands without the flags of `txt2img` have in common.
 #[derive(Args)]
 pub(crate) struct ModelFlags {
-    /// Model folder, as Hugging Face publishes it and diffusers saves it; the default is the small model inside this program.
-    #[arg(short, long, default_value = EMBEDDED)]
-    pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) choice: ModelChoice,
 
     /// Replace the output file if it exists.
     #[arg(long)]

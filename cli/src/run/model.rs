@@ -32,8 +32,9 @@ pub(crate) fn load(
     let isa = machine(flags.threads.map(usize::from))?;
     let precision = flags.precision.unwrap_or(Precision::Auto).on(isa);
     let options = LoadOptions { isa, precision, keep: false };
-    fits(&Footprint::of(&flags.model, &options)?)?;
-    let pipeline = Pipeline::load(&flags.model, &options)?;
+    let spec = flags.choice.spec()?;
+    fits(&Footprint::of(spec.clone(), &options)?)?;
+    let pipeline = Pipeline::load(spec, &options)?;
     pipeline.warnings().iter().for_each(warn);
     eprintln!("{}", computing(isa, precision));
     Ok(pipeline)

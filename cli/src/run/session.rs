@@ -4,9 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use aquatint_model::image::metadata::Parameters;
-use aquatint_model::{
-    EMBEDDED, Error, Footprint, Image, LoadOptions, Pipeline, RunCheckpoint, Task, TextToImage,
-};
+use aquatint_model::{Error, Footprint, Image, LoadOptions, Pipeline, RunCheckpoint, Task, TextToImage};
 
 use crate::flags::generate::GenerateFlags;
 use crate::flags::precision::Precision;
@@ -116,7 +114,8 @@ impl<'a> Session<'a> {
         // The networks of one walk are needed one after the other, those of several again and again.
         let keep = several.batch.is_some() || several.batch_count > several.batch_size;
         let options = LoadOptions { isa, precision, keep };
-        let footprint = Footprint::of(&args.model, &options)?;
+        let spec = args.model.spec()?;
+        let footprint = Footprint::of(spec.clone(), &options)?;
         let free = memory::free()?;
         let together = match several.batch {
             Some(_) => several.batch_size,
@@ -125,13 +124,13 @@ impl<'a> Session<'a> {
         let needed = memory::check(&footprint, &first(&footprint.defaults)?, together as usize, free)?;
         eprintln!("about {} of memory will be needed at most", memory::gigabytes(needed));
         let start = Instant::now();
-        let pipeline = Pipeline::load(&args.model, &options)?;
+        let pipeline = Pipeline::load(spec, &options)?;
         for warning in pipeline.warnings() {
             warn(warning);
         }
-        if args.model.as_os_str() == EMBEDDED {
+        if args.model.is_embedded() {
             eprintln!(
-                "drawing with the small embedded model: emoji-like things, 128×128; `-m FOLDER` names a real Stable Diffusion model"
+                "drawing with the small embedded model: emoji-like things, 128×128; `-m PATH` names a real Stable Diffusion model"
             );
         }
         let seconds = start.elapsed().as_secs_f64();

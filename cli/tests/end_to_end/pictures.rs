@@ -124,7 +124,7 @@ fn inspect_says_what_is_there_and_what_is_missing() {
     }
     let file = "tiny/vae/diffusion_pytorch_model.safetensors";
     let run = aquatint(folder.path(), &["inspect", file]);
-    assert!(run.code == 0 && run.stdout.contains("a safetensors file, weights of a VAE"), "{}", run.stderr);
+    assert!(run.code == 0 && run.stdout.contains("weights of a VAE"), "{}", run.stderr);
 
     // A config that asks for a level more than the weights have.
     let config: PathBuf = folder.path().join("tiny/unet/config.json");

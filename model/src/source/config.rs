@@ -65,6 +65,11 @@ impl ConfigFile {
         self.values.insert(key.to_owned(), value);
     }
 
+    /// All keys, as JSON.
+    pub fn to_json(&self) -> String {
+        Value::Object(self.values.clone()).to_string()
+    }
+
     /// The value of a key; `None` also for `null`, which diffusers writes for "not given".
     pub fn get(&self, key: &'static str) -> Option<&Value> {
         self.read.borrow_mut().insert(key);

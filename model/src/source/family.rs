@@ -84,6 +84,14 @@ impl Family {
         self.published.root()
     }
 
+    /// In words: "Stable Diffusion 1.x for inpainting".
+    pub(super) fn describe(self) -> String {
+        let version = if self.published == &SD21 { 2 } else { 1 };
+        let task = if self.in_channels == 9 { " for inpainting" } else { "" };
+        let prediction = if self.v_prediction { ", v-prediction" } else { "" };
+        format!("Stable Diffusion {version}.x{task}{prediction}")
+    }
+
     /// What is not as that folder says.
     pub(super) fn overrides(self) -> Vec<(&'static Component, &'static str, Value)> {
         let prediction = if self.v_prediction { "v_prediction" } else { "epsilon" };
@@ -145,7 +153,7 @@ const FOREIGN: [(&str, &str); 17] = [
 ];
 
 /// What the file is, if it is no Stable Diffusion 1.x or 2.x.
-pub(super) fn foreign(file: &TensorFile) -> Option<&'static str> {
+pub(crate) fn foreign(file: &TensorFile) -> Option<&'static str> {
     let found = |(mark, _): &&(&str, &str)| file.tensors().any(|tensor| tensor.name.contains(mark));
     FOREIGN.iter().find(found).map(|&(_, kind)| kind)
 }

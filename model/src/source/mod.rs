@@ -11,6 +11,7 @@
 //! naming.rs         how a file spells those names; ldm.rs has LDM's
 //! family.rs         which published model a single file is like; published.rs has their settings
 //! account.rs        what became of each tensor
+//! hub.rs            models in the cache of Hugging Face's libraries
 //! lazy.rs           a network, loaded when it is needed
 //! reader.rs         the cursor: w.at("mid_block").at("resnets.0").conv("conv1.weight", [64, 64, 3, 3])
 //! schema.rs         the same reads without a file: which tensors does an architecture need?
@@ -30,6 +31,7 @@ mod family;
 pub(crate) mod files;
 mod folder;
 mod found;
+pub mod hub;
 pub(crate) mod lazy;
 pub mod ldm;
 mod model;
@@ -48,6 +50,7 @@ mod zip;
 pub use account::{Account, accounts};
 pub use checkpoint::Checkpoint;
 pub use component::{COMPONENTS, Component, SCHEDULER, TEXT_ENCODER, TOKENIZER, UNET, VAE};
+pub(crate) use family::foreign;
 pub use folder::WeightFiles;
 pub use found::{FoundTensor, TensorSource, WeightDelta};
 pub use model::{ModelSource, ModelSpec, read_index};

@@ -60,6 +60,8 @@ pub struct ModelSource {
     /// Settings that are not as that folder has them.
     overrides: Vec<(&'static Component, &'static str, Value)>,
     places: Vec<(&'static Component, Place)>,
+    /// What it is, in words.
+    kind: String,
 }
 
 /// Where the weights of a component are.
@@ -88,7 +90,7 @@ impl ModelSource {
                 source.places.push((component, place));
             }
         }
-        for component in Component::networks() {
+        for component in [&UNET, &VAE, &TEXT_ENCODER] {
             if source.place(component).is_none() {
                 return Err(source.missing(component));
             }
@@ -100,11 +102,12 @@ impl ModelSource {
     }
 
     fn of_folder(spec: ModelSpec) -> Result<Self> {
-        check_index(&spec.model)?;
+        let index = check_index(&spec.model)?;
         let settings = spec.model.clone();
         let place = |component: &'static Component| (component, Place::Folder(component.folder(&settings)));
         let places = Component::networks().map(place).collect();
-        Ok(Self { settings, overrides: Vec::new(), places, spec })
+        let kind = index["_class_name"].as_str().unwrap_or_default().to_owned();
+        Ok(Self { settings, overrides: Vec::new(), places, kind, spec })
     }
 
     fn of_file(spec: ModelSpec) -> Result<Self> {
@@ -116,14 +119,19 @@ impl ModelSource {
                 places.push((component, Place::File(Arc::clone(&file), ema.unwrap_or(naming))));
             }
         }
-        let (settings, overrides) = match &spec.config {
-            Some(folder) => (folder.clone(), Vec::new()),
+        let (settings, overrides, kind) = match &spec.config {
+            Some(folder) => (folder.clone(), Vec::new(), "a model with settings of its own".to_owned()),
             None => {
                 let family = Family::of(&file)?;
-                (family.settings(), family.overrides())
+                (family.settings(), family.overrides(), family.describe())
             }
         };
-        Ok(Self { spec, settings, overrides, places })
+        Ok(Self { spec, settings, overrides, places, kind })
+    }
+
+    /// What it is, in words: a pipeline's class, or a family.
+    pub fn describe(&self) -> String {
+        self.kind.clone()
     }
 
     /// What was asked for.
@@ -263,7 +271,7 @@ pub fn read_index(folder: &Path) -> Result<(PathBuf, Value)> {
 }
 
 /// Is this a Stable Diffusion folder, and are all components there?
-fn check_index(folder: &Path) -> Result<()> {
+fn check_index(folder: &Path) -> Result<Value> {
     const PIPELINES: [&str; 3] =
         ["StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"];
     let (path, index) = read_index(folder)?;
@@ -291,5 +299,5 @@ fn check_index(folder: &Path) -> Result<()> {
             ));
         }
     }
-    Ok(())
+    Ok(index)
 }

@@ -208,6 +208,11 @@ impl<'a> Machine<'a> {
             b'X' => self.text::<4>()?,
             0x8c => self.text::<1>()?,
             0x8d => self.text::<8>()?,
+            b'S' | b'V' => {
+                let text = self.line()?;
+                let unquoted = text.strip_prefix(['\'', '"']).and_then(|text| text.strip_suffix(['\'', '"']));
+                self.push(Value::Text(if opcode == b'S' { unquoted.unwrap_or(text) } else { text }));
+            }
             b'U' | b'C' => self.bytes::<1>()?,
             b'T' | b'B' => self.bytes::<4>()?,
             0x8e => self.bytes::<8>()?,
@@ -279,7 +284,8 @@ impl<'a> Machine<'a> {
             }
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
-                let (Value::Text(module), Value::Text(name)) = (&self.values[module], &self.values[name]) else {
+                let (Value::Text(module), Value::Text(name)) = (&self.values[module], &self.values[name])
+                else {
                     return Err("a name is no text".into());
                 };
                 self.global(module, name)?;
@@ -318,7 +324,8 @@ impl<'a> Machine<'a> {
 
     /// What comes of a call, without calling.
     fn call(&mut self, callable: Id, arguments: Id) -> Result<(), String> {
-        let (&Value::Global(global), Value::Tuple(arguments)) = (&self.values[callable], &self.values[arguments])
+        let (&Value::Global(global), Value::Tuple(arguments)) =
+            (&self.values[callable], &self.values[arguments])
         else {
             return Err("it calls what is no function".into());
         };
@@ -358,7 +365,9 @@ impl<'a> Machine<'a> {
     /// `(storage, offset, shape, strides, …)`, in version 3 with the element type behind two more.
     fn tensor(&self, arguments: &[Id]) -> Result<Tensor<'a>, String> {
         let argument = |i: usize| arguments.get(i).map(|&id| &self.values[id]);
-        let Some(&Value::Storage(storage)) = argument(0) else { return Err("a tensor has no storage".into()) };
+        let Some(&Value::Storage(storage)) = argument(0) else {
+            return Err("a tensor has no storage".into());
+        };
         let dtype = match (storage.dtype, argument(6)) {
             (Some(dtype), _) | (None, Some(&Value::Global(Global::DType(dtype)))) => dtype,
             _ => return Err("a tensor has no element type that is known".into()),

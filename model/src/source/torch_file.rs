@@ -60,7 +60,10 @@ fn read_old(bytes: &[u8]) -> Result<Header, String> {
     };
     let (_version, machine, contents, keys) = (next()?, next()?, next()?, next()?);
     let little = pairs(&machine, machine.root).any(|(name, value)| {
-        matches!((&machine.values[name], &machine.values[value]), (Value::Text("little_endian"), Value::Bool(true)))
+        matches!(
+            (&machine.values[name], &machine.values[value]),
+            (Value::Text("little_endian"), Value::Bool(true))
+        )
     });
     if !little {
         return Err("its numbers are big-endian; convert it on the machine that wrote it".into());
@@ -113,7 +116,8 @@ fn header(pickle: &Pickle<'_>, storage: impl Fn(&str) -> Option<Range<usize>>) -
             };
             match &pickle.values[value] {
                 Value::Tensor(tensor) => {
-                    let entry = entry(tensor, &storage).map_err(|error| format!("tensor `{name}`: {error}"))?;
+                    let entry =
+                        entry(tensor, &storage).map_err(|error| format!("tensor `{name}`: {error}"))?;
                     if header.tensors.insert(name.clone(), entry).is_some() {
                         return Err(format!("tensor `{name}` is there twice"));
                     }
@@ -177,9 +181,10 @@ fn entry(tensor: &Tensor<'_>, storage: &impl Fn(&str) -> Option<Range<usize>>) -
         return Err(format!("its storage has {} bytes; expected {len} numbers of {size}", range.len()));
     }
     let numbers = tensor.shape.iter().try_fold(1usize, |product, &side| product.checked_mul(side));
-    let reach = tensor.shape.iter().zip(&tensor.strides).try_fold(tensor.offset, |reach, (&side, &stride)| {
-        reach.checked_add(side.saturating_sub(1).checked_mul(stride)?)
-    });
+    let reach =
+        tensor.shape.iter().zip(&tensor.strides).try_fold(tensor.offset, |reach, (&side, &stride)| {
+            reach.checked_add(side.saturating_sub(1).checked_mul(stride)?)
+        });
     // One number may stand for many (`expand`), but a small file must not ask for any amount of memory so.
     let fits = numbers.is_some_and(|numbers| numbers <= len.max(MOST_EXPANDED))
         && (numbers == Some(0) || reach.is_some_and(|reach| reach < len));

@@ -1,46 +1,42 @@
-//! What a folder or a file is, and what it lacks, without loading its weights.
+//! What a model is, and what it lacks, without loading its weights.
 //!
-//! Only configs and the headers of safetensors files are read. What a part should hold is asked of its own load code, by
-//! way of a [`Schema`].
+//! Only configs and the headers of files are read. What a network should hold is asked of its own load code, by way of a
+//! [`Schema`]; what became of every other tensor, of [`accounts`].
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::error::Result;
 use crate::generate;
-use crate::networks::{self, Architecture};
+use crate::networks;
 use crate::samplers::{SamplerChoice, SchedulerConfig};
-use crate::source::config::ConfigFile;
-use crate::source::files;
 use crate::source::{
-    Checkpoint, Component, Mismatch, ModelSource, SCHEDULER, Schema, TOKENIZER, TensorSource, accounts,
-    read_index,
+    Account, Checkpoint, Component, Mismatch, ModelSource, ModelSpec, SCHEDULER, Schema, TOKENIZER,
+    TensorFile, TensorSource, UNET, accounts, files, foreign, read_index,
 };
 use crate::text::tokenizer::Tokenizer;
 
 /// What was found.
-pub enum Report {
-    /// A model folder.
-    Folder(FolderReport),
-    /// A single safetensors file.
-    File(Contents),
-}
-
-/// What a model folder holds.
-pub struct FolderReport {
-    /// The pipeline's class, from `model_index.json`.
-    pub class: String,
-    /// Its parts, in the order of that file.
+pub struct Report {
+    /// What it is: a pipeline's class, a family, a kind of file.
+    pub kind: String,
+    /// Its components, if it is a model.
     pub parts: Vec<PartReport>,
+    /// Its contents, if it is no model.
+    pub contents: Option<Contents>,
+    /// What became of each tensor of its files.
+    pub accounts: Vec<Account>,
+    /// What the file says of itself.
+    pub metadata: BTreeMap<String, String>,
     /// Why it cannot be loaded: a sentence each. Empty if it can.
     pub problems: Vec<String>,
 }
 
-/// What a part of a model folder is.
+/// What a component of a model is.
 pub struct PartReport {
-    /// The folder's name: "unet".
+    /// Its name: "unet".
     pub name: String,
-    /// Its class, from `model_index.json`: "UNet2DConditionModel".
+    /// Its class: "UNet2DConditionModel".
     pub class: String,
     /// What is worth knowing about its settings.
     pub notes: Vec<String>,
@@ -48,10 +44,8 @@ pub struct PartReport {
     pub contents: Option<Contents>,
 }
 
-/// What the headers of safetensors files say.
+/// What the headers of files of weights say.
 pub struct Contents {
-    /// What the names of the tensors look like: "weights of a UNet".
-    pub kind: &'static str,
     /// The files.
     pub files: Vec<WeightFile>,
     /// Element type, as the files spell it ("F16") → how much is stored in it.
@@ -75,73 +69,148 @@ pub struct Count {
     pub parameters: usize,
 }
 
-/// Looks at a model folder or a safetensors file.
+/// Looks at a model: a folder, or a file of weights.
 ///
 /// # Errors
-/// If there is nothing at `path`, or nothing that is understood. What is wrong *inside* a model folder is no error but
-/// one of [`FolderReport::problems`].
-pub fn inspect(path: &Path) -> Result<Report> {
-    if files::is_file(path) {
-        return Ok(Report::File(contents(&Checkpoint::from_files(&[path.to_owned()])?)));
-    }
-    let (_, index) = read_index(path)?;
-    let mut report = FolderReport {
-        class: index["_class_name"].as_str().unwrap_or("(no class)").to_owned(),
-        parts: Vec::new(),
-        problems: Vec::new(),
-    };
+/// If there is nothing, or nothing that is understood. What is wrong *inside* a model is no error but one of
+/// [`Report::problems`].
+pub fn inspect(spec: impl Into<ModelSpec>) -> Result<Report> {
+    let spec = spec.into();
+    if files::is_file(&spec.model) { inspect_file(&spec) } else { inspect_folder(&spec) }
+}
+
+fn inspect_folder(spec: &ModelSpec) -> Result<Report> {
+    let (_, index) = read_index(&spec.model)?;
+    let mut report = Report::of_kind(index["_class_name"].as_str().unwrap_or("(no class)"));
+    let source = ModelSource::open(spec.clone());
+    let mut checkpoints = Vec::new();
     for (name, entry) in index.as_object().into_iter().flatten() {
         let Some(class) = entry[1].as_str() else { continue }; // a setting, or a part that is switched off
-        let mut part =
-            PartReport { name: name.clone(), class: class.to_owned(), notes: Vec::new(), contents: None };
-        if let Err(error) = inspect_part(path, &mut part, &mut report.problems) {
-            report.problems.push(error.to_string());
+        let mut part = PartReport::new(name, class);
+        match (Component::named(name), &source) {
+            (Some(component), Ok(source)) => {
+                match inspect_part(source, component, &mut part, &mut report.problems) {
+                    Ok(checkpoint) => checkpoints.extend(checkpoint),
+                    Err(error) => report.problems.push(error.to_string()),
+                }
+            }
+            (Some(_), Err(_)) => {}
+            (None, _) => part.notes.push("not used".to_owned()),
         }
         report.parts.push(part);
     }
-    if let Err(error) = ModelSource::open(path).and_then(|source| generate::check(&source)) {
-        let problem = error.to_string();
-        if !report.problems.contains(&problem) {
-            report.problems.push(problem);
+    report.accounts = accounts(&checkpoints.iter().collect::<Vec<_>>());
+    report.add_problem(source.and_then(|source| generate::check(&source)));
+    Ok(report)
+}
+
+fn inspect_file(spec: &ModelSpec) -> Result<Report> {
+    let file = TensorFile::open(&spec.model)?;
+    let known =
+        Component::networks().filter(|component| crate::source::Naming::of(component, &file).is_some());
+    let known: Vec<_> = known.collect();
+    if let (Some(kind), true) = (foreign(&file), !known.contains(&&UNET)) {
+        return Ok(Report::of_other_file(kind, &file));
+    }
+    if !known.contains(&&UNET) {
+        let kind = match known.first() {
+            Some(component) => format!("weights of a {}", component.title),
+            None => "tensors of a kind that is not known here".into(),
+        };
+        return Ok(Report::of_other_file(&kind, &file));
+    }
+    let mut report = Report::of_kind("a single file");
+    report.metadata = file.metadata().clone();
+    match ModelSource::open(spec.clone()) {
+        Ok(source) => {
+            report.kind = source.describe();
+            let mut checkpoints = Vec::new();
+            for component in Component::networks() {
+                let mut part = PartReport::new(component.name, component.classes[0]);
+                match inspect_part(&source, component, &mut part, &mut report.problems) {
+                    Ok(checkpoint) => checkpoints.extend(checkpoint),
+                    Err(error) => report.problems.push(error.to_string()),
+                }
+                report.parts.push(part);
+            }
+            report.accounts = accounts(&checkpoints.iter().collect::<Vec<_>>());
+            report.add_problem(generate::check(&source));
+        }
+        Err(error) => {
+            report.contents = Some(contents(&Checkpoint::from_files(std::slice::from_ref(&spec.model))?));
+            report.problems.push(error.to_string());
         }
     }
-    Ok(Report::Folder(report))
+    Ok(report)
 }
 
-fn inspect_part(model: &Path, part: &mut PartReport, problems: &mut Vec<String>) -> Result<()> {
-    let Some(component) = Component::named(&part.name) else {
-        part.notes.push("not used".to_owned());
-        return Ok(());
-    };
-    let folder = component.folder(model);
-    if *component == TOKENIZER {
-        let tokenizer = Tokenizer::load(&folder)?;
-        let (words, length) = (tokenizer.vocab_size(), tokenizer.max_length());
-        part.notes.push(format!("{words} tokens, texts of {length}"));
-    } else if *component == SCHEDULER {
-        let config = SchedulerConfig::load(component.config_path(model))?;
-        let (sampler, schedule) = config.resolve(SamplerChoice::default())?;
-        part.notes.push(format!("sampler {}, schedule {}", sampler.label(), schedule.label()));
-    } else {
-        let config = ConfigFile::open(&component.config_path(model))?;
-        let architecture = networks::architecture(component, config)?;
-        part.notes.push(architecture.describe());
-        weights(&Checkpoint::open(&folder, component)?, &*architecture, part, problems)?;
+impl Report {
+    fn of_kind(kind: &str) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            parts: Vec::new(),
+            contents: None,
+            accounts: Vec::new(),
+            metadata: BTreeMap::new(),
+            problems: Vec::new(),
+        }
     }
-    Ok(())
+
+    fn of_other_file(kind: &str, file: &TensorFile) -> Self {
+        let mut dtypes: BTreeMap<String, Count> = BTreeMap::new();
+        file.tensors().for_each(|tensor| count(&mut dtypes, &tensor));
+        let files = vec![WeightFile { path: file.path().to_owned(), bytes: file.size() }];
+        Self {
+            contents: Some(Contents { files, dtypes }),
+            metadata: file.metadata().clone(),
+            ..Self::of_kind(kind)
+        }
+    }
+
+    fn add_problem(&mut self, checked: Result<()>) {
+        if let Err(error) = checked {
+            let problem = error.to_string();
+            if !self.problems.contains(&problem) {
+                self.problems.push(problem);
+            }
+        }
+    }
 }
 
-/// Compares the headers of a network's files with what its load code asks for.
-fn weights(
-    checkpoint: &Checkpoint,
-    architecture: &dyn Architecture,
+impl PartReport {
+    fn new(name: &str, class: &str) -> Self {
+        Self { name: name.to_owned(), class: class.to_owned(), notes: Vec::new(), contents: None }
+    }
+}
+
+fn inspect_part(
+    source: &ModelSource,
+    component: &'static Component,
     part: &mut PartReport,
     problems: &mut Vec<String>,
-) -> Result<()> {
-    part.contents = Some(contents(checkpoint));
-    let schema = Schema::of(checkpoint);
+) -> Result<Option<Checkpoint>> {
+    if *component == TOKENIZER {
+        let tokenizer = Tokenizer::load(&component.folder(source.settings()))?;
+        let (words, length) = (tokenizer.vocab_size(), tokenizer.max_length());
+        part.notes.push(format!("{words} tokens, texts of {length}"));
+        return Ok(None);
+    }
+    if *component == SCHEDULER {
+        let config = SchedulerConfig::load(component.config_path(source.settings()))?;
+        let (sampler, schedule) = config.resolve(SamplerChoice::default())?;
+        part.notes.push(format!("sampler {}, schedule {}", sampler.label(), schedule.label()));
+        return Ok(None);
+    }
+    let architecture = networks::architecture(component, source.config(component)?)?;
+    part.notes.push(architecture.describe());
+    let checkpoint = source.checkpoint(component)?;
+    part.contents = Some(contents(&checkpoint));
+    if source.is_single_file() {
+        part.notes.push(checkpoint.naming().describe().to_owned());
+    }
+    let schema = Schema::of(&checkpoint);
     architecture.read(&schema.weights())?;
-    let mismatches = schema.mismatches(checkpoint);
+    let mismatches = schema.mismatches(&checkpoint);
     if mismatches.is_empty() {
         architecture.read(&checkpoint.weights().without_numbers())?; // are they of types that can be read?
     }
@@ -153,46 +222,19 @@ fn weights(
             None => format!("{files}: tensor `{name}` ({shape:?}) is missing"),
         });
     }
-    for account in accounts(&[checkpoint]) {
-        if let Some(first) = account.unknown.first() {
-            part.notes.push(format!(
-                "{} tensors are not part of this architecture, the first is `{first}`",
-                account.unknown.len()
-            ));
-        }
-    }
-    Ok(())
+    Ok(Some(checkpoint))
 }
 
 fn contents(checkpoint: &Checkpoint) -> Contents {
     let mut dtypes: BTreeMap<String, Count> = BTreeMap::new();
-    for tensor in checkpoint.tensors() {
-        let count = dtypes.entry(tensor.dtype.to_string()).or_default();
-        count.tensors += 1;
-        count.parameters += tensor.shape.iter().product::<usize>();
-    }
-    let size = |path: &Path| files::open(path).map_or(0, |bytes| bytes.len() as u64);
-    let files =
-        checkpoint.paths().map(|path| WeightFile { path: path.to_owned(), bytes: size(path) }).collect();
-    Contents { kind: kind(checkpoint), files, dtypes }
+    checkpoint.tensors().for_each(|tensor| count(&mut dtypes, &tensor));
+    let file =
+        |file: &std::sync::Arc<TensorFile>| WeightFile { path: file.path().to_owned(), bytes: file.size() };
+    Contents { files: checkpoint.files().iter().map(file).collect(), dtypes }
 }
 
-/// A tensor that only one kind of model has, and the kind.
-const LANDMARKS: [(&str, &str); 7] = [
-    (
-        "model.diffusion_model.input_blocks.0.0.weight",
-        "a checkpoint in Stable Diffusion's original layout; convert it to a folder to use it",
-    ),
-    ("down_blocks.0.resnets.0.time_emb_proj.weight", "weights of a UNet"),
-    ("encoder.down_blocks.0.resnets.0.conv1.weight", "weights of a VAE"),
-    ("text_model.embeddings.token_embedding.weight", "weights of a CLIP text encoder"),
-    ("embeddings.token_embedding.weight", "weights of a CLIP text encoder"),
-    ("vision_model.embeddings.class_embedding", "weights of a safety checker"),
-    ("vision_model.vision_model.embeddings.class_embedding", "weights of a safety checker"),
-];
-
-fn kind(checkpoint: &Checkpoint) -> &'static str {
-    let has = |name: &str| checkpoint.tensors().any(|tensor| tensor.name == name);
-    let found = LANDMARKS.iter().find(|(name, _)| has(name));
-    found.map_or("tensors of a kind that is not known here", |(_, kind)| kind)
+fn count(dtypes: &mut BTreeMap<String, Count>, tensor: &crate::source::StoredTensor<'_>) {
+    let count = dtypes.entry(tensor.dtype.to_string()).or_default();
+    count.tensors += 1;
+    count.parameters += tensor.len();
 }

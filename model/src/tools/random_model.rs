@@ -19,6 +19,7 @@ use aquatint_tensor::{Element, bf16, f16};
 use rayon::prelude::*;
 use safetensors::tensor::{Dtype, View, serialize_to_file};
 
+use super::new_folder;
 use crate::error::{Error, Result};
 use crate::networks;
 use crate::source::config::ConfigFile;
@@ -108,28 +109,7 @@ impl RandomModel {
     /// # Errors
     /// If the folder exists and is not empty, or cannot be written.
     pub fn write(&self, folder: &Path, progress: &mut dyn FnMut(&str, usize)) -> Result<()> {
-        if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) || folder.is_file() {
-            return Err(Error::request(format_args!(
-                "`{}` exists; expected a new or empty folder",
-                folder.display()
-            )));
-        }
-        let name = folder.file_name().ok_or_else(|| {
-            Error::request(format_args!(
-                "`{}` is not the name of a folder that can be written",
-                folder.display()
-            ))
-        })?;
-        let mut hidden = name.to_owned();
-        hidden.push(format!(".{}.part", std::process::id()));
-        let partial = folder.with_file_name(hidden);
-        let written = self
-            .write_files(&partial, progress)
-            .and_then(|()| fs::rename(&partial, folder).map_err(Error::writing(folder)));
-        if written.is_err() {
-            let _ = fs::remove_dir_all(&partial); // it may not exist; the first error is the one to report
-        }
-        written
+        new_folder::write(folder, |partial| self.write_files(partial, progress))
     }
 
     fn write_files(&self, folder: &Path, progress: &mut dyn FnMut(&str, usize)) -> Result<()> {
@@ -156,10 +136,7 @@ impl RandomModel {
         let metadata = [("format".to_owned(), "pt".to_owned())].into();
         serialize_to_file(tensors, Some(metadata), path)
             .map_err(|error| Error::run(format_args!("cannot write `{}`: {error}", path.display())))?;
-        // The crate makes files that only their owner can read; these are to be as public as the configs beside them.
-        fs::metadata(path.with_file_name("config.json"))
-            .and_then(|config| fs::set_permissions(path, config.permissions()))
-            .map_err(Error::writing(path))
+        new_folder::make_readable(path)
     }
 }
 

@@ -1,0 +1,296 @@
+//! From a model in one form to the same in another: folder ↔ single file, and other element types.
+//!
+//! ```text
+//! a folder        the settings of the model, and its weights under diffusers' and transformers' names
+//! a single file   the weights under LDM's names, as A1111, ComfyUI and diffusers' `from_single_file` read them
+//! ```
+//!
+//! Which tensors there are, the load code says; so only what a picture needs is written. One tensor at a time is in
+//! memory.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use aquatint_tensor::{DType, Element, bf16, f16};
+use rayon::prelude::*;
+use safetensors::tensor::{Dtype, View, serialize_to_file};
+
+use super::new_folder;
+use crate::error::{Error, Result};
+use crate::networks;
+use crate::networks::clip::{ClipActivation, ClipTextConfig};
+use crate::networks::unet::{BlockKind, UNetConfig};
+use crate::networks::vae::VaeConfig;
+use crate::source::ldm::{StoredName, UNetNames};
+use crate::source::{
+    Checkpoint, Component, ModelSource, ModelSpec, Naming, SCHEDULER, Schema, StoredType, TEXT_ENCODER,
+    TOKENIZER, TensorSource, TensorSpec, UNET, VAE, files, read_index,
+};
+use crate::text::tokenizer;
+
+/// Writes the model `from` to `out`: a single file if it ends in `.safetensors`, else a folder. Without `dtype` every
+/// tensor keeps its type, if it is f32, f16 or bf16.
+///
+/// # Errors
+/// If the model cannot be read, or if `out` exists or cannot be written.
+pub fn convert(from: impl Into<ModelSpec>, out: &Path, dtype: Option<DType>) -> Result<()> {
+    let source = ModelSource::open(from)?;
+    let mut networks = Vec::new();
+    for component in Component::networks() {
+        let checkpoint = source.checkpoint(component)?;
+        let architecture = networks::architecture(component, source.config(component)?)?;
+        architecture.read(&checkpoint.weights().without_numbers())?;
+        let schema = Schema::of(&checkpoint);
+        architecture.read(&schema.weights())?;
+        let tensors = schema.tensors();
+        networks.push(Network { component, checkpoint, tensors, dtype });
+    }
+    if out.extension().is_some_and(|ending| ending == "safetensors") {
+        return write_file(&source, &networks, out);
+    }
+    new_folder::write(out, |folder| {
+        write_settings(&source, folder)?;
+        for network in &networks {
+            let path = network.component.folder(folder).join(network.component.weights_file());
+            let metadata = BTreeMap::from([("format", "pt".to_owned())]);
+            write_tensors(network.under_published_names(), metadata, &path)?;
+        }
+        Ok(())
+    })
+}
+
+/// A network that is to be written.
+struct Network {
+    component: &'static Component,
+    checkpoint: Checkpoint,
+    /// Under the names that it has in the source.
+    tensors: Vec<TensorSpec>,
+    dtype: Option<DType>,
+}
+
+/// A tensor of the new file: tensors of the source, one behind the other.
+struct Converted<'a> {
+    network: &'a Network,
+    names: Vec<&'a str>,
+    shape: Vec<usize>,
+    dtype: DType,
+}
+
+impl Network {
+    /// All tensors under the names that diffusers and transformers publish.
+    fn under_published_names(&self) -> BTreeMap<String, Converted<'_>> {
+        let mut tensors = BTreeMap::new();
+        for spec in &self.tensors {
+            let name = published_name(self.component, &spec.name);
+            tensors.insert(name, self.converted(vec![&spec.name], spec.shape.clone()));
+        }
+        tensors
+    }
+
+    /// All tensors under other names; those that are thirds of one are joined.
+    fn under(&self, naming: &Naming) -> Result<BTreeMap<String, Converted<'_>>> {
+        let mut places: BTreeMap<String, Vec<(usize, &TensorSpec)>> = BTreeMap::new();
+        for spec in &self.tensors {
+            let name = published_name(self.component, &spec.name);
+            let StoredName { name, third } = naming.stored(&name).ok_or_else(|| {
+                Error::model(format_args!("tensor `{}` has no name in a single file", spec.name))
+            })?;
+            places.entry(name).or_default().push((third.unwrap_or(0), spec));
+        }
+        let mut tensors = BTreeMap::new();
+        for (name, mut parts) in places {
+            parts.sort_by_key(|(third, _)| *third);
+            let mut shape = parts[0].1.shape.clone();
+            shape[0] *= parts.len();
+            if name.contains(".mid.attn_1.") && shape.len() == 2 {
+                shape.extend([1, 1]); // the VAE's attention is made of 1×1 convolutions there
+            }
+            let names = parts.into_iter().map(|(_, spec)| spec.name.as_str()).collect();
+            tensors.insert(name, self.converted(names, shape));
+        }
+        Ok(tensors)
+    }
+
+    fn converted<'a>(&'a self, names: Vec<&'a str>, shape: Vec<usize>) -> Converted<'a> {
+        let found = self.checkpoint.find(names[0]);
+        let own = found.map_or(DType::F32, |found| match found.stored.dtype {
+            StoredType::F32 | StoredType::F64 => DType::F32,
+            StoredType::Bf16 => DType::Bf16,
+            _ => DType::F16,
+        });
+        Converted { network: self, names, shape, dtype: self.dtype.unwrap_or(own) }
+    }
+}
+
+/// A tensor's name in published folders, where those of old and new versions of diffusers and transformers differ.
+fn published_name(component: &Component, name: &str) -> String {
+    if *component == TEXT_ENCODER && !name.starts_with("text_model.") {
+        return format!("text_model.{name}");
+    }
+    let renamed =
+        [(".query.", ".to_q."), (".key.", ".to_k."), (".value.", ".to_v."), (".proj_attn.", ".to_out.0.")];
+    match renamed.iter().find(|(old, _)| *component == VAE && name.contains(old)) {
+        Some((old, new)) => name.replace(old, new),
+        None => name.to_owned(),
+    }
+}
+
+fn write_file(source: &ModelSource, networks: &[Network], out: &Path) -> Result<()> {
+    let unet = UNetConfig::from_config(source.config(&UNET)?)?;
+    let vae = VaeConfig::from_config(source.config(&VAE)?)?;
+    let text = ClipTextConfig::from_config(source.config(&TEXT_ENCODER)?)?;
+    let layers_per_block = unet.layers_per_block[0];
+    if unet.layers_per_block.iter().any(|&layers| layers != layers_per_block) {
+        return Err(Error::model(
+            "a single file cannot hold a UNet whose levels have different numbers of layers",
+        ));
+    }
+    let up_attention = unet.up_blocks.iter().map(|&kind| kind == BlockKind::CrossAttention).collect();
+    let open_clip = text.hidden_act == ClipActivation::Gelu; // SD 2.x; its readers expect OpenCLIP's tower
+    let mut tensors = BTreeMap::new();
+    for network in networks {
+        let naming = match network.component {
+            c if *c == UNET => {
+                Naming::ldm_unet(UNetNames { layers_per_block, up_attention: Vec::clone(&up_attention) })
+            }
+            c if *c == VAE => Naming::ldm_vae(vae.block_out_channels.len()),
+            _ if open_clip => Naming::ldm_open_clip(),
+            _ => Naming::ldm_text_encoder(),
+        };
+        tensors.extend(network.under(&naming)?);
+    }
+    let prediction = scheduler_json(source)?["prediction_type"].as_str().unwrap_or("epsilon").to_owned();
+    let short = if prediction.starts_with('v') { "v" } else { "epsilon" };
+    let metadata = BTreeMap::from([
+        ("format", "pt".to_owned()),
+        ("modelspec.architecture", format!("stable-diffusion-v{}", if open_clip { 2 } else { 1 })),
+        ("modelspec.prediction_type", short.to_owned()),
+    ]);
+    if out.exists() {
+        return Err(Error::request(format_args!("`{}` exists; expected a new file", out.display())));
+    }
+    let mut partial = out.as_os_str().to_owned();
+    partial.push(format!(".{}.part", std::process::id()));
+    let partial = Path::new(&partial);
+    let written = write_tensors(tensors, metadata, partial)
+        .and_then(|()| fs::rename(partial, out).map_err(Error::writing(out)));
+    if written.is_err() {
+        let _ = fs::remove_file(partial); // it may not exist; the first error is the one to report
+    }
+    written
+}
+
+fn write_tensors(
+    tensors: BTreeMap<String, Converted<'_>>,
+    metadata: BTreeMap<&str, String>,
+    path: &Path,
+) -> Result<()> {
+    let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    serialize_to_file(tensors, Some(metadata), path)
+        .map_err(|error| Error::run(format_args!("cannot write `{}`: {error}", path.display())))?;
+    new_folder::make_readable(path)
+}
+
+/// Everything of a model folder but weights.
+fn write_settings(source: &ModelSource, folder: &Path) -> Result<()> {
+    for component in Component::networks() {
+        let config = source.config(component)?.to_json();
+        write_text(&component.config_path(folder), &config)?;
+    }
+    write_text(&SCHEDULER.config_path(folder), &scheduler_json(source)?.to_string())?;
+    let settings = source.settings();
+    let (_, mut index) = read_index(settings)?;
+    if UNetConfig::from_config(source.config(&UNET)?)?.in_channels == 9 {
+        index["_class_name"] = "StableDiffusionInpaintPipeline".into();
+    }
+    write_text(&folder.join("model_index.json"), &index.to_string())?;
+    copy(&settings.join("generation_config.json"), &folder.join("generation_config.json"))?;
+    let tokenizer = TOKENIZER.folder(settings);
+    for name in [
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "vocab.json",
+        "merges.txt",
+        "tokenizer.json",
+    ] {
+        copy(&tokenizer.join(name), &TOKENIZER.folder(folder).join(name))?;
+    }
+    match files::is_published(settings) {
+        true => tokenizer::write_clip_vocabulary(&TOKENIZER.folder(folder)),
+        false => Ok(()),
+    }
+}
+
+/// The sampler's settings with what the source says beyond its folder.
+fn scheduler_json(source: &ModelSource) -> Result<serde_json::Value> {
+    let path = SCHEDULER.config_path(source.settings());
+    let mut config: serde_json::Value =
+        serde_json::from_str(&files::read_to_string(&path)?).map_err(|error| Error::in_file(&path, error))?;
+    for (key, value) in source.overrides(&SCHEDULER) {
+        config[key] = value.clone();
+    }
+    Ok(config)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    if files::is_file(from) { write_text(to, &files::read_to_string(from)?) } else { Ok(()) }
+}
+
+fn write_text(path: &Path, text: &str) -> Result<()> {
+    let parent = path.parent().unwrap_or(path);
+    fs::create_dir_all(parent).and_then(|()| fs::write(path, text)).map_err(Error::writing(path))
+}
+
+impl Converted<'_> {
+    fn encoded<T: Element, const SIZE: usize>(
+        &self,
+        numbers: &[f32],
+        encode: fn(T) -> [u8; SIZE],
+    ) -> Vec<u8> {
+        let mut bytes = vec![0; numbers.len() * SIZE];
+        bytes.par_chunks_exact_mut(SIZE).zip(numbers).for_each(|(bytes, &x)| {
+            bytes.copy_from_slice(&encode(T::from_f32(x)));
+        });
+        bytes
+    }
+}
+
+impl View for Converted<'_> {
+    fn dtype(&self) -> Dtype {
+        match self.dtype {
+            DType::F32 => Dtype::F32,
+            DType::F16 => Dtype::F16,
+            DType::Bf16 => Dtype::BF16,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let mut bytes = Vec::with_capacity(self.data_len());
+        for name in &self.names {
+            let found = self.network.checkpoint.find(name);
+            // All of them were found and checked before the first was written.
+            let numbers = found.as_ref().and_then(|found| found.elements().ok()).map(|x| x.into_f32());
+            let numbers = numbers.unwrap_or_default();
+            bytes.extend(match self.dtype {
+                DType::F32 => self.encoded(&numbers, f32::to_le_bytes),
+                DType::F16 => self.encoded(&numbers, f16::to_le_bytes),
+                DType::Bf16 => self.encoded(&numbers, bf16::to_le_bytes),
+            });
+            if let Some(found) = found {
+                found.release();
+            }
+        }
+        Cow::Owned(bytes)
+    }
+
+    fn data_len(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.dtype.size()
+    }
+}
