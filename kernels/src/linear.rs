@@ -14,7 +14,10 @@ use std::borrow::Cow;
 use aquatint_tensor::{Tensor, View};
 
 use crate::cpu::partition::row_major;
-use crate::gemm::{self, ConcatRows, Epilogue, GegluWeights, Matrix, PackedA, PackedWeights, blocked, tiled};
+use crate::gemm::{
+    self, ChannelStats, ConcatRows, Epilogue, GegluWeights, Matrix, Output, PackedA, PackedWeights, blocked,
+    tiled,
+};
 use crate::packed_input::{Activations, Input};
 use crate::{Isa, Precision};
 
@@ -47,6 +50,40 @@ pub fn linear<'a, const N: usize>(
     out
 }
 
+/// [`linear`], with the statistics of the features of each image: the first axis of `x` counts images. They are for the group norm behind the layer.
+///
+/// There are none if the products are in f32, which take so long that reading the result once more hardly counts, or if the rows of an image cannot be
+/// cut into equal blocks of 32 or more.
+///
+/// ```
+/// # use aquatint_kernels::{Isa, Precision, gemm::{Epilogue, PackedWeights}, linear::linear_with_stats};
+/// # use aquatint_tensor::Tensor;
+/// let x = Tensor::from_fn([1, 32, 1], |[_, m, _]| m as f32);
+/// let twice = PackedWeights::pack_for(Precision::Bf16, Tensor::full([1, 1], 2.0f32).view());
+/// let (_, stats) = linear_with_stats(Isa::best(), x.view(), &twice, Epilogue::default());
+/// let of_channels = stats.expect("a block of 32 rows").of_image(0);
+/// assert_eq!((of_channels[0].mean, of_channels[0].variance()), (31.0, 341.0)); // of 0, 2, …, 62: (32² − 1) / 3
+/// ```
+///
+/// # Panics
+/// As [`linear`].
+pub fn linear_with_stats<'a, const N: usize>(
+    isa: Isa,
+    x: impl Into<Input<'a, N>>,
+    w: &PackedWeights,
+    epilogue: Epilogue<'_>,
+) -> (Tensor<f32, N>, Option<ChannelStats>) {
+    let x = x.into();
+    let mut shape = x.shape();
+    check(shape[N - 1], w);
+    shape[N - 1] = w.out_features();
+    let (mut out, mut stats) = (Tensor::recycled(shape), ChannelStats::new(shape[0]));
+    let flat = Flat::of(x);
+    let rows = gemm::rows_of(out.as_mut_slice(), flat.rows, w.out_features());
+    product(isa, flat, w, &epilogue, Output { rows, stats: Some(&mut stats) });
+    (out, stats.if_any())
+}
+
 fn check(in_features: usize, w: &PackedWeights) {
     assert_eq!(w.segments(), 1, "these weights belong to a convolution");
     assert_eq!(in_features, w.segment_len(), "the input has {in_features} features, not {}", w.segment_len());
@@ -66,7 +103,9 @@ pub fn linear_into<'a, const N: usize>(
     let x = x.into();
     let [.., in_features] = x.shape()[..] else { panic!("a linear layer needs a last axis") };
     check(in_features, w);
-    product(isa, Flat::of(x), w, &epilogue, out);
+    let flat = Flat::of(x);
+    let out = gemm::rows_of(out, flat.rows, w.out_features()).into();
+    product(isa, flat, w, &epilogue, out);
 }
 
 /// A linear layer and [`geglu`](crate::activation::geglu()) of its result, which is never written: `x: [.., in_features]` → `[.., features]`, rounded
@@ -188,16 +227,11 @@ fn product(
     Flat { rows, numbers }: Flat<'_>,
     w: &PackedWeights,
     epilogue: &Epilogue<'_>,
-    out: &mut [f32],
+    out: Output<'_>,
 ) {
     match numbers {
-        Numbers::F32(x) => {
-            gemm::product(isa, rows, &matrix(rows, w.segment_len(), &x), w, epilogue, out);
-        }
-        Numbers::Packed(x) => {
-            let out = gemm::rows_of(out, rows, w.out_features());
-            tiled::product_packed(isa, x, w, epilogue, out);
-        }
+        Numbers::F32(x) => gemm::product_to(isa, &matrix(rows, w.segment_len(), &x), w, epilogue, out),
+        Numbers::Packed(x) => tiled::product_packed(isa, x, w, epilogue, out),
     }
 }
 

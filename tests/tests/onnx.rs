@@ -137,10 +137,7 @@ fn conv() {
         let mut found = vec![
             ("reference", channels_first(&by_definition)),
             ("im2col", channels_first(&grouped(conv2d::im2col::conv2d))),
-            (
-                "indirect",
-                channels_first(&grouped(|isa, x, w, g, e| conv2d::indirect::conv2d(isa, x, w, g, e))),
-            ),
+            ("indirect", channels_first(&grouped(conv2d::indirect::conv2d))),
         ];
         if conv2d::winograd::can(Precision::F32, geometry) {
             found.push(("winograd", channels_first(&grouped(conv2d::winograd::conv2d))));

@@ -1,7 +1,7 @@
 //! The kernels that can be measured, rung by rung.
 
 use aquatint_kernels::conv2d::upsample::{self, filtered, phases, two_steps};
-use aquatint_kernels::conv2d::{self, Geometry, im2col, indirect, winograd};
+use aquatint_kernels::conv2d::{self, Geometry, im2col, indirect, indirect_tiles, winograd};
 use aquatint_kernels::gemm::{self, Epilogue, row_at_a_time};
 use aquatint_kernels::norm::group::{Activation, GroupNorm};
 use aquatint_kernels::{
@@ -175,8 +175,8 @@ static CONV2D: [Rung<Conv>; 5] = [
             },
         )
     },
-    in_bf16("indirect", |layer, isa| conv_run(layer, isa, Precision::Bf16)),
-    in_bf16x3("indirect", |layer, isa| conv_run(layer, isa, Precision::Bf16x3)),
+    in_bf16("indirect_tiles", |layer, isa| conv_run(layer, isa, Precision::Bf16)),
+    in_bf16x3("indirect_tiles", |layer, isa| conv_run(layer, isa, Precision::Bf16x3)),
 ];
 
 fn conv_shape(layer: &Conv) -> [usize; 4] {
@@ -189,7 +189,13 @@ fn conv_geometry(layer: &Conv) -> Geometry {
 
 fn conv_run(layer: Conv, isa: Isa, precision: Precision) -> Run {
     let (x, w, geometry) = conv_operands(layer, precision);
-    Box::new(move || drop(indirect::conv2d(isa, x.view(), &w, geometry, Epilogue::default())))
+    Box::new(move || {
+        let (x, epilogue) = (x.view(), Epilogue::default());
+        drop(match precision {
+            Precision::F32 => indirect::conv2d(isa, x, &w, geometry, epilogue),
+            Precision::Bf16 | Precision::Bf16x3 => indirect_tiles::conv2d(isa, x, &w, geometry, epilogue),
+        });
+    })
 }
 
 fn conv_operands(layer: Conv, precision: Precision) -> (Tensor<f32, 4>, conv2d::ConvWeights, Geometry) {

@@ -11,63 +11,31 @@ use std::ops::Range;
 
 use aquatint_tensor::{Tensor, View};
 
-use super::indirect_tiles::IndirectTiles;
-use super::{ConvWeights, Geometry, Padding};
+use super::{ConvWeights, Geometry};
+use crate::Isa;
 use crate::cpu::partition::row_major;
-use crate::gemm::{self, DepthRange, Epilogue, Matrix, PackedA, Rows, ZEROS, blocked, tiled};
-use crate::packed_input::Input;
-use crate::{Isa, Precision};
+use crate::gemm::{self, DepthRange, Epilogue, Rows, ZEROS, blocked};
 
-/// A convolution without a patch matrix; see [`conv2d`](super::conv2d()).
+/// A convolution in f32 without a patch matrix; see [`conv2d`](super::conv2d()).
 ///
 /// # Panics
-/// As [`conv2d`](super::conv2d()).
-pub fn conv2d<'a>(
+/// As [`conv2d`](super::conv2d()); also if the weights are for bf16.
+pub fn conv2d(
     isa: Isa,
-    x: impl Into<Input<'a, 4>>,
+    x: View<'_, f32, 4>,
     w: &ConvWeights,
     geometry: Geometry,
     epilogue: Epilogue<'_>,
 ) -> Tensor<f32, 4> {
-    let x = x.into();
     let [images, h, width, channels] = x.shape();
     w.check(channels, geometry.kernel_size);
     let [out_h, out_w] = geometry.output_or_panic([h, width]);
-
     let (rows, columns) = (images * out_h * out_w, w.out_channels());
     let mut out = Tensor::recycled([images, out_h, out_w, columns]);
-    let pixels = gemm::rows_of(out.as_mut_slice(), rows, columns);
-    match x {
-        Input::F32(x) if w.precision() == Precision::F32 => {
-            let x = row_major(x);
-            let a = PatchRows::new(&x, [h, width, channels], geometry);
-            blocked::product(isa, &a, &w.packed, &epilogue, pixels);
-        }
-        Input::F32(x) => {
-            let x = pack_image(isa, x, w.precision(), geometry);
-            let a = IndirectTiles::new(&x, geometry);
-            tiled::product_packed(isa, &a, &w.packed, &epilogue, pixels);
-        }
-        Input::Packed(_, x) => {
-            let (found, expected) = (x.layout().grid(), [images, h, width]);
-            assert!(
-                found == expected || geometry == Geometry::same(1),
-                "an image of {expected:?} was rounded as {found:?}"
-            );
-            let a = IndirectTiles::new(x, geometry);
-            tiled::product_packed(isa, &a, &w.packed, &epilogue, pixels);
-        }
-    }
-    out
-}
-
-/// An image in the form in which [`IndirectTiles`] reads it.
-pub(crate) fn pack_image(isa: Isa, x: View<'_, f32, 4>, precision: Precision, geometry: Geometry) -> PackedA {
-    let [images, h, width, channels] = x.shape();
-    let border = usize::from(geometry.padding != Padding::default());
     let x = row_major(x);
-    let source = Matrix::new(View::from_slice([images * h * width, channels], &x));
-    PackedA::new(isa, (precision, border), [images, h, width], channels, &source)
+    let a = PatchRows::new(&x, [h, width, channels], geometry);
+    blocked::product(isa, &a, &w.packed, &epilogue, gemm::rows_of(out.as_mut_slice(), rows, columns));
+    out
 }
 
 /// The patch matrix, as pointers into the image. Row m is output pixel (n, y, x); segment s is tap (i, j).

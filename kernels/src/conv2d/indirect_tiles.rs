@@ -12,12 +12,72 @@
 use std::ops::Range;
 use std::slice::IterMut;
 
+use aquatint_tensor::{Tensor, View};
 use rayon::prelude::*;
 
-use super::Geometry;
-use crate::Precision;
+use super::{ConvWeights, Geometry, Padding};
+use crate::cpu::partition::row_major;
 use crate::cpu::tile::{ATile, AlignedBuffer, TILE_M, TileRow};
 use crate::gemm::a::packed::{PackedA, PlaneLayout, TileSource};
+use crate::gemm::{self, ChannelStats, Epilogue, Matrix, Output, tiled};
+use crate::packed_input::Input;
+use crate::{Isa, Precision};
+
+/// A convolution in bf16; see [`conv2d`](super::conv2d()).
+///
+/// # Panics
+/// As [`conv2d`](super::conv2d()); also if the weights are for f32.
+pub fn conv2d<'a>(
+    isa: Isa,
+    x: impl Into<Input<'a, 4>>,
+    w: &ConvWeights,
+    geometry: Geometry,
+    epilogue: Epilogue<'_>,
+) -> Tensor<f32, 4> {
+    conv2d_to(isa, x.into(), w, geometry, (epilogue, None))
+}
+
+/// [`conv2d`], which adds the statistics of what it stores to `stats`.
+pub(super) fn conv2d_to(
+    isa: Isa,
+    x: Input<'_, 4>,
+    w: &ConvWeights,
+    geometry: Geometry,
+    (epilogue, stats): (Epilogue<'_>, Option<&mut ChannelStats>),
+) -> Tensor<f32, 4> {
+    let [images, h, width, channels] = x.shape();
+    w.check(channels, geometry.kernel_size);
+    let [out_h, out_w] = geometry.output_or_panic([h, width]);
+    let mut out = Tensor::recycled([images, out_h, out_w, w.out_channels()]);
+    let rows = gemm::rows_of(out.as_mut_slice(), images * out_h * out_w, w.out_channels());
+    let packed;
+    let x = match x {
+        Input::F32(x) => {
+            packed = pack_image(isa, x, w.precision(), geometry);
+            &packed
+        }
+        Input::Packed(_, x) => {
+            let (found, expected) = (x.layout().grid(), [images, h, width]);
+            assert!(
+                found == expected || geometry == Geometry::same(1),
+                "an image of {expected:?} was rounded as {found:?}"
+            );
+            x
+        }
+    };
+    let a = IndirectTiles::new(x, geometry);
+    tiled::product_packed(isa, &a, &w.packed, &epilogue, Output { rows, stats });
+    out
+}
+
+/// An image in the form in which [`IndirectTiles`] reads it.
+pub(crate) fn pack_image(isa: Isa, x: View<'_, f32, 4>, precision: Precision, geometry: Geometry) -> PackedA {
+    let [images, h, width, channels] = x.shape();
+    let border = usize::from(geometry.padding != Padding::default());
+    let x = row_major(x);
+    let source = Matrix::new(View::from_slice([images * h * width, channels], &x));
+    PackedA::new(isa, (precision, border), [images, h, width], channels, &source)
+}
 
 /// The patch matrix in tiles. Row m is output pixel (n, y, x); the steps are those of the first 32 channels, tap by tap, then of the next 32.
 pub(crate) struct IndirectTiles<'a> {

@@ -5,6 +5,7 @@
 //! | [`mod@reference`] | seven loops, sums in `f64`, stride, padding, dilation and groups: the definition | | | |
 //! | [`im2col`] | write each patch as a row of a matrix; then one matrix product does it all | 286, 52 % | 191, 71 % | 80, 65 % |
 //! | [`indirect`] | the same product, but the rows stay where they are in the image: nothing is written | 506, 92 % | 261, 97 % | 90, 73 % |
+//! | [`indirect_tiles`] | the same in bf16: a pointer to each tile of 16 pixels, for a tile unit | | | |
 //! | [`winograd`] | 3×3: 36 products of sums for 16 outputs, where the definition has 144; the speed is that of its 144 | 2.8 × `indirect` | | |
 //! | [`narrow`] | few output channels: dot products along those of the input, where the others compute 32 columns | | | |
 //!
@@ -16,12 +17,12 @@
 //! the window, a row of the product is a contiguous piece of the input. A 1×1 convolution is a plain matrix
 //! product over the pixels.
 //!
-//! Read next: [`Geometry`] (how the output gets its size), then the files in the order of the table; `indirect_tiles.rs` for bf16.
+//! Read next: [`Geometry`] (how the output gets its size), then the files in the order of the table.
 
 mod geometry;
 pub mod im2col;
 pub mod indirect;
-pub(crate) mod indirect_tiles;
+pub mod indirect_tiles;
 pub mod narrow;
 pub mod reference;
 pub mod upsample;
@@ -33,7 +34,7 @@ use aquatint_tensor::Tensor;
 pub use geometry::{Geometry, Padding, output_size};
 pub use weights::ConvWeights;
 
-use crate::gemm::Epilogue;
+use crate::gemm::{ChannelStats, Epilogue};
 use crate::packed_input::Input;
 use crate::{Isa, Precision};
 
@@ -61,11 +62,41 @@ pub fn conv2d<'a>(
     geometry: Geometry,
     epilogue: Epilogue<'_>,
 ) -> Tensor<f32, 4> {
-    match x.into() {
-        Input::F32(x) if wants_winograd(x.shape(), w.precision(), geometry) => {
+    fastest_form(isa, x.into(), w, geometry, (epilogue, None))
+}
+
+/// [`conv2d()`], with the statistics of the channels of each image, for the group norm behind it; none in the cases of
+/// [`linear_with_stats`](crate::linear::linear_with_stats).
+///
+/// # Panics
+/// As [`conv2d()`].
+pub fn conv2d_with_stats<'a>(
+    isa: Isa,
+    x: impl Into<Input<'a, 4>>,
+    w: &ConvWeights,
+    geometry: Geometry,
+    epilogue: Epilogue<'_>,
+) -> (Tensor<f32, 4>, Option<ChannelStats>) {
+    let x = x.into();
+    let mut stats = ChannelStats::new(x.shape()[0]);
+    let y = fastest_form(isa, x, w, geometry, (epilogue, Some(&mut stats)));
+    (y, stats.if_any())
+}
+
+/// The last step of the ladder that can be had: in f32 [`winograd`] or [`indirect`], in bf16 [`indirect_tiles`].
+fn fastest_form(
+    isa: Isa,
+    x: Input<'_, 4>,
+    w: &ConvWeights,
+    geometry: Geometry,
+    (epilogue, stats): (Epilogue<'_>, Option<&mut ChannelStats>),
+) -> Tensor<f32, 4> {
+    match (w.precision(), x) {
+        (Precision::F32, Input::F32(x)) if wants_winograd(x.shape(), Precision::F32, geometry) => {
             winograd::conv2d(isa, x, w, geometry, epilogue)
         }
-        x => indirect::conv2d(isa, x, w, geometry, epilogue),
+        (Precision::F32, Input::F32(x)) => indirect::conv2d(isa, x, w, geometry, epilogue),
+        (_, x) => indirect_tiles::conv2d_to(isa, x, w, geometry, (epilogue, stats)),
     }
 }
 

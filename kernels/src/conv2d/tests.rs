@@ -1,6 +1,8 @@
 use aquatint_tensor::Tensor;
 
-use super::{ConvWeights, Geometry, Padding, im2col, indirect, narrow, output_size, reference};
+use super::{
+    ConvWeights, Geometry, Padding, im2col, indirect, indirect_tiles, narrow, output_size, reference,
+};
 use crate::gemm::Epilogue;
 use crate::testing::{assert_close, random, to_bf16};
 use crate::{Isa, Precision};
@@ -72,7 +74,7 @@ fn every_precision_agrees_with_the_reference_on_every_unit() {
             let expected = reference::conv2d(x.view(), w.view(), geometry, 1);
             let packed = ConvWeights::pack_for(precision, w.view());
             for isa in Isa::all_and_emulated() {
-                let found = indirect::conv2d(isa, x.view(), &packed, geometry, Epilogue::default());
+                let found = indirect_tiles::conv2d(isa, x.view(), &packed, geometry, Epilogue::default());
                 assert_close(&format!("{precision}, {name}, {isa}"), &found, &expected, tolerance);
             }
         }
@@ -124,7 +126,11 @@ fn the_same_bits_on_any_number_of_threads() {
             let run = |threads| -> Tensor<f32, 4> {
                 let pool =
                     rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
-                pool.install(|| indirect::conv2d(isa, x.view(), &w, Geometry::same(3), Epilogue::default()))
+                let (x, geometry, epilogue) = (x.view(), Geometry::same(3), Epilogue::default());
+                pool.install(|| match precision {
+                    Precision::F32 => indirect::conv2d(isa, x, &w, geometry, epilogue),
+                    _ => indirect_tiles::conv2d(isa, x, &w, geometry, epilogue),
+                })
             };
             let one = run(1);
             assert!([2, 5].map(run).iter().all(|other| other == &one), "{precision}, {isa}");

@@ -45,8 +45,11 @@ pub use a::rows::{ConcatRows, DepthRange, Matrix, Rows};
 pub(crate) use a::rows::{RowSource, ZEROS};
 pub use b::weights::{Packable, PackedWeights};
 pub use epilogue::Epilogue;
+pub(crate) use epilogue::Output;
 pub(crate) use epilogue::TileOrigin;
 pub use epilogue::geglu::GegluWeights;
+pub(crate) use epilogue::stats;
+pub use epilogue::stats::{ChannelStats, Welford};
 pub(crate) use partition::rows_of;
 
 /// `out[m, n] = epilogue(Σₖ a[m, k]·w[n, k])` for `rows` rows; `out: [rows, w.out_features()]`, row-major.
@@ -61,11 +64,21 @@ pub fn product(
     epilogue: &Epilogue<'_>,
     out: &mut [f32],
 ) {
-    let out = rows_of(out, rows, w.out_features());
-    if w.precision() == Precision::F32 {
-        return blocked::product(isa, a, w, epilogue, out);
+    product_to(isa, a, w, epilogue, rows_of(out, rows, w.out_features()).into());
+}
+
+/// [`product`] for as many rows as the output has, which may be anywhere.
+pub(crate) fn product_to(
+    isa: Isa,
+    a: &impl Rows,
+    w: &PackedWeights,
+    epilogue: &Epilogue<'_>,
+    out: Output<'_>,
+) {
+    match w.precision() {
+        Precision::F32 => blocked::product(isa, a, w, epilogue, out.rows),
+        Precision::Bf16 | Precision::Bf16x3 => tiled::product(isa, a, w, epilogue, out),
     }
-    tiled::product(isa, a, w, epilogue, out);
 }
 
 #[cfg(test)]

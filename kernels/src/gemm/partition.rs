@@ -14,11 +14,11 @@
 use std::ops::Range;
 
 use super::epilogue::TileOrigin;
+use super::epilogue::stats::StatsSlots;
 use super::epilogue::store::StoreF32;
 use super::{Epilogue, NR};
 use crate::cpu::partition::MIN_TASKS;
 use crate::cpu::tile::TileRow;
-use crate::norm::stats::StatsSlots;
 
 /// NC: panels of a task, 320 columns.
 pub(super) const NC_PANELS: usize = 10;

@@ -106,7 +106,6 @@ fn the_epilogue_adds_what_it_is_given() {
         per_image: Some(per_image.view()),
         residual: Some(residual.as_slice()),
         scale: 0.5,
-        ..Epilogue::default()
     };
     for isa in Isa::available() {
         let found = blocked_product(isa, a.view(), &PackedWeights::pack(w.view()), &epilogue);

@@ -20,14 +20,14 @@ use super::a::packed::TileSource;
 use super::epilogue::TileOrigin;
 use super::epilogue::geglu::{GegluWeights, StoreGegluBf16};
 use super::epilogue::round::StoreBf16;
+use super::epilogue::stats::{MAX_STATS_BLOCK, MIN_STATS_BLOCK};
 use super::epilogue::store::OutputSink;
 use super::partition::{BlockSizes, NC_PANELS, Partition, Task};
-use super::{Epilogue, NR, PackedWeights, PanelRow, Rows};
+use super::{Epilogue, NR, Output, PackedWeights, PanelRow, Rows};
 use crate::Isa;
 use crate::cpu::simd::Simd;
 use crate::cpu::tile::UnitOp;
 use crate::cpu::tile::{ATile, MatmulUnit, TILE_M, TileJob, ZERO_TILE, term_products};
-use crate::norm::stats::{MAX_STATS_BLOCK, MIN_STATS_BLOCK, StatsCollector};
 
 /// Rows of a task.
 const MC: usize = 8 * JOB_ROWS;
@@ -42,13 +42,8 @@ const GEGLU_BLOCKS: BlockSizes = BlockSizes { panels: 40, ..BLOCKS };
 const ROUNDED_ROWS: usize = 128 * MC;
 
 /// `out[m] = epilogue(Σₖ a[m, k]·w[n, k])` of a left operand in f32, which is rounded here.
-pub(crate) fn product(
-    isa: Isa,
-    a: &impl Rows,
-    w: &PackedWeights,
-    epilogue: &Epilogue<'_>,
-    mut out: Vec<&mut [f32]>,
-) {
+pub(crate) fn product(isa: Isa, a: &impl Rows, w: &PackedWeights, epilogue: &Epilogue<'_>, out: Output<'_>) {
+    let Output { rows: mut out, mut stats } = out;
     let (rows, columns) = (out.len(), w.out_features());
     epilogue.check(rows, columns);
     let depth = [w.segments(), w.segment_len()];
@@ -56,7 +51,8 @@ pub(crate) fn product(
         let chunk = first..rows.min(first + ROUNDED_ROWS);
         let x = PackedA::of_rows(isa, w.precision(), a, chunk.clone(), depth);
         let place = TileOrigin { first_row: first, ..TileOrigin::of(rows, columns) };
-        product_at(isa, &x, w, epilogue, place, out.drain(..chunk.len()).collect());
+        let out = Output { rows: out.drain(..chunk.len()).collect(), stats: stats.as_deref_mut() };
+        product_at(isa, &x, w, epilogue, place, out);
     }
 }
 
@@ -66,9 +62,9 @@ pub(crate) fn product_packed(
     a: &impl TileSource,
     w: &PackedWeights,
     epilogue: &Epilogue<'_>,
-    out: Vec<&mut [f32]>,
+    out: Output<'_>,
 ) {
-    let (rows, columns) = (out.len(), w.out_features());
+    let (rows, columns) = (out.rows.len(), w.out_features());
     check_precision(a, w);
     epilogue.check(rows, columns);
     product_at(isa, a, w, epilogue, TileOrigin::of(rows, columns), out);
@@ -81,12 +77,12 @@ fn product_at(
     w: &PackedWeights,
     epilogue: &Epilogue<'_>,
     place: TileOrigin,
-    out: Vec<&mut [f32]>,
+    out: Output<'_>,
 ) {
     const { assert!(MIN_STATS_BLOCK.is_multiple_of(JOB_ROWS) && MC.is_multiple_of(MAX_STATS_BLOCK)) };
-    let mut stats = epilogue.stats.map(StatsCollector::open);
+    let Output { rows: out, stats } = out;
     let rows = place.first_row..place.first_row + out.len();
-    let slots = stats.as_mut().and_then(|stats| stats.slots(rows, [place.rows, place.columns]));
+    let slots = stats.and_then(|stats| stats.slots(rows, [place.rows, place.columns]));
     let tile_rows = slots.as_ref().map_or(JOB_ROWS, |slots| slots.block);
     let partition = Partition::new(out.len(), place.columns, BlockSizes { tile_rows, ..BLOCKS }, 1);
     multiply(isa, a, w, &partition, partition.sinks(epilogue, place, out, slots));

@@ -16,9 +16,8 @@
 //! behind it: rounded already, if that layer's products are in bf16.
 
 use aquatint_kernels::conv2d::{self, Geometry, narrow};
-use aquatint_kernels::gemm::GegluWeights;
+use aquatint_kernels::gemm::{ChannelStats, GegluWeights};
 use aquatint_kernels::norm::group::{self as group_norm, Activation, NormInput};
-use aquatint_kernels::norm::stats::{ChannelStats, StatsCollector};
 use aquatint_kernels::packed_input::ALayout;
 use aquatint_kernels::{
     Isa, Precision, attention, conv2d::upsample, gemm, linear, norm::layer as layer_norm,
@@ -113,6 +112,25 @@ impl Linear {
         trace::layer(|| self.work(x, epilogue), || linear::linear(isa, x, &self.weight, epilogue))
     }
 
+    /// [`forward_with`](Self::forward_with) of tokens that are the pixels of images of `[height, width]`, for a group norm behind it:
+    /// `x: [n, height·width, in_features]` → `[n, height, width, out_features]`.
+    pub fn forward_to_image<'a>(
+        &self,
+        isa: Isa,
+        x: impl Into<Input<'a, 3>>,
+        [height, width]: [usize; 2],
+        epilogue: Epilogue<'_>,
+    ) -> FeatureMap {
+        let epilogue = Epilogue { bias: self.bias.as_deref(), ..epilogue };
+        let x = x.into();
+        let (y, stats) = trace::layer(
+            || self.work(x, epilogue),
+            || linear::linear_with_stats(isa, x, &self.weight, epilogue),
+        );
+        let [n, _, channels] = y.shape();
+        FeatureMap::new((y.reshape([n, height, width, channels]), stats))
+    }
+
     fn work<const N: usize>(&self, x: Input<'_, N>, epilogue: Epilogue<'_>) -> LayerWork {
         let residual = epilogue.residual.is_some();
         let kind = if residual { "linear with residual" } else { "linear" };
@@ -150,23 +168,36 @@ impl GatedLinear {
 
 /// What a convolution or a residual block makes.
 pub struct FeatureMap {
-    /// `[n, h, w, c]`
-    pub pixels: Tensor<f32, 4>,
+    /// `[n, h, w, c]`; private, so that nothing changes them behind the statistics.
+    pixels: Tensor<f32, 4>,
     /// Of its channels, for a group norm behind it; `None` if the layer that made it did not take them.
     stats: Option<ChannelStats>,
 }
 
 impl FeatureMap {
-    /// Of n images, which `layer` makes with an epilogue that takes the stats.
-    pub fn of(n: usize, layer: impl FnOnce(Epilogue<'_>) -> Tensor<f32, 4>) -> Self {
-        let stats = StatsCollector::of(n);
-        let pixels = layer(Epilogue { stats: Some(&stats), ..Epilogue::default() });
-        Self { pixels, stats: stats.into_stats() }
+    /// Pixels, and the statistics of their channels if the layer that made them took them.
+    fn new((pixels, stats): (Tensor<f32, 4>, Option<ChannelStats>)) -> Self {
+        Self { pixels, stats }
     }
 
     /// The pixels.
     pub fn view(&self) -> View<'_, f32, 4> {
         self.pixels.view()
+    }
+
+    /// Images, height, width, channels.
+    pub fn shape(&self) -> [usize; 4] {
+        self.pixels.shape()
+    }
+
+    /// The pixels as they are stored.
+    pub fn pixels(&self) -> &Tensor<f32, 4> {
+        &self.pixels
+    }
+
+    /// The pixels alone.
+    pub fn into_tensor(self) -> Tensor<f32, 4> {
+        self.pixels
     }
 }
 
@@ -228,13 +259,11 @@ impl Conv2d {
         epilogue: Epilogue<'_>,
     ) -> FeatureMap {
         let x = x.into();
-        FeatureMap::of(x.shape()[0], |image| {
-            let epilogue = Epilogue { bias: Some(&self.bias), stats: image.stats, ..epilogue };
-            trace::layer(
-                || LayerWork::conv(x, &self.weight, self.geometry, epilogue.residual.is_some()),
-                || conv2d::conv2d(isa, x, &self.weight, self.geometry, epilogue),
-            )
-        })
+        let epilogue = Epilogue { bias: Some(&self.bias), ..epilogue };
+        FeatureMap::new(trace::layer(
+            || LayerWork::conv(x, &self.weight, self.geometry, epilogue.residual.is_some()),
+            || conv2d::conv2d_with_stats(isa, x, &self.weight, self.geometry, epilogue),
+        ))
     }
 }
 
@@ -256,25 +285,22 @@ impl UpsampleConv2d {
 
     /// Each pixel repeated in a square, then convolved: `x: [n, h, w, c]` → `[n, 2h, 2w, c]`.
     pub fn forward(&self, isa: Isa, x: View<'_, f32, 4>) -> FeatureMap {
-        FeatureMap::of(x.shape()[0], |image| {
-            let epilogue = Epilogue { bias: Some(&self.bias), ..image };
-            trace::layer(
-                || LayerWork::upsample_conv(x.shape(), x.shape().map(|side| 2 * side), self.weight.bytes()),
-                || upsample::upsample_conv(isa, x, &self.weight, epilogue),
-            )
-        })
+        let epilogue = Epilogue::bias(Some(&self.bias));
+        FeatureMap::new(trace::layer(
+            || LayerWork::upsample_conv(x.shape(), x.shape().map(|side| 2 * side), self.weight.bytes()),
+            || upsample::upsample_conv_with_stats(isa, x, &self.weight, epilogue),
+        ))
     }
 
     /// Enlarged to any size, then convolved: `x: [n, h, w, c]` → `[n, size[0], size[1], c]`.
     pub fn forward_to(&self, isa: Isa, x: View<'_, f32, 4>, size: [usize; 2]) -> FeatureMap {
         let enlarged = upsample::nearest(isa, x, size);
-        FeatureMap::of(x.shape()[0], |image| {
-            let epilogue = Epilogue { bias: Some(&self.bias), ..image };
-            trace::layer(
-                || LayerWork::upsample_conv(x.shape(), enlarged.shape(), self.weight.bytes()),
-                || conv2d::conv2d(isa, enlarged.view(), self.weight.plain(), Geometry::same(3), epilogue),
-            )
-        })
+        let (w, geometry) = (self.weight.plain(), Geometry::same(3));
+        let epilogue = Epilogue::bias(Some(&self.bias));
+        FeatureMap::new(trace::layer(
+            || LayerWork::upsample_conv(x.shape(), enlarged.shape(), self.weight.bytes()),
+            || conv2d::conv2d_with_stats(isa, enlarged.view(), w, geometry, epilogue),
+        ))
     }
 }
 

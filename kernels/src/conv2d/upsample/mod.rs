@@ -35,7 +35,7 @@ use std::sync::OnceLock;
 use aquatint_tensor::{Tensor, View};
 
 use crate::conv2d::{self, Geometry};
-use crate::gemm::{Epilogue, Packable};
+use crate::gemm::{ChannelStats, Epilogue, Packable};
 use crate::{Isa, Precision};
 pub use nearest::{nearest, nearest_2x};
 use phases::PHASES;
@@ -84,7 +84,13 @@ impl UpsampleWeights {
     /// For an image that is enlarged to another size than the double. If they are not there they are made of the phases when they are first
     /// asked for, and then stay.
     pub fn plain(&self) -> &conv2d::ConvWeights {
-        self.plain.get_or_init(|| phases::plain(self.phases()))
+        // Not `get_or_init`: the thread that makes them would hold a lock while it waits for
+        // others in the thread pool, and could in the meantime be given a task that asks for the
+        // same lock. Two threads may make the same weights; the first to be done keeps its own.
+        if self.plain.get().is_none() {
+            let _ = self.plain.set(phases::plain(self.phases()));
+        }
+        self.plain.get().expect("set above")
     }
 
     /// # Panics
@@ -126,10 +132,34 @@ pub fn upsample_conv(
     w: &UpsampleWeights,
     epilogue: Epilogue<'_>,
 ) -> Tensor<f32, 4> {
+    fastest_form(isa, x, w, (epilogue, None))
+}
+
+/// [`upsample_conv()`], with the statistics of the channels of each image; see [`conv2d_with_stats`](conv2d::conv2d_with_stats).
+///
+/// # Panics
+/// As [`upsample_conv()`].
+pub fn upsample_conv_with_stats(
+    isa: Isa,
+    x: View<'_, f32, 4>,
+    w: &UpsampleWeights,
+    epilogue: Epilogue<'_>,
+) -> (Tensor<f32, 4>, Option<ChannelStats>) {
+    let mut stats = ChannelStats::new(x.shape()[0]);
+    let y = fastest_form(isa, x, w, (epilogue, Some(&mut stats)));
+    (y, stats.if_any())
+}
+
+fn fastest_form(
+    isa: Isa,
+    x: View<'_, f32, 4>,
+    w: &UpsampleWeights,
+    (epilogue, stats): (Epilogue<'_>, Option<&mut ChannelStats>),
+) -> Tensor<f32, 4> {
     let [images, height, width, channels] = x.shape();
     let doubled = [images, 2 * height, 2 * width, channels];
     match &w.phases {
-        Some(_) => phases::upsample_conv(isa, x, w, epilogue),
+        Some(_) => phases::upsample_conv_to(isa, x, w, (epilogue, stats)),
         None if conv2d::wants_winograd(doubled, Precision::F32, Geometry::same(3)) => {
             filtered::upsample_conv(isa, x, w, epilogue)
         }

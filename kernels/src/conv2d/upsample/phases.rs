@@ -10,10 +10,9 @@ use aquatint_tensor::{Tensor, View};
 use super::{UpsampleWeights, check};
 use crate::Isa;
 use crate::conv2d;
-use crate::conv2d::indirect::pack_image;
-use crate::conv2d::indirect_tiles::IndirectTiles;
+use crate::conv2d::indirect_tiles::{IndirectTiles, pack_image};
 use crate::conv2d::{Geometry, Padding};
-use crate::gemm::{self, Epilogue, tiled};
+use crate::gemm::{self, ChannelStats, Epilogue, Output, tiled};
 
 /// See [`upsample_conv`](super::upsample_conv()).
 ///
@@ -24,6 +23,16 @@ pub fn upsample_conv(
     x: View<'_, f32, 4>,
     w: &UpsampleWeights,
     epilogue: Epilogue<'_>,
+) -> Tensor<f32, 4> {
+    upsample_conv_to(isa, x, w, (epilogue, None))
+}
+
+/// [`upsample_conv`], which adds the statistics of what it stores to `stats`.
+pub(super) fn upsample_conv_to(
+    isa: Isa,
+    x: View<'_, f32, 4>,
+    w: &UpsampleWeights,
+    (epilogue, mut stats): (Epilogue<'_>, Option<&mut ChannelStats>),
 ) -> Tensor<f32, 4> {
     check(x, w, &epilogue);
     let phases = w.phases();
@@ -37,10 +46,11 @@ pub fn upsample_conv(
         let (y, x) = (i / (2 * width), i % (2 * width));
         pixels[2 * (y % 2) + x % 2].push(pixel);
     }
-    // PackedA once for all four.
+    // Packed once for all four.
     let x = pack_image(isa, x, phases[0].precision(), Geometry::same(3));
-    for ((phase, w), out) in PHASES.into_iter().zip(phases).zip(pixels) {
+    for ((phase, w), rows) in PHASES.into_iter().zip(phases).zip(pixels) {
         let a = IndirectTiles::new(&x, geometry(phase));
+        let out = Output { rows, stats: stats.as_deref_mut() };
         tiled::product_packed(isa, &a, &w.packed, &epilogue, out);
     }
     out

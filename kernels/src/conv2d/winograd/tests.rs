@@ -66,7 +66,6 @@ fn bias_image_residual_and_scale_reach_every_pixel() {
                 per_image: Some(per_image.view()),
                 residual: Some(residual.as_slice()),
                 scale: 0.5,
-                ..Epilogue::default()
             };
             let found = conv2d(isa, x.view(), &ConvWeights::pack(w.view()), SAME, epilogue);
             assert_close(&format!("epilogue, {h}×{width}, {isa}"), &found, &expected, 1e-5);

@@ -102,6 +102,41 @@ fn every_unit_rounds_to_the_same_numbers() {
     }
 }
 
+/// An operation that asks for the unit once more.
+#[cfg(target_arch = "x86_64")]
+struct Nested(Isa);
+
+#[cfg(target_arch = "x86_64")]
+impl UnitOp for Nested {
+    type Output = ();
+    fn eval<S: Simd, U: MatmulUnit>(self, _: S, unit: U) {
+        match unit.amx() {
+            Some(_) => self.0.run_with_unit(OneAfterTheOther),
+            None => panic!("configured already: there is nothing to configure"),
+        }
+    }
+}
+
+/// Nothing; a second one can follow it.
+#[cfg(target_arch = "x86_64")]
+struct OneAfterTheOther;
+
+#[cfg(target_arch = "x86_64")]
+impl UnitOp for OneAfterTheOther {
+    type Output = ();
+    fn eval<S: Simd, U: MatmulUnit>(self, _: S, _: U) {}
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+#[should_panic(expected = "configured already")]
+fn tile_registers_are_configured_once_at_a_time() {
+    let isa = Isa::all_and_emulated().pop().expect("the portable one is always there");
+    isa.run_with_unit(OneAfterTheOther);
+    isa.run_with_unit(OneAfterTheOther);
+    isa.run_with_unit(Nested(isa));
+}
+
 #[test]
 fn nan_and_infinity_are_not_hidden() {
     for bad in [f32::NAN, f32::from_bits(0x7FFF_FFFF), f32::INFINITY] {

@@ -6,11 +6,12 @@ use aquatint_tensor::View;
 
 pub(in crate::gemm) mod geglu;
 pub(in crate::gemm) mod round;
+pub(crate) mod stats;
 pub(in crate::gemm) mod store;
 
 use crate::cpu::simd::Simd;
 use crate::cpu::tile::{MAX_VECTORS, NR, PanelRow};
-use crate::norm::stats::{StatsCollector, StatsSink};
+use stats::{ChannelStats, StatsSink};
 
 /// `out[m, n] = (product[m, n] + bias[n] + per_image[image(m), n] + residual[m, n]) · scale`, absent terms being 0.
 #[derive(Clone, Copy)]
@@ -24,13 +25,11 @@ pub struct Epilogue<'a> {
     pub residual: Option<&'a [f32]>,
     /// A factor for everything: diffusers' `1 / output_scale_factor`.
     pub scale: f32,
-    /// Where the moments of each image's columns are left, for a group norm; see [`StatsCollector`] when they are.
-    pub stats: Option<&'a StatsCollector>,
 }
 
 impl Default for Epilogue<'_> {
     fn default() -> Self {
-        Self { bias: None, per_image: None, residual: None, scale: 1.0, stats: None }
+        Self { bias: None, per_image: None, residual: None, scale: 1.0 }
     }
 }
 
@@ -184,6 +183,20 @@ fn vectors<S: Simd>(s: S, columns: &[f32; NR]) -> [S::V; MAX_VECTORS] {
 #[inline(always)]
 fn formula<S: Simd>(s: S, product: S::V, [bias, per_image, residual]: [S::V; 3], scale: S::V) -> S::V {
     s.mul(s.add(s.add(s.add(product, bias), per_image), residual), scale)
+}
+
+/// What a product writes.
+pub(crate) struct Output<'a> {
+    /// The place of each row.
+    pub(crate) rows: Vec<&'a mut [f32]>,
+    /// The statistics of the columns of each image, if they are wanted; products in f32 leave them empty.
+    pub(crate) stats: Option<&'a mut ChannelStats>,
+}
+
+impl<'a> From<Vec<&'a mut [f32]>> for Output<'a> {
+    fn from(rows: Vec<&'a mut [f32]>) -> Self {
+        Self { rows, stats: None }
+    }
 }
 
 /// Where in the output a row of a panel goes.

@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use super::TileOrigin;
+use super::stats::{RunningStats, StatsSink, StatsSlots};
 use crate::cpu::simd::Simd;
 use crate::cpu::tile::MatmulUnit;
 use crate::gemm::{Epilogue, NR, PanelRow};
-use crate::norm::stats::{RunningStats, StatsSink, StatsSlots};
 
 /// What a task does with complete sums, while they are in the cache.
 pub(in crate::gemm) trait OutputSink: Send {

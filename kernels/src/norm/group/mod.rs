@@ -21,7 +21,8 @@ use std::borrow::Cow;
 use aquatint_tensor::{Tensor, View};
 
 use crate::Isa;
-use crate::norm::stats::ChannelStats;
+use crate::gemm::ChannelStats;
+use crate::norm::stats::channel_stats;
 use crate::packed_input::{ALayout, Activations};
 
 pub mod reference;
@@ -75,7 +76,7 @@ impl<'a> NormInput<'a> {
                 assert!(stats.match_shape(shape), "these are moments of other images than of {shape:?}");
                 Cow::Borrowed(stats)
             }
-            None => Cow::Owned(ChannelStats::of(isa, self.pixels)),
+            None => Cow::Owned(channel_stats(isa, self.pixels)),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::cpu::partition::row_major;
 use crate::cpu::simd::Simd;
 use crate::cpu::simd::pointwise::Silu;
 use crate::gemm::RowSource;
-use crate::norm::stats::Welford;
+use crate::gemm::Welford;
 use crate::packed_input::{ALayout, Activations, tensor_of_rows};
 
 /// See [`group_norm_concat`](super::group_norm_concat()).

@@ -1,241 +1,71 @@
-//! Mean and variance of the channels of images, for a group norm: taken by whoever has the numbers at hand.
+//! Mean and variance of the channels of an image that no layer took while storing it.
 //!
-//! A group norm must know the statistics of an image before it can write its first number, so it reads the image twice. On a tile unit that costs as
-//! much as a tenth of the convolution before it, which had every number in a register when it stored it. So there the layer that makes an image
-//! takes its moments ([`Epilogue::stats`](crate::gemm::Epilogue::stats)), and the norm behind it reads once.
-//!
-//! Variance is easy to get wrong. `mean(x²) − mean(x)²` in f32 loses its digits when the mean is far from zero:
-//! for a mean of 100 and a deviation of 1 it subtracts 10000 from 10001, and of seven digits three remain, before
-//! any of the 40 000 additions has rounded. So:
-//!
-//! ```text
-//! for each block of at most 256 pixels of an image:              mean = first pixel, squares = 0, n = 0
-//!     for each run of at most 32, of each channel:
-//!         sum = Σ(x − mean), square = Σ(x − mean)²               f32; x − mean is small: it is the mean of the pixels before
-//!         n += run;  squares += square − sum²/n;  mean += sum/n
-//! for each channel, then group: merge its blocks                 f64
-//! ```
-//!
-//! The last line of a run is exact: the squares around the mean of the pixels before, of those and of the run, less n times the square of the step to the
-//! mean of all. Blocks depend on the size of an image alone, and are merged in order: the same bits on any number of threads, and in any batch.
-
-mod running;
-
-use std::ops::Range;
-use std::sync::{Mutex, MutexGuard};
+//! `gemm/epilogue/stats` has the sums and why they are taken in blocks; this pass reads an image once and fills the same blocks.
 
 use aquatint_tensor::View;
 use rayon::prelude::*;
 
-use running::ReadStats;
-pub(crate) use running::{RunningStats, StatsSink};
-
 use crate::Isa;
 use crate::cpu::partition::{row_major, rows_per_task};
+use crate::cpu::simd::{Op, Simd};
 use crate::gemm::NR;
+use crate::gemm::stats::{
+    Block, ChannelStats, MAX_STATS_BLOCK, MIN_STATS_BLOCK, RunningStats, StatsSink, load,
+};
 
-/// Pixels of a block at the most.
-pub(crate) const MAX_STATS_BLOCK: usize = 256;
-/// The fewest pixels of a block that are worth the merging.
-pub(crate) const MIN_STATS_BLOCK: usize = 32;
-
-/// Count, mean and squares of each channel of images.
-#[derive(Clone)]
-pub struct ChannelStats {
-    images: usize,
-    channels: usize,
-    blocks: Vec<Block>,
-    /// Of each block `[mean, squares][channels]`.
-    numbers: Vec<f32>,
+/// The statistics of the channels of `x: [n, h, w, c]`, in a pass of its own.
+pub fn channel_stats(isa: Isa, x: View<'_, f32, 4>) -> ChannelStats {
+    let [images, height, width, channels] = x.shape();
+    let (x, pixels) = (row_major(x), height * width);
+    let len = rows_per_task(channels).clamp(MIN_STATS_BLOCK, MAX_STATS_BLOCK);
+    let parts: Vec<_> = (0..images)
+        .flat_map(|image| (0..pixels).step_by(len).map(move |first| (image, first..pixels.min(first + len))))
+        .collect();
+    let mut stats = ChannelStats::new(images);
+    let blocks = parts.iter().map(|(image, part)| Block { image: *image, count: part.len() });
+    let numbers = stats.reserve(channels, blocks);
+    numbers.par_chunks_mut(2 * channels.max(1)).zip(parts).for_each(|(numbers, (image, part))| {
+        let first = image * pixels + part.start;
+        let pixels = &x[first * channels..][..part.len() * channels];
+        let (mean, squares) = numbers.split_at_mut(channels);
+        isa.run(ReadStats { pixels, mean, squares });
+    });
+    stats
 }
 
-/// Some pixels of an image.
-#[derive(Clone, Copy)]
-struct Block {
-    image: usize,
-    count: usize,
+/// Pixels of a run when they are only read: more would be more places in memory to read from at once.
+const READ_RUN: usize = 8;
+
+/// The moments of a block of pixels.
+struct ReadStats<'a> {
+    /// As many channels as `mean` has, for each of them.
+    pixels: &'a [f32],
+    mean: &'a mut [f32],
+    /// Zeros, to begin with.
+    squares: &'a mut [f32],
 }
 
-impl ChannelStats {
-    fn new(images: usize) -> Self {
-        Self { images, channels: 0, blocks: Vec::new(), numbers: Vec::new() }
-    }
-
-    /// Of `x: [n, h, w, c]`, read for this.
-    pub fn of(isa: Isa, x: View<'_, f32, 4>) -> Self {
-        let [images, height, width, channels] = x.shape();
-        let (x, pixels) = (row_major(x), height * width);
-        let len = rows_per_task(channels).clamp(MIN_STATS_BLOCK, MAX_STATS_BLOCK);
-        let parts: Vec<_> = (0..images)
-            .flat_map(|image| {
-                (0..pixels).step_by(len).map(move |first| (image, first..pixels.min(first + len)))
-            })
-            .collect();
-        let mut stats = Self::new(images);
-        let blocks = parts.iter().map(|(image, part)| Block { image: *image, count: part.len() });
-        let numbers = stats.add(channels, blocks);
-        numbers.par_chunks_mut(2 * channels.max(1)).zip(parts).for_each(|(numbers, (image, part))| {
-            let first = image * pixels + part.start;
-            let pixels = &x[first * channels..][..part.len() * channels];
-            let (mean, squares) = numbers.split_at_mut(channels);
-            isa.run(ReadStats { pixels, mean, squares });
-        });
-        stats
-    }
-
-    /// For these rows of a product of `[all_rows, columns]`. `None` if its images cannot be cut into equal blocks, or there is nothing.
-    pub(crate) fn slots(
-        &mut self,
-        rows: Range<usize>,
-        [all_rows, columns]: [usize; 2],
-    ) -> Option<StatsSlots<'_>> {
-        let images = self.images;
-        assert!(all_rows.is_multiple_of(images), "{all_rows} rows cannot belong to {images} images");
-        let pixels = all_rows.checked_div(images).filter(|&pixels| pixels > 0 && columns > 0)?;
-        let count = MAX_STATS_BLOCK.min(1 << pixels.trailing_zeros());
-        if count < MIN_STATS_BLOCK {
-            return None;
-        }
-        let blocks = rows.step_by(count).map(|row| Block { image: row / pixels, count });
-        Some(StatsSlots {
-            block: count,
-            numbers: self.add(columns, blocks).chunks_exact_mut(columns).collect(),
-        })
-    }
-
-    /// StatsSlots for the moments of some blocks.
-    fn add(&mut self, channels: usize, blocks: impl Iterator<Item = Block>) -> &mut [f32] {
-        let before = self.numbers.len();
-        self.channels = channels;
-        self.blocks.extend(blocks);
-        self.numbers.resize(self.blocks.len() * 2 * channels, 0.0);
-        &mut self.numbers[before..]
-    }
-
-    /// Whether they can be those of images of this shape.
-    pub(crate) fn match_shape(&self, [images, height, width, channels]: [usize; 4]) -> bool {
-        let pixels = |image: usize| -> usize {
-            self.blocks.iter().filter(|block| block.image == image).map(|block| block.count).sum()
-        };
-        let complete = || (0..images).all(|image| pixels(image) == height * width);
-        self.images == images && self.channels == channels && (channels == 0 || complete())
-    }
-
-    /// Of each channel of image number `image` mod n.
-    pub fn of_image(&self, image: usize) -> Vec<Welford> {
-        let image = image % self.images;
-        let blocks = || {
-            let numbers = self.numbers.chunks_exact(2 * self.channels.max(1));
-            self.blocks.iter().zip(numbers).filter(move |(block, _)| block.image == image)
-        };
-        let count = blocks().map(|(block, _)| block.count).sum::<usize>() as f64;
-        let mut channels = vec![Welford { count, ..Welford::default() }; self.channels];
-        // Twice through the blocks: with the mean of all there is nothing to divide by.
-        for (block, numbers) in blocks() {
-            let share = block.count as f64 / count;
-            for (channel, &mean) in channels.iter_mut().zip(numbers) {
-                channel.mean += share * f64::from(mean);
-            }
-        }
-        for (block, numbers) in blocks() {
-            let (means, squares) = numbers.split_at(self.channels);
-            for ((channel, &mean), &squares) in channels.iter_mut().zip(means).zip(squares) {
-                let delta = f64::from(mean) - channel.mean;
-                channel.squares += f64::from(squares) + block.count as f64 * delta * delta;
-            }
-        }
-        channels
-    }
-}
-
-/// ChannelStats that a layer takes while it stores its result; for [`Epilogue::stats`](crate::gemm::Epilogue::stats).
-///
-/// It does so if its products are in bf16, and the pixels of an image can be cut into equal blocks of 32 or more; otherwise the norm reads. Products in
-/// f32 take so long that reading their results once more hardly counts.
-///
-/// ```
-/// # use aquatint_kernels::{Isa, Precision, gemm::{Epilogue, PackedWeights}, linear::linear, norm::stats::StatsCollector};
-/// # use aquatint_tensor::Tensor;
-/// let x = Tensor::from_fn([32, 1], |[m, _]| m as f32);
-/// let twice = PackedWeights::pack_for(Precision::Bf16, Tensor::full([1, 1], 2.0f32).view());
-/// let taken = StatsCollector::of(1);
-/// linear(Isa::best(), x.view(), &twice, Epilogue { stats: Some(&taken), ..Epilogue::default() });
-/// let of_channels = taken.into_stats().expect("a block of 32 pixels").of_image(0);
-/// assert_eq!((of_channels[0].mean, of_channels[0].variance()), (31.0, 341.0)); // of 0, 2, …, 62: (32² − 1) / 3
-/// ```
-pub struct StatsCollector {
-    stats: Mutex<ChannelStats>,
-}
-
-impl StatsCollector {
-    /// Of so many images, among which the rows of the result are divided evenly.
-    pub fn of(images: usize) -> Self {
-        Self { stats: Mutex::new(ChannelStats::new(images)) }
-    }
-
-    /// What was taken, if anything was.
-    pub fn into_stats(self) -> Option<ChannelStats> {
-        let stats = self.stats.into_inner().expect("no layer panicked");
-        (!stats.blocks.is_empty()).then_some(stats)
-    }
-
-    /// What was taken until now.
-    pub(crate) fn open(&self) -> MutexGuard<'_, ChannelStats> {
-        self.stats.lock().expect("no layer panicked")
-    }
-}
-
-/// StatsSlots for the moments of some rows of a product.
-pub(crate) struct StatsSlots<'a> {
-    /// Rows of a block.
-    pub(crate) block: usize,
-    /// Of each block the means, then the squares of its columns.
-    pub(crate) numbers: Vec<&'a mut [f32]>,
-}
-
-impl StatsSlots<'_> {
-    /// Of the block of a row, from a column on, at most a panel: how many of its rows come before, and `[mean, squares]`.
+impl Op for ReadStats<'_> {
+    type Output = ();
     #[inline(always)]
-    pub(crate) fn at(&mut self, row: usize, column: usize) -> (usize, [&mut [f32]; 2]) {
-        let Some([mean, squares]) = self.numbers[row / self.block * 2..].first_chunk_mut() else {
-            panic!("each block has room")
-        };
-        let columns = column..mean.len().min(column + NR);
-        (row % self.block, [&mut mean[columns.clone()], &mut squares[columns]])
-    }
-}
-
-/// What one must know of some numbers to get their variance, and to merge them with others.
-#[derive(Clone, Copy, PartialEq, Default, Debug)]
-pub struct Welford {
-    /// How many they are.
-    pub count: f64,
-    /// Their mean.
-    pub mean: f64,
-    /// Σ(x − mean)²
-    pub squares: f64,
-}
-
-impl Welford {
-    /// Of both sets together (Chan, Golub & LeVeque 1979, "Updating formulae and a pairwise algorithm for computing
-    /// sample variances", equation 2.1).
-    #[must_use]
-    pub fn merge(self, other: Self) -> Self {
-        let count = self.count + other.count;
-        let delta = other.mean - self.mean;
-        let share = other.count / count;
-        Self {
-            count,
-            mean: self.mean + delta * share,
-            squares: self.squares + other.squares + delta * delta * self.count * share,
+    fn eval<S: Simd>(self, s: S) {
+        let Self { pixels, mean, squares } = self;
+        let channels = mean.len();
+        mean.copy_from_slice(&pixels[..channels]);
+        for (i, run) in pixels.chunks(READ_RUN * channels).enumerate() {
+            let rows = run.len() / channels;
+            for first in (0..channels).step_by(NR) {
+                let columns = first..channels.min(first + NR);
+                let [mean, squares] = [&mut mean[columns.clone()], &mut squares[columns.clone()]];
+                let mut running = RunningStats::new(s, mean);
+                for pixel in run.chunks_exact(channels) {
+                    for (i, x) in pixel[columns.clone()].chunks(S::LANES).enumerate() {
+                        running.add(s, i, load(s, x));
+                    }
+                }
+                running.merge(s, [i * READ_RUN, rows], [mean, squares]);
+            }
         }
-    }
-
-    /// Divided by the count, not by one less: the variance of all there is, not an estimate from a sample.
-    pub fn variance(self) -> f64 {
-        // A NaN must come out as NaN, which `f64::max` would hide.
-        let variance = self.squares / self.count;
-        if variance < 0.0 { 0.0 } else { variance }
     }
 }
 

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! `DownBlock2D` and `UpBlock2D` are the same without transformers. Source: Ronneberger et al., *U-Net: Convolutional
-//! Networks for Biomedical FeatureMap Segmentation* (2015); diffusers' classes of the same names.
+//! Networks for Biomedical Image Segmentation* (2015); diffusers' classes of the same names.
 
 use aquatint_kernels::Isa;
 
@@ -177,7 +177,7 @@ impl UpBlock {
             }
         }
         if let Some(upsampler) = &self.upsampler {
-            let [_, height, width, _] = last(skips).pixels.shape();
+            let [_, height, width, _] = last(skips).shape();
             x = upsampler.forward_to(isa, x.view(), [height, width]);
         }
         x

@@ -12,7 +12,7 @@
 //! Reading order: `config.rs` (the table of channels), `time_embedding.rs`, `resnet.rs`, `transformer.rs`, `sample.rs`
 //! (halving and doubling), `conditioning.rs`, `blocks.rs`, then `prepare` and `forward` below.
 //!
-//! Source: Rombach et al., *High-Resolution FeatureMap Synthesis with Latent Diffusion Models* (2022); diffusers'
+//! Source: Rombach et al., *High-Resolution Image Synthesis with Latent Diffusion Models* (2022); diffusers'
 //! `UNet2DConditionModel`. Field names are those of its checkpoints.
 
 pub mod blocks;
@@ -134,7 +134,7 @@ impl UNet2DConditionModel {
         }
         let normed = self.conv_norm_out.forward_silu(isa, &x);
         drop(x);
-        self.conv_out.forward(isa, &normed).pixels
+        self.conv_out.forward(isa, &normed).into_tensor()
     }
 }
 

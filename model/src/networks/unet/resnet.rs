@@ -8,7 +8,7 @@
 //!
 //! The VAE uses it without a time. The two additions happen in the convolutions' epilogues, before the results are stored.
 //!
-//! Source: He et al., *Deep Residual Learning for FeatureMap Recognition* (2015), in the form of diffusers' `ResnetBlock2D`.
+//! Source: He et al., *Deep Residual Learning for Image Recognition* (2015), in the form of diffusers' `ResnetBlock2D`.
 
 use aquatint_kernels::Isa;
 use aquatint_kernels::conv2d::Geometry;
@@ -112,11 +112,11 @@ impl ResnetBlock2D {
         let views: Vec<_> = x.iter().map(|x| x.view()).collect();
         let shortcut = self.conv_shortcut.as_ref().map(|conv| conv.forward_concat(isa, &views));
         let x = match (&shortcut, x) {
-            (Some(shortcut), _) => shortcut,
-            (None, &[x]) => &x.pixels,
+            (Some(shortcut), _) => shortcut.as_slice(),
+            (None, &[x]) => x.pixels().as_slice(),
             (None, _) => panic!("joined images need a shortcut"),
         };
-        let residual = Some(x.as_slice());
+        let residual = Some(x);
         let scale = 1.0 / self.output_scale_factor;
         self.conv2.forward_with(isa, &normed, Epilogue { residual, scale, ..Epilogue::default() })
     }

@@ -15,7 +15,7 @@
 //! In channels-last layout an image `[n, h, w, c]` *is* the token list `[n, h·w, c]`; nothing moves when it is
 //! called so. At 64×64 there are 4096 tokens, and self-attention compares all pairs of them.
 //!
-//! Source: Rombach et al., *High-Resolution FeatureMap Synthesis with Latent Diffusion Models* (2022), section 3.3; Shazeer, *GLU
+//! Source: Rombach et al., *High-Resolution Image Synthesis with Latent Diffusion Models* (2022), section 3.3; Shazeer, *GLU
 //! Variants Improve Transformer* (2020); diffusers' classes of the same names.
 
 use std::borrow::Cow;
@@ -90,7 +90,7 @@ impl Transformer2DModel {
 
     /// `x: [n, h, w, channels]` → `[texts, h, w, channels]`; text i looks at image i mod n.
     pub fn forward(&self, isa: Isa, x: &FeatureMap, text: &CrossAttnKv) -> FeatureMap {
-        let [n, height, width, channels] = x.pixels.shape();
+        let [n, height, width, channels] = x.shape();
         let normed = self.norm.forward(isa, x).reshape([n, height * width, channels]);
         let mut h = self.proj_in.forward(isa, &normed);
         drop(normed);
@@ -98,11 +98,9 @@ impl Transformer2DModel {
             h = block.forward(isa, h, keys_and_values);
         }
         let [texts, ..] = h.shape();
-        let residual = repeated(&x.pixels, texts);
-        FeatureMap::of(texts, |image| {
-            let epilogue = Epilogue { residual: Some(residual.as_slice()), ..image };
-            self.proj_out.forward_with(isa, h.view(), epilogue).reshape([texts, height, width, channels])
-        })
+        let residual = repeated(x.pixels(), texts);
+        let epilogue = Epilogue { residual: Some(residual.as_slice()), ..Epilogue::default() };
+        self.proj_out.forward_to_image(isa, h.view(), [height, width], epilogue)
     }
 }
 

@@ -75,7 +75,7 @@ impl Decoder {
         }
         let normed = self.conv_norm_out.forward_silu(isa, &x);
         drop(x);
-        self.conv_out.forward(isa, &normed).pixels
+        self.conv_out.forward(isa, &normed).into_tensor()
     }
 }
 

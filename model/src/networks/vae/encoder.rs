@@ -77,7 +77,7 @@ impl Encoder {
             x = block.forward(isa, x);
         }
         x = self.mid_block.forward(isa, &x);
-        let mut x = self.conv_out.forward(isa, &self.conv_norm_out.forward_silu(isa, &x)).pixels;
+        let mut x = self.conv_out.forward(isa, &self.conv_norm_out.forward_silu(isa, &x)).into_tensor();
         if let Some(conv) = &self.quant_conv {
             x = conv.forward(isa, x.view());
         }

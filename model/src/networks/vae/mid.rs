@@ -78,13 +78,11 @@ impl Attention {
     }
 
     fn forward(&self, isa: Isa, x: &FeatureMap) -> FeatureMap {
-        let [n, height, width, channels] = x.pixels.shape();
+        let [n, height, width, channels] = x.shape();
         let h = self.group_norm.forward(isa, x).reshape([n, height * width, channels]);
         let qkv = [&self.to_q, &self.to_k, &self.to_v].map(|layer| self.head.project(isa, layer, &h));
         let attended = multi_head_attention(isa, qkv.each_ref(), self.head);
-        FeatureMap::of(n, |image| {
-            let epilogue = Epilogue { residual: Some(x.pixels.as_slice()), ..image };
-            self.to_out.forward_with(isa, &attended, epilogue).reshape([n, height, width, channels])
-        })
+        let epilogue = Epilogue { residual: Some(x.pixels().as_slice()), ..Epilogue::default() };
+        self.to_out.forward_to_image(isa, &attended, [height, width], epilogue)
     }
 }

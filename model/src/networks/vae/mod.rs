@@ -10,7 +10,7 @@
 //! at latents.
 //!
 //! Source: Kingma and Welling, *Auto-Encoding Variational Bayes* (2013); Esser et al., *Taming Transformers for High-Resolution
-//! FeatureMap Synthesis* (2021); diffusers' `AutoencoderKL`. Field names are those of its checkpoints.
+//! Image Synthesis* (2021); diffusers' `AutoencoderKL`. Field names are those of its checkpoints.
 
 mod config;
 mod decoder;

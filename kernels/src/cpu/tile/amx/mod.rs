@@ -26,6 +26,7 @@ mod permission;
 mod tiles;
 
 use std::arch::asm;
+use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
@@ -71,9 +72,13 @@ impl Amx {
         self.vbmi.is_some()
     }
 
-    /// Configures this thread's tile registers until the result is dropped. Once at a time: the inner of two would release both.
+    /// Configures this thread's tile registers until the result is dropped.
+    ///
+    /// # Panics
+    /// If they are configured: dropping the inner of two would release the registers of both.
     #[inline]
     pub(crate) fn configure(self) -> Configured {
+        assert!(!CONFIGURED.replace(true), "this thread's tile registers are configured already");
         // SAFETY: `self` proves that the instruction exists; it reads the 64 bytes of a constant, which are a valid configuration, and changes
         // nothing but tile registers, which no compiled code uses.
         unsafe {
@@ -114,7 +119,13 @@ impl Drop for Configured {
     fn drop(&mut self) {
         // SAFETY: the instruction exists, since there was an `Amx`; it changes nothing but tile registers.
         unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
+        CONFIGURED.set(false);
     }
+}
+
+thread_local! {
+    /// Whether a [`Configured`] of this thread exists.
+    static CONFIGURED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What `ldtilecfg` reads.

@@ -1,7 +1,7 @@
 //! The sums behind the moments, for the columns of a panel at a time: what a layer does to each vector that it stores, and the same as a pass of its own.
 
-use crate::cpu::simd::{Op, Simd};
-use crate::gemm::{MAX_VECTORS, NR};
+use crate::cpu::simd::Simd;
+use crate::cpu::tile::MAX_VECTORS;
 
 /// A panel's columns, or as many as there are, whose moments are being taken.
 pub(crate) struct RunningStats<S: Simd> {
@@ -57,48 +57,13 @@ impl<S: Simd> RunningStats<S> {
     }
 }
 
+/// As many columns as there are, up to a vector; the rest are zero.
 #[inline(always)]
-fn load<S: Simd>(s: S, x: &[f32]) -> S::V {
+pub(crate) fn load<S: Simd>(s: S, x: &[f32]) -> S::V {
     if x.len() < S::LANES { s.load_or(x, 0.0) } else { s.load(x) }
 }
 
 #[inline(always)]
 fn store<S: Simd>(s: S, v: S::V, out: &mut [f32]) {
     if out.len() < S::LANES { s.store_part(v, out) } else { s.store(v, out) }
-}
-
-/// Pixels of a run when they are only read: more would be more places in memory to read from at once.
-const READ_RUN: usize = 8;
-
-/// The moments of a block of pixels.
-pub(super) struct ReadStats<'a> {
-    /// As many channels as `mean` has, for each of them.
-    pub(super) pixels: &'a [f32],
-    pub(super) mean: &'a mut [f32],
-    /// Zeros, to begin with.
-    pub(super) squares: &'a mut [f32],
-}
-
-impl Op for ReadStats<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn eval<S: Simd>(self, s: S) {
-        let Self { pixels, mean, squares } = self;
-        let channels = mean.len();
-        mean.copy_from_slice(&pixels[..channels]);
-        for (i, run) in pixels.chunks(READ_RUN * channels).enumerate() {
-            let rows = run.len() / channels;
-            for first in (0..channels).step_by(NR) {
-                let columns = first..channels.min(first + NR);
-                let [mean, squares] = [&mut mean[columns.clone()], &mut squares[columns.clone()]];
-                let mut running = RunningStats::new(s, mean);
-                for pixel in run.chunks_exact(channels) {
-                    for (i, x) in pixel[columns.clone()].chunks(S::LANES).enumerate() {
-                        running.add(s, i, load(s, x));
-                    }
-                }
-                running.merge(s, [i * READ_RUN, rows], [mean, squares]);
-            }
-        }
-    }
 }
