@@ -111,7 +111,7 @@ pub(crate) enum Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flags::generate::Seed;
+    use aquatint_model::generate::Seed;
 
     #[test]
     fn a_prompt_alone_is_a_command() {
@@ -182,5 +182,17 @@ mod tests {
         let Command::Txt2img(args) = args.command else { panic!("another command was found") };
         assert_eq!((args.width, args.height, args.cfg_scale), (Some(512), Some(768), Some(5.0)));
         assert!(matches!(args.seed, Some(Seed::Random)));
+    }
+
+    #[test]
+    fn every_setting_has_its_flag() {
+        let args = Args::command();
+        for setting in aquatint_model::generate::SETTINGS {
+            let has = |command: &str| {
+                let command = args.find_subcommand(command).expect("a command of this program");
+                command.get_arguments().any(|argument| argument.get_long() == Some(setting.flag))
+            };
+            assert!(has("inpaint"), "{}: there is no --{}", setting.field, setting.flag);
+        }
     }
 }

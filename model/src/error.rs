@@ -95,22 +95,22 @@ pub enum ErrorKind {
 impl Error {
     /// An [`Error::Request`] from anything that can be printed.
     pub fn request(message: impl Display) -> Self {
-        Self::Request(message.to_string())
+        Self::Request(printable(&message.to_string()))
     }
 
     /// An [`Error::Model`] from anything that can be printed.
     pub fn model(message: impl Display) -> Self {
-        Self::Model(message.to_string())
+        Self::Model(printable(&message.to_string()))
     }
 
     /// An [`Error::Run`] from anything that can be printed.
     pub fn run(message: impl Display) -> Self {
-        Self::Run(message.to_string())
+        Self::Run(printable(&message.to_string()))
     }
 
     /// An [`Error::Model`] about one file: "`path`: message".
     pub fn in_file(path: impl AsRef<Path>, message: impl Display) -> Self {
-        Self::Model(format!("`{}`: {message}", path.as_ref().display()))
+        Self::model(format_args!("`{}`: {message}", path.as_ref().display()))
     }
 
     /// An [`Error::Read`]; made to be used as `.map_err(Error::reading(path))`.
@@ -141,6 +141,47 @@ impl Error {
     }
 }
 
+/// The longest message, in characters; a value that somebody wrote into a file may have millions.
+const LONGEST_MESSAGE: usize = 1000;
+
+/// The longest value within a message.
+const LONGEST_VALUE: usize = 100;
+
+/// A text as it may be shown on a terminal: control characters, with which a file could steer it, are escaped, and what is
+/// too long loses its middle.
+pub fn printable(message: &str) -> String {
+    let text = cut(message, LONGEST_MESSAGE);
+    let is_steering = |c: char| {
+        // Marks that turn the direction of writing are no control characters, but hide what follows as well.
+        c.is_control()
+            || matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(is_steering) {
+        return text;
+    }
+    let escaped = |c: char| match is_steering(c) {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    text.chars().map(escaped).collect()
+}
+
+/// A value as it may stand in a message.
+pub(crate) fn shortened(value: &str) -> String {
+    cut(value, LONGEST_VALUE)
+}
+
+/// Three quarters of the characters from the beginning, the rest from the end.
+fn cut(text: &str, longest: usize) -> String {
+    if text.char_indices().nth(longest).is_none() {
+        return text.to_owned();
+    }
+    let (front, back) = (longest * 3 / 4, longest / 4);
+    let start = text.char_indices().nth(front).map_or(text.len(), |(at, _)| at);
+    let end = text.char_indices().rev().nth(back - 1).map_or(0, |(at, _)| at);
+    format!("{} … {}", &text[..start], &text[end..])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,5 +200,15 @@ mod tests {
         let error = Error::not_finite("the UNet at step 3");
         assert_eq!(error.kind(), ErrorKind::Run);
         assert!(error.to_string().starts_with("the UNet at step 3 produced NaN"), "{error}");
+    }
+
+    #[test]
+    fn messages_cannot_steer_a_terminal_and_are_not_endless() {
+        let error = Error::request("unknown sampler `\u{1b}]0;title\u{7}\u{9b}31m\u{202e}x`");
+        assert_eq!(error.to_string(), "unknown sampler `\\u{1b}]0;title\\u{7}\\u{9b}31m\\u{202e}x`");
+        let long = Error::model(format_args!("begin {} end", "ä".repeat(50_000_000))).to_string();
+        assert!(long.starts_with("begin ä") && long.ends_with("ä end") && long.chars().count() < 1100);
+        assert_eq!(printable("a plain sentence: ü ×"), "a plain sentence: ü ×");
+        assert_eq!(shortened(&"x".repeat(100)).len(), 100);
     }
 }

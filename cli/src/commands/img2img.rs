@@ -1,12 +1,12 @@
 //! `aquatint img2img`: a picture from a text and another picture.
 
 use aquatint_model::Error;
+use aquatint_model::generate::{PartialRequest, TaskKind};
 use clap::Args;
 
 use crate::flags::generate::GenerateFlags;
 use crate::flags::image::{ImageFlags, strength};
 use crate::run::generate;
-use crate::run::partial::{Kind, Wish};
 
 #[derive(Args)]
 pub(crate) struct Img2img {
@@ -22,12 +22,12 @@ pub(crate) struct Img2img {
 }
 
 pub(crate) fn run(args: &Img2img) -> Result<u8, Error> {
-    let wish = Wish {
-        kind: Kind::ImageToImage,
-        image: args.source.image.clone(),
+    let settings = PartialRequest {
+        kind: TaskKind::ImageToImage,
+        image: args.source.image.clone().map(Into::into),
         resize: args.source.resize.map(Into::into),
         strength: args.strength,
-        ..Wish::from(&args.text)
+        ..PartialRequest::from(&args.text)
     };
-    generate::run(wish, &args.text)
+    generate::run(settings, &args.text)
 }

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use aquatint_model::Error;
+use aquatint_model::generate::partial::margins;
+use aquatint_model::generate::{PartialRequest, TaskKind};
 use aquatint_model::image::mask::Margins;
 use clap::Args;
 
 use crate::flags::generate::GenerateFlags;
 use crate::flags::image::{ImageFlags, strength};
 use crate::run::generate;
-use crate::run::partial::{Kind, Wish, margins};
 
 #[derive(Args)]
 pub(crate) struct Inpaint {
@@ -51,22 +52,23 @@ pub(crate) struct Inpaint {
 }
 
 pub(crate) fn run(args: &Inpaint) -> Result<u8, Error> {
-    let wish = Wish {
-        kind: Kind::Inpaint,
-        image: args.source.image.clone(),
+    let settings = PartialRequest {
+        kind: TaskKind::Inpaint,
+        image: args.source.image.clone().map(Into::into),
         resize: args.source.resize.map(Into::into),
         strength: args.strength,
-        mask: args.mask.clone(),
+        mask: args.mask.clone().map(Into::into),
         invert_mask: args.invert_mask.then_some(true),
         expand: args.expand,
-        only_masked: args.only_masked.map(|padding| Some(padding.into())),
+        only_masked: args.only_masked.map(|_| true),
+        padding: args.only_masked.map(usize::from),
         mask_blur: args.mask_blur.map(usize::from),
         composite: match (args.no_composite, args.mask_blur) {
             (true, _) => Some(false),
             (false, Some(_)) => Some(true),
             (false, None) => None,
         },
-        ..Wish::from(&args.text)
+        ..PartialRequest::from(&args.text)
     };
-    generate::run(wish, &args.text)
+    generate::run(settings, &args.text)
 }

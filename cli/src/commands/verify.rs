@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
+use aquatint_model::generate::{PartialRequest, TaskKind};
 use aquatint_model::image::metadata::Parameters;
 use aquatint_model::{
     Callbacks, Error, Footprint, Format, Image, ImageFile, Interrupt, LoadOptions, Pipeline, Progress,
@@ -15,7 +16,7 @@ use crate::platform::console::warn;
 use crate::run::generate::stored_parameters;
 use crate::run::memory;
 use crate::run::model::machine;
-use crate::run::partial::{Kind, Wish};
+
 use crate::run::progress::Display;
 
 #[derive(Args)]
@@ -45,15 +46,20 @@ pub(crate) fn run(args: &Verify) -> Result<(), Error> {
     let stored = stored_parameters(&args.picture)?;
     let expected = ImageFile::open(&args.picture)?.image;
     stored.apply(&mut TextToImage::default())?; // refused before the model is loaded, if at all
-    let kind = Wish::stored_kind(&stored);
-    if kind != Kind::TextToImage && args.image.is_none() {
+    let kind = TaskKind::of(&stored);
+    if kind != TaskKind::TextToImage && args.image.is_none() {
         return Err(Error::request(
             "the picture was made from another picture, which it does not contain; expected that one with -i, and the mask, if \
              there was one, with --mask",
         ));
     }
-    let wish = Wish { kind, image: args.image.clone(), mask: args.mask.clone(), ..Wish::stored(&stored)? };
-    let inputs = wish.inputs()?;
+    let settings = PartialRequest {
+        kind,
+        image: args.image.clone().map(Into::into),
+        mask: args.mask.clone().map(Into::into),
+        ..PartialRequest::from_parameters(&stored)?
+    };
+    let inputs = settings.open_images()?;
     if !stored.is_ours() {
         warn("the picture was made by another program; an equal one is not to be expected");
     }
@@ -62,7 +68,10 @@ pub(crate) fn run(args: &Verify) -> Result<(), Error> {
     let options = LoadOptions { isa, precision, keep: false };
     let spec = args.model.spec()?;
     let footprint = Footprint::of(spec.clone(), &options)?;
-    let request = wish.request(Some(&stored), wish.sized(&inputs, footprint.defaults.clone()))?;
+    let request = settings.request(
+        Some(&stored),
+        settings.sized(&inputs, footprint.defaults.clone(), footprint.size_multiple()),
+    )?;
     memory::check(&footprint, &request, 1, memory::free()?)?;
     let pipeline = Pipeline::load(spec, &options)?;
     pipeline.warnings().iter().for_each(warn);
@@ -74,7 +83,7 @@ pub(crate) fn run(args: &Verify) -> Result<(), Error> {
             args.model.model.display()
         ));
     }
-    let task = wish.task(inputs, Some(&stored), &pipeline)?;
+    let task = settings.task(inputs, Some(&stored), &pipeline)?;
     for (what, key, found) in inputs_of(&task) {
         if let Some(expected) = stored.get(key)
             && expected != found

@@ -2,7 +2,9 @@
 //! A1111.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
+use aquatint_model::generate::{PartialRequest, Seed};
 use aquatint_model::{Format, PromptSyntax, RandomSource};
 use clap::{Args, ValueEnum};
 
@@ -64,7 +66,7 @@ pub(crate) struct GenerateFlags {
     pub(crate) cfg_scale: Option<f32>,
 
     /// The number from which all noise is drawn; the same seed gives the same picture [default: random].
-    #[arg(short, long, allow_negative_numbers = true, value_parser = seed)]
+    #[arg(short, long, allow_negative_numbers = true, value_parser = Seed::from_str)]
     pub(crate) seed: Option<Seed>,
 
     /// Whose random numbers the seed stands for: torch's on the CPU, as diffusers' examples use them, or on a GPU, as most
@@ -194,19 +196,24 @@ impl From<Rng> for RandomSource {
     }
 }
 
-/// A seed, or the wish for a random one.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Seed {
-    Given(u64),
-    Random,
-}
-
-pub(crate) fn seed(text: &str) -> Result<Seed, String> {
-    match text {
-        "-1" => Ok(Seed::Random),
-        _ => text
-            .parse()
-            .map(Seed::Given)
-            .map_err(|_| format!("expected a whole number from 0 to {}, or -1 for a random one", u64::MAX)),
+impl From<&GenerateFlags> for PartialRequest {
+    fn from(args: &GenerateFlags) -> Self {
+        Self {
+            prompt: args.prompt.clone().or_else(|| args.positional_prompt.clone()),
+            negative_prompt: args.negative_prompt.clone(),
+            prompt_syntax: args.prompt_syntax.map(Into::into),
+            clip_skip: args.clip_skip,
+            width: args.width,
+            height: args.height,
+            steps: args.steps,
+            cfg_scale: args.cfg_scale,
+            seed: args.seed,
+            rng: args.rng.map(Into::into),
+            sampler: args.sampler.clone(),
+            schedule: args.schedule.clone(),
+            eta: args.eta,
+            sigmas: args.sigmas.clone(),
+            ..Self::default()
+        }
     }
 }

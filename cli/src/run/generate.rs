@@ -1,42 +1,43 @@
-//! Making pictures: what `txt2img`, `img2img` and `inpaint` do alike, once it is known what is wished for.
+//! Making pictures: what `txt2img`, `img2img` and `inpaint` do alike, once it is known what is asked for.
 
 use std::path::Path;
 
+use aquatint_model::generate::{PartialRequest, TaskKind};
 use aquatint_model::image::metadata::{self, Parameters};
 use aquatint_model::rng::random_seed;
-use aquatint_model::{Error, RunCheckpoint, TextToImage};
+use aquatint_model::{Error, Footprint, RunCheckpoint, TextToImage};
 
 use crate::flags::generate::GenerateFlags;
 use crate::platform::console::warn;
 use crate::run::output::Output;
-use crate::run::partial::{Kind, Wish};
+
 use crate::run::{callbacks, manifest};
 
 use crate::run::session::{Batch, Session};
 
 /// Refuses what can be refused at once, loads the model, makes the pictures.
-pub(crate) fn run(wish: Wish, args: &GenerateFlags) -> Result<u8, Error> {
+pub(crate) fn run(settings: PartialRequest, args: &GenerateFlags) -> Result<u8, Error> {
     if let Some(path) = &args.several.batch {
-        return manifest::run(path, &wish, args);
+        return manifest::run(path, &settings, args);
     }
     let resumed = args.run.resume.as_ref().map(RunCheckpoint::open).transpose()?;
     let stored = match (&resumed, args.from_image.as_deref()) {
         (Some(run_checkpoint), _) => Some(run_checkpoint.parameters()),
         (None, picture) => picture.map(stored_parameters).transpose()?,
     };
-    let mut wish = wish;
+    let mut settings = settings;
     if let Some(stored) = &stored {
-        if wish.kind == Kind::TextToImage && Wish::stored_kind(stored) != Kind::TextToImage {
+        if settings.kind == TaskKind::TextToImage && TaskKind::of(stored) != TaskKind::TextToImage {
             warn(
                 "the settings are those of a picture that was made from another one; this one is made from the text alone",
             );
         }
-        wish = wish.or(Wish::stored(stored)?);
+        settings = settings.or(PartialRequest::from_parameters(stored)?);
     }
-    let inputs = wish.inputs()?;
+    let images = settings.open_images()?;
     // Names and numbers are judged before the model is loaded.
     let unseeded = TextToImage { seed: random_seed()?, ..TextToImage::default() };
-    let seed = wish.request(stored.as_ref(), unseeded)?.seed;
+    let seed = settings.request(stored.as_ref(), unseeded)?.seed;
     let pattern = args.output.as_deref().unwrap_or(Path::new("aquatint-{seed}.png"));
     let mut output = Output::new(pattern, args.force, args.quality);
     output.check(seed)?;
@@ -46,11 +47,15 @@ pub(crate) fn run(wish: Wish, args: &GenerateFlags) -> Result<u8, Error> {
         return Err(Error::request("stdout takes one picture; give -o a name, or make one"));
     }
 
-    let first = |defaults: &TextToImage| wish.request(stored.as_ref(), wish.sized(&inputs, defaults.clone()));
+    let first = |footprint: &Footprint| {
+        let defaults = settings.sized(&images, footprint.defaults.clone(), footprint.size_multiple());
+        settings.request(stored.as_ref(), defaults)
+    };
     let session = Session::start(args, stored.as_ref(), first)?;
-    let mut task = wish.task(inputs, stored.as_ref(), &session.pipeline)?;
+    let mut task = settings.task(images, stored.as_ref(), &session.pipeline)?;
     task.text_mut().seed = seed;
-    let mut batch = Batch { task, wish: &wish, wanted: (0..count).collect(), together, job: None, resumed };
+    let mut batch =
+        Batch { task, settings: &settings, wanted: (0..count).collect(), together, job: None, resumed };
     batch.skip_finished()?;
     session.run(batch, &mut output, &mut |_| {})?;
     Ok(0)

@@ -10,15 +10,14 @@
 
 use std::path::Path;
 
+use aquatint_model::generate::{ApiRequest, PartialRequest, Seed};
 use aquatint_model::image::metadata::{self, Parameters};
-use aquatint_model::rng::random_seed;
 use aquatint_model::{Error, ErrorKind};
 use serde_json::json;
 
-use crate::flags::generate::{GenerateFlags, Seed, Several, Shard};
-use crate::run::api_request::Job;
+use crate::flags::generate::{GenerateFlags, Several, Shard};
+
 use crate::run::output::Output;
-use crate::run::partial::Wish;
 
 use crate::run::session::{Batch, GeneratedImage, Session};
 
@@ -29,7 +28,7 @@ const PART_FAILED: u8 = 4;
 const OUTPUT: &str = "{job}-{seed}.png";
 
 /// Makes the pictures of all lines.
-pub(crate) fn run(manifest: &Path, flags: &Wish, args: &GenerateFlags) -> Result<u8, Error> {
+pub(crate) fn run(manifest: &Path, flags: &PartialRequest, args: &GenerateFlags) -> Result<u8, Error> {
     let text = std::fs::read(manifest)
         .map_err(|error| Error::request(format_args!("cannot read `{}`: {error}", manifest.display())))?;
     let mut output =
@@ -45,7 +44,7 @@ pub(crate) fn run(manifest: &Path, flags: &Wish, args: &GenerateFlags) -> Result
         )));
     }
     output.check(0)?;
-    let session = Session::start(args, None, |defaults| flags.request(None, defaults.clone()))?;
+    let session = Session::start(args, None, |footprint| flags.request(None, footprint.defaults.clone()))?;
     let (mut failed, mut lines) = (0, 0);
     for (line, bytes) in lines_of(&text, args.several.shard) {
         lines += 1;
@@ -83,32 +82,29 @@ fn lines_of(text: &[u8], shard: Option<Shard>) -> impl Iterator<Item = (usize, &
 /// Makes the pictures of one line, and tells each of them.
 fn made(
     bytes: &[u8],
-    flags: &Wish,
+    flags: &PartialRequest,
     args: &GenerateFlags,
     session: &Session<'_>,
     line: usize,
     output: &mut Output,
 ) -> Result<(), Error> {
-    let job = Job::parse(bytes)?;
+    let request = ApiRequest::parse(bytes)?;
     let Several { batch_count, batch_size, .. } = args.several;
-    let count = match (job.n_iter, job.batch_size) {
+    let count = match (request.n_iter, request.batch_size) {
         (None, None) => batch_count as usize,
         // In A1111's API the count is that of the batches.
         (batches, size) => batches.unwrap_or(1) * size.unwrap_or(1),
     };
-    let together = job.batch_size.unwrap_or(batch_size as usize);
-    let wish = job.wish.or(flags.clone());
-    let seed = match wish.seed {
-        Some(Seed::Given(seed)) => seed,
-        Some(Seed::Random) => random_seed()?,
-        None => seed_of(bytes),
-    };
-    let mut task = wish.task(wish.inputs()?, None, &session.pipeline)?;
+    let together = request.batch_size.unwrap_or(batch_size as usize);
+    let settings = request.settings.or(flags.clone());
+    let seed = settings.seed.map_or_else(|| Ok(seed_of(bytes)), Seed::number)?;
+    let mut task = settings.task(settings.open_images()?, None, &session.pipeline)?;
     task.text_mut().seed = seed;
-    let mut batch = Batch { task, wish: &wish, wanted: Vec::new(), together, job: Some(line), resumed: None };
+    let mut batch =
+        Batch { task, settings: &settings, wanted: Vec::new(), together, job: Some(line), resumed: None };
     for picture in 0..count {
         let parameters = batch.parameters(picture, &session.pipeline)?;
-        let seed = seed.wrapping_add(picture as u64);
+        let seed = batch.task.text().seed_of(picture);
         let there = output.find(seed, line, |path| !args.force && contains(path, &parameters));
         match there {
             None => batch.wanted.push(picture),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use aquatint_model::generate::PartialRequest;
 use aquatint_model::image::metadata::Parameters;
 use aquatint_model::{Error, Footprint, Image, LoadOptions, Pipeline, RunCheckpoint, Task, TextToImage};
 
@@ -14,7 +15,6 @@ use crate::run::callbacks::RunCallbacks;
 use crate::run::memory;
 use crate::run::model::{computing, machine};
 use crate::run::output::Output;
-use crate::run::partial::Wish;
 
 /// A loaded model and the flags.
 pub(crate) struct Session<'a> {
@@ -29,7 +29,7 @@ pub(crate) struct Session<'a> {
 pub(crate) struct Batch<'a> {
     /// With the seed of picture 0.
     pub(crate) task: Task,
-    pub(crate) wish: &'a Wish,
+    pub(crate) settings: &'a PartialRequest,
     /// Which pictures; the seed of picture i is that of picture 0 plus i.
     pub(crate) wanted: Vec<usize>,
     /// How many are made in one walk, at most.
@@ -54,7 +54,7 @@ pub(crate) struct GeneratedImage {
 
 impl Batch<'_> {
     fn seed(&self, picture: usize) -> u64 {
-        self.task.text().seed.wrapping_add(picture as u64)
+        self.task.text().seed_of(picture)
     }
 
     /// The task of the pictures from `picture` on.
@@ -67,7 +67,7 @@ impl Batch<'_> {
     /// The text of picture `picture`, but for what only the walk can tell.
     pub(crate) fn parameters(&self, picture: usize, pipeline: &Pipeline) -> Result<Parameters, Error> {
         let mut parameters = pipeline.task_parameters(&self.task_of(picture))?;
-        self.wish.describe(&mut parameters);
+        self.settings.describe(&mut parameters);
         Ok(parameters)
     }
 
@@ -103,7 +103,7 @@ impl<'a> Session<'a> {
     pub(crate) fn start(
         args: &'a GenerateFlags,
         stored: Option<&Parameters>,
-        first: impl FnOnce(&TextToImage) -> Result<TextToImage, Error>,
+        first: impl FnOnce(&Footprint) -> Result<TextToImage, Error>,
     ) -> Result<Self, Error> {
         let isa = machine(args.threads.map(usize::from))?;
         signals::listen(args.run.save_partial || args.run.checkpoint.is_some())?;
@@ -121,7 +121,7 @@ impl<'a> Session<'a> {
             Some(_) => several.batch_size,
             None => several.batch_size.min(several.batch_count),
         };
-        let needed = memory::check(&footprint, &first(&footprint.defaults)?, together as usize, free)?;
+        let needed = memory::check(&footprint, &first(&footprint)?, together as usize, free)?;
         eprintln!("about {} of memory will be needed at most", memory::gigabytes(needed));
         let start = Instant::now();
         let pipeline = Pipeline::load(spec, &options)?;
@@ -168,7 +168,7 @@ impl<'a> Session<'a> {
             let seconds = start.elapsed().as_secs_f64();
             let mut failed = None; // all are saved that can be; of several errors the last is returned
             for (i, picture) in pictures?.into_iter().enumerate() {
-                let picture = described(picture, batch.wish);
+                let picture = described(picture, batch.settings);
                 let seed = batch.seed(first + i);
                 let parameters = picture.parameters().unwrap_or_default().to_owned();
                 match self.save(&picture, seed, batch.job, i, &callbacks, output) {
@@ -240,8 +240,8 @@ impl<'a> Session<'a> {
 }
 
 /// The picture with a text that says what was done with its inputs as well.
-fn described(picture: Image, wish: &Wish) -> Image {
+fn described(picture: Image, settings: &PartialRequest) -> Image {
     let mut parameters = Parameters::parse(picture.parameters().unwrap_or_default());
-    wish.describe(&mut parameters);
+    settings.describe(&mut parameters);
     picture.with_parameters(parameters.to_string())
 }

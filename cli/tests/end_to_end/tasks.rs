@@ -182,9 +182,9 @@ fn pictures_that_cannot_be_used_exit_with_2_and_leave_nothing_behind() {
         refused(&task(&folder, "inpaint", &["-i", "photo.png", "--mask", image]), 2, message);
     }
     let inpaint = |more: &[&str]| task(&folder, "inpaint", &[&["-i", "photo.png"], more].concat());
-    refused(&inpaint(&[]), 2, "expected --mask or --expand");
+    refused(&inpaint(&[]), 2, "expected a mask, or margins to expand it by");
     let opaque = task(&folder, "inpaint", &["-i", "opaque.png"]);
-    refused(&opaque, 2, "`opaque.png` has no transparent parts; expected --mask or --expand");
+    refused(&opaque, 2, "`opaque.png` has no transparent parts; expected a mask, or margins to expand it by");
     refused(&inpaint(&["--mask", "small.png"]), 2, "the mask is 8×8 and the picture 72×64");
     refused(&inpaint(&["--mask", "black.png"]), 2, "nothing to repaint");
     refused(&inpaint(&["--mask", "black.png", "--only-masked"]), 2, "nothing to repaint");

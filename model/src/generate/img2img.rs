@@ -11,7 +11,7 @@
 //! *SDEdit: Guided Image Synthesis and Editing with Stochastic Differential Equations* (2021).
 
 use super::inpaint::InpaintMode;
-use super::{Callbacks, DenoisingBatch, Pipeline, SampleState, Task, TextToImage, seed_of};
+use super::{Callbacks, DenoisingBatch, Pipeline, SampleState, Task, TextToImage};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::image::metadata::Parameters;
@@ -60,7 +60,7 @@ impl Pipeline {
         let text = self.encode_text(asked, callbacks)?;
         let moments = self.moments(image.to_signed())?;
         let state = |i| {
-            let (sampler, mut generator) = (sampler()?, Generator::of(asked.rng, seed_of(asked, i)));
+            let (sampler, mut generator) = (sampler()?, Generator::of(asked.rng, asked.seed_of(i)));
             let mut latents = self.sample(&moments, &mut generator);
             let noise = generator.randn(latents.len());
             sampler.add_noise(&mut latents, &noise, first);

@@ -16,7 +16,7 @@
 use aquatint_tensor::{Tensor, concat};
 
 use super::img2img::first_call;
-use super::{Callbacks, DenoisingBatch, Pipeline, SampleState, Task, TextToImage, channels_last, seed_of};
+use super::{Callbacks, DenoisingBatch, Pipeline, SampleState, Task, TextToImage, channels_last};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::image::mask::Region;
@@ -153,7 +153,7 @@ impl Pipeline {
             false => None,
         };
         let state = |i| {
-            let (sampler, mut generator) = (sampler()?, Generator::of(asked.rng, seed_of(asked, i)));
+            let (sampler, mut generator) = (sampler()?, Generator::of(asked.rng, asked.seed_of(i)));
             let image_latents = whole.as_ref().map(|whole| self.sample(whole, &mut generator));
             let image_latents = image_latents.unwrap_or_default();
             let noise = generator.randn(shape.iter().product());

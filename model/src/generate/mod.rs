@@ -15,13 +15,17 @@
 //! `...InpaintPipeline`: the same folder, seed and request give the same picture. Source for the guidance: Ho and Salimans,
 //! *Classifier-Free Diffusion Guidance* (2022). Read next: [`crate::networks::clip`], [`crate::networks::unet`], [`crate::samplers`], [`crate::networks::vae`].
 
+pub mod api_request;
 mod callbacks;
 mod denoise;
 mod estimate;
+pub mod image_input;
 mod img2img;
+pub mod infotext;
 mod inpaint;
 mod latents;
 mod load;
+pub mod partial;
 mod request;
 mod run_checkpoint;
 pub mod settings;
@@ -33,15 +37,19 @@ use std::time::Instant;
 use aquatint_kernels::{Isa, elementwise};
 use aquatint_tensor::{Recycling, Tensor, View};
 
+pub use api_request::ApiRequest;
 pub use callbacks::{Callbacks, Interrupt, Progress, RunInfo, StepInfo};
 pub use denoise::DIGITS_PER_STEP;
 pub use estimate::Footprint;
+pub use image_input::ImageInput;
 pub use img2img::ImageToImage;
 pub use inpaint::Inpaint;
 pub use load::LoadOptions;
 pub(crate) use load::check;
+pub use partial::{Seed, TaskImages, TaskKind};
 pub use request::{LARGEST_SIDE, TextToImage};
 pub use run_checkpoint::RunCheckpoint;
+pub use settings::{PartialRequest, SETTINGS, Setting};
 pub use task::Task;
 
 use crate::error::{Error, Result};
@@ -144,7 +152,7 @@ impl Pipeline {
         let mut pictures = Vec::with_capacity(count);
         for (i, state) in batch.states.into_iter().enumerate() {
             let mut task = task.clone();
-            task.text_mut().seed = seed_of(task.text(), i);
+            task.text_mut().seed = task.text().seed_of(i);
             let picture = self.decode(batch.shape, state.latents.clone())?;
             callbacks.on_image(i, &state.latents, &picture);
             let parameters = self.task_parameters(&task)?.with_run(&state.digest, batch.stopped);
@@ -168,7 +176,7 @@ impl Pipeline {
         sampler()?;
         let text = self.encode_text(request, callbacks)?;
         let state = |i| {
-            let (sampler, mut generator) = (sampler()?, Generator::of(request.rng, seed_of(request, i)));
+            let (sampler, mut generator) = (sampler()?, Generator::of(request.rng, request.seed_of(i)));
             let mut latents = generator.randn(self.latent_shape(request).iter().product());
             for x in &mut latents {
                 *x *= sampler.init_noise_sigma();
@@ -328,11 +336,6 @@ impl Pipeline {
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
-}
-
-/// The seed of picture `i` of a request: A1111's rule.
-fn seed_of(request: &TextToImage, i: usize) -> u64 {
-    request.seed.wrapping_add(i as u64)
 }
 
 /// From torch's order `[n, c, h, w]`, in which noise is drawn, to `[n, h, w, c]`, in which we compute.

@@ -61,7 +61,18 @@ impl Default for TextToImage {
 /// Beyond this a typing error is likelier than a wish: self-attention over 4096×4096 pixels compares 7·10¹⁰ pairs.
 pub const LARGEST_SIDE: usize = 4096;
 
+/// Of what sides are multiples with a VAE that makes a pixel of `scale_factor`² of them. diffusers asks for multiples of 8
+/// whatever the VAE; a VAE with more levels needs larger ones.
+pub(super) fn size_multiple(scale_factor: usize) -> usize {
+    scale_factor.max(8)
+}
+
 impl TextToImage {
+    /// The seed of picture `index`, from 0, of several that are made of one request: A1111's rule.
+    pub fn seed_of(&self, index: usize) -> u64 {
+        self.seed.wrapping_add(index as u64)
+    }
+
     /// Whether the UNet is asked twice, with and without the text.
     pub(super) fn guided(&self) -> bool {
         self.guidance_scale > 1.0
@@ -82,8 +93,7 @@ impl TextToImage {
     pub(super) fn check(&self, pipeline: &Pipeline) -> Result<()> {
         let unet = &pipeline.unet_config;
         let factor = pipeline.vae.scale_factor();
-        // diffusers asks for multiples of 8 whatever the VAE; a VAE with more levels needs larger ones.
-        let multiple = factor.max(8);
+        let multiple = size_multiple(factor);
         // Where the convolutions that halve are not padded, the innermost level must keep a pixel.
         let levels = unet.block_out_channels.len() as u32 - 1;
         let smallest = match unet.downsample_padding {
@@ -116,6 +126,11 @@ impl TextToImage {
 }
 
 impl Pipeline {
+    /// Pixels of which a picture's sides are multiples.
+    pub fn size_multiple(&self) -> usize {
+        size_multiple(self.vae.scale_factor())
+    }
+
     /// The sampler that a request asks for, set up for its steps.
     pub(super) fn sampler(&self, request: &TextToImage) -> Result<Box<dyn Sampler>> {
         let (kind, _) = self.scheduler.resolve(request.sampler)?;

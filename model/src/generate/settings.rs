@@ -1,350 +1,215 @@
-//! Settings ↔ a request.
+//! Every setting of a picture, one row each.
 //!
-//! | key | field of [`TextToImage`] |
-//! |---|---|
-//! | Steps, CFG scale, Seed | `steps`, `guidance_scale`, `seed` |
-//! | Sampler, Schedule type | `sampler`; `Automatic` leaves the schedule to the model |
-//! | Size | `width`×`height` |
-//! | Clip skip | `clip_skip`; left out if 1 |
-//! | Emphasis | `prompt_syntax`: `None` is plain; left out for A1111's own |
-//! | RNG | `rng`: `CPU` or `NV`; A1111 leaves it out for a GPU |
-//! | Eta, Sigmas | `eta`, `sigmas`; left out unless they were chosen |
-//! | Precision | none: `LoadOptions::precision`; ours leave it out for f32 |
-//!
-//! Pictures from pictures have more keys, which [`FROM_PICTURES`] lists; the caller who has the pictures reads them.
-//!
-//! Settings of a picture by A1111 are taken as far as we have them, but the pictures are not equal: A1111 has its own
-//! samplers and spacings. Ours carry `Version: aquatint …` and can be made again to the byte.
+//! From a row come the field of a [`PartialRequest`], its merging, its key in a manifest and in A1111's API, and which
+//! keys of a picture's text it replaces. The row also says by which flag the command line knows it; a test there
+//! compares the two. Read next: `partial.rs` merges and completes, `api_request.rs` reads JSON, `infotext.rs` a
+//! picture's text.
 
-use std::str::FromStr;
+use serde_json::Value;
 
-use crate::error::{Error, Result};
-use crate::generate::TextToImage;
-use crate::image::metadata::Parameters;
-use crate::precisions::Precisions;
+use super::api_request::{ApiField, FromApi};
+use super::image_input::ImageInput;
+use super::partial::{Seed, TaskKind};
+use crate::error::Result;
+use crate::image::ResizeMode;
+use crate::image::mask::Margins;
 use crate::rng::RandomSource;
-use crate::samplers::{SamplerChoice, SamplerKind, Schedule};
-use crate::source::ModelId;
 use crate::text::prompt::PromptSyntax;
 
-/// What stands under `Version` in our pictures.
-const VERSION: &str = concat!("aquatint ", env!("CARGO_PKG_VERSION"));
+/// What is known about a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The field of [`PartialRequest`].
+    pub field: &'static str,
+    /// The flag of the command line, without its dashes.
+    pub flag: &'static str,
+    /// Keys in a manifest, in A1111's API or in its `override_settings`.
+    pub api_keys: &'static [&'static str],
+    /// Keys in the text of a picture.
+    pub infotext_keys: &'static [&'static str],
+    /// Other fields that replace it: with another sampler, the stored schedule means nothing.
+    pub replaced_by: &'static [&'static str],
+    /// The value where nobody says one, in words.
+    pub default: &'static str,
+}
 
-/// Schedules whose names at A1111 are not ours with a capital letter.
-const SCHEDULE_LABELS: [(&str, &str); 2] = [("sgm_uniform", "SGM Uniform"), ("ays", "Align Your Steps")];
-
-/// The schedule that is left to the model.
-const AUTOMATIC: &str = "Automatic";
-
-/// Settings that change nothing in a picture.
-const WITHOUT_EFFECT: [&str; 5] = ["Model hash", "Model", "Version", "User", "Steps digest"];
-
-/// Settings that [`Parameters::apply`] and [`Parameters::precision`] take over.
-const APPLIED: [&str; 13] = [
-    "Steps",
-    "Sampler",
-    "Schedule type",
-    "CFG scale",
-    "Seed",
-    "Size",
-    "Clip skip",
-    "RNG",
-    "Emphasis",
-    "Eta",
-    "Eta DDIM", // A1111's name
-    "Sigmas",
-    "Precision",
-];
-
-/// Settings of pictures that were made from pictures, of files, and of walks that were ended early.
-pub const FROM_PICTURES: [&str; 11] = [
-    "Denoising strength",
-    "Image hash",
-    "Mask hash",
-    "Mask blur",
-    "Mask mode",
-    "Inpaint area",
-    "Masked area padding",
-    "Resize mode",
-    "Expand",
-    "JPEG quality",
-    "Stopped after",
-];
-
-impl Parameters {
-    /// What is written into a picture that `model` made of `request` with the sampler `kind`.
-    pub fn of(request: &TextToImage, kind: SamplerKind, model: &ModelId) -> Self {
-        let mut parameters = Self {
-            prompt: request.prompt.clone(),
-            negative_prompt: request.negative_prompt.clone(),
-            settings: Vec::new(),
-        };
-        parameters.push("Steps", request.steps);
-        parameters.push("Sampler", sampler_label(kind));
-        parameters.push("Schedule type", schedule_label(request.sampler.schedule));
-        parameters.push("CFG scale", request.guidance_scale);
-        parameters.push("Seed", request.seed);
-        parameters.push("Size", format_args!("{}x{}", request.width, request.height));
-        if let Some(hash) = model.hash() {
-            parameters.push("Model hash", hash);
+/// Makes [`PartialRequest`] and [`SETTINGS`] of the table.
+macro_rules! settings {
+    ($(
+        $(#[doc = $doc:literal])*
+        $field:ident: $type:ty { flag: $flag:literal, api: $api:expr, infotext: $infotext:expr,
+            replaced_by: $replaced_by:expr, default: $default:literal }
+    )*) => {
+        /// A request as far as somebody has said something; merged with others, in this order: a line of a manifest, flags, the
+        /// text of a picture, the model's defaults.
+        #[derive(Clone, Debug, Default, PartialEq)]
+        pub struct PartialRequest {
+            /// What is made from what.
+            pub kind: TaskKind,
+            $($(#[doc = $doc])* pub $field: Option<$type>,)*
         }
-        parameters.push("Model", model.name());
-        if request.clip_skip > 1 {
-            parameters.push("Clip skip", request.clip_skip);
-        }
-        parameters.push("RNG", rng_label(request.rng));
-        if request.prompt_syntax == PromptSyntax::Plain {
-            parameters.push("Emphasis", "None");
-        }
-        if let Some(eta) = request.eta {
-            parameters.push("Eta", eta);
-        }
-        if !request.sigmas.is_empty() {
-            let sigmas: Vec<_> = request.sigmas.iter().map(f64::to_string).collect();
-            parameters.push("Sigmas", sigmas.join(", "));
-        }
-        parameters.push("Version", VERSION);
-        parameters
-    }
 
-    /// The same, made by a model that was loaded for this precision.
-    #[must_use]
-    pub fn with_precision(mut self, precision: Precisions) -> Self {
-        if precision != Precisions::default() {
-            self.push("Precision", precision);
-        }
-        self
-    }
+        /// The table, in the order of the fields.
+        pub const SETTINGS: &[Setting] = &[$(Setting {
+            field: stringify!($field),
+            flag: $flag,
+            api_keys: &$api,
+            infotext_keys: &$infotext,
+            replaced_by: &$replaced_by,
+            default: $default,
+        }),*];
 
-    /// The precision with which a picture of ours was made; `None` for pictures by others, which do not say.
-    ///
-    /// # Errors
-    /// `Request` if the value has no meaning.
-    pub fn precision(&self) -> Result<Option<Precisions>> {
-        match self.get("Precision") {
-            Some(name) => match Precisions::named(name) {
-                Some(precisions) => Ok(Some(precisions)),
-                None => Err(meaningless("Precision", name, "f32, bf16, mixed or bf16x3")),
-            },
-            None => Ok(self.is_ours().then(Precisions::default)),
-        }
-    }
+        impl PartialRequest {
+            /// This request, and where it is silent the other.
+            #[must_use]
+            pub fn or(self, other: Self) -> Self {
+                Self { kind: self.kind.max(other.kind), $($field: self.$field.or(other.$field),)* }
+            }
 
-    /// Whether this program wrote the text.
-    pub fn is_ours(&self) -> bool {
-        self.get("Version").is_some_and(|version| version.starts_with("aquatint "))
-    }
+            /// Whether it says something about a field.
+            pub fn says(&self, field: &str) -> bool {
+                match field {
+                    $(stringify!($field) => self.$field.is_some(),)*
+                    _ => false,
+                }
+            }
 
-    /// Takes the settings over into `request`; what the text does not mention stays as it is.
-    ///
-    /// # Errors
-    /// `Request` if a value has no meaning, or means a sampler that we do not have.
-    pub fn apply(&self, request: &mut TextToImage) -> Result<()> {
-        request.prompt.clone_from(&self.prompt);
-        request.negative_prompt.clone_from(&self.negative_prompt);
-        self.number("Steps", &mut request.steps)?;
-        self.number("CFG scale", &mut request.guidance_scale)?;
-        self.number("Seed", &mut request.seed)?;
-        if let Some(size) = self.get("Size") {
-            let sides = size.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
-            (request.width, request.height) =
-                sides.ok_or_else(|| meaningless("Size", size, "width and height, like 512x512"))?;
-        }
-        if let Some(sampler) = self.get("Sampler") {
-            request.sampler = SamplerChoice::parse(Some(sampler), self.schedule(sampler))?;
-        }
-        request.clip_skip = 1;
-        self.number("Clip skip", &mut request.clip_skip)?;
-        request.prompt_syntax = match self.get("Emphasis") {
-            Some("None") => PromptSyntax::Plain,
-            Some("Original") | None => PromptSyntax::A1111,
-            Some(other) => return Err(meaningless("Emphasis", other, "None or Original")),
-        };
-        request.rng = match self.get("RNG") {
-            Some("CPU") => RandomSource::Cpu,
-            Some("NV" | "GPU") | None => RandomSource::Cuda,
-            Some(other) => return Err(meaningless("RNG", other, "CPU, NV or GPU")),
-        };
-        request.eta = None;
-        if let Some(eta) = self.get("Eta").or(self.get("Eta DDIM")) {
-            request.eta = Some(eta.parse().map_err(|_| meaningless("Eta", eta, "a number"))?);
-        }
-        let sigmas = self.get("Sigmas").unwrap_or_default();
-        let numbers = sigmas.split(',').map(str::trim).filter(|text| !text.is_empty()).map(str::parse);
-        request.sigmas = numbers
-            .collect::<std::result::Result<_, _>>()
-            .map_err(|_| meaningless("Sigmas", sigmas, "falling numbers"))?;
-        Ok(())
-    }
-
-    /// The keys of settings that [`Parameters::apply`] does not know, and that may change the picture.
-    pub fn ignored(&self) -> impl Iterator<Item = &str> {
-        let keys = self.settings.iter().map(|(key, _)| key.as_str());
-        let known = |key: &&str| {
-            [&APPLIED[..], &WITHOUT_EFFECT, &FROM_PICTURES].iter().any(|keys| keys.contains(key))
-        };
-        keys.filter(move |key| !known(key))
-    }
-
-    /// A setting of [`FROM_PICTURES`], if it is there.
-    ///
-    /// # Errors
-    /// `Request` if its value has no meaning.
-    pub fn parsed<T: FromStr>(&self, key: &str, expected: &str) -> Result<Option<T>> {
-        let parse = |text: &str| text.parse().map_err(|_| meaningless(key, text, expected));
-        self.get(key).map(parse).transpose()
-    }
-
-    fn number<T: FromStr>(&self, key: &str, into: &mut T) -> Result<()> {
-        if let Some(text) = self.get(key) {
-            *into = text.parse().map_err(|_| meaningless(key, text, "a number"))?;
-        }
-        Ok(())
-    }
-
-    /// The name of the schedule to ask for.
-    fn schedule(&self, sampler: &str) -> Option<&str> {
-        match self.get("Schedule type")? {
-            "Given" => None, // `Sigmas` has them
-            AUTOMATIC if self.is_ours() => None,
-            // A1111 has a recommendation for each of its samplers.
-            AUTOMATIC if sampler == "DPM++ 3M SDE" => Some("exponential"),
-            AUTOMATIC if sampler.starts_with("DPM++") || sampler.starts_with("DPM2") => Some("karras"),
-            AUTOMATIC => None,
-            "Uniform" => Some("normal"),
-            label => {
-                let known = SCHEDULE_LABELS.iter().find(|(_, a1111)| *a1111 == label);
-                Some(known.map_or(label, |(ours, _)| *ours))
+            /// Takes over a value of A1111's API. False if no setting has this key.
+            ///
+            /// # Errors
+            /// `Request` if the value has no meaning.
+            pub(super) fn set_from_api(&mut self, key: &str, value: &Value) -> Result<bool> {
+                $(
+                    const { assert!(!$flag.is_empty()) };
+                    let keys: &[&str] = &$api;
+                    if keys.contains(&key) {
+                        self.$field = <$type>::from_api(&ApiField { key, value })?;
+                        return Ok(true);
+                    }
+                )*
+                Ok(false)
             }
         }
-    }
+    };
 }
 
-fn meaningless(key: &str, found: &str, expected: &str) -> Error {
-    Error::request(format_args!("the picture says `{key}: {found}`; expected {expected}"))
+settings! {
+    /// What the picture should show.
+    prompt: String { flag: "prompt", api: ["prompt"], infotext: [], replaced_by: [], default: "nothing" }
+    /// What it should not show.
+    negative_prompt: String { flag: "negative-prompt", api: ["negative_prompt"], infotext: [], replaced_by: [],
+        default: "nothing" }
+    /// How both are read.
+    prompt_syntax: PromptSyntax { flag: "prompt-syntax", api: ["prompt_syntax"], infotext: ["Emphasis"], replaced_by: [],
+        default: "plain" }
+    /// Which layer of the text encoder counts: 1 the last, 2 the one before.
+    clip_skip: usize { flag: "clip-skip", api: ["clip_skip", "CLIP_stop_at_last_layers"], infotext: ["Clip skip"],
+        replaced_by: [], default: "1" }
+    /// Pixels.
+    width: usize { flag: "width", api: ["width"], infotext: ["Size"], replaced_by: [], default: "the model's, or the picture's" }
+    /// Pixels.
+    height: usize { flag: "height", api: ["height"], infotext: ["Size"], replaced_by: [],
+        default: "the model's, or the picture's" }
+    /// Steps from noise to picture.
+    steps: usize { flag: "steps", api: ["steps"], infotext: ["Steps"], replaced_by: ["sigmas"], default: "the model's, or 20" }
+    /// How strongly the text counts.
+    cfg_scale: f32 { flag: "cfg-scale", api: ["cfg_scale"], infotext: ["CFG scale"], replaced_by: [],
+        default: "the model's, or 7.5" }
+    /// The number from which all noise is drawn.
+    seed: Seed { flag: "seed", api: ["seed"], infotext: ["Seed"], replaced_by: [], default: "random" }
+    /// Whose random numbers the seed stands for.
+    rng: RandomSource { flag: "rng", api: ["rng", "randn_source"], infotext: ["RNG"], replaced_by: [], default: "cpu" }
+    /// The sampler's name.
+    sampler: String { flag: "sampler", api: ["sampler_name", "sampler_index"], infotext: ["Sampler"], replaced_by: [],
+        default: "the model's" }
+    /// The schedule's name.
+    schedule: String { flag: "schedule", api: ["scheduler"], infotext: ["Schedule type"], replaced_by: ["sampler", "sigmas"],
+        default: "the model's" }
+    /// How much fresh noise DDIM and TCD add.
+    eta: f32 { flag: "eta", api: ["eta"], infotext: ["Eta", "Eta DDIM"], replaced_by: ["sampler"],
+        default: "the sampler's: DDIM 0, TCD 0.3" }
+    /// Noise levels instead of a schedule.
+    sigmas: Vec<f64> { flag: "sigmas", api: ["sigmas"], infotext: ["Sigmas"], replaced_by: ["sampler", "schedule", "steps"],
+        default: "none" }
+    /// The picture to start from.
+    image: ImageInput { flag: "image", api: ["init_images"], infotext: ["Image hash"], replaced_by: [], default: "none" }
+    /// How it is brought to the size.
+    resize: ResizeMode { flag: "resize", api: ["resize_mode"], infotext: ["Resize mode"], replaced_by: [], default: "crop" }
+    /// How much of it is replaced.
+    strength: f64 { flag: "strength", api: ["denoising_strength"], infotext: ["Denoising strength"], replaced_by: [],
+        default: "0.75, with a mask 1" }
+    /// White is repainted.
+    mask: ImageInput { flag: "mask", api: ["mask"], infotext: ["Mask hash"], replaced_by: [],
+        default: "what is transparent in the picture" }
+    /// Whether black is repainted instead.
+    invert_mask: bool { flag: "invert-mask", api: ["inpainting_mask_invert"], infotext: ["Mask mode"], replaced_by: [],
+        default: "no" }
+    /// Pixels to paint beyond the edges.
+    expand: Margins { flag: "expand", api: ["expand"], infotext: ["Expand"], replaced_by: [], default: "none" }
+    /// Whether only the surroundings of the mask are worked on.
+    only_masked: bool { flag: "only-masked", api: ["inpaint_full_res"], infotext: ["Inpaint area"], replaced_by: [],
+        default: "no" }
+    /// Pixels around the mask that are worked on with it, if only those are.
+    padding: usize { flag: "only-masked", api: ["inpaint_full_res_padding"], infotext: ["Masked area padding"],
+        replaced_by: [], default: "32" }
+    /// Pixels of the seam.
+    mask_blur: usize { flag: "mask-blur", api: ["mask_blur"], infotext: ["Mask blur"], replaced_by: [], default: "4" }
+    /// Whether the picture is laid back around the mask.
+    composite: bool { flag: "no-composite", api: ["composite"], infotext: [], replaced_by: [], default: "yes" }
 }
 
-/// A1111 calls the form of PNDM that Stable Diffusion uses by its older name.
-fn sampler_label(kind: SamplerKind) -> &'static str {
-    match kind {
-        SamplerKind::Pndm => "PLMS",
-        other => other.label(),
-    }
+/// The rows that have a key of a picture's text.
+pub(super) fn with_infotext_key(key: &str) -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().filter(move |setting| setting.infotext_keys.contains(&key))
 }
 
-fn schedule_label(schedule: Option<Schedule>) -> String {
-    let Some(schedule) = schedule else { return AUTOMATIC.to_owned() };
-    let label = schedule.label();
-    if let Some((_, a1111)) = SCHEDULE_LABELS.iter().find(|(ours, _)| *ours == label) {
-        return (*a1111).to_owned();
-    }
-    let (first, rest) = label.split_at_checked(1).unwrap_or((label, ""));
-    first.to_uppercase() + rest
-}
-
-fn rng_label(rng: RandomSource) -> &'static str {
-    match rng {
-        RandomSource::Cpu => "CPU",
-        RandomSource::Cuda => "NV",
+impl PartialRequest {
+    /// Whether a setting of a picture's text does not count any more. `Size` holds two fields, and is replaced if both are.
+    pub(super) fn replaces(&self, key: &str) -> bool {
+        let replaced = |setting: &Setting| {
+            self.says(setting.field) || setting.replaced_by.iter().any(|field| self.says(field))
+        };
+        let mut rows = with_infotext_key(key).peekable();
+        rows.peek().is_some() && rows.all(replaced)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
-    fn model() -> ModelId {
-        ModelId::new(Path::new("models/v1-5"), vec!["/dev/null".into()])
+    #[test]
+    fn a_key_means_one_setting() {
+        let mut keys: Vec<_> = SETTINGS.iter().flat_map(|setting| setting.api_keys).collect();
+        let count = keys.len();
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), count);
+        let known = |field: &str| SETTINGS.iter().any(|setting| setting.field == field);
+        for setting in SETTINGS {
+            assert!(setting.replaced_by.iter().all(|field| known(field)), "{}", setting.field);
+            assert!(!setting.api_keys.is_empty(), "{} cannot be said in a manifest", setting.field);
+        }
     }
 
     #[test]
-    fn numbers_are_short_and_keys_in_a1111s_order() {
-        let request = TextToImage {
-            prompt: "a fox".into(),
-            guidance_scale: 7.0,
-            seed: 965400086,
-            sampler: SamplerChoice::parse(Some("euler_a"), None).expect("a known sampler"),
-            ..TextToImage::default()
+    fn what_is_silent_is_filled() {
+        let ours = PartialRequest { steps: Some(3), ..PartialRequest::default() };
+        let theirs = PartialRequest {
+            kind: TaskKind::Inpaint,
+            steps: Some(9),
+            eta: Some(0.5),
+            ..PartialRequest::default()
         };
-        let text = Parameters::of(&request, SamplerKind::EulerAncestral, &model()).to_string();
-        let expected = "a fox\nSteps: 20, Sampler: Euler a, Schedule type: Automatic, CFG scale: 7, Seed: 965400086, \
-                        Size: 512x512, Model hash: e3b0c44298, Model: v1-5, RNG: CPU, Emphasis: None, Version: aquatint ";
-        assert!(text.starts_with(expected), "{text}");
+        let merged = ours.or(theirs);
+        assert_eq!((merged.kind, merged.steps, merged.eta), (TaskKind::Inpaint, Some(3), Some(0.5)));
+        assert!(merged.says("steps") && !merged.says("seed"));
     }
 
     #[test]
-    fn a_request_survives_the_way_there_and_back() {
-        for kind in SamplerKind::all() {
-            // A list of noise levels is stored by itself.
-            let named = kind.schedules().iter().copied().filter(|&schedule| schedule != Schedule::Given);
-            for schedule in std::iter::once(None).chain(named.map(Some)) {
-                let request = TextToImage {
-                    prompt: "a (fox:1.2), BREAK\nsnow".into(),
-                    negative_prompt: "dark: very, \"blurry\"".into(),
-                    width: 8,
-                    height: 4096,
-                    steps: 31,
-                    guidance_scale: 6.1,
-                    seed: u64::MAX,
-                    rng: RandomSource::Cuda,
-                    prompt_syntax: PromptSyntax::A1111,
-                    clip_skip: 2,
-                    sampler: SamplerChoice { kind: Some(kind), schedule },
-                    eta: kind.has_eta().then_some(0.25),
-                    sigmas: if schedule.is_none() { vec![14.6, 3.25, 0.1] } else { Vec::new() },
-                };
-                let text = Parameters::of(&request, kind, &model()).to_string();
-                let parameters = Parameters::parse(&text);
-                let mut found = TextToImage::default();
-                parameters.apply(&mut found).expect("all values are known");
-                assert_eq!(found, request, "{text}");
-                assert_eq!(parameters.ignored().count(), 0, "{text}");
-            }
-        }
-    }
-
-    #[test]
-    fn a1111s_defaults_are_not_ours() {
-        let mut request = TextToImage::default();
-        let text = "p\nSteps: 20, Sampler: DPM++ 2M, Schedule type: Automatic, Seed: 1, Hires upscale: 2, Version: v1.10.1";
-        let parameters = Parameters::parse(text);
-        parameters.apply(&mut request).expect("all values are known");
-        assert_eq!(request.sampler.schedule, Some(Schedule::Karras));
-        assert_eq!(request.rng, RandomSource::Cuda);
-        assert_eq!(parameters.ignored().collect::<Vec<_>>(), ["Hires upscale"]);
-    }
-
-    #[test]
-    fn a_picture_says_its_precision_unless_it_is_f32() {
-        for precision in Precisions::ALL {
-            let request = TextToImage::default();
-            let parameters = Parameters::of(&request, SamplerKind::Euler, &model()).with_precision(precision);
-            assert_eq!(parameters.get("Precision").is_some(), precision != Precisions::default());
-            let read = Parameters::parse(&parameters.to_string());
-            assert_eq!(read.precision().expect("it has a meaning"), Some(precision));
-            assert_eq!(read.ignored().count(), 0);
-        }
-        let theirs = Parameters::parse("Steps: 20, Sampler: Euler, Version: v1.10.1");
-        assert_eq!(theirs.precision().expect("there is none"), None);
-        let odd = Parameters::parse("Steps: 20, Sampler: Euler, Precision: fp8");
-        let error = odd.precision().expect_err("it has no meaning").to_string();
-        assert!(error.contains("`Precision: fp8`; expected f32, bf16, mixed or bf16x3"), "{error}");
-    }
-
-    #[test]
-    fn a_value_without_meaning_is_named() {
-        for (setting, message) in [
-            ("Size: 512", "`Size: 512`; expected width and height"),
-            ("Seed: -3", "`Seed: -3`; expected a number"),
-            ("Emphasis: Ignore", "`Emphasis: Ignore`; expected None or Original"),
-            ("RNG: TPU", "`RNG: TPU`; expected CPU, NV or GPU"),
-            ("Sampler: none", "unknown sampler `none`"),
-        ] {
-            let parameters = Parameters::parse(&format!("Steps: 1, CFG scale: 2, {setting}"));
-            let error = parameters.apply(&mut TextToImage::default()).expect_err("it has no meaning");
-            assert!(error.to_string().contains(message), "{error}");
-        }
+    fn a_size_is_replaced_by_both_sides() {
+        let one = PartialRequest { width: Some(64), ..PartialRequest::default() };
+        assert!(!one.replaces("Size") && !one.replaces("Version"));
+        assert!(PartialRequest { height: Some(64), ..one }.replaces("Size"));
     }
 }

@@ -83,9 +83,20 @@ impl Mask {
     /// # Errors
     /// See [`ImageFile::open`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let image = open(path.as_ref())?;
+        open(path.as_ref()).map(Self::from_image)
+    }
+
+    /// Decodes what would be a file's content.
+    ///
+    /// # Errors
+    /// See [`ImageFile::from_bytes`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        decode(bytes).map(Self::from_image).map_err(Error::request)
+    }
+
+    fn from_image(image: DynamicImage) -> Self {
         let (width, height) = (image.width() as usize, image.height() as usize);
-        Ok(Self::from_picture(&Image::from_rgb(width, height, image.into_rgb8().into_raw())))
+        Self::from_picture(&Image::from_rgb(width, height, image.into_rgb8().into_raw()))
     }
 }
 

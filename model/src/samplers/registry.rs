@@ -326,6 +326,22 @@ impl SamplerKind {
         matches!(self, Self::Ddim | Self::Tcd)
     }
 
+    /// Whether fresh noise is added at each step.
+    pub fn adds_noise(self) -> bool {
+        matches!(
+            self,
+            Self::Ddpm
+                | Self::EulerAncestral
+                | Self::Dpm2Ancestral
+                | Self::DpmPp2SAncestral
+                | Self::DpmPpSde
+                | Self::DpmPp2MSde
+                | Self::DpmPp3MSde
+                | Self::Lcm
+                | Self::Tcd
+        )
+    }
+
     fn names(self) -> &'static Names {
         let row = SAMPLERS.iter().find(|names| names.kind == self);
         row.expect("every sampler has a row in the table of names")

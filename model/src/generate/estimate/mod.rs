@@ -20,6 +20,7 @@ use std::time::Duration;
 use aquatint_kernels::Precision;
 
 use crate::error::Result;
+use crate::generate::request::size_multiple;
 use crate::generate::{LoadOptions, TextToImage, load};
 use crate::networks;
 use crate::networks::clip::{ClipTextConfig, ClipTextModel};
@@ -81,6 +82,11 @@ impl Footprint {
             factor: vae.scale_factor() as u64,
             defaults: load::defaults(source.settings(), &unet, &vae)?,
         })
+    }
+
+    /// Pixels of which a picture's sides are multiples.
+    pub fn size_multiple(&self) -> usize {
+        size_multiple(self.factor as usize)
     }
 
     /// Bytes for `together` pictures of a request in one walk, weights and all.

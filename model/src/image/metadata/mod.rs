@@ -11,7 +11,7 @@
 //! | this one | the text ↔ prompts and a list of keys and values, with A1111's quoting and its reader's rules |
 //! | [`png`] | the text ↔ a chunk of a PNG file |
 //! | [`exif`] | the text ↔ the user comment of a JPEG or WebP file |
-//! | [`settings`](crate::generate::settings) | the list ↔ a [`TextToImage`](crate::TextToImage) |
+//! | [`infotext`](crate::generate::infotext) | the list ↔ a [`TextToImage`](crate::TextToImage) |
 //! | [`model_id`](crate::source::model_id) | the name and hash by which the model goes |
 //!
 //! The form cannot hold everything: white space at the ends of a line is lost, and a line of the prompt that begins

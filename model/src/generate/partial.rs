@@ -1,118 +1,118 @@
-//! What a picture shall be like, as far as somebody said so: flags, a line of a manifest, a picture's own text.
+//! From what somebody has said to a task: merging, defaults, the pictures that belong to it.
 //!
-//! What one of them leaves open, the next may fill, in this order: the line, the flags, the text, the model's defaults.
+//! ```text
+//! PartialRequest            from flags, a line of JSON (`api_request.rs`), or both, merged by `or`
+//!   + text of a picture     `request`: what the request does not say
+//!   + the model's defaults  what nobody says
+//!   + pictures              `open_images`, brought to the size by `task`
+//! = Task                    what a `Pipeline` makes
+//! ```
 
-use std::path::PathBuf;
+use std::str::FromStr;
 
-use aquatint_model::image::mask::Margins;
-use aquatint_model::image::metadata::Parameters;
-use aquatint_model::{
-    Error, Image, ImageFile, ImageToImage, Inpaint, Mask, Pipeline, PromptSyntax, RandomSource, ResizeMode,
-    SamplerChoice, Task, TextToImage,
-};
-
-use crate::flags::generate::{GenerateFlags, Seed};
+use super::settings::PartialRequest;
+use super::{ImageToImage, Inpaint, Pipeline, Task, TextToImage};
+use crate::error::{Error, Result};
+use crate::image::mask::Margins;
+use crate::image::metadata::Parameters;
+use crate::image::{Image, ImageFile, Mask, ResizeMode};
+use crate::rng::random_seed;
+use crate::samplers::SamplerChoice;
 
 /// What is made from what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kind {
+pub enum TaskKind {
+    /// A picture from a text.
     #[default]
     TextToImage,
+    /// A picture from a text and a picture.
     ImageToImage,
+    /// A part of a picture anew.
     Inpaint,
 }
 
-/// What a picture shall be like.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Wish {
-    pub(crate) kind: Kind,
-    pub(crate) prompt: Option<String>,
-    pub(crate) negative_prompt: Option<String>,
-    pub(crate) prompt_syntax: Option<PromptSyntax>,
-    pub(crate) clip_skip: Option<usize>,
-    pub(crate) width: Option<usize>,
-    pub(crate) height: Option<usize>,
-    pub(crate) steps: Option<usize>,
-    pub(crate) cfg_scale: Option<f32>,
-    pub(crate) seed: Option<Seed>,
-    pub(crate) rng: Option<RandomSource>,
-    pub(crate) sampler: Option<String>,
-    pub(crate) schedule: Option<String>,
-    pub(crate) eta: Option<f32>,
-    pub(crate) sigmas: Option<Vec<f64>>,
-    pub(crate) image: Option<PathBuf>,
-    pub(crate) resize: Option<ResizeMode>,
-    pub(crate) strength: Option<f64>,
-    pub(crate) mask: Option<PathBuf>,
-    pub(crate) invert_mask: Option<bool>,
-    pub(crate) expand: Option<Margins>,
-    /// Whether only the mask is worked on, and the padding around it.
-    pub(crate) only_masked: Option<Option<usize>>,
-    pub(crate) mask_blur: Option<usize>,
-    /// Whether the picture is laid back around the mask.
-    pub(crate) composite: Option<bool>,
-}
-
-impl From<&GenerateFlags> for Wish {
-    fn from(args: &GenerateFlags) -> Self {
-        Self {
-            prompt: args.prompt.clone().or_else(|| args.positional_prompt.clone()),
-            negative_prompt: args.negative_prompt.clone(),
-            prompt_syntax: args.prompt_syntax.map(Into::into),
-            clip_skip: args.clip_skip,
-            width: args.width,
-            height: args.height,
-            steps: args.steps,
-            cfg_scale: args.cfg_scale,
-            seed: args.seed,
-            rng: args.rng.map(Into::into),
-            sampler: args.sampler.clone(),
-            schedule: args.schedule.clone(),
-            eta: args.eta,
-            sigmas: args.sigmas.clone(),
-            ..Self::default()
+impl TaskKind {
+    /// From what a picture was made, as its text says. A1111 writes no hash of a mask, and a strength for its second pass over an
+    /// enlarged picture (`Hires …`) as well, which is still made from text.
+    pub fn of(parameters: &Parameters) -> Self {
+        let has = |key: &str| parameters.get(key).is_some();
+        let enlarged = parameters.settings.iter().any(|(key, _)| key.starts_with("Hires "));
+        if ["Mask hash", "Mask blur", "Mask mode", "Inpaint area"].into_iter().any(has) {
+            Self::Inpaint
+        } else if has("Denoising strength") && !enlarged {
+            Self::ImageToImage
+        } else {
+            Self::TextToImage
         }
     }
 }
 
-/// Every field but `kind`, for code that treats them alike.
-macro_rules! first_of {
-    ($a:expr, $b:expr; $($field:ident)*) => { Wish { kind: $a.kind.max($b.kind), $($field: $a.$field.or($b.$field)),* } };
+/// A seed, or the demand for a random one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seed {
+    /// This one.
+    Given(u64),
+    /// Another one each time.
+    Random,
 }
 
-/// The pictures that a task needs.
-pub(crate) enum Inputs {
-    Nothing,
-    Picture(Image),
-    Hole(Image, Mask),
+impl Seed {
+    /// The number.
+    ///
+    /// # Errors
+    /// `Run` if the operating system has no random numbers.
+    pub fn number(self) -> Result<u64> {
+        match self {
+            Self::Given(seed) => Ok(seed),
+            Self::Random => random_seed(),
+        }
+    }
 }
 
-/// Strengths where nobody says one: A1111's for pictures, diffusers' for holes.
-const STRENGTHS: [f64; 2] = [0.75, 1.0];
+impl FromStr for Seed {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "-1" => Ok(Self::Random),
+            _ => text.parse().map(Self::Given).map_err(|_| {
+                format!("expected a whole number from 0 to {}, or -1 for a random one", u64::MAX)
+            }),
+        }
+    }
+}
+
+/// The pictures of a task.
+pub enum TaskImages {
+    /// None: a picture from a text.
+    None,
+    /// The one to start from.
+    Image(Image),
+    /// The one to start from, and where it is repainted.
+    Masked(Image, Mask),
+}
+
+/// Strengths where nobody says one: A1111's for pictures, diffusers' for pictures with masks.
+const STRENGTH: f64 = 0.75;
+const MASKED_STRENGTH: f64 = 1.0;
 
 /// Pixels of the seam where nobody says how many.
 const MASK_BLUR: usize = 4;
 
 /// Pixels around the mask that are worked on with it where nobody says how many.
-pub(crate) const PADDING: usize = 32;
+pub const PADDING: usize = 32;
 
-impl Wish {
-    /// This wish, and where it is silent the other.
-    pub(crate) fn or(self, other: Self) -> Self {
-        first_of!(self, other;
-            prompt negative_prompt prompt_syntax clip_skip width height steps cfg_scale seed rng sampler schedule eta sigmas
-            image resize strength mask invert_mask expand only_masked mask_blur composite)
-    }
-
+impl PartialRequest {
     /// What a picture's text says about pictures; [`Parameters::apply`] reads the rest.
-    pub(crate) fn stored(parameters: &Parameters) -> Result<Self, Error> {
-        let pixels = |key| -> Result<Option<usize>, Error> {
+    ///
+    /// # Errors
+    /// `Request` if a value has no meaning.
+    pub fn from_parameters(parameters: &Parameters) -> Result<Self> {
+        let pixels = |key| -> Result<Option<usize>> {
             let found: Option<u16> = parameters.parsed(key, "a number of pixels up to 65535")?;
             Ok(found.map(usize::from))
         };
         let mask_blur = pixels("Mask blur")?;
-        let padding = pixels("Masked area padding")?.unwrap_or(PADDING);
-        let only_masked = |area: &str| (area == "Only masked").then_some(padding);
         let expand = parameters.get("Expand").map(margins).transpose().map_err(Error::request)?;
         let resize = match parameters.get("Resize mode") {
             None => None,
@@ -130,7 +130,8 @@ impl Wish {
             resize,
             invert_mask: parameters.get("Mask mode").map(|mode| mode == NOT_MASKED),
             expand,
-            only_masked: parameters.get("Inpaint area").map(only_masked),
+            only_masked: parameters.get("Inpaint area").map(|area| area == "Only masked"),
+            padding: pixels("Masked area padding")?,
             mask_blur,
             // A mask of ours without a seam was not laid back.
             composite: mask_blur.map(|_| true).or(parameters.get("Mask hash").map(|_| false)),
@@ -138,26 +139,12 @@ impl Wish {
         })
     }
 
-    /// From what a picture was made, as its text says. A1111 writes no hash of a mask, and a strength for its second pass over an
-    /// enlarged picture (`Hires …`) as well, which is still made from text.
-    pub(crate) fn stored_kind(parameters: &Parameters) -> Kind {
-        let has = |key: &str| parameters.get(key).is_some();
-        let enlarged = parameters.settings.iter().any(|(key, _)| key.starts_with("Hires "));
-        if ["Mask hash", "Mask blur", "Mask mode", "Inpaint area"].into_iter().any(has) {
-            Kind::Inpaint
-        } else if has("Denoising strength") && !enlarged {
-            Kind::ImageToImage
-        } else {
-            Kind::TextToImage
-        }
-    }
-
-    /// The settings that all tasks share: this wish, before it `stored`, before that `defaults`.
-    pub(crate) fn request(
-        &self,
-        stored: Option<&Parameters>,
-        defaults: TextToImage,
-    ) -> Result<TextToImage, Error> {
+    /// The settings that all tasks share: what this request says, else `stored`, the text of a picture,
+    /// else `defaults`.
+    ///
+    /// # Errors
+    /// `Request` if a name or a stored value has no meaning.
+    pub fn request(&self, stored: Option<&Parameters>, defaults: TextToImage) -> Result<TextToImage> {
         let mut request = defaults;
         if let Some(stored) = stored {
             self.left_of(stored).apply(&mut request)?;
@@ -198,46 +185,32 @@ impl Wish {
         Ok(request)
     }
 
-    /// The settings of a picture that this wish does not replace; the others need not have a meaning.
+    /// The settings of a picture that this request does not replace; the others need not have a meaning.
     fn left_of(&self, stored: &Parameters) -> Parameters {
-        let (sampler, steps) = (self.sampler.is_some(), self.steps.is_some());
-        let levels = self.schedule.is_some() || self.sigmas.is_some();
-        let replaced = |key: &str| match key {
-            "Steps" => steps || self.sigmas.is_some(),
-            "Sampler" => sampler,
-            "Schedule type" => sampler || levels,
-            "Sigmas" => sampler || levels || steps,
-            "Eta" | "Eta DDIM" => sampler || self.eta.is_some(),
-            "CFG scale" => self.cfg_scale.is_some(),
-            "Seed" => self.seed.is_some(),
-            "Size" => self.width.is_some() && self.height.is_some(),
-            "Clip skip" => self.clip_skip.is_some(),
-            "RNG" => self.rng.is_some(),
-            "Emphasis" => self.prompt_syntax.is_some(),
-            _ => false,
-        };
         let mut left = stored.clone();
-        left.settings.retain(|(key, _)| !replaced(key));
+        left.settings.retain(|(key, _)| !self.replaces(key));
         left
     }
 
     /// Reads the pictures.
-    pub(crate) fn inputs(&self) -> Result<Inputs, Error> {
-        if self.kind == Kind::TextToImage {
-            return Ok(Inputs::Nothing);
+    ///
+    /// # Errors
+    /// `Request` if one is lacking or cannot be used.
+    pub fn open_images(&self) -> Result<TaskImages> {
+        if self.kind == TaskKind::TextToImage {
+            return Ok(TaskImages::None);
         }
-        let path =
-            self.image.as_deref().ok_or_else(|| Error::request("expected a picture: give it with -i"))?;
-        let ImageFile { image: picture, transparent } = ImageFile::open(path)?;
+        let input = self.image.as_ref().ok_or_else(|| Error::request("expected a picture to start from"))?;
+        let ImageFile { image: picture, transparent } = input.open()?;
         let transparent = transparent.filter(|mask| mask.grey().iter().any(|&grey| grey > 0));
-        if self.kind == Kind::ImageToImage {
-            return Ok(Inputs::Picture(picture));
+        if self.kind == TaskKind::ImageToImage {
+            return Ok(TaskImages::Image(picture));
         }
         let given = match &self.mask {
-            Some(path) => Some(Mask::open(path)?),
+            Some(mask) => Some(mask.open_mask()?),
             None => transparent,
         };
-        let hole = match given {
+        let mask = match given {
             Some(mask) if self.invert_mask == Some(true) => mask.inverted(),
             Some(mask) => mask,
             None if self.expand.is_some() => {
@@ -246,12 +219,11 @@ impl Wish {
             }
             None => {
                 return Err(Error::request(format_args!(
-                    "`{}` has no transparent parts; expected --mask or --expand",
-                    path.display()
+                    "{input} has no transparent parts; expected a mask, or margins to expand it by"
                 )));
             }
         };
-        let sizes = [(hole.width(), hole.height()), (picture.width(), picture.height())];
+        let sizes = [(mask.width(), mask.height()), (picture.width(), picture.height())];
         if sizes[0] != sizes[1] {
             let [mask, picture] = sizes.map(|(width, height)| format!("{width}×{height}"));
             return Err(Error::request(format_args!(
@@ -259,30 +231,33 @@ impl Wish {
             )));
         }
         Ok(match self.expand {
-            Some(margins) => Inputs::Hole(picture.expanded(margins), hole.expanded(margins)),
-            None => Inputs::Hole(picture, hole),
+            Some(margins) => TaskImages::Masked(picture.expanded(margins), mask.expanded(margins)),
+            None => TaskImages::Masked(picture, mask),
         })
     }
 
     /// The task, checked.
-    pub(crate) fn task(
-        &self,
-        inputs: Inputs,
-        stored: Option<&Parameters>,
-        pipeline: &Pipeline,
-    ) -> Result<Task, Error> {
-        let only_masked = self.only_masked.flatten();
-        let text = self.request(stored, self.sized(&inputs, pipeline.defaults()))?;
+    ///
+    /// # Errors
+    /// `Request` if the model cannot do it.
+    pub fn task(&self, images: TaskImages, stored: Option<&Parameters>, pipeline: &Pipeline) -> Result<Task> {
+        let only_masked = self.only_masked();
+        let mut text =
+            self.request(stored, self.sized(&images, pipeline.defaults(), pipeline.size_multiple()))?;
+        let (kind, _) = pipeline.scheduler().resolve(text.sampler)?;
+        if text.eta == Some(0.0) && !kind.has_eta() && !kind.adds_noise() {
+            text.eta = None; // no noise is asked for, and none is added
+        }
         pipeline.check(&text)?;
         let (width, height, mode) = (text.width, text.height, self.resize.unwrap_or_default());
-        Ok(match inputs {
-            Inputs::Nothing => Task::TextToImage(text),
-            Inputs::Picture(picture) => Task::ImageToImage(ImageToImage {
+        Ok(match images {
+            TaskImages::None => Task::TextToImage(text),
+            TaskImages::Image(picture) => Task::ImageToImage(ImageToImage {
                 text,
                 image: picture.resized(width, height, mode),
-                strength: self.strength.unwrap_or(STRENGTHS[0]),
+                strength: self.strength.unwrap_or(STRENGTH),
             }),
-            Inputs::Hole(mut image, mut mask) => {
+            TaskImages::Masked(mut image, mut mask) => {
                 if only_masked.is_none() {
                     (image, mask) = (image.resized(width, height, mode), mask.resized(width, height, mode));
                 }
@@ -291,7 +266,7 @@ impl Wish {
                     text,
                     image,
                     mask,
-                    strength: self.strength.unwrap_or(STRENGTHS[1]),
+                    strength: self.strength.unwrap_or(MASKED_STRENGTH),
                     only_masked,
                     keep_outside: self.composite.unwrap_or(true).then_some(blur),
                 })
@@ -299,32 +274,38 @@ impl Wish {
         })
     }
 
-    /// The defaults with the size that the inputs suggest.
-    pub(crate) fn sized(&self, inputs: &Inputs, mut defaults: TextToImage) -> TextToImage {
-        if let Inputs::Picture(picture) | Inputs::Hole(picture, _) = inputs
-            && self.only_masked.flatten().is_none()
+    /// The padding, if only the surroundings of the mask are worked on.
+    fn only_masked(&self) -> Option<usize> {
+        (self.only_masked == Some(true)).then(|| self.padding.unwrap_or(PADDING))
+    }
+
+    /// The defaults with the size that the pictures suggest, in multiples of `multiple`, the model's.
+    #[must_use]
+    pub fn sized(&self, images: &TaskImages, mut defaults: TextToImage, multiple: usize) -> TextToImage {
+        if let TaskImages::Image(picture) | TaskImages::Masked(picture, _) = images
+            && self.only_masked().is_none()
         {
-            [defaults.width, defaults.height] = self.size(picture);
+            [defaults.width, defaults.height] = self.size(picture, multiple);
         }
         defaults
     }
 
     /// The size at which to work on a picture, `[width, height]`: its own, or that of its proportions with the given side.
-    pub(crate) fn size(&self, picture: &Image) -> [usize; 2] {
+    fn size(&self, picture: &Image, multiple: usize) -> [usize; 2] {
         let (width, height) = (picture.width(), picture.height());
-        let nearest = |side: f64| ((side / 8.0).round() as usize).max(1) * 8;
+        let nearest = |side: f64| ((side / multiple as f64).round() as usize).max(1) * multiple;
         let proportional =
             |given: usize, this: usize, other: usize| nearest(given as f64 * other as f64 / this as f64);
         match (self.width, self.height) {
             (Some(given), None) => [given, proportional(given, width, height)],
             (None, Some(given)) => [proportional(given, height, width), given],
-            _ => [width, height].map(|side| (side / 8 * 8).max(8)),
+            _ => [width, height].map(|side| (side / multiple * multiple).max(multiple)),
         }
     }
 
     /// Adds to a picture's text what was done with its inputs before the library saw them.
-    pub(crate) fn describe(&self, parameters: &mut Parameters) {
-        if self.kind == Kind::TextToImage {
+    pub fn describe(&self, parameters: &mut Parameters) {
+        if self.kind == TaskKind::TextToImage {
             return;
         }
         let mode = self.resize.unwrap_or_default();
@@ -333,7 +314,7 @@ impl Wish {
         if let Some(Margins { left, right, top, bottom }) = self.expand {
             parameters.insert_after("Resize mode", "Expand", format_args!("{left},{right},{top},{bottom}"));
         }
-        if self.kind == Kind::Inpaint && self.invert_mask == Some(true) {
+        if self.kind == TaskKind::Inpaint && self.invert_mask == Some(true) {
             parameters.insert_after("Mask hash", "Mask mode", NOT_MASKED);
         }
     }
@@ -348,8 +329,11 @@ const RESIZE_MODES: [(ResizeMode, &str); 3] =
 /// Beyond this a typing error is likelier than a wish.
 const LARGEST_MARGIN: usize = 4096;
 
-/// `left,right,top,bottom`.
-pub(crate) fn margins(text: &str) -> Result<Margins, String> {
+/// Reads `left,right,top,bottom`.
+///
+/// # Errors
+/// What was expected, if it is not that.
+pub fn margins(text: &str) -> std::result::Result<Margins, String> {
     let numbers: Option<Vec<usize>> = text.split(',').map(|number| number.trim().parse().ok()).collect();
     match numbers.as_deref() {
         Some(&[left, right, top, bottom]) if left.max(right).max(top).max(bottom) <= LARGEST_MARGIN => {
@@ -372,25 +356,25 @@ mod tests {
             (None, Some(64), [88, 64]),
             (Some(64), Some(64), [96, 72]), // two are `request`'s to apply
         ] {
-            let wish = Wish { width, height, ..Wish::default() };
-            assert_eq!(wish.size(&picture), expected, "{width:?} {height:?}");
+            let partial = PartialRequest { width, height, ..PartialRequest::default() };
+            assert_eq!(partial.size(&picture, 8), expected, "{width:?} {height:?}");
         }
     }
 
     #[test]
-    fn what_a_wish_replaces_need_not_have_a_meaning() {
-        let request = |wish: Wish, text: &str| {
+    fn what_a_partial_replaces_need_not_have_a_meaning() {
+        let request = |partial: PartialRequest, text: &str| {
             let stored = Parameters::parse(&format!("Steps: 3, CFG scale: 2, {text}"));
-            wish.request(Some(&stored), TextToImage::default())
+            partial.request(Some(&stored), TextToImage::default())
         };
         let [name, other] = ["ddim", "karras"].map(|name| Some(name.to_owned()));
-        let sampler = Wish { sampler: name, ..Wish::default() };
-        let schedule = Wish { schedule: other, ..Wish::default() };
-        let steps = Wish { steps: Some(5), ..Wish::default() };
-        let levels = Wish { sigmas: Some(vec![9.0, 1.0]), ..Wish::default() };
-        let seed = Wish { seed: Some(Seed::Random), ..Wish::default() };
+        let sampler = PartialRequest { sampler: name, ..PartialRequest::default() };
+        let schedule = PartialRequest { schedule: other, ..PartialRequest::default() };
+        let steps = PartialRequest { steps: Some(5), ..PartialRequest::default() };
+        let levels = PartialRequest { sigmas: Some(vec![9.0, 1.0]), ..PartialRequest::default() };
+        let seed = PartialRequest { seed: Some(Seed::Random), ..PartialRequest::default() };
         let own = "Sampler: Euler, Schedule type: Given, Sigmas: \"3, 2, 1\"";
-        for (wish, text, steps, sigmas) in [
+        for (partial, text, steps, sigmas) in [
             (&sampler, "Sampler: DPM adaptive, Schedule type: Polyexponential", 3, &[][..]),
             (&schedule, "Sampler: Euler, Schedule type: Polyexponential", 3, &[]),
             (&levels, "Sampler: Euler, Schedule type: Polyexponential", 2, &[9.0, 1.0]),
@@ -399,9 +383,9 @@ mod tests {
             (&schedule, own, 3, &[]),
             (&steps, own, 5, &[]),
             (&levels, own, 2, &[9.0, 1.0]),
-            (&Wish::default(), own, 3, &[3.0, 2.0, 1.0]),
+            (&PartialRequest::default(), own, 3, &[3.0, 2.0, 1.0]),
         ] {
-            let found = request(wish.clone(), text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            let found = request(partial.clone(), text).unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!((found.steps, &found.sigmas[..]), (steps, sigmas), "{text}");
         }
         assert!(request(steps, "Sampler: DPM adaptive").is_err(), "what is not replaced must have one");
@@ -409,19 +393,19 @@ mod tests {
 
     #[test]
     fn what_was_done_with_the_inputs_survives_in_the_text() {
-        let wish = Wish {
-            kind: Kind::Inpaint,
+        let partial = PartialRequest {
+            kind: TaskKind::Inpaint,
             resize: Some(ResizeMode::Stretch),
             expand: Some(Margins { left: 8, right: 0, top: 16, bottom: 0 }),
             invert_mask: Some(true),
-            ..Wish::default()
+            ..PartialRequest::default()
         };
         let mut parameters = Parameters::parse("p\nSteps: 1, Image hash: 1a, Mask hash: 2b, Mask blur: 7");
-        wish.describe(&mut parameters);
-        let found =
-            Wish::stored(&Parameters::parse(&parameters.to_string())).expect("all of it has a meaning");
-        assert_eq!(found.resize, wish.resize);
-        assert_eq!(found.expand, wish.expand);
+        partial.describe(&mut parameters);
+        let found = PartialRequest::from_parameters(&Parameters::parse(&parameters.to_string()))
+            .expect("all of it has a meaning");
+        assert_eq!(found.resize, partial.resize);
+        assert_eq!(found.expand, partial.expand);
         assert_eq!((found.invert_mask, found.mask_blur, found.composite), (Some(true), Some(7), Some(true)));
         assert_eq!(found.only_masked, None);
     }
@@ -431,23 +415,23 @@ mod tests {
         let text = "p\nSteps: 20, Sampler: Euler, Denoising strength: 0.6, Mask blur: 6, Mask mode: Inpaint not masked, \
                     Inpaint area: Only masked, Masked area padding: 8, Version: v1.10.1";
         let parameters = Parameters::parse(text);
-        let found = Wish::stored(&parameters).expect("all of it has a meaning");
-        assert_eq!((found.invert_mask, found.only_masked), (Some(true), Some(Some(8))));
+        let found = PartialRequest::from_parameters(&parameters).expect("all of it has a meaning");
+        assert_eq!((found.invert_mask, found.only_masked, found.padding), (Some(true), Some(true), Some(8)));
         assert_eq!((found.mask_blur, found.composite, found.strength), (Some(6), Some(true), Some(0.6)));
     }
 
     #[test]
     fn a_text_says_from_what_the_picture_was_made() {
         for (settings, kind) in [
-            ("Image hash: 1a", Kind::TextToImage),
-            ("Denoising strength: 0.5", Kind::ImageToImage),
-            ("Denoising strength: 0.5, Hires upscale: 2", Kind::TextToImage),
-            ("Denoising strength: 0.5, Mask hash: 2b", Kind::Inpaint),
-            ("Denoising strength: 0.5, Mask blur: 4", Kind::Inpaint),
-            ("Denoising strength: 0.5, Inpaint area: Whole picture", Kind::Inpaint),
+            ("Image hash: 1a", TaskKind::TextToImage),
+            ("Denoising strength: 0.5", TaskKind::ImageToImage),
+            ("Denoising strength: 0.5, Hires upscale: 2", TaskKind::TextToImage),
+            ("Denoising strength: 0.5, Mask hash: 2b", TaskKind::Inpaint),
+            ("Denoising strength: 0.5, Mask blur: 4", TaskKind::Inpaint),
+            ("Denoising strength: 0.5, Inpaint area: Whole picture", TaskKind::Inpaint),
         ] {
             let parameters = Parameters::parse(&format!("Steps: 20, Sampler: Euler, {settings}"));
-            assert_eq!(Wish::stored_kind(&parameters), kind, "{settings}");
+            assert_eq!(TaskKind::of(&parameters), kind, "{settings}");
         }
     }
 
@@ -458,7 +442,7 @@ mod tests {
                 [("65535", true), ("65536", false), ("18446744073709551615", false), ("-1", false)]
             {
                 let parameters = Parameters::parse(&format!("Steps: 20, Sampler: Euler, {key}: {value}"));
-                assert_eq!(Wish::stored(&parameters).is_ok(), good, "{key}: {value}");
+                assert_eq!(PartialRequest::from_parameters(&parameters).is_ok(), good, "{key}: {value}");
             }
         }
     }

@@ -1,0 +1,349 @@
+//! A request in JSON, with the field names of A1111's API; a manifest has one a line.
+//!
+//! `settings.rs` has the names. Beside them there are `n_iter` and `batch_size`, and `override_settings`, in which
+//! `CLIP_stop_at_last_layers` and `randn_source` are looked for. A scheduler `Automatic` is the model's own.
+//!
+//! A field that is not known is an error, unless it changes nothing: its value says "off" (null, false, 0, "" or empty),
+//! or is the one with which A1111's API fills it in.
+
+use serde_json::{Map, Value};
+
+use super::image_input::ImageInput;
+use super::partial::{Seed, TaskKind, margins};
+use super::settings::PartialRequest;
+use crate::error::{Error, Result, shortened};
+use crate::image::ResizeMode;
+use crate::image::mask::Margins;
+use crate::rng::RandomSource;
+use crate::text::prompt::PromptSyntax;
+
+/// What a JSON object asks for.
+#[derive(Debug, Default)]
+pub struct ApiRequest {
+    /// The settings.
+    pub settings: PartialRequest,
+    /// Batches.
+    pub n_iter: Option<usize>,
+    /// Pictures in each.
+    pub batch_size: Option<usize>,
+}
+
+/// A request for more batches has a typing error.
+const MOST_BATCHES: u64 = 10_000;
+
+/// The most pictures that are made together.
+pub const LARGEST_BATCH: u64 = 64;
+
+/// The largest whole number of a setting: sides, steps, pixels of a seam.
+const LARGEST_COUNT: u64 = u16::MAX as u64;
+
+/// Values that change nothing, with which A1111's API fills in fields that we do not have.
+const NEUTRAL: &[(&str, &[&str])] = &[
+    ("do_not_save_grid", &["true"]),
+    ("do_not_save_samples", &["true"]),
+    ("disable_extra_networks", &["true"]),
+    ("image_cfg_scale", &["1.5"]),
+    ("include_init_images", &["true"]),
+    ("initial_noise_multiplier", &["1", "1.0"]),
+    ("inpainting_fill", &["1"]),
+    ("mask_round", &["true"]),
+    ("override_settings_restore_afterwards", &["true"]),
+    ("s_noise", &["1", "1.0"]),
+    ("save_images", &["true"]),
+    ("scheduler", &["\"Automatic\"", "\"automatic\""]),
+    ("seed_resize_from_h", &["-1"]),
+    ("seed_resize_from_w", &["-1"]),
+    ("send_images", &["true"]),
+    ("subseed", &["-1"]),
+];
+
+/// Settings of A1111's second pass over an enlarged picture; they count only if `enable_hr` is true, which is refused.
+const OF_SECOND_PASS: &str = "hr_";
+
+impl ApiRequest {
+    /// Reads an object.
+    ///
+    /// # Errors
+    /// `Request` if it is no JSON object, or a field has no meaning.
+    pub fn parse(json: &[u8]) -> Result<Self> {
+        let fields: Map<String, Value> = serde_json::from_slice(json).map_err(|error| {
+            Error::request(format_args!("expected a JSON object: {}", shortened(&error.to_string())))
+        })?;
+        let mut request = Self::default();
+        for (key, value) in &fields {
+            request.read(&fields, &ApiField { key, value })?;
+        }
+        let settings = &mut request.settings;
+        settings.kind = match (&settings.image, &settings.mask) {
+            (_, Some(_)) => TaskKind::Inpaint,
+            (Some(_), None) => TaskKind::ImageToImage,
+            (None, None) => TaskKind::TextToImage,
+        };
+        Ok(request)
+    }
+
+    fn read(&mut self, fields: &Map<String, Value>, field: &ApiField<'_>) -> Result<()> {
+        if field.value.is_null() || field.is_neutral() {
+            return Ok(());
+        }
+        match field.key {
+            "n_iter" => self.n_iter = Some(field.positive(MOST_BATCHES)?),
+            "batch_size" => self.batch_size = Some(field.positive(LARGEST_BATCH)?),
+            // The older name of `sampler_name`, which counts more.
+            "sampler_index" if fields.get("sampler_name").is_some_and(|name| !name.is_null()) => {}
+            "mask_blur_x" | "mask_blur_y" => {
+                let both = fields.get("mask_blur").cloned().unwrap_or_else(|| 4.into());
+                if *field.value != both {
+                    return Err(field.unexpected("the value of `mask_blur`"));
+                }
+            }
+            "override_settings" => {
+                let inner = field.value.as_object().ok_or_else(|| field.unexpected("an object"))?;
+                for (key, value) in inner {
+                    let field = ApiField { key, value };
+                    if !value.is_null() && !self.settings.set_from_api(key, value)? {
+                        field.refuse()?;
+                    }
+                }
+            }
+            key if self.settings.set_from_api(key, field.value)? => {}
+            key if key.starts_with(OF_SECOND_PASS) => {}
+            _ => field.refuse()?,
+        }
+        Ok(())
+    }
+}
+
+/// A key and its value.
+pub(super) struct ApiField<'a> {
+    pub(super) key: &'a str,
+    pub(super) value: &'a Value,
+}
+
+impl ApiField<'_> {
+    fn unexpected(&self, expected: &str) -> Error {
+        let (key, value) = (shortened(self.key), self.value.to_string());
+        Error::request(format_args!("`{key}` is {}; expected {expected}", shortened(&value)))
+    }
+
+    fn count(&self, most: u64) -> Result<usize> {
+        let count = self.value.as_u64().filter(|&count| count <= most).map(|count| count as usize);
+        count.ok_or_else(|| self.unexpected(&format!("a whole number up to {most}")))
+    }
+
+    fn positive(&self, most: u64) -> Result<usize> {
+        let count = self.count(most).ok().filter(|&count| count > 0);
+        count.ok_or_else(|| self.unexpected(&format!("a whole number from 1 to {most}")))
+    }
+
+    fn number(&self) -> Result<f64> {
+        self.value.as_f64().ok_or_else(|| self.unexpected("a number"))
+    }
+
+    fn text(&self) -> Result<&str> {
+        self.value.as_str().ok_or_else(|| self.unexpected("a text"))
+    }
+
+    fn is_neutral(&self) -> bool {
+        let row = NEUTRAL.iter().find(|(key, _)| *key == self.key);
+        row.is_some_and(|(_, values)| values.contains(&self.value.to_string().as_str()))
+    }
+
+    /// A field without a meaning for us, which is no loss if it is off.
+    fn refuse(&self) -> Result<()> {
+        let off = match self.value {
+            Value::Null => true,
+            Value::Bool(on) => !on,
+            Value::Number(number) => number.as_f64() == Some(0.0),
+            Value::String(text) => text.is_empty(),
+            Value::Array(list) => list.is_empty(),
+            Value::Object(fields) => fields.is_empty(),
+        };
+        if off { Ok(()) } else { Err(self.unexpected("it to be off, because this field is not supported")) }
+    }
+}
+
+/// How a type of setting stands in JSON. `None` says nothing, as if the field were not there.
+pub(super) trait FromApi: Sized {
+    fn from_api(field: &ApiField<'_>) -> Result<Option<Self>>;
+}
+
+impl FromApi for String {
+    fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
+        field.text().map(|text| Some(text.to_owned()))
+    }
+}
+
+impl FromApi for usize {
+    fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
+        field.count(LARGEST_COUNT).map(Some)
+    }
+}
+
+impl FromApi for f64 {
+    fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
+        field.number().map(Some)
+    }
+}
+
+impl FromApi for f32 {
+    fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
+        field.number().map(|number| Some(number as Self))
+    }
+}
+
+/// A Boolean or, as A1111 has some of them, 0 or 1.
+impl FromApi for bool {
+    fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
+        let number = field.value.as_u64().filter(|&number| number < 2).map(|number| number == 1);
+        let flag = field.value.as_bool().or(number);
+        flag.map(Some).ok_or_else(|| field.unexpected("true or false"))
+    }
+}
+
+impl FromApi for Seed {
+    fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
+        let seed = field.value.to_string().parse();
+        seed.map(Some).map_err(|expected: String| field.unexpected(expected.trim_start_matches("expected ")))
+    }
+}
+
+impl FromApi for RandomSource {
+    fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
+        match field.value.as_str().map(str::to_ascii_lowercase).as_deref() {
+            Some("cpu") => Ok(Some(Self::Cpu)),
+            Some("nv" | "gpu" | "cuda") => Ok(Some(Self::Cuda)),
+            _ => Err(field.unexpected("CPU, GPU or NV")),
+        }
+    }
+}
+
+impl FromApi for PromptSyntax {
+    fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
+        match field.value.as_str() {
+            Some("plain") => Ok(Some(Self::Plain)),
+            Some("a1111") => Ok(Some(Self::A1111)),
+            _ => Err(field.unexpected("plain or a1111")),
+        }
+    }
+}
+
+impl FromApi for ResizeMode {
+    fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
+        match field.value.as_u64() {
+            Some(0) => Ok(Some(Self::Stretch)),
+            Some(1) => Ok(Some(Self::Crop)),
+            Some(2) => Ok(Some(Self::Fit)),
+            _ => Err(field.unexpected("0 (stretch), 1 (crop) or 2 (fit)")),
+        }
+    }
+}
+
+impl FromApi for Margins {
+    fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
+        margins(field.text()?)
+            .map(Some)
+            .map_err(|expected| field.unexpected(expected.trim_start_matches("expected ")))
+    }
+}
+
+impl FromApi for Vec<f64> {
+    fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
+        let numbers = field.value.as_array().map(|list| list.iter().map(Value::as_f64).collect());
+        numbers.flatten().map(Some).ok_or_else(|| field.unexpected("a list of numbers"))
+    }
+}
+
+/// A path or base64, alone or in a list of one.
+impl FromApi for ImageInput {
+    fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
+        match (field.value, field.value.as_array().map(Vec::as_slice)) {
+            (_, Some([])) => Ok(None),
+            (Value::String(text), _) | (_, Some([Value::String(text)])) => Self::parse(text).map(Some),
+            _ => Err(field.unexpected("one picture: a path, or base64")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_for_a1111_is_read() {
+        let line = r#"{"prompt": "a fox", "negative_prompt": "", "seed": -1, "steps": 12, "cfg_scale": 6.5, "width": 64,
+            "sampler_index": "Euler", "sampler_name": "Euler a", "scheduler": "Automatic", "init_images": ["a.png"],
+            "mask": "b.png", "mask_blur": 2, "mask_blur_x": 2, "inpainting_mask_invert": 1, "inpaint_full_res": true,
+            "resize_mode": 0, "n_iter": 2, "batch_size": 3, "enable_hr": false, "hr_scale": 2.0,
+            "override_settings": {"CLIP_stop_at_last_layers": 2, "randn_source": "NV"}, "restore_faces": false,
+            "styles": [], "tiling": null, "subseed": -1, "subseed_strength": 0, "send_images": true, "s_noise": 1.0}"#;
+        let ApiRequest { settings, n_iter, batch_size } =
+            ApiRequest::parse(line.as_bytes()).expect("all of it is known");
+        assert_eq!((n_iter, batch_size), (Some(2), Some(3)));
+        let path = |name: &str| Some(ImageInput::Path(name.into()));
+        let expected = PartialRequest {
+            kind: TaskKind::Inpaint,
+            prompt: Some("a fox".into()),
+            negative_prompt: Some(String::new()),
+            clip_skip: Some(2),
+            width: Some(64),
+            steps: Some(12),
+            cfg_scale: Some(6.5),
+            seed: Some(Seed::Random),
+            rng: Some(RandomSource::Cuda),
+            sampler: Some("Euler a".into()),
+            image: path("a.png"),
+            resize: Some(ResizeMode::Stretch),
+            mask: path("b.png"),
+            invert_mask: Some(true),
+            only_masked: Some(true),
+            mask_blur: Some(2),
+            ..PartialRequest::default()
+        };
+        assert_eq!(settings, expected);
+    }
+
+    #[test]
+    fn what_a1111_does_not_have_can_be_said_as_well() {
+        let line = r#"{"prompt_syntax": "a1111", "sigmas": [3, 1.5], "expand": "8,0,0,8", "composite": false, "rng": "cuda"}"#;
+        let found = ApiRequest::parse(line.as_bytes()).expect("all of it is known").settings;
+        assert_eq!((found.prompt_syntax, found.sigmas), (Some(PromptSyntax::A1111), Some(vec![3.0, 1.5])));
+        assert_eq!((found.composite, found.rng), (Some(false), Some(RandomSource::Cuda)));
+        assert_eq!(found.expand, Some(Margins { left: 8, right: 0, top: 0, bottom: 8 }));
+    }
+
+    #[test]
+    fn what_has_no_meaning_is_named() {
+        for (line, message) in [
+            ("{", "expected a JSON object"),
+            ("[1]", "expected a JSON object"),
+            (r#"{"steps": "many"}"#, r#"`steps` is "many"; expected a whole number"#),
+            (r#"{"steps": -3}"#, "`steps` is -3; expected a whole number"),
+            (r#"{"seed": 1.5}"#, "`seed` is 1.5; expected a whole number from 0"),
+            (r#"{"init_images": ["a", "b"]}"#, "expected one picture"),
+            (r#"{"n_iter": 100000}"#, "from 1 to 10000"),
+            (r#"{"n_iter": 0}"#, "`n_iter` is 0; expected a whole number from 1"),
+            (r#"{"batch_size": 0}"#, "from 1 to 64"),
+            (r#"{"resize_mode": 3}"#, "0 (stretch), 1 (crop) or 2 (fit)"),
+            (r#"{"enable_hr": true, "hr_scale": 2}"#, "`enable_hr` is true; expected it to be off"),
+            (r#"{"subseed": 7}"#, "`subseed` is 7; expected it to be off"),
+            (
+                r#"{"mask_blur": 4, "mask_blur_x": 5}"#,
+                "`mask_blur_x` is 5; expected the value of `mask_blur`",
+            ),
+            (r#"{"override_settings": {"eta_noise_seed_delta": 31337}}"#, "`eta_noise_seed_delta` is 31337"),
+        ] {
+            let error = ApiRequest::parse(line.as_bytes()).expect_err(line).to_string();
+            assert!(error.contains(message), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_long_value_is_not_repeated() {
+        let long = "a".repeat(100_000);
+        for line in [format!(r#"{{"foo": "{long}"}}"#), format!(r#"{{"{long}": 1}}"#), long.clone()] {
+            let error = ApiRequest::parse(line.as_bytes()).expect_err("it is not known").to_string();
+            assert!(error.len() < 500, "{} characters", error.len());
+        }
+    }
+}
