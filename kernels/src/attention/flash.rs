@@ -6,16 +6,16 @@
 //! of each panel  m = −∞, l = 0, Oᵀ = 0               running maximum, running sum, running result
 //! for each block of keys, for each panel:            the second panel finds K and V in the cache
 //!     Sᵀ = K·Qᵀ                                      a product: rows of K, panel Qᵀ
-//!     if m is too small for Sᵀ:  l, Oᵀ, m = l·r, Oᵀ·r, m'     r corrects what was computed with the old maximum
-//!     Pᵀ = exp(Sᵀ − m),  l = l + sum of Pᵀ over the keys      see `softmax.rs`
+//!     if m is too small for Sᵀ:  l, Oᵀ, m = l·r, Oᵀ·r, m'     r corrects for the old maximum
+//!     Pᵀ = exp(Sᵀ − m),  l = l + sum of Pᵀ over the keys      see `online_softmax.rs`
 //!     Oᵀ = Oᵀ + Vᵀ·Pᵀ                                a product: rows of Vᵀ, panel Pᵀ
 //! out = (Oᵀ / l)ᵀ
 //! ```
 //!
-//! The running softmax is that of Milakov and Gimelshein (2018, arXiv:1805.02867) and FlashAttention (Dao et al., 2022,
-//! arXiv:2205.14135). The transposition is for the CPU: maximum and sum run down the rows, lane by lane, so nothing is
-//! ever reduced across a vector; and Pᵀ comes out as the very panel that the second product reads. Both
-//! products are the register tile of `gemm`.
+//! The online softmax is that of Milakov and Gimelshein (2018, arXiv:1805.02867) and FlashAttention
+//! (Dao et al., 2022, arXiv:2205.14135). The transposition is for the CPU: maximum and sum run down
+//! the rows, lane by lane, so nothing is ever reduced across a vector; and Pᵀ comes out as the very
+//! panel that the second product reads. Both products are the register tile of `gemm`.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -33,10 +33,12 @@ use crate::cpu::simd::{Op, Simd};
 use crate::cpu::tile::microkernel::{MR, MR_STEP, tile};
 use crate::gemm::{NR, PanelRow, Row, ZEROS};
 
-/// Keys in a block: 96 rows of scores are 12 KB, and leave room in an L1 cache for K, Vᵀ and both panels.
+/// Keys in a block: 96 rows of scores are 12 KB; K, Vᵀ and both panels fit the L1 cache beside
+/// them.
 const BLOCK_KEYS: usize = 8 * MR;
-/// Rows that the panels Qᵀ of a task have together, 40 KB: while K and Vᵀ of a block are in the cache, all of them are served. With one panel a task,
-/// 4096 tokens of 8×40 reach 56 instead of 64 % of the peak (AVX2, Zen 1).
+/// Rows that the panels Qᵀ of a task have together, 40 KB: all of them use K and Vᵀ of a block
+/// while these are in the cache. With one panel a task, 4096 tokens of 8×40 reach 56 instead of 64
+/// % of the peak (AVX2, Zen 1).
 const TASK_DEPTH: usize = 320;
 /// Panels of a task, at most, so that all cores have work; nor are there more than blocks of keys.
 const MAX_PANELS: usize = 8;
@@ -62,7 +64,7 @@ pub fn attention(
     let qkv = Contiguous::new([q, k, v]);
     let [q, k, v] = qkv.views();
 
-    // Vᵀ block by block, so that its rows do not stand a power of two apart: caches find no room for many such.
+    // Vᵀ block by block, so that its rows are not a power of two apart and compete for cache sets.
     let head_len = keys.div_ceil(BLOCK_KEYS) * head_dim * BLOCK_KEYS;
     let mut values = Tensor::<f32, 1>::recycled([images * heads * head_len]);
     values.as_mut_slice().par_chunks_exact_mut(head_len).enumerate().for_each(|(i, out)| {
@@ -121,7 +123,7 @@ struct Task<'a> {
     out: Vec<&'a mut [f32]>,
 }
 
-/// Buffers that a thread keeps from task to task; of each panel of queries, all with queries on the lanes.
+/// Buffers that a thread keeps from task to task, for each panel of queries, queries on the lanes.
 #[derive(Default)]
 struct FlashBuffers {
     /// scale·Qᵀ: `[panels][head_dim]`
@@ -154,7 +156,7 @@ impl Op for FlashTask<'_> {
         }
         scratch.sums.clear();
         scratch.sums.resize(panels * height, PanelRow::ZERO);
-        let mut softmaxes: Vec<_> = (0..panels).map(|_| OnlineSoftmax::new(1.0)).collect(); // the queries are scaled
+        let mut softmaxes: Vec<_> = (0..panels).map(|_| OnlineSoftmax::new(1.0)).collect(); // Q is scaled
 
         // No query of a panel sees a key behind the panel's last one.
         let visible = |panel: usize| match settings.causal {
@@ -215,12 +217,12 @@ fn scores_of<S: Simd>(
 
 /// Oᵀ = Oᵀ + Vᵀ·Pᵀ for a block of keys.
 #[inline(always)]
-fn add_values<S: Simd>(s: S, values: &[f32], weights: &[PanelRow], sums: &mut [PanelRow]) {
+fn add_values<S: Simd>(s: S, values: &[f32], numerators: &[PanelRow], sums: &mut [PanelRow]) {
     for (values, sums) in values.chunks(MR * BLOCK_KEYS).zip(sums.chunks_mut(MR)) {
         let mut rows: [&[f32]; MR] = [&ZEROS; MR];
         for (row, channel) in rows.iter_mut().zip(values.chunks_exact(BLOCK_KEYS)) {
             *row = channel;
         }
-        tile(s, &rows[..sums.len()], weights, sums, false);
+        tile(s, &rows[..sums.len()], numerators, sums, false);
     }
 }

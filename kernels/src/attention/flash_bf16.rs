@@ -1,20 +1,23 @@
-//! The same blocks with operands in bf16: both term_products are jobs for a tile unit.
+//! The same blocks with operands in bf16: both products are jobs for a tile unit.
 //!
 //! ```text
-//! for each head, once:      K in tiles (rows are keys, depth is the head's), Vᵀ in tiles (rows are channels, depth is the keys)
+//! for each head, once:      K in tiles of 16 keys, Vᵀ in tiles of 16 channels
 //! for a panel of 32 queries, for each block of keys:
 //!     Sᵀ = K·Qᵀ             Qᵀ in pairs along the head's depth
-//!     Pᵀ                    f32, as in `blocked.rs`, and rounded as it comes; the scale is applied here, so that Q is rounded as it is
-//!     Oᵀ = Oᵀ + Vᵀ·Pᵀ       Pᵀ in pairs along the keys: two neighbouring rows of scores, lane by lane
+//!     Pᵀ                    f32, as in `flash.rs`, then rounded; scaled here, so that Q is not
+//!     Oᵀ = Oᵀ + Vᵀ·Pᵀ       Pᵀ in pairs along the keys: two neighbouring rows of scores
 //! ```
 //!
-//! A tile unit wants the right operand in pairs of neighbours in the depth. For Pᵀ these are rows, so that joining them needs no
-//! shuffling: the transposition that spares `blocked.rs` every horizontal sum spares this one the transposition of P.
+//! A tile unit wants the right operand in pairs of neighbours in the depth. For Pᵀ these are rows,
+//! so joining them needs no shuffling: the transposition that spares `flash.rs` every horizontal
+//! sum spares this one the transposition of P.
 //!
-//! A tile unit is so fast that most of the time goes to the exponentials, 16 million for each image and head at 64×64. With operands in one part
-//! they are powers of 2 to four digits, since P is then rounded to two and a half. Channels are filled up to tiles of 16; where that leaves a row,
-//! as a head_dim of 40 does, it is all ones, and Vᵀ·Pᵀ gives the sum of P as well. In `Bf16x3` all four operands, P among them, are split in two,
-//! each product is three, and exponentials are as exact as in f32.
+//! A tile unit is so fast that most of the time goes to the exponentials, 16 million for each image
+//! and head at 64×64. In `Bf16` they are powers of 2 to four digits, since P is then rounded to two
+//! and a half. Channels are filled up to tiles of 16; where that leaves a row, as a head_dim of 40
+//! does, it is all ones, and Vᵀ·Pᵀ gives the sum of P as well. In `Bf16x3` all four operands, P
+//! among them, are split in two terms, each product is three, and exponentials are as exact as in
+//! f32.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -36,7 +39,7 @@ use crate::cpu::tile::{
 use crate::gemm::{PanelRow, Row};
 use crate::{Isa, Precision};
 
-/// Keys in a block: the scores are 16 KB and the weights 8 KB, and K, Vᵀ of as many keys are read from the L2 cache.
+/// Keys in a block: the scores are 16 KB, the numerators 8 KB; K, Vᵀ of as many keys come from L2.
 const BLOCK_KEYS: usize = 4 * TILE_K;
 
 /// Attention in blocks, its operands in bf16; see [`attention`](super::attention()).
@@ -51,7 +54,7 @@ pub fn attention(
     settings: Attention,
 ) -> Tensor<f32, 4> {
     let (images, queries, keys, heads, head_dim) = check(q, k, v);
-    assert!(settings.precision != Precision::F32, "attention in f32 is `blocked`");
+    assert!(settings.precision != Precision::F32, "attention in f32 is `flash`");
     assert!(settings.scale > 0.0, "a scale of {} would hide the largest score", settings.scale);
     let mut out = Tensor::recycled([images, queries, heads, head_dim]);
     if out.is_empty() {
@@ -78,7 +81,8 @@ pub fn attention(
     out
 }
 
-/// Whether the tiles of Vᵀ have a row to spare for the sum of the weights. In `Bf16x3` the total of `softmax.rs` is more exact.
+/// Whether the tiles of Vᵀ have a row to spare for the sum of the numerators. In `Bf16x3` the total
+/// of `online_softmax.rs` is more exact.
 fn has_row_of_ones(head_dim: usize, terms: usize) -> bool {
     terms == 1 && !head_dim.is_multiple_of(TILE_M)
 }
@@ -121,24 +125,25 @@ impl Tiles {
         packed
     }
 
-    /// Rounds the columns of a matrix, 32 rows of it at a time; and a column of ones behind them where there is room.
+    /// Rounds the columns of a matrix, 32 rows of it at a time, and a column of ones behind them
+    /// where there is room.
     #[inline(always)]
     fn pack_columns<S: Simd, U: MatmulUnit>((s, unit): (S, U), x: View<'_, f32, 2>, terms: usize) -> Self {
         let [depth, columns] = x.shape();
         let mut packed = Self::recycled([columns, depth], terms);
         let k_steps = packed.k_steps;
         let (hi, lo) = packed.terms_mut();
-        let mut turned = vec![PanelRow::ZERO; columns + usize::from(has_row_of_ones(columns, terms))];
+        let mut transposed = vec![PanelRow::ZERO; columns + usize::from(has_row_of_ones(columns, terms))];
         for step in 0..k_steps {
             let rows = step * TILE_K..depth.min((step + 1) * TILE_K);
-            if let Some(ones) = turned.get_mut(columns) {
+            if let Some(ones) = transposed.get_mut(columns) {
                 ones[..rows.len()].fill(1.0);
                 ones[rows.len()..].fill(0.0);
             }
-            pack_transposed(s, x.slice(0, rows), 1.0, &mut turned[..columns]);
-            for (row_tile, turned) in turned.chunks(TILE_M).enumerate() {
+            pack_transposed(s, x.slice(0, rows), 1.0, &mut transposed[..columns]);
+            for (row_tile, transposed) in transposed.chunks(TILE_M).enumerate() {
                 let mut rows: [&[f32]; TILE_M] = [&[]; TILE_M];
-                for (row, numbers) in rows.iter_mut().zip(turned) {
+                for (row, numbers) in rows.iter_mut().zip(transposed) {
                     *row = &numbers.0;
                 }
                 let at = row_tile * k_steps + step;
@@ -176,7 +181,7 @@ impl Places<'_> {
         &self.tiles[(term * self.row_tiles + row_tile) * self.k_steps..][k_steps]
     }
 
-    /// `sums (+)= rows · b` for all parts; the rows begin at `row_tile` and are as many as there are sums.
+    /// `sums (+)= rows · b` for all terms; the rows begin at `row_tile`, one for each row of sums.
     #[inline(always)]
     fn multiply<S: Simd, U: MatmulUnit>(
         &self,
@@ -244,13 +249,13 @@ struct Task<'a> {
 #[derive(Default)]
 struct FlashBf16Buffers {
     /// Qᵀ in f32: `[head_dim]`, queries on the lanes
-    turned: Vec<PanelRow>,
+    transposed: Vec<PanelRow>,
     /// Qᵀ: `[steps]`
     queries: [Vec<BTile>; 2],
     /// Sᵀ, in `Bf16x3` then Pᵀ: `[keys of a block]`, queries on the lanes
     scores: Vec<PanelRow>,
     /// Pᵀ: `[steps]`
-    weights: [Vec<BTile>; 2],
+    numerators: [Vec<BTile>; 2],
     /// Oᵀ: `[head_dim]`, queries on the lanes
     sums: Vec<PanelRow>,
 }
@@ -283,10 +288,10 @@ impl UnitOp for Attend<'_> {
         let [queries, head_dim] = task.q.shape();
         let Head { keys, values } = task.head;
         let terms = task.settings.precision.terms();
-        let FlashBf16Buffers { turned, queries: q_steps, scores, weights, sums } = scratch;
-        turned.resize(head_dim, PanelRow::ZERO);
-        pack_transposed(s, task.q, 1.0, turned);
-        split(unit, turned, q_steps, terms);
+        let FlashBf16Buffers { transposed, queries: q_steps, scores, numerators, sums } = scratch;
+        transposed.resize(head_dim, PanelRow::ZERO);
+        pack_transposed(s, task.q, 1.0, transposed);
+        split(unit, transposed, q_steps, terms);
         sums.clear();
         sums.resize(values.row_tiles * TILE_M, PanelRow::ZERO);
         let mut softmax = OnlineSoftmax::new(task.settings.scale);
@@ -308,19 +313,19 @@ impl UnitOp for Attend<'_> {
                 scale_rows(s, sums, &correction);
             }
             if terms == 1 {
-                let [k_steps, _] = &mut *weights;
+                let [k_steps, _] = &mut *numerators;
                 k_steps.resize(scores.len().div_ceil(TILE_K), BTile::ZERO);
                 if has_row_of_ones {
-                    softmax.weigh_rounded::<Coarse, S, U, false>((s, unit), scores, k_steps);
+                    softmax.exp_scores_bf16::<Coarse, S, U, false>((s, unit), scores, k_steps);
                 } else {
-                    softmax.weigh_rounded::<Coarse, S, U, true>((s, unit), scores, k_steps);
+                    softmax.exp_scores_bf16::<Coarse, S, U, true>((s, unit), scores, k_steps);
                 }
             } else {
                 softmax.exp_scores::<Exact, S>(s, scores);
-                split(unit, scores, weights, terms);
+                split(unit, scores, numerators, terms);
             }
             let k_steps = first / TILE_K..block.end.div_ceil(TILE_K);
-            values.multiply((s, unit), (0, k_steps), weights, sums, false);
+            values.multiply((s, unit), (0, k_steps), numerators, sums, false);
         }
 
         let total = if has_row_of_ones { &sums[head_dim] } else { &softmax.total };

@@ -7,25 +7,23 @@
 //! | step | idea | AVX-512 | AVX2 | portable |
 //! |---|---|---|---|---|
 //! | [`mod@reference`] | the formula, a row of scores at a time, sums in `f64` | | | |
-//! | [`flash`] | scores live for 96 keys × 32 queries only; the softmax is corrected as larger scores turn up | 80, 68 % | 63, 55 % | 24, 50 % |
-//! | [`flash_bf16`] | the same with operands in bf16 and a tile unit | 126, 54 % of its peak | | |
-//! | [`pipelined`] | the tile unit scores some keys while the vectors weigh others | see below | | |
+//! | [`flash`] | blocks of scores; online softmax | 80, 68 % | 63, 55 % | 24, 50 % |
+//! | [`flash_bf16`] | the same in bf16, with a tile unit | 126, 54 % of its peak | | |
+//! | [`pipelined`] | tile unit and vectors at the same time | see below | | |
 //!
-//! GFLOP/s of the two products in CPU time and share of the peak in the same run, one core of an AMD EPYC (Zen 4), 4096 tokens, 8 heads of 40;
-//! the last with AVX-512 BF16. On Zen 1, where a multiply-add of eight lanes takes both units, AVX2 has 61 to 70 % of its peak. By the clock and in f32: `cargo bench -p aquatint-benches --bench attention -- "4096x4096 8x40"`.
+//! GFLOP/s of the two products and share of the peak in the same run, one core of an AMD EPYC (Zen
+//! 4), 4096 tokens, 8 heads of 40. In f32: `cargo bench -p aquatint-benches --bench attention`.
 //!
-//! The last two on an Intel Xeon with AMX, both cores, milliseconds:
+//! The last two on an Intel Xeon with AMX, both cores, milliseconds, before `pipelined` took two
+//! tiles of queries at a time:
 //!
 //! | tokens, heads | 4096, 8×40, two images | 1024, 8×80, two | 256, 8×160, two | 4096, 1×512 |
 //! |---|---|---|---|---|
 //! | [`flash_bf16`] | 40.4 | 4.2 | 1.0 | 34.8 |
 //! | [`pipelined`] | 29.6 | 4.3 | 1.0 | 20.3 |
 //!
-//! At 64×64 latents a head has 4096×4096 scores, 64 MB; sixteen of them stored would be 1 GB for one layer, and would be
-//! read and written from memory four times. In blocks they never leave the L1 cache.
-//!
-//! Self-attention takes Q, K and V from the same tokens, cross-attention K and V from the text. With `causal`, as in
-//! CLIP's text model, a query sees only keys at its own and earlier positions.
+//! At 64×64 latents a head has 4096×4096 scores, 64 MB; 16 heads would be 1 GB. In blocks they
+//! never leave the L1 cache. With `causal`, as in CLIP's text model, a query sees no later keys.
 //!
 //! Source: Vaswani et al., "Attention Is All You Need" (2017, arXiv:1706.03762), section 3.2.1.
 
@@ -50,7 +48,8 @@ pub struct Attention {
     pub scale: f32,
     /// Whether query i sees only keys 0..=i.
     pub causal: bool,
-    /// The precision of both products. In `Bf16` the exponentials between them are as exact as bf16 can hold, no more.
+    /// The precision of both products. In `Bf16` the exponentials between them are as exact as
+    /// bf16.
     pub precision: Precision,
 }
 
@@ -63,9 +62,10 @@ impl Attention {
 
 /// `out[n, i, h] = Σⱼ softmaxⱼ(scale · q[n, i, h]·k[n, j, h]) · v[n, j, h]`
 ///
-/// `q: [n, queries, heads, head_dim]`, `k, v: [n, keys, heads, head_dim]` → `[n, queries, heads, head_dim]`; so the
-/// output of a linear layer, `[n, tokens, heads·head_dim]`, only needs a reshape. As
-/// `torch.nn.functional.scaled_dot_product_attention`, which has the heads before the tokens.
+/// `q: [n, queries, heads, head_dim]`, `k, v: [n, keys, heads, head_dim]` → `[n, queries, heads,
+/// head_dim]`; so the output of a linear layer, `[n, tokens, heads·head_dim]`, only needs a
+/// reshape. As `torch.nn.functional.scaled_dot_product_attention`, which has the heads before the
+/// tokens.
 ///
 /// ```
 /// # use aquatint_kernels::{Isa, attention::{Attention, attention}};
@@ -79,7 +79,8 @@ impl Attention {
 /// ```
 ///
 /// # Panics
-/// If the shapes do not fit each other, there is no key, or the scale is not positive and the precision not f32.
+/// If the shapes do not fit each other, there is no key, or the scale is not positive and the
+/// precision not f32.
 pub fn attention(
     isa: Isa,
     q: View<'_, f32, 4>,
@@ -102,16 +103,19 @@ pub fn attention(
     }
 }
 
-/// Whether [`attention_of_activations`] wants what it takes rounded, for heads of this length; otherwise it wants f32.
+/// Whether [`attention_of_activations`] takes rounded activations, for heads of this length; else
+/// f32.
 pub fn takes_packed(isa: Isa, settings: Attention, head_dim: usize) -> bool {
     pipelined::pays(isa, settings) && head_dim.is_multiple_of(pipelined::PIECE)
 }
 
-/// [`attention()`] of the outputs of linear layers, for the linear layer behind: `q: [m, queries, heads·head_dim]`, `k, v: [n, keys, heads·head_dim]` →
-/// `[n, queries, heads·head_dim]`. Image i of the keys meets image i mod m of the queries.
+/// [`attention()`] from linear layers to a linear layer: `q: [m, queries, heads·head_dim]`, `k, v:
+/// [n, keys, heads·head_dim]` → `[n, queries, heads·head_dim]`. Image i of the keys meets image i
+/// mod m of the queries.
 ///
 /// # Panics
-/// As [`attention`](attention()); also if n is not a multiple of m, or some are rounded and others are not.
+/// As [`attention`](attention()); also if n is not a multiple of m, or some are rounded and others
+/// not.
 pub fn attention_of_activations(
     isa: Isa,
     [q, k, v]: [&Activations<3>; 3],
@@ -153,7 +157,7 @@ pub fn attention_of_activations(
 /// A form of attention in f32 at its ends.
 type OfViews = fn(Isa, View<'_, f32, 4>, View<'_, f32, 4>, View<'_, f32, 4>, Attention) -> Tensor<f32, 4>;
 
-/// `form` of tokens whose heads stand side by side; the queries begin again where there are more images of keys.
+/// `form` of tokens whose heads are side by side; the queries are repeated for more images of keys.
 fn attention_of_views(
     form: OfViews,
     isa: Isa,

@@ -1,14 +1,15 @@
 //! The softmax of 32 queries over keys that arrive in blocks, queries on the lanes.
 //!
 //! ```text
-//! x = scale·log₂e·score           powers of 2 are cheaper than powers of e, and their quotients are the same
+//! x = scale·log₂e·score           powers of 2 are cheaper than of e, with the same quotients
 //! m = the largest x, more or less
-//! weight = 2^(x − m),   total = sum of the weights
+//! numerator = 2^(x − m),   total = sum of the numerators
 //! ```
 //!
-//! A larger m in a later block makes all earlier weights wrong by one factor, 2^(m − m'), and so also the sums that were made of them. As m only
-//! has to keep the powers from overflowing, it need not be the largest of all: while no x is above m + 8, it stays. A weight is 256 at most then,
-//! digits are none the fewer, and after the first block hardly ever is anything left to correct.
+//! A larger m in a later block makes all earlier numerators wrong by one factor, 2^(m − m'), and so
+//! also the sums that were made of them. As m only has to keep the powers from overflowing, it need
+//! not be the largest of all: while no x is above m + 8, it stays. A numerator is 256 at most then
+//! and as exact, and after the first block there is hardly ever anything left to correct.
 
 use crate::cpu::simd::{Simd, math};
 use crate::cpu::tile::{BTile, MatmulUnit, Pair, TILE_K};
@@ -46,8 +47,10 @@ const SLACK: f32 = 8.0;
 /// Stands for scores of a key that does not exist.
 const HIDDEN: PanelRow = Row([f32::NEG_INFINITY; NR]);
 
-/// Rows whose weights are computed together, column of vectors by column: four powers are enough to hide each other's latency, and as all four have m in
-/// common, what they need fits sixteen registers. With the powers in pairs of terms that is worth another 5 % of the peak to `blocked.rs` (AVX2, Zen 1).
+/// Rows whose numerators are computed together, column of vectors by column: four powers are enough
+/// to hide each other's latency, and as all four have m in common, what they need fits sixteen
+/// registers. With the powers in pairs of terms that is worth another 5 % of the peak to `flash.rs`
+/// (AVX2, Zen 1).
 const TOGETHER: usize = 4;
 
 /// See the module.
@@ -56,7 +59,7 @@ pub(super) struct OnlineSoftmax {
     factor: f32,
     /// m
     largest: PanelRow,
-    /// The sum of all weights so far.
+    /// The sum of all numerators so far.
     pub(super) total: PanelRow,
 }
 
@@ -67,7 +70,8 @@ impl OnlineSoftmax {
         Self { factor, largest: Row([f32::MIN; NR]), total: PanelRow::ZERO }
     }
 
-    /// Makes m fit a block of scores. If that changed it, the factors that correct all earlier weights; the total is corrected already.
+    /// Makes m fit a block of scores. If that changed it, the factors that correct all earlier
+    /// sums; the total is corrected already.
     #[inline(always)]
     pub(super) fn raise<S: Simd>(&mut self, s: S, scores: &[PanelRow]) -> Option<PanelRow> {
         let vectors = NR / S::LANES;
@@ -107,35 +111,36 @@ impl OnlineSoftmax {
         Some(correction)
     }
 
-    /// Turns the scores of a block into weights and adds these to the total.
+    /// Replaces the scores of a block by numerators and adds these to the total.
     #[inline(always)]
     pub(super) fn exp_scores<E: Exponential, S: Simd>(&mut self, s: S, scores: &mut [PanelRow]) {
         let mut block = Block::new(s, self);
         let (together, rest) = scores.as_chunks_mut::<TOGETHER>();
         for j in 0..NR / S::LANES {
             for rows in &mut *together {
-                let mut weights = [s.zero(); TOGETHER];
+                let mut numerators = [s.zero(); TOGETHER];
                 for i in 0..TOGETHER {
-                    weights[i] = block.weight::<E>(s, j, &rows[i][j * S::LANES..]);
+                    numerators[i] = block.numerator::<E>(s, j, &rows[i][j * S::LANES..]);
                 }
                 for i in 0..TOGETHER {
-                    block.totals[j] = s.add(block.totals[j], weights[i]);
-                    s.store(weights[i], &mut rows[i][j * S::LANES..]);
+                    block.totals[j] = s.add(block.totals[j], numerators[i]);
+                    s.store(numerators[i], &mut rows[i][j * S::LANES..]);
                 }
             }
             for row in &mut *rest {
                 let score = &mut row[j * S::LANES..];
-                let weight = block.weight::<E>(s, j, score);
-                block.totals[j] = s.add(block.totals[j], weight);
-                s.store(weight, score);
+                let numerator = block.numerator::<E>(s, j, score);
+                block.totals[j] = s.add(block.totals[j], numerator);
+                s.store(numerator, score);
             }
         }
         block.finish(s, self);
     }
 
-    /// The weights of a block, rounded, in pairs of neighbouring keys. Adds them to the total only if `ADD`.
+    /// The numerators of a block, rounded, in pairs of neighbouring keys. Adds them to the total
+    /// only if `ADD`.
     #[inline(always)]
-    pub(super) fn weigh_rounded<E: Exponential, S: Simd, U: MatmulUnit, const ADD: bool>(
+    pub(super) fn exp_scores_bf16<E: Exponential, S: Simd, U: MatmulUnit, const ADD: bool>(
         &mut self,
         (s, unit): (S, U),
         scores: &[PanelRow],
@@ -148,8 +153,8 @@ impl OnlineSoftmax {
                 let (first, second) = (&rows[2 * i], rows.get(2 * i + 1).unwrap_or(&HIDDEN));
                 for j in 0..NR / S::LANES {
                     let lanes = j * S::LANES;
-                    let first = block.weight::<E>(s, j, &first[lanes..]);
-                    let second = block.weight::<E>(s, j, &second[lanes..]);
+                    let first = block.numerator::<E>(s, j, &first[lanes..]);
+                    let second = block.numerator::<E>(s, j, &second[lanes..]);
                     if ADD {
                         block.totals[j] = s.add(block.totals[j], s.add(first, second));
                     }
@@ -179,9 +184,9 @@ impl<V: Copy> Block<V> {
         Self { factor: s.splat(softmax.factor), minus_largest, totals: [s.zero(); MAX_VECTORS] }
     }
 
-    /// The weights of the scores of vector j.
+    /// The numerators of the scores of vector j.
     #[inline(always)]
-    fn weight<E: Exponential>(&self, s: impl Simd<V = V>, j: usize, scores: &[f32]) -> V {
+    fn numerator<E: Exponential>(&self, s: impl Simd<V = V>, j: usize, scores: &[f32]) -> V {
         E::exp2(s, s.mul_add(s.load(scores), self.factor, self.minus_largest[j]))
     }
 

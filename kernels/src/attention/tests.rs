@@ -53,7 +53,7 @@ fn inputs(case: &Case) -> [Tensor<f32, 4>; 3] {
 }
 
 #[test]
-fn blocked_agrees_with_the_reference() {
+fn flash_agrees_with_the_reference() {
     for case in cases() {
         let [q, k, v] = inputs(&case);
         let settings = Attention { causal: case.causal, ..Attention::new(case.head_dim) };
@@ -67,10 +67,10 @@ fn blocked_agrees_with_the_reference() {
     }
 }
 
-/// Numbers of few digits with a scale that is a power of two: then only P is rounded, to 2⁻⁸ of each weight, and a mean of values that
-/// are at most 1 is off by no more.
+/// Numbers of few digits with a scale that is a power of two: then only P is rounded, to 2⁻⁸ of
+/// each numerator, and a mean of values that are at most 1 is off by no more.
 #[test]
-fn rounded_agrees_with_the_reference_on_every_unit() {
+fn flash_bf16_agrees_with_the_reference_on_every_unit() {
     for case in cases() {
         let [q, k, v] = inputs(&case).map(|x| to_bf16(&x));
         let settings = Attention {
@@ -86,9 +86,10 @@ fn rounded_agrees_with_the_reference_on_every_unit() {
     }
 }
 
-/// As above; weights come from a table and are off by 2⁻⁷ at most. Where the gain is large, the largest score is far above those for the first keys.
+/// As above; numerators come from a table and are off by 2⁻⁷ at most. Where the gain is large, the
+/// largest score is far above those for the first keys.
 #[test]
-fn interleaved_agrees_with_the_reference_on_every_unit() {
+fn pipelined_agrees_with_the_reference_on_every_unit() {
     for case in cases().into_iter().filter(|case| !case.causal && case.gain == 1.0) {
         let [q, k, v] = inputs(&case).map(|x| to_bf16(&x));
         let settings = Attention { precision: Precision::Bf16, ..Attention::new(case.head_dim) };
@@ -96,13 +97,13 @@ fn interleaved_agrees_with_the_reference_on_every_unit() {
         for isa in Isa::all_and_emulated() {
             let (found, overflowed) = pipelined::attention(isa, q.view(), k.view(), v.view(), settings);
             assert!(overflowed.is_empty(), "{} was declined, {isa}", case.name);
-            assert_close(&format!("interleaved, {}, {isa}", case.name), &found, &expected, 6e-3);
+            assert_close(&format!("pipelined, {}, {isa}", case.name), &found, &expected, 6e-3);
         }
     }
 }
 
 #[test]
-fn interleaved_declines_what_it_cannot_represent() {
+fn pipelined_declines_what_it_cannot_represent() {
     // The first 32 keys score nothing, a later one 2^2000 times as much.
     let q = Tensor::full([1, 20, 1, 4], 100f32);
     let k = Tensor::from_fn([1, 70, 1, 4], |[_, key, ..]| if key == 40 { 10.0 } else { 0.0 });
@@ -117,7 +118,7 @@ fn interleaved_declines_what_it_cannot_represent() {
 }
 
 #[test]
-fn a_doubted_image_leaves_the_others_alone() {
+fn an_overflowed_image_leaves_the_others_alone() {
     let settings = Attention { precision: Precision::Bf16, ..Attention::new(8) };
     let ordinary = [random([1, 20, 2, 8], 1), random([1, 70, 2, 8], 2), random([1, 70, 2, 8], 3)];
     let mut overflowed = ordinary.clone().map(|x| x.map(|x| x + 1.0));
@@ -166,11 +167,11 @@ fn attention_of_operands_has_the_bits_of_attention_of_their_numbers() {
             // The queries of one image meet the keys of both.
             let q = q.view().slice(0, 0..1).to_tensor();
             let both = concat(&[q.view(); 2], 0);
-            let (interleaved, overflowed) =
+            let (pipelined_out, overflowed) =
                 pipelined::attention(isa, both.view(), k.view(), v.view(), settings);
             assert_eq!(overflowed.is_empty(), gain == 1.0, "{isa}");
             let expected = match overflowed[..] {
-                [] => interleaved,
+                [] => pipelined_out,
                 _ => flash_bf16::attention(isa, both.view(), k.view(), v.view(), settings),
             };
             let operands = [&q, &k, &v].map(|x| operand(isa, x));

@@ -1,13 +1,14 @@
 //! Thirty-two queries of a head at a time: what all forms in blocks share around their products.
 //!
 //! ```text
-//! out [images, queries, heads, head_dim]  →  a task for each image, head and chunk of queries, some panels of 32
-//! 32 rows of Q                            →  a panel Qᵀ, queries on the lanes         pack_transposed
-//! Oᵀ, queries on the lanes                →  32 rows of the output, divided           unpack_transposed
+//! out [images, queries, heads, head_dim]  →  a task for each image, head and chunk of queries
+//! 32 rows of Q                            →  a panel Qᵀ, queries on the lanes    pack_transposed
+//! Oᵀ, queries on the lanes                →  32 rows of the output, divided      unpack_transposed
 //! ```
 //!
-//! Turning costs little where a head has thousands of keys, but with the 77 of a text it is as much work as a softmax. So it is done with vectors,
-//! a square of as many rows as there are lanes at a time.
+//! Transposing costs little where a head has thousands of keys, but with the 77 of a text it is as
+//! much work as a softmax. So it is done with vectors, a square of as many rows as there are lanes
+//! at a time.
 
 use aquatint_tensor::{Tensor, View};
 use rayon::prelude::*;
@@ -32,7 +33,8 @@ impl QueryBlock {
     }
 }
 
-/// Calls `f` for each image, head and panel of queries, in parallel, with its pieces of the output rows.
+/// Calls `f` for each image, head and panel of queries, in parallel, with its pieces of the output
+/// rows.
 pub(super) fn for_each_panel(out: &mut Tensor<f32, 4>, f: impl Fn(QueryBlock, Vec<&mut [f32]>) + Sync) {
     for_each_chunk(out, NR, f);
 }
@@ -86,7 +88,8 @@ pub(super) fn hide_later_keys(scores: &mut [PanelRow], first_key: usize, first_q
     }
 }
 
-/// `panel[c][lane] = factor·x[lane][c]` for up to 32 rows, each contiguous; lanes without a row become zero.
+/// `panel[c][lane] = factor·x[lane][c]` for up to 32 contiguous rows; lanes without a row become
+/// zero.
 #[inline(always)]
 pub(super) fn pack_transposed<S: Simd>(s: S, x: View<'_, f32, 2>, factor: f32, panel: &mut [PanelRow]) {
     let mut rows: [&[f32]; NR] = [&[]; NR];
@@ -134,7 +137,8 @@ pub(super) fn unpack_transposed<S: Simd>(
     }
 }
 
-/// Where squares begin that cover `len` rows. The last begins earlier than it would have to, rather than reach beyond the end.
+/// Where squares begin that cover `len` rows. The last begins early rather than reach beyond the
+/// end.
 #[inline(always)]
 fn squares<S: Simd>(len: usize) -> impl Iterator<Item = usize> {
     (0..len).step_by(S::LANES).map(move |first| first.min(len.saturating_sub(S::LANES)))

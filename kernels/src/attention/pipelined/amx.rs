@@ -1,50 +1,119 @@
-//! The beats in the instructions of AMX and AVX-512, with the work of both in the order in which it should begin.
+//! The iterations in the instructions of AMX and AVX-512, the work of both in the order in which it
+//! should begin.
 //!
 //! ```text
-//! registers   tmm0 – 2   O                      zmm16 – 18, 20 – 22   rows of scores on their way to weights
-//!             tmm5, 6    S                      zmm27 – 30            what the rows share
-//!             tmm3, 4, 7 operands
+//!              scores (2 × 2 tiles)   values, 2 × 2     values, third column
+//! tmm0 – 3     S                      O                 operands (0 – 3, 6, 7)
+//! tmm4 – 7     Q, Q, K, K             P, P, V, V        O, O (4, 5)
+//! loads        4 for 4 products       4 for 4           3 for 2
 //! ```
 //!
-//! Where vectors go matters by what they are: as soon as a core uses tiles, multiplications and all that uses the same circuits begin once a cycle
-//! instead of twice, but additions, logic and permutations still have a port of their own. That is why the exponential is a table's: of its eight
-//! instructions for 32 weights only two multiply. Scores are stored last, so that nothing waits in line behind sums that are not complete.
+//! For heads of 40 that is 15 loads for the 14 products of two tiles of queries and one of keys.
+//! Six sums at once would take as many loads, but leave only two registers for operands, of which
+//! every load would wait for the product before.
 //!
-//! Measured by throw-away programs on an Intel Xeon (virtual, two cores), heads of 40, 4096 keys, both cores at work: 82 ns a beat, of which tiles alone take 67 and vectors
-//! alone about 30. In the L1 cache and without exchanging sums, tiles alone would take 50; the registers' limit is 30.
+//! A row of 32 scores takes two vectors, in zmm16 – 18 or zmm20 – 22; zmm27 – 30 and k1 are
+//! constants. The rows stand between the products in quads. Scores are stored last, so that nothing
+//! waits in line behind sums that are not complete.
 
 use std::arch::asm;
 use std::mem::offset_of;
 
-use super::schedule::{Buffers, EXCESS, GROUP, Iteration, KEYS, QUERIES, ROUNDER, Schedule, Scores, SumTile};
+use super::numerators::{EXCESS, Exp, ROUNDER};
+use super::schedule::{BLOCK, Engine, GROUP, KEYS, PairSums, QUERIES, ScoreStep, ScoreTile, ValueStep};
 use crate::cpu::tile::amx::{Configured, Vbmi};
 use crate::cpu::tile::{ATile, BTile};
 
-/// What the instructions below read: where everything stands, and constants.
-#[repr(C, align(64))]
-struct Score {
-    excess: [u8; 64],
-    queries: *const ATile,
-    keys: *const BTile,
-    values: *const ATile,
-    shifts: *const [f32; QUERIES],
-    scores: *mut Scores,
-    weights: *mut ATile,
-    sums: *mut [SumTile; GROUP],
-    end: *const Iteration,
-    steps: u64,
-    factor: f32,
-    rounder: f32,
+/// Tiles and vectors of a CPU that has both.
+pub(super) struct Amx<'a> {
+    /// Proves that the tile instructions exist and that this thread's registers are configured.
+    _tiles: &'a Configured,
+    /// Proves that the vector instructions exist.
+    _vectors: Vbmi,
+    constants: Constants,
 }
 
-/// Row `$row` of the scores becomes row `$row` of the weights, in registers `$a`, `$b`, `$c`: see [`weight`](super::weight).
-macro_rules! exp_scores {
-    ($($row:literal in $a:literal $b:literal $c:literal),*) => {
-        concat!($(
-            "vbroadcastss zmm", $a, ", [{shifts} + 4*", $row, "]\n",
-            "vbroadcastss zmm", $b, ", [{shifts} + 4*", $row, "]\n",
-            "vfmadd231ps zmm", $a, ", zmm27, [{scores} + 128*", $row, "]\n",
-            "vfmadd231ps zmm", $b, ", zmm27, [{scores} + 128*", $row, " + 64]\n",
+impl<'a> Amx<'a> {
+    /// With the tiles that are configured, if the CPU has the vector instructions too; `factor` is
+    /// log₂e times the scale.
+    pub(super) fn new(tiles: &'a Configured, factor: f32) -> Option<Self> {
+        let constants = Constants { excess: *EXCESS, factor, rounder: ROUNDER, mask: u64::MAX / 3 };
+        tiles.vbmi().map(|vectors| Self { _tiles: tiles, _vectors: vectors, constants })
+    }
+}
+
+/// What all rows share.
+#[repr(C, align(64))]
+struct Constants {
+    excess: [u8; 64],
+    factor: f32,
+    rounder: f32,
+    /// The lower byte of each word: the table's numbers are bytes.
+    mask: u64,
+}
+
+/// What the instructions read of an [`Exp`]; all null if there is none.
+#[repr(C)]
+struct Place {
+    shifts: *const [f32; QUERIES],
+    scores: *const ScoreTile,
+    numerators: *mut ATile,
+}
+
+impl Place {
+    fn of(exp: Option<Exp<'_>>) -> Self {
+        use std::ptr::{null, null_mut};
+        match exp {
+            Some(Exp { shifts, scores, numerators }) => Self { shifts, scores, numerators },
+            None => Self { shifts: null(), scores: null(), numerators: null_mut() },
+        }
+    }
+}
+
+// The sizes that the instructions count on.
+const _: () = {
+    assert!(size_of::<ATile>() == 1 << 10 && size_of::<BTile>() == 2 << 10);
+    assert!(size_of::<ScoreTile>() == 2 << 10 && size_of::<[f32; QUERIES]>() == 64 && KEYS == 32);
+    assert!(size_of::<PairSums>() == 6 << 10 && size_of::<Place>() == 24 && GROUP == 3);
+};
+
+/// Four rows at a time of a tile of scores.
+const QUADS: usize = QUERIES / 4;
+
+/// Loads the constants.
+macro_rules! constants {
+    () => {
+        concat!(
+            "vmovdqa64 zmm29, [{constants}]\n",
+            "vbroadcastss zmm27, [{constants} + {factor}]\n",
+            "vpbroadcastd zmm28, [{constants} + {rounder}]\n",
+            "vpxord zmm30, zmm30, zmm30\n",
+            "kmovq k1, [{constants} + {mask}]\n",
+        )
+    };
+}
+
+/// Scores become numerators, four rows from `$row` on: see `numerator` in `numerators.rs`.
+macro_rules! exp_quad {
+    ($row:literal) => {
+        concat!(
+            exp_row!($row, 0, 16 17 18),
+            exp_row!($row, 1, 20 21 22),
+            exp_row!($row, 2, 16 17 18),
+            exp_row!($row, 3, 20 21 22),
+        )
+    };
+}
+
+/// Row `$row + $i` in registers `$a`, `$b`, `$c`. The shift is loaded once for both vectors.
+#[rustfmt::skip]
+macro_rules! exp_row {
+    ($row:literal, $i:literal, $a:literal $b:literal $c:literal) => {
+        concat!(
+            "vbroadcastss zmm", $a, ", [{shifts} + 4*(", $row, " + ", $i, ")]\n",
+            "vmovaps zmm", $b, ", zmm", $a, "\n",
+            "vfmadd231ps zmm", $a, ", zmm27, [{scores} + 128*(", $row, " + ", $i, ")]\n",
+            "vfmadd231ps zmm", $b, ", zmm27, [{scores} + 128*(", $row, " + ", $i, ") + 64]\n",
             "vpsubd zmm", $a, ", zmm", $a, ", zmm28\n",
             "vpsubd zmm", $b, ", zmm", $b, ", zmm28\n",
             "vpackusdw zmm", $a, ", zmm", $a, ", zmm", $b, "\n",
@@ -52,192 +121,222 @@ macro_rules! exp_scores {
             "vpermb zmm", $c, " {{k1}} {{z}}, zmm", $c, ", zmm29\n",
             "vpsubw zmm", $a, ", zmm", $a, ", zmm", $c, "\n",
             "vpavgw zmm", $a, ", zmm", $a, ", zmm30\n",
-            "vmovdqa64 [{weights} + 64*", $row, "], zmm", $a, "\n",
-        )*)
+            "vmovdqa64 [{numerators} + 64*(", $row, " + ", $i, ")], zmm", $a, "\n",
+        )
     };
 }
 
-/// Does all beats of a plan.
-pub(crate) fn run_schedule(_: Vbmi, _: &Configured, schedule: &Schedule, buffers: Buffers<'_>) {
-    const {
-        assert!(
-            size_of::<ATile>() == 1 << 10 && size_of::<BTile>() == 2 << 10 && size_of::<Scores>() == 2 << 10
-        );
-        assert!(size_of::<[SumTile; GROUP]>() == 3 << 10 && size_of::<[f32; QUERIES]>() == 64 && KEYS == 32);
+/// Finds a tile of scores at `{place}`; skips to label `$none` if there is none.
+#[rustfmt::skip]
+macro_rules! find_place {
+    ($none:literal) => {
+        concat!(
+            "mov {scores}, [{place} + 8]\n",
+            "test {scores}, {scores}\n",
+            "jz ", $none, "f\n",
+            "mov {shifts}, [{place}]\n",
+            "mov {numerators}, [{place} + 16]\n",
+        )
     };
-    schedule.check(&buffers);
-    let iterations = schedule.iterations.as_ptr_range();
-    let score = Score {
-        excess: *EXCESS,
-        queries: buffers.queries.as_ptr(),
-        keys: buffers.keys.as_ptr(),
-        values: buffers.values.as_ptr(),
-        shifts: buffers.shifts.as_ptr(),
-        scores: buffers.scores.as_mut_ptr(),
-        weights: buffers.weights.as_mut_ptr(),
-        sums: buffers.sums.as_mut_ptr(),
-        end: iterations.end,
-        steps: schedule.steps as u64,
-        factor: buffers.factor,
-        rounder: ROUNDER,
+}
+
+/// The third column of V for a tile of keys, operands in registers `$v`, `$upper`, `$lower`;
+/// meanwhile the last quad of rows.
+#[rustfmt::skip]
+macro_rules! third_column {
+    ($v:literal $upper:literal $lower:literal, $none:literal) => {
+        concat!(
+            "tileloadd tmm", $v, ", [{v} + {row}*1 + 2048]\n",
+            "tileloadd tmm", $upper, ", [{p} + {row}*1]\n",
+            "tdpbf16ps tmm4, tmm", $upper, ", tmm", $v, "\n",
+            "tileloadd tmm", $lower, ", [{p} + {row}*1 + 1024]\n",
+            "tdpbf16ps tmm5, tmm", $lower, ", tmm", $v, "\n",
+            find_place!($none),
+            exp_quad!(12),
+            $none, ":\n",
+            "add {p}, 2048\n",
+            "add {v}, 3072\n",
+            "add {place}, 24\n",
+        )
     };
-    // SAFETY: the arguments prove that the instructions exist and that this thread's tiles are configured. All places are borrowed for the call by
-    // `stage`, and `check` has seen that those that `plan` names are inside of them: `Schedule::new` makes no other beats. All registers that change
-    // are named.
-    unsafe {
-        asm!(
-            "vmovdqa64 zmm29, [{score} + {excess}]",
-            "vbroadcastss zmm27, [{score} + {factor}]",
-            "vpbroadcastd zmm28, [{score} + {rounder}]",
-            "vpxord zmm30, zmm30, zmm30",
-            // The lower byte of each word: the table's numbers are bytes.
-            "mov {left}, 0x5555555555555555",
-            "kmovq k1, {left}",
-            "2:",
-            "mov {left:e}, [{iteration} + {done}]",
-            "mov {right:e}, [{iteration} + {begun}]",
-            "cmp {left}, {right}",
-            "je 3f",
-            "lea {left}, [{left} + {left}*2]",
-            "shl {left}, 10",
-            "add {left}, [{score} + {sums}]",
-            "tilestored [{left} + {row}*1], tmm0",
-            "tilestored [{left} + {row}*1 + 1024], tmm1",
-            "tilestored [{left} + {row}*1 + 2048], tmm2",
-            "lea {right}, [{right} + {right}*2]",
-            "shl {right}, 10",
-            "add {right}, [{score} + {sums}]",
-            "tileloadd tmm0, [{right} + {row}*1]",
-            "tileloadd tmm1, [{right} + {row}*1 + 1024]",
-            "tileloadd tmm2, [{right} + {row}*1 + 2048]",
-            "3:",
-            "mov {left:e}, [{iteration} + {queries}]",
-            "shl {left}, 10",
-            "add {left}, [{score} + {all_queries}]",
-            "mov {right:e}, [{iteration} + {keys}]",
-            "shl {right}, 11",
-            "add {right}, [{score} + {all_keys}]",
-            "mov {steps}, [{score} + {all_steps}]",
-            "tilezero tmm5",
-            "tilezero tmm6",
-            "4:",
-            "tileloadd tmm3, [{left} + {row}*1]",
-            "tileloadd tmm4, [{right} + {row}*2]",
-            "tdpbf16ps tmm5, tmm3, tmm4",
-            "tileloadd tmm7, [{right} + {row}*2 + 64]",
-            "tdpbf16ps tmm6, tmm3, tmm7",
-            "add {left}, 1024",
-            "add {right}, 2048",
-            "dec {steps}",
-            "jnz 4b",
-            "mov {shifts:e}, [{iteration} + {shifted}]",
-            "shl {shifts}, 6",
-            "add {shifts}, [{score} + {all_shifts}]",
-            "mov {scores:e}, [{iteration} + {scored}]",
-            "shl {scores}, 11",
-            "add {scores}, [{score} + {all_scores}]",
-            "mov {weights:e}, [{iteration} + {weighed}]",
-            "shl {weights}, 10",
-            "add {weights}, [{score} + {all_weights}]",
-            exp_scores!(0 in 16 17 18, 1 in 20 21 22, 2 in 16 17 18, 3 in 20 21 22),
-            "mov {left:e}, [{iteration} + {weighted}]",
-            "shl {left}, 10",
-            "add {left}, [{score} + {all_weights}]",
-            "mov {right:e}, [{iteration} + {values}]",
-            "shl {right}, 10",
-            "add {right}, [{score} + {all_values}]",
-            "tileloadd tmm7, [{left} + {row}*1]",
-            "tileloadd tmm3, [{right} + {row}*1]",
-            "tdpbf16ps tmm0, tmm7, tmm3",
-            exp_scores!(4 in 16 17 18, 5 in 20 21 22, 6 in 16 17 18, 7 in 20 21 22),
-            "tileloadd tmm4, [{right} + {row}*1 + 1024]",
-            "tdpbf16ps tmm1, tmm7, tmm4",
-            exp_scores!(8 in 16 17 18, 9 in 20 21 22, 10 in 16 17 18, 11 in 20 21 22),
-            "tileloadd tmm3, [{right} + {row}*1 + 2048]",
-            "tdpbf16ps tmm2, tmm7, tmm3",
-            "mov {left:e}, [{iteration} + {to_score}]",
-            "shl {left}, 11",
-            "add {left}, [{score} + {all_scores}]",
-            "tilestored [{left} + {row}*2], tmm5",
-            exp_scores!(12 in 16 17 18, 13 in 20 21 22, 14 in 16 17 18, 15 in 20 21 22),
-            "tilestored [{left} + {row}*2 + 64], tmm6",
-            "add {iteration}, {iteration_size}",
-            "cmp {iteration}, [{score} + {end}]",
-            "jne 2b",
-            score = in(reg) &raw const score,
-            iteration = inout(reg) iterations.start => _,
-            left = out(reg) _,
-            right = out(reg) _,
-            shifts = out(reg) _,
-            scores = out(reg) _,
-            weights = out(reg) _,
-            steps = out(reg) _,
-            row = in(reg) 64_usize,
-            excess = const offset_of!(Score, excess),
-            factor = const offset_of!(Score, factor),
-            rounder = const offset_of!(Score, rounder),
-            all_queries = const offset_of!(Score, queries),
-            all_keys = const offset_of!(Score, keys),
-            all_values = const offset_of!(Score, values),
-            all_shifts = const offset_of!(Score, shifts),
-            all_scores = const offset_of!(Score, scores),
-            all_weights = const offset_of!(Score, weights),
-            all_steps = const offset_of!(Score, steps),
-            sums = const offset_of!(Score, sums),
-            end = const offset_of!(Score, end),
-            queries = const offset_of!(Iteration, queries),
-            keys = const offset_of!(Iteration, keys),
-            to_score = const offset_of!(Iteration, scores),
-            scored = const offset_of!(Iteration, scored),
-            shifted = const offset_of!(Iteration, shifts),
-            weighed = const offset_of!(Iteration, weights),
-            weighted = const offset_of!(Iteration, weighted),
-            values = const offset_of!(Iteration, values),
-            done = const offset_of!(Iteration, done),
-            begun = const offset_of!(Iteration, begun),
-            iteration_size = const size_of::<Iteration>(),
-            out("zmm16") _, out("zmm17") _, out("zmm18") _, out("zmm20") _, out("zmm21") _, out("zmm22") _,
-            out("zmm27") _, out("zmm28") _, out("zmm29") _, out("zmm30") _, out("k1") _,
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _, out("tmm5") _, out("tmm6") _,
-            out("tmm7") _,
-            options(nostack),
-        );
+}
+
+impl Engine for &Amx<'_> {
+    fn scores(self, step: ScoreStep<'_>, exp: Option<Exp<'_>>) {
+        step.check();
+        let ScoreStep { queries, keys, scores: out } = step;
+        let (steps, quads) = (keys.len(), if exp.is_some() { QUADS } else { 0 });
+        let Place { shifts, scores, numerators } = Place::of(exp);
+        // SAFETY: `self` proves that the instructions exist and that this thread's tiles are
+        // configured. `check` has seen that Q has two tiles for each step of K; scores that come
+        // and go, shifts and numerators are whole tiles, borrowed for the call, and only touched if
+        // there are quads. All registers that change are named.
+        unsafe {
+            asm!(
+                constants!(),
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
+                "2:",
+                "tileloadd tmm6, [{k} + {row}*2]",
+                "tileloadd tmm4, [{upper} + {row}*1]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tileloadd tmm7, [{k} + {row}*2 + 64]",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tileloadd tmm5, [{lower} + {row}*1]",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "mov {now}, {pace}",
+                "3:",
+                "test {quads}, {quads}",
+                "jz 4f",
+                exp_quad!(0),
+                "add {shifts}, 16",
+                "add {scores}, 512",
+                "add {numerators}, 256",
+                "dec {quads}",
+                "dec {now}",
+                "jnz 3b",
+                "4:",
+                "add {k}, 2048",
+                "add {upper}, 1024",
+                "add {lower}, 1024",
+                "dec {steps}",
+                "jnz 2b",
+                "tilestored [{out} + {row}*2], tmm0",
+                "tilestored [{out} + {row}*2 + 64], tmm1",
+                "tilestored [{out} + {row}*2 + 2048], tmm2",
+                "tilestored [{out} + {row}*2 + 2112], tmm3",
+                constants = in(reg) &raw const self.constants,
+                factor = const offset_of!(Constants, factor),
+                rounder = const offset_of!(Constants, rounder),
+                mask = const offset_of!(Constants, mask),
+                shifts = inout(reg) shifts => _,
+                scores = inout(reg) scores => _,
+                numerators = inout(reg) numerators => _,
+                upper = inout(reg) queries.as_ptr() => _,
+                lower = inout(reg) queries[steps..].as_ptr() => _,
+                k = inout(reg) keys.as_ptr() => _,
+                out = in(reg) out.as_mut_ptr(),
+                steps = inout(reg) steps => _,
+                quads = inout(reg) quads => _,
+                // So many at each step that none are left behind the last.
+                pace = in(reg) QUADS.div_ceil(steps),
+                now = out(reg) _,
+                row = in(reg) 64_usize,
+                out("zmm16") _, out("zmm17") _, out("zmm18") _, out("zmm20") _, out("zmm21") _, out("zmm22") _,
+                out("zmm27") _, out("zmm28") _, out("zmm29") _, out("zmm30") _, out("k1") _,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack),
+            );
+        }
     }
-}
 
-/// `sums += weights · values` over some units, three tiles of values to one of weights.
-pub(crate) fn add_values(_: &Configured, weights: &[ATile], values: &[ATile], sums: &mut [SumTile; GROUP]) {
-    let units = weights.len();
-    assert!(units > 0 && values.len() == GROUP * units, "three tiles of values to one of weights");
-    // SAFETY: `Configured` proves that the instructions exist and that this thread's tiles are configured; reads `units` tiles of weights, three
-    // times as many of values, and reads and writes three of sums, all of which are borrowed. All registers that change are named.
-    unsafe {
-        asm!(
-            "tileloadd tmm0, [{sums} + {row}*1]",
-            "tileloadd tmm1, [{sums} + {row}*1 + 1024]",
-            "tileloadd tmm2, [{sums} + {row}*1 + 2048]",
-            "2:",
-            "tileloadd tmm6, [{weights} + {row}*1]",
-            "tileloadd tmm3, [{values} + {row}*1]",
-            "tdpbf16ps tmm0, tmm6, tmm3",
-            "tileloadd tmm4, [{values} + {row}*1 + 1024]",
-            "tdpbf16ps tmm1, tmm6, tmm4",
-            "tileloadd tmm5, [{values} + {row}*1 + 2048]",
-            "tdpbf16ps tmm2, tmm6, tmm5",
-            "add {weights}, 1024",
-            "add {values}, 3072",
-            "dec {units}",
-            "jnz 2b",
-            "tilestored [{sums} + {row}*1], tmm0",
-            "tilestored [{sums} + {row}*1 + 1024], tmm1",
-            "tilestored [{sums} + {row}*1 + 2048], tmm2",
-            units = inout(reg) units => _,
-            weights = inout(reg) weights.as_ptr() => _,
-            values = inout(reg) values.as_ptr() => _,
-            sums = in(reg) sums.as_mut_ptr(),
-            row = in(reg) 64_usize,
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _, out("tmm5") _, out("tmm6") _,
-            options(nostack),
-        );
+    fn values(self, step: ValueStep<'_>, exps: [Option<Exp<'_>>; BLOCK]) {
+        step.check();
+        let ValueStep { numerators, values, sums } = step;
+        let places = exps.map(Place::of);
+        // SAFETY: as above; `check` has seen that there are three tiles of V for each pair of P,
+        // and at most as many as there are places. P, V, sums and what the places name are borrowed
+        // for the call.
+        unsafe {
+            asm!(
+                constants!(),
+                "tileloadd tmm0, [{sums} + {row}*1]",
+                "tileloadd tmm1, [{sums} + {row}*1 + 1024]",
+                "tileloadd tmm2, [{sums} + {row}*1 + 3072]",
+                "tileloadd tmm3, [{sums} + {row}*1 + 4096]",
+                "2:",
+                "tileloadd tmm6, [{v} + {row}*1]",
+                "tileloadd tmm4, [{p} + {row}*1]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tileloadd tmm7, [{v} + {row}*1 + 1024]",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tileloadd tmm5, [{p} + {row}*1 + 1024]",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                find_place!("3"),
+                exp_quad!(0),
+                exp_quad!(4),
+                exp_quad!(8),
+                "3:",
+                "add {p}, 2048",
+                "add {v}, 3072",
+                "add {place}, 24",
+                "dec {tiles}",
+                "jnz 2b",
+                "tilestored [{sums} + {row}*1], tmm0",
+                "tilestored [{sums} + {row}*1 + 1024], tmm1",
+                "tilestored [{sums} + {row}*1 + 3072], tmm2",
+                "tilestored [{sums} + {row}*1 + 4096], tmm3",
+                "tileloadd tmm4, [{sums} + {row}*1 + 2048]",
+                "tileloadd tmm5, [{sums} + {row}*1 + 5120]",
+                // Back to the first tile of keys.
+                "lea {scores}, [{again} + {again}*2]",
+                "mov {shifts}, {again}",
+                "shl {shifts}, 11",
+                "sub {p}, {shifts}",
+                "lea {shifts}, [{scores}*8]",
+                "sub {place}, {shifts}",
+                "shl {scores}, 10",
+                "sub {v}, {scores}",
+                "4:",
+                third_column!(6 7 0, "5"),
+                "dec {again}",
+                "jz 7f",
+                third_column!(1 2 3, "6"),
+                "dec {again}",
+                "jnz 4b",
+                "7:",
+                "tilestored [{sums} + {row}*1 + 2048], tmm4",
+                "tilestored [{sums} + {row}*1 + 5120], tmm5",
+                constants = in(reg) &raw const self.constants,
+                factor = const offset_of!(Constants, factor),
+                rounder = const offset_of!(Constants, rounder),
+                mask = const offset_of!(Constants, mask),
+                place = inout(reg) places.as_ptr() => _,
+                p = inout(reg) numerators.as_ptr() => _,
+                v = inout(reg) values.as_ptr() => _,
+                sums = in(reg) sums.as_mut_ptr(),
+                tiles = inout(reg) numerators.len() => _,
+                again = inout(reg) numerators.len() => _,
+                shifts = out(reg) _,
+                scores = out(reg) _,
+                numerators = out(reg) _,
+                row = in(reg) 64_usize,
+                out("zmm16") _, out("zmm17") _, out("zmm18") _, out("zmm20") _, out("zmm21") _, out("zmm22") _,
+                out("zmm27") _, out("zmm28") _, out("zmm29") _, out("zmm30") _, out("k1") _,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack),
+            );
+        }
+    }
+
+    fn exp(self, exp: Exp<'_>) {
+        let Place { shifts, scores, numerators } = Place::of(Some(exp));
+        // SAFETY: `self` proves that the instructions exist; a tile of each operand is borrowed for
+        // the call.
+        unsafe {
+            asm!(
+                constants!(),
+                exp_quad!(0),
+                exp_quad!(4),
+                exp_quad!(8),
+                exp_quad!(12),
+                constants = in(reg) &raw const self.constants,
+                factor = const offset_of!(Constants, factor),
+                rounder = const offset_of!(Constants, rounder),
+                mask = const offset_of!(Constants, mask),
+                shifts = in(reg) shifts,
+                scores = in(reg) scores,
+                numerators = in(reg) numerators,
+                out("zmm16") _, out("zmm17") _, out("zmm18") _, out("zmm20") _, out("zmm21") _, out("zmm22") _,
+                out("zmm27") _, out("zmm28") _, out("zmm29") _, out("zmm30") _, out("k1") _,
+                options(nostack),
+            );
+        }
     }
 }

@@ -1,23 +1,31 @@
-//! Attention for a unit that multiplies while the vectors weigh: `schedule.rs` has what happens at a time.
+//! Attention in bf16 as a software pipeline: the tile unit multiplies some tiles while the vectors
+//! compute the softmax of others.
 //!
 //! ```text
-//! for each head, once:      K in steps (columns are keys), V in groups of 48 columns, a column of ones behind the last
-//! for a chunk of queries:   for each of some neighbouring heads:
-//!                               Q in tiles; m of each query from its scores for the first 32 keys
-//!                               for each block of keys: the beats of all its units for all queries; then the other groups of V
-//!                               mean = O / the column of sums
-//!                           the means of a query, heads side by side, as f32 or rounded for the layer behind
+//! for each image and head:                      K, V packed                     pack.rs
+//! for each chunk of Bq queries:                 a rayon task
+//!   for each of its heads:
+//!     Q packed; m of each query from its scores for the first 32 keys
+//!     for each block of Bk keys:                its K and V stay in L1
+//!       for each pair of query tiles:           Q, O come from L2               schedule.rs
+//!         S = Q·Kᵀ,  P = 2^(factor·S − m),  O += P·V,   with a column of ones in V
+//!     mean = O / O's column of ones
+//!   the means, heads side by side, as f32 or rounded for the layer behind
 //! ```
 //!
-//! `operands.rs` has how they come to stand so. A block of keys stays in the L1 cache while the queries of a chunk come from L2. m is a guess, which real scores do not prove wrong: only if a later
-//! score were 2¹²⁷ times as heavy would a weight overflow. The sum of a query's weights tells; an image with such a query is left to
-//! [`rounded`](super::rounded).
+//! | | value | why |
+//! |---|---|---|
+//! | Bq, `CHUNK` | 512 or 128 | K, V of a head come from L3 once for so many queries |
+//! | Bk, `BLOCK` | 64 | the working set is 40 KB for heads of 40 |
+//! | pair | 32 queries | each tile of K and V that is loaded is used twice |
+//! | `GROUP` | 48 columns of V | heads of 40 and the column of ones |
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) mod amx;
+mod amx;
+mod numerators;
 mod pack;
-pub(crate) mod schedule;
-mod unit;
+mod portable;
+mod schedule;
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -28,18 +36,16 @@ use rayon::prelude::*;
 
 use super::transpose::{Contiguous, for_each_chunk};
 use super::{Attention, check};
-use crate::attention::pipelined::schedule::{
-    BLOCK, Buffers, GROUP, KEYS, QUERIES, Schedule, Scores, SumTile, blocks, in_range, shift,
-};
 use crate::cpu::partition::MIN_TASKS;
-use crate::cpu::simd::{MAX_LANES, Simd};
-use crate::cpu::tile::UnitOp;
-use crate::cpu::tile::{ATile, BTile, MatmulUnit, TILE_K, TILE_M, TileJob, TileRow, ZERO_TILE};
-use crate::gemm::{PackedA, PanelRow};
+use crate::cpu::simd::{MAX_LANES, Simd, math};
+use crate::cpu::tile::{ATile, MatmulUnit, TILE_K, TILE_M, TileRow, UnitOp, ZERO_TILE};
+use crate::gemm::PackedA;
 use crate::{Isa, Precision};
+use numerators::{SHIFT_OF_ZERO, in_range};
 pub(super) use pack::PIECE;
 use pack::{GROUP_COLUMNS, Head, HeadSource, Pack, groups};
-use unit::PipelinedUnit;
+use portable::Portable;
+use schedule::{Buffers, Engine, KEYS, PairSums, QUERIES, ScoreStep, ScoreTile, Work, ZERO_SUMS};
 
 /// Queries of a task.
 const CHUNK: usize = 32 * QUERIES;
@@ -51,11 +57,13 @@ pub(super) fn pays(isa: Isa, settings: Attention) -> bool {
     settings.precision == Precision::Bf16 && !settings.causal && isa.can_pipeline()
 }
 
-/// Attention in bf16, interleaved; see [`attention`](super::attention()). With it come the images whose result is not to be used, because some of their
-/// weights were too large to be represented or some of their keys not finite: [`rounded`](super::rounded) can do them.
+/// Attention in bf16; see [`attention`](super::attention()). With it come the images whose result
+/// is not to be used, because numerators overflowed or keys were not finite:
+/// [`flash_bf16`](super::flash_bf16) can do them.
 ///
 /// # Panics
-/// As [`attention`](super::attention()); also if the precision is not bf16, or causal attention is asked for.
+/// As [`attention`](super::attention()); also if the precision is not bf16, or causal attention is
+/// asked for.
 pub fn attention(
     isa: Isa,
     q: View<'_, f32, 4>,
@@ -67,7 +75,7 @@ pub fn attention(
     let qkv = Contiguous::new([q, k, v]);
     let [q, k, v] = qkv.views();
     let shape = Shape { images, queries, keys, heads, head_dim };
-    let mut out = Tensor::recycled([images, queries, heads / shape.together(), shape.width()]);
+    let mut out = Tensor::recycled([images, queries, heads / shape.heads_per_task(), shape.width()]);
     if out.is_empty() {
         return (out.reshape([images, queries, heads, head_dim]), Vec::new());
     }
@@ -78,8 +86,9 @@ pub fn attention(
     (out.reshape([images, queries, heads, head_dim]), whole.overflowed())
 }
 
-/// [`attention`] of operands that were rounded as rows for a linear layer, `[images · tokens, heads · head_dim]`; so is the result. Where there are more
-/// images of keys than of queries, the queries begin again with their first.
+/// [`attention`] of activations that were rounded as rows for a linear layer, `[images · tokens,
+/// heads · head_dim]`; so is the result. Where there are more images of keys than of queries, the
+/// queries begin again with their first.
 ///
 /// # Panics
 /// As [`attention`], or if heads do not begin at multiples of eight channels.
@@ -101,7 +110,7 @@ pub(crate) fn attention_of_packed(
     let (chunk, per_group) = (shape.chunk(), shape.width().div_ceil(TILE_K));
     let chunks = queries.div_ceil(chunk);
     let mut pieces: Vec<Vec<&mut [TileRow]>> = Vec::new();
-    pieces.resize_with(images * chunks * heads / shape.together(), Vec::new);
+    pieces.resize_with(images * chunks * heads / shape.heads_per_task(), Vec::new);
     for (step, plane) in out.planes_mut().enumerate() {
         for (image, lines) in plane.chunks_mut(queries).enumerate() {
             for (i, lines) in lines.chunks_mut(chunk).enumerate() {
@@ -132,20 +141,20 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// Neighbouring heads of a task: so many that their channels are whole lines, if there are so many.
-    fn together(&self) -> usize {
+    /// Neighbouring heads of a task: as many as make whole lines of channels, else all.
+    fn heads_per_task(&self) -> usize {
         let whole = |&n: &usize| self.heads.is_multiple_of(n) && (n * self.head_dim).is_multiple_of(TILE_K);
         (1..self.heads).find(whole).unwrap_or(self.heads)
     }
 
     /// Channels of a task.
     fn width(&self) -> usize {
-        self.together() * self.head_dim
+        self.heads_per_task() * self.head_dim
     }
 
     /// Queries of a task.
     fn chunk(&self) -> usize {
-        let tasks = self.images * self.heads / self.together() * self.queries.div_ceil(CHUNK);
+        let tasks = self.images * self.heads / self.heads_per_task() * self.queries.div_ceil(CHUNK);
         if tasks >= MIN_TASKS { CHUNK } else { SMALL_CHUNK }
     }
 }
@@ -154,18 +163,19 @@ impl Shape {
 enum OutputRows<'a> {
     /// A row for each query.
     F32(Vec<&'a mut [f32]>),
-    /// HiLoPlanes with a line for each.
+    /// Planes with a line for each.
     Packed(Vec<&'a mut [TileRow]>),
 }
 
-/// All of it, with K and V packed.
+/// All heads, K and V packed.
 struct AllHeads<'a> {
     isa: Isa,
     shape: Shape,
     q: HeadSource<'a>,
     /// `[images][heads]`
     packed: Vec<Head>,
-    scale: f32,
+    /// log₂e times the scale.
+    factor: f32,
     /// `[images]`
     overflowed: Vec<AtomicBool>,
 }
@@ -173,21 +183,21 @@ struct AllHeads<'a> {
 impl<'a> AllHeads<'a> {
     fn new(isa: Isa, shape: Shape, [q, k, v]: [HeadSource<'a>; 3], settings: Attention) -> Self {
         let Attention { scale, causal, precision } = settings;
-        assert!(precision == Precision::Bf16 && !causal, "interleaved attention is not for {settings:?}");
+        assert!(precision == Precision::Bf16 && !causal, "pipelined attention is not for {settings:?}");
         assert!(scale > 0.0, "a scale of {scale} would hide the largest score");
         let packed = (0..shape.images * shape.heads)
             .into_par_iter()
             .map(|i| isa.run_with_unit(Pack { k, v, shape, image: i / shape.heads, head: i % shape.heads }))
             .collect();
         let overflowed = (0..shape.images).map(|_| AtomicBool::new(false)).collect();
-        Self { isa, shape, q, packed, scale, overflowed }
+        Self { isa, shape, q, packed, factor: scale * std::f32::consts::LOG2_E, overflowed }
     }
 
     /// The means of a chunk of queries of an image, for a task's heads.
     fn attend(&self, image: usize, group: usize, first_query: usize, out: OutputRows<'_>) {
         SCRATCH.with_borrow_mut(|scratch| {
-            let run = PipelinedTask { whole: self, image, group, first_query, out, scratch };
-            if !self.isa.run_with_unit(run) {
+            let task = PipelinedTask { whole: self, image, group, first_query, out, scratch };
+            if !self.isa.run_with_unit(task) {
                 self.overflowed[image].store(true, Relaxed);
             }
         });
@@ -206,27 +216,28 @@ struct PipelinedTask<'a> {
     group: usize,
     first_query: usize,
     out: OutputRows<'a>,
-    scratch: &'a mut PipelinedBuffers,
+    scratch: &'a mut Scratch,
 }
 
-/// Buffers that a thread keeps from task to task.
-struct PipelinedBuffers {
-    /// Q of a head: `[tiles of queries][steps]`
+/// Memory that a thread keeps from task to task.
+struct Scratch {
+    /// Q of a head: `[pairs][2][steps]`
     queries: Vec<ATile>,
-    scores: [Scores; 2],
-    weights: Vec<ATile>,
-    /// `[groups][tiles of queries + 1]`
-    sums: Vec<[SumTile; GROUP]>,
+    /// Of each query: `[pairs][2]`
+    shifts: Vec<[f32; QUERIES]>,
+    buffers: Buffers,
+    /// `[groups][pairs]`
+    sums: Vec<PairSums>,
     /// `[queries][heads][head_dim]`
     means: Vec<f32>,
 }
 
 thread_local! {
-    static SCRATCH: RefCell<PipelinedBuffers> = const {
-        RefCell::new(PipelinedBuffers {
+    static SCRATCH: RefCell<Scratch> = const {
+        RefCell::new(Scratch {
             queries: Vec::new(),
-            scores: [Scores::ZERO; 2],
-            weights: Vec::new(),
+            shifts: Vec::new(),
+            buffers: Buffers::ZERO,
             sums: Vec::new(),
             means: Vec::new(),
         })
@@ -234,30 +245,42 @@ thread_local! {
 }
 
 impl UnitOp for PipelinedTask<'_> {
-    /// Whether the sums can be in_range.
+    /// Whether all totals are in range and all keys finite.
     type Output = bool;
     #[inline(always)]
     fn eval<S: Simd, U: MatmulUnit>(self, s: S, unit: U) -> bool {
-        let PipelinedTask { whole, image, group, first_query, out, scratch } = self;
-        let Shape { keys, heads, head_dim, .. } = whole.shape;
+        #[cfg(target_arch = "x86_64")]
+        if let Some(engine) = unit.amx().and_then(|tiles| amx::Amx::new(tiles, self.whole.factor)) {
+            return self.run((s, unit), &engine);
+        }
+        let engine = Portable { factor: self.whole.factor };
+        self.run((s, unit), engine)
+    }
+}
+
+impl PipelinedTask<'_> {
+    #[inline(always)]
+    fn run<S: Simd, U: MatmulUnit>(self, (s, unit): (S, U), engine: impl Engine) -> bool {
+        let Self { whole, image, group, first_query, out, scratch } = self;
+        let Shape { queries, keys, heads, head_dim, .. } = whole.shape;
         let count = match &out {
             OutputRows::F32(rows) => rows.len(),
             OutputRows::Packed(planes) => planes.first().map_or(0, |plane| plane.len()),
         };
-        let (together, width) = (whole.shape.together(), whole.shape.width());
+        let (together, width) = (whole.shape.heads_per_task(), whole.shape.width());
+        let first_row = whole.q.rows(image, queries).start + first_query;
         scratch.means.resize(count * width, 0.0);
         let mut good = true;
         for i in 0..together {
             let head = group * together + i;
-            let rows = whole.q.rows(image, whole.shape.queries).start + first_query;
-            let attend = Attend {
-                q: (whole.q, (image, head, head_dim), rows..rows + count),
+            let task = HeadTask {
+                q: (whole.q, (image, head, head_dim), first_row..first_row + count),
                 head: &whole.packed[image * heads + head],
                 keys,
-                factor: whole.scale * std::f32::consts::LOG2_E,
+                factor: whole.factor,
                 at: [i * head_dim, width],
             };
-            good &= attend.run((s, unit), scratch);
+            good &= task.run((s, unit), engine, scratch);
         }
         let means = scratch.means.chunks_exact(width);
         match out {
@@ -271,7 +294,7 @@ impl UnitOp for PipelinedTask<'_> {
 }
 
 /// One head of a task.
-struct Attend<'a> {
+struct HeadTask<'a> {
     /// Where Q comes from: image, head and head_dim, and the rows.
     q: (HeadSource<'a>, (usize, usize, usize), Range<usize>),
     head: &'a Head,
@@ -281,69 +304,54 @@ struct Attend<'a> {
     at: [usize; 2],
 }
 
-impl Attend<'_> {
-    /// Whether the sums can be in_range.
+impl HeadTask<'_> {
     #[inline(always)]
-    fn run<S: Simd, U: MatmulUnit>(self, (s, unit): (S, U), scratch: &mut PipelinedBuffers) -> bool {
-        let Self { q: (numbers, place, rows), head, keys, factor, at: [first_column, width] } = self;
+    fn run<S: Simd, U: MatmulUnit>(
+        self,
+        (s, unit): (S, U),
+        engine: impl Engine,
+        scratch: &mut Scratch,
+    ) -> bool {
+        let Self { q: (source, place, rows), head, keys, factor, at: [first_column, width] } = self;
         let (_, _, head_dim) = place;
-        let (count, tiles) = (rows.len(), rows.len().div_ceil(QUERIES));
-        let (steps, units, groups) = (head_dim.div_ceil(TILE_K), keys.div_ceil(KEYS), groups(head_dim));
+        let (count, pairs) = (rows.len(), rows.len().div_ceil(2 * QUERIES));
+        let (steps, groups) = (head_dim.div_ceil(TILE_K), groups(head_dim));
         let (k, v) = (head.keys.steps(), head.values.as_chunks::<TILE_M>().0);
-        let values = |group: usize| &v[group * units * GROUP..][..units * GROUP];
+        let Scratch { queries, shifts, buffers, sums, means } = scratch;
 
-        let PipelinedBuffers { queries, scores, weights, sums, means } = scratch;
-        queries.resize(tiles * steps, ZERO_TILE);
-        for (tile, first) in queries.chunks_mut(steps).zip((rows.start..).step_by(QUERIES)) {
+        // The last tile of an odd number is followed by one of any numbers, whose sums are not
+        // used.
+        queries.resize(2 * pairs * steps, ZERO_TILE);
+        for (tile, first) in queries.chunks_mut(steps).zip(rows.clone().step_by(QUERIES)) {
             let mut steps: Vec<&mut [TileRow]> = tile.iter_mut().map(|step| &mut step[..]).collect();
-            numbers.lines(unit, place, first..rows.end.min(first + QUERIES), &mut steps);
+            source.lines(unit, place, first..rows.end.min(first + QUERIES), &mut steps);
         }
-        let shifts = estimate((s, unit), queries, &k[..steps], keys.min(KEYS), factor);
+        shifts.clear();
+        for pair in queries.chunks(2 * steps) {
+            let mut scores = [ScoreTile::ZERO; 2];
+            engine.scores(ScoreStep { queries: pair, keys: &k[..steps], scores: &mut scores }, None);
+            shifts.extend(scores.each_ref().map(|scores| shifts_of(s, scores, keys.min(KEYS), factor)));
+        }
 
         sums.clear();
-        sums.resize(groups * (tiles + 1), [SumTile::ZERO; GROUP]);
-        let plan_of = |units: usize| Schedule::new(tiles, units, steps, groups > 1);
-        let mut schedule = plan_of(units.min(BLOCK));
-        weights.resize(schedule.weights(), ZERO_TILE);
-        for block in blocks(units) {
-            if block.len() < BLOCK {
-                schedule = plan_of(block.len());
-            }
-            let buffers = Buffers {
-                factor,
-                queries,
-                keys: &k[block.start * steps..],
-                values: &values(0)[block.start * GROUP..],
-                shifts: &shifts,
-                scores,
-                weights,
-                sums: &mut sums[..=tiles],
-            };
-            unit.run_schedule(&schedule, buffers);
-            for group in 1..groups {
-                let values = &values(group)[block.start * GROUP..block.end * GROUP];
-                let sums = &mut sums[group * (tiles + 1)..][..tiles];
-                for (weights, sums) in weights.chunks(block.len()).zip(sums) {
-                    unit.add_values(weights, values, sums);
-                }
-            }
-        }
+        sums.resize(groups * pairs, ZERO_SUMS);
+        let keys = &k[..keys.div_ceil(KEYS) * steps];
+        schedule::run(engine, Work { queries, keys, values: v, shifts, sums }, buffers);
 
-        let column = |i: usize, column: usize| -> &[f32; TILE_M] {
-            let (group, tile) = (column / GROUP_COLUMNS, column % GROUP_COLUMNS / TILE_M);
-            &sums[group * (tiles + 1) + i / QUERIES][tile].0[i % QUERIES]
-        };
         let mut good = head.keys_are_finite;
-        for (i, means) in means.chunks_exact_mut(width).take(count).enumerate() {
-            let total = column(i, head_dim)[head_dim % TILE_M];
-            good &= in_range(total);
-            let factor = s.splat(1.0 / total);
-            let means = &mut means[first_column..][..head_dim];
-            for (first, means) in (0..head_dim).step_by(TILE_M).zip(means.chunks_mut(TILE_M)) {
-                let sums = column(i, first);
-                for (lane, means) in (0..TILE_M).step_by(S::LANES).zip(means.chunks_mut(S::LANES)) {
-                    let mean = s.mul(s.load(&sums[lane..]), factor);
-                    if means.len() == S::LANES { s.store(mean, means) } else { s.store_part(mean, means) }
+        for (tile, rows) in means.chunks_mut(QUERIES * width).take(count.div_ceil(QUERIES)).enumerate() {
+            let sums_at = |column: usize| {
+                let sums = &sums[column / GROUP_COLUMNS * pairs + tile / 2][tile % 2];
+                &sums[column % GROUP_COLUMNS / TILE_M].0
+            };
+            let totals = sums_at(head_dim).map(|sums| sums[head_dim % TILE_M]);
+            good &= totals[..rows.len() / width].iter().all(|&total| in_range(total));
+            let factors = totals.map(|total| 1.0 / total);
+            for column in (0..head_dim).step_by(TILE_M) {
+                let end = head_dim.min(column + TILE_M);
+                let rows = rows.chunks_exact_mut(width).map(|row| &mut row[first_column..][column..end]);
+                for ((means, sums), &factor) in rows.zip(sums_at(column)).zip(&factors) {
+                    scale(s, sums, factor, means);
                 }
             }
         }
@@ -351,37 +359,37 @@ impl Attend<'_> {
     }
 }
 
-/// The shift of each query for an m that is its largest score for the keys of the first unit, rounded up.
+/// `means = factor·sums`, of 16 columns or of the fewer that are left.
 #[inline(always)]
-fn estimate<S: Simd, U: MatmulUnit>(
-    (s, unit): (S, U),
-    queries: &[ATile],
-    keys: &[BTile],
-    count: usize,
-    factor: f32,
-) -> Vec<[f32; QUERIES]> {
-    let steps = keys.len();
-    let mut sums = [PanelRow::ZERO; 2 * TILE_M];
-    let mut shifts = Vec::with_capacity(queries.len() / steps + 1);
-    for pair in queries.chunks(2 * steps) {
-        let tiles: Vec<&ATile> = pair.iter().collect();
-        let (upper, lower) = tiles.split_at(steps);
-        let lower = (!lower.is_empty()).then_some(lower);
-        let rows = if lower.is_some() { 2 * TILE_M } else { TILE_M };
-        unit.multiply(s, TileJob { upper, lower, b: keys, first: true }, &mut sums[..rows]);
-        for rows in sums[..rows].chunks(TILE_M) {
-            let mut tile = [0.0; QUERIES];
-            for (rows, tile) in rows.chunks(S::LANES).zip(tile.chunks_mut(S::LANES)) {
-                let mut largest = [s.splat(f32::MIN); MAX_LANES];
-                for (largest, row) in largest.iter_mut().zip(rows) {
-                    *largest = s.reduce(&row[..count], f32::MIN, *largest, |a, b| s.max(a, b));
-                }
-                s.transpose(&mut largest);
-                let all = largest[..S::LANES].iter().fold(largest[0], |a, &b| s.max(a, b));
-                s.store(all, tile);
-            }
-            shifts.push(tile.map(|largest| shift((largest * factor).ceil())));
+fn scale<S: Simd>(s: S, sums: &[f32; TILE_M], factor: f32, means: &mut [f32]) {
+    let factor = s.splat(factor);
+    let mut all = [0.0; TILE_M];
+    let whole = means.len() == TILE_M;
+    let out = if whole { &mut *means } else { &mut all[..] };
+    for lane in (0..TILE_M).step_by(S::LANES) {
+        s.store(s.mul(s.load(&sums[lane..]), factor), &mut out[lane..]);
+    }
+    if !whole {
+        means.copy_from_slice(&all[..means.len()]);
+    }
+}
+
+/// The shift of each query for an m that is its largest score for the first `count` keys, rounded.
+///
+/// m only has to keep the powers from overflowing, which takes a later score that is 2¹²⁷ times as
+/// heavy. The sum of the query's numerators tells.
+#[inline(always)]
+fn shifts_of<S: Simd>(s: S, scores: &ScoreTile, count: usize, factor: f32) -> [f32; QUERIES] {
+    let mut shifts = [0.0; QUERIES];
+    for (rows, shifts) in scores.0.chunks(S::LANES).zip(shifts.chunks_mut(S::LANES)) {
+        let mut largest = [s.splat(f32::MIN); MAX_LANES];
+        for (largest, row) in largest.iter_mut().zip(rows) {
+            *largest = s.reduce(&row[..count], f32::MIN, *largest, |a, b| s.max(a, b));
         }
+        s.transpose(&mut largest);
+        let all = largest[..S::LANES].iter().fold(largest[0], |a, &b| s.max(a, b));
+        let m = math::round(s, s.mul(all, s.splat(factor)));
+        s.store(s.sub(s.splat(SHIFT_OF_ZERO), m), shifts);
     }
     shifts
 }

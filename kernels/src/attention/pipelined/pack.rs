@@ -1,23 +1,26 @@
-//! How Q, K and V come to stand as tiles, from f32 or from what a linear layer rounded.
+//! Packs Q, K and V into tiles, from f32 or from what a linear layer rounded.
 //!
 //! ```text
-//! Q     tiles as they are: rows are queries                               gathered by the tasks, 16 queries at a time
-//! K     steps for 32 keys: columns are keys, so squares of pairs are turned
-//! V     tiles of 16 columns: pairs of keys side by side, in the order in which the beats leave weights
+//! Q     rows are queries: tiles as they are, packed by the tasks, 16 queries at a time
+//! K     columns are keys: squares of pairs are transposed, 32 keys at a time
+//! V     pairs of keys side by side, in the order in which the pipeline leaves numerators
 //! ```
 //!
-//! Heads need not begin where a line does: what was rounded is copied in pieces of eight channels.
+//! Heads need not begin where a line does: what was rounded is copied in pieces of 8, 16 or 32
+//! channels.
 
 use std::ops::Range;
 
 use aquatint_tensor::View;
 
 use super::Shape;
-use crate::attention::pipelined::schedule::{GROUP, KEYS, pair_of_keys};
+use super::numerators::pair_of_keys;
+use super::schedule::{GROUP, KEYS};
 use crate::cpu::simd::Simd;
-use crate::cpu::tile::UnitOp;
-use crate::cpu::tile::{ATile, AlignedBuffer, BTile, MatmulUnit, Pair, TILE_K, TILE_M, TileRow, ZERO_TILE};
-use crate::gemm::{NR, PackedA};
+use crate::cpu::tile::{
+    ATile, AlignedBuffer, BTile, MatmulUnit, NR, Pair, TILE_K, TILE_M, TileRow, UnitOp, ZERO_TILE,
+};
+use crate::gemm::PackedA;
 
 /// Columns of V that are multiplied in one go.
 pub(super) const GROUP_COLUMNS: usize = GROUP * TILE_M;
@@ -31,11 +34,11 @@ pub(super) enum HeadSource<'a> {
     Packed(&'a PackedA),
 }
 
-/// Channels of heads stand in whole pieces of a line.
+/// The channels of a head are whole pieces of lines.
 pub(in crate::attention) const PIECE: usize = 8;
 
 impl HeadSource<'_> {
-    /// PackedA rows of a head: row i becomes line i of each step.
+    /// Rounds rows of a head, or copies them rounded: row i becomes line i of each step.
     #[inline(always)]
     pub(super) fn lines<U: MatmulUnit>(
         &self,
@@ -50,21 +53,15 @@ impl HeadSource<'_> {
                 let rows: Vec<&[f32]> = x.rows().collect();
                 unit.round_rows(&rows, steps, 0);
             }
+            // In the largest pieces in which heads come.
             Self::Packed(x) => {
-                let pieces = head_dim / PIECE;
-                for piece in 0..steps.len() * TILE_K / PIECE {
-                    let (step, to) = (piece * PIECE / TILE_K, piece * PIECE % TILE_K / 2);
-                    let out = steps[step][..rows.len()].iter_mut();
-                    let out = out.map(|line| &mut line.0[to..][..PIECE / 2]);
-                    if piece >= pieces {
-                        out.for_each(|pairs| pairs.fill(Pair::default()));
-                        continue;
-                    }
-                    let channel = head * head_dim + piece * PIECE;
-                    let from = channel % TILE_K / 2;
-                    for (pairs, line) in out.zip(&x.plane(0, channel / TILE_K)[rows.clone()]) {
-                        pairs.copy_from_slice(&line.0[from..][..PIECE / 2]);
-                    }
+                let from = (*x, head * head_dim, head_dim);
+                if head_dim.is_multiple_of(TILE_K) {
+                    copy_pieces::<{ TILE_K / 2 }>(from, rows, steps);
+                } else if head_dim.is_multiple_of(2 * PIECE) {
+                    copy_pieces::<PIECE>(from, rows, steps);
+                } else {
+                    copy_pieces::<{ PIECE / 2 }>(from, rows, steps);
                 }
             }
         }
@@ -82,13 +79,38 @@ impl HeadSource<'_> {
     }
 }
 
+/// Copies `channels` of some rows, from channel `first` on, in pieces of `PAIRS` pairs of channels;
+/// what is missing of the last step becomes zero.
+#[inline(always)]
+fn copy_pieces<const PAIRS: usize>(
+    (x, first, channels): (&PackedA, usize, usize),
+    rows: Range<usize>,
+    steps: &mut [&mut [TileRow]],
+) {
+    for (i, step) in steps.iter_mut().enumerate() {
+        for to in (0..TILE_K / 2).step_by(PAIRS) {
+            let out = step[..rows.len()].iter_mut().map(|line| &mut line.0[to..][..PAIRS]);
+            let channel = i * TILE_K + 2 * to;
+            if channel >= channels {
+                out.for_each(|pairs| pairs.fill(Pair::default()));
+                continue;
+            }
+            let (plane, from) = ((first + channel) / TILE_K, (first + channel) % TILE_K / 2);
+            for (pairs, line) in out.zip(&x.plane(0, plane)[rows.clone()]) {
+                pairs.copy_from_slice(&line.0[from..][..PAIRS]);
+            }
+        }
+    }
+}
+
 /// What all queries of a head share.
 pub(super) struct Head {
-    /// Whether all numbers of K are finite. Weights do not show if one is not: that of NaN may be nothing.
+    /// Whether all numbers of K are finite. Numerators do not show if one is not: that of NaN may
+    /// be 0.
     pub(super) keys_are_finite: bool,
-    /// K: `[units][steps]`
+    /// K: `[tiles of keys][steps]`
     pub(super) keys: AlignedBuffer,
-    /// V: `[groups][units][3]` tiles
+    /// V: `[groups][tiles of keys][3]` tiles
     pub(super) values: AlignedBuffer,
 }
 
@@ -107,17 +129,17 @@ impl UnitOp for Pack<'_> {
     fn eval<S: Simd, U: MatmulUnit>(self, s: S, unit: U) -> Head {
         let Pack { k, v, shape, image, head } = self;
         let Shape { keys, head_dim, .. } = shape;
-        let (units, steps, groups) = (keys.div_ceil(KEYS), head_dim.div_ceil(TILE_K), groups(head_dim));
+        let (key_tiles, steps, groups) = (keys.div_ceil(KEYS), head_dim.div_ceil(TILE_K), groups(head_dim));
         let mut packed = Head {
             keys_are_finite: true,
-            keys: AlignedBuffer::recycled(units * steps * NR),
-            values: AlignedBuffer::recycled(groups * units * GROUP * TILE_M),
+            keys: AlignedBuffer::recycled(key_tiles * steps * NR),
+            values: AlignedBuffer::recycled(groups * key_tiles * GROUP * TILE_M),
         };
         let mut rounded = vec![[TileRow::ZERO; KEYS]; steps];
         let all_keys = packed.keys.steps_mut();
         let (all_values, _) = packed.values.as_chunks_mut::<TILE_M>();
-        for unit_of_keys in 0..units {
-            let first = unit_of_keys * KEYS;
+        for key_tile in 0..key_tiles {
+            let first = key_tile * KEYS;
             let count = KEYS.min(keys - first);
             let lines = |x: HeadSource<'_>, rounded: &mut [[TileRow; KEYS]]| {
                 let rows = x.rows(image, keys);
@@ -134,12 +156,12 @@ impl UnitOp for Pack<'_> {
             };
             lines(k, &mut rounded);
             packed.keys_are_finite &= rounded.iter().flatten().all(TileRow::is_finite);
-            for (packed, step) in all_keys[unit_of_keys * steps..].iter_mut().zip(&rounded) {
+            for (packed, step) in all_keys[key_tile * steps..].iter_mut().zip(&rounded) {
                 *packed = BTile::from_lines(s, step);
             }
             lines(v, &mut rounded);
             for group in 0..groups {
-                let tiles = &mut all_values[(group * units + unit_of_keys) * GROUP..][..GROUP];
+                let tiles = &mut all_values[(group * key_tiles + key_tile) * GROUP..][..GROUP];
                 for (i, tile) in tiles.iter_mut().enumerate() {
                     let column = group * GROUP_COLUMNS + i * TILE_M;
                     let ones = head_dim.checked_sub(column).filter(|&at| at < TILE_M);
@@ -162,7 +184,8 @@ fn one_if(it_is: bool) -> u32 {
     f32::from(u8::from(it_is)).to_bits()
 }
 
-/// Sixteen columns of V, from `column` on, with neighbouring keys side by side; zeros behind the last step.
+/// Sixteen columns of V, from `column` on, with neighbouring keys side by side; zeros behind the
+/// last step.
 #[inline(always)]
 fn pair_values(rows: &[[TileRow; KEYS]], column: usize, tile: &mut ATile) {
     let Some(rows) = rows.get(column / TILE_K) else {

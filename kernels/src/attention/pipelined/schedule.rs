@@ -1,368 +1,301 @@
-//! Attention as a software pipeline: in each iteration, a *beat*, the tile unit scores 16 queries × 32 keys, the vectors turn the scores before into
-//! weights, and the tile unit multiplies the weights before those by V.
+//! The order in which the tile unit and the vectors work on a head: a software pipeline.
 //!
 //! ```text
-//! beat        n − 1           n               n + 1           n + 2         a unit: 16 queries × 32 keys
-//! tiles       S(n−1)          S(n)            S(n+1)          S(n+2)        S = Q·Kᵀ
-//! vectors     P(n−2)          P(n−1)          P(n)            P(n+1)        P = 2^(factor·S − m)
-//! tiles       O += P(n−3)·V   O += P(n−2)·V   O += P(n−1)·V   O += P(n)·V
+//! round     n                      n + 1                     of a pair of query tiles and a block:
+//! tiles     S(n)    O(n−1) += …    S(n+1)    O(n) += …       S = Q·Kᵀ, then O += P·V
+//! vectors   P(n)    P(n)           P(n+1)    P(n+1)          P = 2^(factor·S − m)
 //! ```
 //!
-//! Nothing in a beat waits for anything else in it. Done one after the other, the two units of the CPU would take turns and half of the
-//! time each would do nothing; a CPU looks 500 micro-operations ahead, so the work of both must be no further apart than that.
+//! An *iteration* is what the tile unit does for one tile of keys, and the vectors do one tile of
+//! numerators meanwhile: the oldest whose scores are complete, always from an iteration before.
+//! Nothing in an iteration waits for anything else in it. A CPU looks 500 micro-operations ahead,
+//! so the work of both must be no further apart than that; one after the other, either unit of the
+//! CPU would do nothing half of the time.
 //!
-//! Queries are rows and keys are columns: so P leaves the vectors as the rows of a left operand, and none of it is ever turned. m, which only has to
-//! keep the powers from overflowing, is estimated beforehand from some of the keys; who uses beats must look at the sums of the weights at the end
-//! ([`in_range`]). V has a column of ones, whose product is that sum.
-//!
-//! The exponential is a table's. Adding 1.5·2¹⁵ to a number leaves it in the lower half of the sum's bits, in 1/256ths, and the fixed-point number
-//! n + f is nearly the bf16 of 2ⁿ⁺ᶠ: its exponent *is* n, and its fraction should be 2ᶠ − 1 instead of f. The table has the difference for 64
-//! values of f. What an overflow makes of it is NaN, so that no sum that could be wrong is in_range.
-//!
-//! Source of the number format's trick: Schraudolph, *A Fast, Compact Approximation of the Exponential Function* (1999).
+//! Both query tiles use each tile of K and of V that is loaded. Four tiles of scores and six of
+//! sums do not fit eight registers together: so all scores of a block come first, then all values,
+//! while P waits in the L1 cache.
 
-use std::ops::Range;
-use std::sync::LazyLock;
+use crate::cpu::tile::{ATile, BTile, TILE_K, TILE_M, TileRow};
 
-use crate::cpu::tile::{ATile, BTile, Pair, TILE_K, TILE_M, TileRow};
+use super::numerators::Exp;
 
-/// Keys of a *unit of keys*: the columns of a tile of scores.
+/// Keys of a tile of scores.
 pub(crate) const KEYS: usize = TILE_K;
-/// Queries of a beat.
+/// Queries of a tile.
 pub(crate) const QUERIES: usize = TILE_M;
 /// Columns of V that are multiplied in one go, in tiles.
 pub(crate) const GROUP: usize = 3;
-/// Units of a block: their K and V are 28 KB for heads of 40, and stay in the L1 cache for all queries.
-pub(crate) const BLOCK: usize = 4;
+/// Tiles of keys of a block, at least 2. To be timed on a CPU with AMX: 2 or 4. For heads of 40,
+/// kilobytes:
+///
+/// | block | K, V | Q, O of a pair | S | P | together | tile loads and stores, per tile of keys |
+/// |---|---|---|---|---|---|---|
+/// | 2 | 14 | 10 | 8 | 8 | 40 | 18, 7 |
+/// | 3 | 21 | 10 | 12 | 12 | 55 | 17, 6 |
+/// | 4 | 28 | 10 | 16 | 16 | 70 | 16½, 5½ |
+///
+/// The 14 products take 224 cycles; 18 loads take 144 of the load ports and the vectors 48, so that
+/// the fewest that fit an L1 cache of 48 KB are enough. Q and O come from L2: 5 KB for a tile of
+/// keys.
+pub(crate) const BLOCK: usize = 2;
+
+/// The scores of 16 queries for 32 keys.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct ScoreTile(pub(super) [[f32; KEYS]; QUERIES]);
+
+impl ScoreTile {
+    pub(super) const ZERO: Self = Self([[0.0; KEYS]; QUERIES]);
+}
 
 /// Sums of 16 queries, 16 columns of V.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-pub(crate) struct SumTile(pub(crate) [[f32; TILE_M]; QUERIES]);
+pub(crate) struct SumTile(pub(super) [[f32; TILE_M]; QUERIES]);
 
-impl SumTile {
-    pub(crate) const ZERO: Self = Self([[0.0; TILE_M]; QUERIES]);
+/// O of two tiles of queries.
+pub(crate) type PairSums = [[SumTile; GROUP]; 2];
+
+/// Sums of nothing.
+pub(crate) const ZERO_SUMS: PairSums = [[SumTile([[0.0; TILE_M]; QUERIES]); GROUP]; 2];
+
+/// `S = Q·Kᵀ` of two tiles of queries and one of keys.
+pub(super) struct ScoreStep<'a> {
+    /// `[2][steps]`
+    pub(super) queries: &'a [ATile],
+    /// `[steps]`
+    pub(super) keys: &'a [BTile],
+    pub(super) scores: &'a mut [ScoreTile; 2],
 }
 
-/// The scores of a unit.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-pub(crate) struct Scores([[f32; KEYS]; QUERIES]);
-
-impl Scores {
-    pub(crate) const ZERO: Self = Self([[0.0; KEYS]; QUERIES]);
+impl ScoreStep<'_> {
+    /// Panics unless Q and K have the same depth.
+    pub(super) fn check(&self) {
+        assert!(!self.keys.is_empty() && self.queries.len() == 2 * self.keys.len(), "Q as deep as K");
+    }
 }
 
-/// The two keys of pair `r` of a line of weights, the second being the next: the order in which an instruction that packs two vectors leaves them.
-/// V's rows stand in the same order.
-pub(crate) fn pair_of_keys(r: usize) -> usize {
-    let (lane, place) = (r / 4, r % 4);
-    4 * lane + 2 * (place % 2) + KEYS / 2 * (place / 2)
+/// `O += P·V` of two tiles of queries and a block of keys.
+pub(super) struct ValueStep<'a> {
+    /// `[tiles of keys][2]`
+    pub(super) numerators: &'a [[ATile; 2]],
+    /// `[tiles of keys][3]`
+    pub(super) values: &'a [ATile],
+    pub(super) sums: &'a mut PairSums,
 }
 
-/// 1.5·2¹⁵: numbers near it have steps of 1/256.
-pub(super) const ROUNDER: f32 = 49152.0;
-/// The exponent of bf16 that stands for 2⁰.
-const BIAS: f32 = 127.0;
-/// What is added to `factor·score`, for weights 2^(factor·score − m): exact, if m is an integer.
-pub(crate) fn shift(m: f32) -> f32 {
-    ROUNDER + BIAS - m
+impl ValueStep<'_> {
+    /// Panics unless P and V are of the same keys, a block at most.
+    pub(super) fn check(&self) {
+        let tiles = self.numerators.len();
+        assert!((1..=BLOCK).contains(&tiles) && self.values.len() == GROUP * tiles, "P for each key of V");
+    }
 }
 
-/// `256·(1 + f − 2ᶠ)` in the middle of each 64th of [0, 1], rounded.
-pub(super) static EXCESS: LazyLock<[u8; 64]> = LazyLock::new(|| {
-    std::array::from_fn(|i| {
-        let f = (i as f64 + 0.5) / 64.0;
-        (256.0 * (1.0 + f - f.exp2())).round() as u8
-    })
-});
-
-/// `2^(factor·score − m)` as a bf16, in the upper half of the bits of an f32; `shift` is that of m.
-///
-/// Relative error at most 0.71 %, 0.19 % on average, where rounding alone has 0.39 and 0.14. Nothing, or −0, from 2⁻¹²⁷ down. Infinite or NaN from
-/// 2¹²⁸ up, of NaN without a sign, and between 2⁻⁴⁹²⁷⁹ and 2⁻⁹⁸⁴³¹, where the sum has the other sign.
-#[inline(always)]
-fn weight(score: f32, factor: f32, shift: f32, excess: &[u8; 64]) -> u32 {
-    let bits = score.mul_add(factor, shift).to_bits().cast_signed();
-    let fixed = bits.wrapping_sub(ROUNDER.to_bits().cast_signed()).clamp(0, 0xFFFF) as u16;
-    u32::from(fixed.wrapping_sub(excess[usize::from(fixed / 4 % 64)].into()).div_ceil(2)) << 16
+/// What tiles and vectors do at the same time.
+pub(super) trait Engine: Copy {
+    /// The scores of one tile of keys, and the numerators of another.
+    fn scores(self, step: ScoreStep<'_>, exp: Option<Exp<'_>>);
+    /// The values of a block, and the numerators of a tile for each tile of keys.
+    fn values(self, step: ValueStep<'_>, exps: [Option<Exp<'_>>; BLOCK]);
+    /// Numerators alone, where the pipeline fills or runs empty.
+    fn exp(self, exp: Exp<'_>);
 }
 
-/// Whether a sum of weights is far from what its numbers cannot hold; otherwise m was a bad estimate.
-pub(crate) fn in_range(total: f32) -> bool {
-    (1e-18..1e18).contains(&total)
+/// The work of one head for a chunk of queries.
+pub(super) struct Work<'a> {
+    /// Q: `[pairs][2][steps]`
+    pub(super) queries: &'a [ATile],
+    /// K, a column for each key: `[tiles of keys][steps]`
+    pub(super) keys: &'a [BTile],
+    /// Columns of V in groups of three tiles: `[groups][tiles of keys][3]`, pairs of keys in the
+    /// order of [`pair_of_keys`](super::numerators::pair_of_keys).
+    pub(super) values: &'a [ATile],
+    /// What is added to `factor·score` of each query: `[pairs][2]`
+    pub(super) shifts: &'a [[f32; QUERIES]],
+    /// O, to which is added: `[groups][pairs]`
+    pub(super) sums: &'a mut [PairSums],
 }
 
-/// What happens in a beat, by numbers of tiles. Those behind the last unit and before the first do what they do for that unit, and nobody looks at it.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub(super) struct Iteration {
-    /// The unit that is scored: first tile of Q, first step of K, and where the scores go.
-    pub(super) queries: u32,
-    pub(super) keys: u32,
-    pub(super) scores: u32,
-    /// The unit that is weighed: its scores, its row of shifts, and where the weights go.
-    pub(super) scored: u32,
-    pub(super) shifts: u32,
-    pub(super) weights: u32,
-    /// The unit whose weighted values are added: the weights, and the first tile of V.
-    pub(super) weighted: u32,
-    pub(super) values: u32,
-    /// If these sums are done with and others begun: which, and which. The same if not.
-    pub(super) done: u32,
-    pub(super) begun: u32,
+/// What the pipeline has under way.
+pub(super) struct Buffers {
+    /// A place for each tile of keys of a block, used in turns.
+    scores: [[ScoreTile; 2]; BLOCK],
+    /// P of one phase that is being computed and of one that is being added.
+    numerators: [[[ATile; 2]; BLOCK]; 2],
 }
 
-/// All beats for some tiles of queries and units of keys.
-pub(crate) struct Schedule {
-    query_tiles: usize,
-    units: usize,
-    pub(super) steps: usize,
-    weights: usize,
-    pub(super) iterations: Vec<Iteration>,
+impl Buffers {
+    pub(super) const ZERO: Self = Self {
+        scores: [[ScoreTile::ZERO; 2]; BLOCK],
+        numerators: [[[[TileRow::ZERO; TILE_M]; 2]; BLOCK]; 2],
+    };
 }
 
-impl Schedule {
-    /// Heads of `steps` steps. The weights are all kept if `keep`, else only as long as they are needed.
-    pub(crate) fn new(query_tiles: usize, units: usize, steps: usize, keep: bool) -> Self {
-        assert!(query_tiles * units * steps > 0, "a plan of nothing");
-        let count = query_tiles * units;
-        let weights = if keep { count } else { 2 };
-        let iteration = |n: usize| {
-            // The stages are a beat apart; the last is followed by one beat more, in which the last sums are put away.
-            let [scored, weighed, added] = [0, 1, 2].map(|late| n.saturating_sub(late).min(count - 1));
-            let swap = n >= 2 && (n == count + 2 || added.is_multiple_of(units));
-            let done = if n == 2 { query_tiles } else { n.saturating_sub(3) / units };
-            let begun = if n == count + 2 { query_tiles } else { added / units };
-            let number = |n: usize| u32::try_from(n).expect("a plan for one core");
-            Iteration {
-                queries: number(scored / units * steps),
-                keys: number(scored % units * steps),
-                scores: number(n % 2),
-                scored: number((n + 1) % 2),
-                shifts: number(weighed / units),
-                weights: number(weighed % weights),
-                weighted: number(added % weights),
-                values: number(added % units * GROUP),
-                done: number(if swap { done } else { begun }),
-                begun: number(begun),
+/// A pair of query tiles and a block of keys.
+#[derive(Clone, Copy, Default)]
+struct Phase {
+    pair: usize,
+    /// Its first tile of keys, and how many.
+    first: usize,
+    len: usize,
+    /// Which half of the numerators is its own.
+    half: usize,
+}
+
+/// Tiles of scores that wait for the vectors, oldest first.
+#[derive(Default)]
+struct Queue {
+    /// Tiles since the pipeline began.
+    scored: usize,
+    done: usize,
+    /// To what the scores in each place belong: the phase and the tile of keys in it.
+    origins: [(Phase, usize); BLOCK],
+}
+
+/// A tile of scores in the queue.
+struct Waiting {
+    phase: Phase,
+    query_tile: usize,
+    /// Its place among the scores.
+    place: usize,
+    /// Its place among the numerators of the phase, `[tiles of keys][2]`.
+    to: usize,
+}
+
+impl Queue {
+    /// The place of the next scores.
+    fn next_place(&self) -> usize {
+        assert!(self.scored - self.done <= 2 * BLOCK - 2, "scores that still wait would be overwritten");
+        self.scored / 2 % BLOCK
+    }
+
+    /// Both tiles of scores of a tile of keys, which are in `place`.
+    fn push(&mut self, place: usize, phase: Phase, key_tile: usize) {
+        self.origins[place] = (phase, key_tile);
+        self.scored += 2;
+    }
+
+    fn peek(&self) -> Option<Waiting> {
+        let (place, query_tile) = (self.done / 2 % BLOCK, self.done % 2);
+        let (phase, key_tile) = self.origins[place];
+        (self.done < self.scored).then_some(Waiting {
+            phase,
+            query_tile,
+            place,
+            to: 2 * key_tile + query_tile,
+        })
+    }
+
+    fn pop(&mut self) -> Option<Waiting> {
+        let oldest = self.peek();
+        self.done += usize::from(oldest.is_some());
+        oldest
+    }
+}
+
+impl Waiting {
+    fn exp<'a>(&self, work: &Work<'a>, scores: &'a [ScoreTile; 2], numerators: &'a mut ATile) -> Exp<'a> {
+        let shifts = &work.shifts[2 * self.phase.pair + self.query_tile];
+        Exp { shifts, scores: &scores[self.query_tile], numerators }
+    }
+}
+
+/// Adds to the sums of all queries what all keys contribute.
+pub(super) fn run<E: Engine>(engine: E, work: Work<'_>, buffers: &mut Buffers) {
+    let pairs = work.shifts.len() / 2;
+    assert!(pairs > 0 && work.shifts.len() == 2 * pairs, "tiles of queries in pairs");
+    let steps = work.queries.len() / (2 * pairs);
+    assert!(steps > 0 && work.keys.len() >= steps, "heads of at least one channel, and a key");
+    let tiles = work.keys.len() / steps;
+    let mut pipeline = Pipeline { engine, work, buffers, queue: Queue::default(), pairs, steps, tiles };
+
+    let mut before = None;
+    for first in (0..tiles).step_by(BLOCK) {
+        for pair in 0..pairs {
+            let half = before.map_or(0, |before: Phase| 1 - before.half);
+            let phase = Phase { pair, first, len: BLOCK.min(tiles - first), half };
+            pipeline.score(phase);
+            match before {
+                Some(before) => pipeline.add(before),
+                None => (0..phase.len).for_each(|_| _ = pipeline.exp()),
             }
-        };
-        Self { query_tiles, units, steps, weights, iterations: (0..count + 3).map(iteration).collect() }
-    }
-
-    /// Tiles of weights.
-    pub(crate) fn weights(&self) -> usize {
-        self.weights
-    }
-
-    /// Panics unless all that the beats name is there.
-    pub(super) fn check(&self, buffers: &Buffers<'_>) {
-        let Self { query_tiles, units, steps, weights, .. } = *self;
-        assert!(buffers.queries.len() >= query_tiles * steps && buffers.keys.len() >= units * steps);
-        assert!(buffers.values.len() >= units * GROUP && buffers.shifts.len() >= query_tiles);
-        assert!(buffers.weights.len() >= weights && buffers.sums.len() > query_tiles);
-    }
-}
-
-/// On what the beats work.
-pub(crate) struct Buffers<'a> {
-    /// log₂e times the scale.
-    pub(crate) factor: f32,
-    /// Q: `[tiles of 16 queries][steps]`
-    pub(crate) queries: &'a [ATile],
-    /// K, a column for each key: `[units][steps]`
-    pub(crate) keys: &'a [BTile],
-    /// Three tiles of columns of V: `[units][3]`, pairs of keys in the order of [`pair_of_keys`].
-    pub(crate) values: &'a [ATile],
-    /// The [`shift`] of each query: `[tiles of queries]`
-    pub(crate) shifts: &'a [[f32; QUERIES]],
-    /// Room for two units.
-    pub(crate) scores: &'a mut [Scores; 2],
-    /// `[tiles of queries][units]` if the plan keeps them
-    pub(crate) weights: &'a mut [ATile],
-    /// `[tiles of queries][3]`, to which is added; and one more, of any numbers.
-    pub(crate) sums: &'a mut [[SumTile; GROUP]],
-}
-
-/// Does all beats of a plan, on any CPU and slowly: the specification of [`amx`].
-pub(crate) fn run_schedule(schedule: &Schedule, buffers: Buffers<'_>) {
-    schedule.check(&buffers);
-    let Buffers { factor, queries, keys, values, shifts, scores, weights, sums } = buffers;
-    let mut running = [SumTile::ZERO; GROUP];
-    for iteration in &schedule.iterations {
-        if iteration.done != iteration.begun {
-            sums[iteration.done as usize] = running;
-            running = sums[iteration.begun as usize];
-        }
-        for (i, row) in scores[iteration.scores as usize].0.iter_mut().enumerate() {
-            for (key, score) in row.iter_mut().enumerate() {
-                let steps = queries[iteration.queries as usize..]
-                    .iter()
-                    .zip(&keys[iteration.keys as usize..])
-                    .take(schedule.steps);
-                *score = steps.map(|(q, k)| dot(&q[i], |depth| k.at(key, depth))).sum();
-            }
-        }
-        let Scores(scored) = &scores[iteration.scored as usize];
-        for ((line, row), &shift) in
-            weights[iteration.weights as usize].iter_mut().zip(scored).zip(&shifts[iteration.shifts as usize])
-        {
-            for (r, pair) in line.0.iter_mut().enumerate() {
-                let [first, second] =
-                    [0, 1].map(|i| weight(row[pair_of_keys(r) + i], factor, shift, &EXCESS));
-                *pair = Pair::of(first, second);
-            }
-        }
-        add(
-            &weights[iteration.weighted as usize],
-            &values[iteration.values as usize..][..GROUP],
-            &mut running,
-        );
-    }
-}
-
-/// `sums += weights · values` over some units: for the columns of V that the beats leave out.
-pub(crate) fn add_values(weights: &[ATile], values: &[ATile], sums: &mut [SumTile; GROUP]) {
-    for (weights, values) in weights.iter().zip(values.chunks(GROUP)) {
-        add(weights, values, sums);
-    }
-}
-
-/// `sums += weights · values` of 16 queries and 32 keys.
-fn add(weights: &ATile, values: &[ATile], sums: &mut [SumTile; GROUP]) {
-    for (SumTile(sums), values) in sums.iter_mut().zip(values) {
-        for (sums, weights) in sums.iter_mut().zip(weights) {
-            for (column, sum) in sums.iter_mut().enumerate() {
-                let value = |depth: usize| {
-                    let pair = values[depth / 2].0[column];
-                    if depth.is_multiple_of(2) { pair.first() } else { pair.second() }
-                };
-                *sum += dot(weights, value);
-            }
+            before = Some(phase);
         }
     }
+    while pipeline.exp() {}
+    before.into_iter().for_each(|last| pipeline.add(last));
 }
 
-/// The scalar product of a line with 32 other numbers.
-fn dot(line: &TileRow, other: impl Fn(usize) -> f32) -> f32 {
-    let pairs = line.0.iter().enumerate();
-    pairs.map(|(i, pair)| pair.first() * other(2 * i) + pair.second() * other(2 * i + 1)).sum()
+struct Pipeline<'a, E> {
+    engine: E,
+    work: Work<'a>,
+    buffers: &'a mut Buffers,
+    queue: Queue,
+    pairs: usize,
+    /// Steps of the depth of Q and K.
+    steps: usize,
+    /// Tiles of keys.
+    tiles: usize,
 }
 
-/// Units of which each block consists.
-pub(crate) fn blocks(units: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..units).step_by(BLOCK).map(move |first| first..units.min(first + BLOCK))
+impl<E: Engine> Pipeline<'_, E> {
+    /// S of a phase; meanwhile the last of P of the phase before, and the first of its own.
+    fn score(&mut self, phase: Phase) {
+        let Self { engine, work, queue, steps, .. } = self;
+        let Buffers { scores, numerators } = &mut *self.buffers;
+        let steps = *steps;
+        for i in 0..phase.len {
+            let step = |scores| ScoreStep {
+                queries: &work.queries[2 * phase.pair * steps..][..2 * steps],
+                keys: &work.keys[(phase.first + i) * steps..][..steps],
+                scores,
+            };
+            let place = queue.next_place();
+            if let Some(waiting) = queue.pop() {
+                let [place, from] = scores.get_disjoint_mut([place, waiting.place]).expect("two places");
+                let to = &mut numerators[waiting.phase.half].as_flattened_mut()[waiting.to];
+                engine.scores(step(place), Some(waiting.exp(work, from, to)));
+            } else {
+                engine.scores(step(&mut scores[place]), None);
+            }
+            queue.push(place, phase, i);
+        }
+    }
+
+    /// Adds P·V of a phase, whose P is complete, to O; meanwhile P of the next.
+    fn add(&mut self, phase: Phase) {
+        let Self { engine, work, queue, pairs, tiles, .. } = self;
+        let Buffers { scores, numerators: [even, odd] } = &mut *self.buffers;
+        let (complete, next) = if phase.half == 0 { (even, odd) } else { (odd, even) };
+        for group in 0..work.sums.len() / *pairs {
+            let oldest = queue.peek();
+            assert!(oldest.as_ref().is_none_or(|oldest| oldest.phase.half != phase.half), "P is complete");
+            let mut to = next.as_flattened_mut().iter_mut().skip(oldest.map_or(0, |oldest| oldest.to));
+            let exps = std::array::from_fn(|i| {
+                let waiting = (i < phase.len).then(|| queue.pop()).flatten()?;
+                Some(waiting.exp(work, &scores[waiting.place], to.next()?))
+            });
+            let first = (group * *tiles + phase.first) * GROUP;
+            let step = ValueStep {
+                numerators: &complete[..phase.len],
+                values: &work.values[first..][..phase.len * GROUP],
+                sums: &mut work.sums[group * *pairs + phase.pair],
+            };
+            engine.values(step, exps);
+        }
+    }
+
+    /// Numerators alone; false if no scores wait.
+    fn exp(&mut self) -> bool {
+        let Buffers { scores, numerators } = &mut *self.buffers;
+        let Some(waiting) = self.queue.pop() else { return false };
+        let to = &mut numerators[waiting.phase.half].as_flattened_mut()[waiting.to];
+        self.engine.exp(waiting.exp(&self.work, &scores[waiting.place], to));
+        true
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Isa;
-    use crate::attention::pipelined::unit::PipelinedUnit;
-    use crate::cpu::simd::Simd;
-    use crate::cpu::tile::MatmulUnit;
-    use crate::cpu::tile::UnitOp;
-
-    #[test]
-    fn weights_are_powers_of_two_nearly_as_exact_as_bf16() {
-        let (mut worst, mut sum, mut count) = (0.0f64, 0.0, 0);
-        for i in -2000..2000 {
-            let x = f64::from(i) / 100.0;
-            let found = f64::from(f32::from_bits(weight(x as f32, 1.0, shift(0.0), &EXCESS)));
-            let error = (found / x.exp2() - 1.0).abs();
-            (worst, sum, count) = (worst.max(error), sum + error, count + 1);
-        }
-        let mean = sum / f64::from(count);
-        assert!(worst < 7.2e-3 && mean < 2e-3, "worst {worst}, mean {mean}");
-    }
-
-    #[test]
-    fn what_does_not_fit_is_nothing_or_never_trusted() {
-        let weight = |score: f32| f32::from_bits(weight(score, 1.0, shift(0.0), &EXCESS));
-        for small in [-127.5, -1000.0, -40_000.0, -1e6, f32::NEG_INFINITY] {
-            assert_eq!(weight(small), 0.0, "2^{small}");
-        }
-        for large in [128.0, 128.5, 129.0, 1e4, 1e9, f32::INFINITY, f32::NAN, -60_000.0] {
-            assert!(
-                !in_range(weight(large)) && !in_range(weight(large) * 0.0 + 1.0),
-                "2^{large}: {}",
-                weight(large)
-            );
-        }
-        assert!(in_range(weight(0.0)));
-    }
-
-    /// Small integers, of which all sums are exact.
-    struct Integers {
-        query_tiles: usize,
-        units: usize,
-        steps: usize,
-        keep: bool,
-    }
-
-    impl UnitOp for Integers {
-        type Output = Vec<f32>;
-        #[inline(always)]
-        fn eval<S: Simd, U: MatmulUnit>(self, _: S, unit: U) -> Vec<f32> {
-            let Self { query_tiles, units, steps, keep } = self;
-            let pair = |i: usize, m: usize| Pair::of(((i % m) as f32).to_bits(), ((i % 2) as f32).to_bits());
-            let tile = |t: usize, m: usize| -> ATile {
-                std::array::from_fn(|row| TileRow(std::array::from_fn(|i| pair(7 * t + 3 * row + i, m))))
-            };
-            let queries: Vec<ATile> = (0..query_tiles * steps).map(|t| tile(t, 3)).collect();
-            let values: Vec<ATile> = (0..units * GROUP).map(|t| tile(t, 5)).collect();
-            let step =
-                |t: usize| BTile(std::array::from_fn(|k| std::array::from_fn(|n| pair(t + k + 5 * n, 2))));
-            let keys: Vec<BTile> = (0..units * steps).map(step).collect();
-            let shifts: Vec<_> = (0..query_tiles).map(|t| [shift(8.0 + t as f32); QUERIES]).collect();
-            let schedule = Schedule::new(query_tiles, units, steps, keep);
-            let mut weights = vec![[TileRow::ZERO; TILE_M]; schedule.weights()];
-            let mut sums = vec![[SumTile::ZERO; GROUP]; query_tiles + 1];
-            let buffers = Buffers {
-                factor: 0.125,
-                queries: &queries,
-                keys: &keys,
-                values: &values,
-                shifts: &shifts,
-                scores: &mut [Scores::ZERO; 2],
-                weights: &mut weights,
-                sums: &mut sums,
-            };
-            unit.run_schedule(&schedule, buffers);
-            if keep {
-                for (weights, sums) in weights.chunks(units).zip(&mut sums) {
-                    unit.add_values(weights, &values, sums);
-                }
-            }
-            let numbers = sums[..query_tiles].iter().flatten().flat_map(|tile| tile.0).flatten();
-            numbers.collect()
-        }
-    }
-
-    #[test]
-    fn every_unit_plays_the_same_bits() {
-        for (query_tiles, units, steps, keep) in
-            [(1, 1, 1, false), (2, 1, 2, true), (3, 4, 2, false), (5, 3, 5, true)]
-        {
-            let integers = || Integers { query_tiles, units, steps, keep };
-            let expected = Isa::portable().run_with_unit(integers());
-            assert!(expected.iter().any(|&x| x > 0.0));
-            for isa in Isa::all_and_emulated() {
-                let found = isa.run_with_unit(integers());
-                assert!(
-                    found == expected,
-                    "{isa}: {query_tiles} tiles, {units} units, {steps} steps, {keep}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn the_keys_of_a_line_are_all_there() {
-        let mut keys: Vec<usize> =
-            (0..KEYS / 2).flat_map(|r| [pair_of_keys(r), pair_of_keys(r) + 1]).collect();
-        keys.sort_unstable();
-        assert_eq!(keys, (0..KEYS).collect::<Vec<_>>());
-    }
-}
+mod tests;
