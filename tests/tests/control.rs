@@ -83,7 +83,7 @@ fn broken_off(
 ) -> RunCheckpoint {
     let parameters = pipeline.task_parameters(task).expect("a valid task");
     let mut keeper = Keeper::new(RunCheckpoint::new(&parameters), Some((steps, Interrupt::Discard)));
-    let error = pipeline.make(task, count, &mut keeper).expect_err("it was broken off");
+    let error = pipeline.generate(task, count, &mut keeper).expect_err("it was broken off");
     assert_eq!(error.kind(), ErrorKind::Interrupted);
     let file = folder.path().join("walk.safetensors");
     keeper.checkpoint.save(&file).expect("the folder is writable");
@@ -99,11 +99,11 @@ fn every_sampler_goes_on_to_the_same_bits_in_every_task() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     for kind in SamplerKind::all() {
         for task in tasks(kind) {
-            let whole = pipeline.make(&task, 1, &mut |_| {}).expect("a picture");
+            let whole = pipeline.generate(&task, 1, &mut |_| {}).expect("a picture");
             let checkpoint = broken_off(&pipeline, &task, 1, 3, &folder);
             let total = checkpoint.steps().1;
             let mut keeper = Keeper::new(checkpoint, None);
-            let resumed = pipeline.make(&task, 1, &mut keeper).expect("a picture");
+            let resumed = pipeline.generate(&task, 1, &mut keeper).expect("a picture");
             assert_eq!(keeper.asked, total - 3, "the known outputs are not asked for again");
             assert!(resumed == whole, "{}: {:?}", kind.label(), task.text());
         }
@@ -132,13 +132,13 @@ fn a_walk_that_is_another_is_refused() {
         assert!(error.contains(name), "{name}: {error}");
         // Whoever does not compare the settings is stopped by the digest of the start, before the first step.
         let mut keeper = Keeper::new(checkpoint.clone(), None);
-        let error = pipeline.make(&task, 1, &mut keeper).expect_err("another walk");
+        let error = pipeline.generate(&task, 1, &mut keeper).expect_err("another walk");
         assert_eq!(error.kind(), ErrorKind::Request);
         assert!(error.to_string().contains("is not of this request"), "{error}");
         assert_eq!(keeper.asked, 0);
     }
     let mut keeper = Keeper::new(checkpoint, None);
-    assert!(pipeline.make(&task, 2, &mut keeper).is_err(), "two pictures instead of one");
+    assert!(pipeline.generate(&task, 2, &mut keeper).is_err(), "two pictures instead of one");
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn damaged_checkpoints_are_refused() {
     forged[last] ^= 1;
     std::fs::write(&file, &forged).expect("writable");
     let other = RunCheckpoint::open(&file).expect("whole");
-    let error = pipeline.make(&task, 1, &mut Keeper::new(other, None)).expect_err("it leads elsewhere");
+    let error = pipeline.generate(&task, 1, &mut Keeper::new(other, None)).expect_err("it leads elsewhere");
     assert!(error.to_string().contains("do not lead to its latents"), "{error}");
 }
 
@@ -176,13 +176,13 @@ fn pictures_made_together_are_those_made_alone() {
         for mut task in tasks(kind) {
             let text = task.text_mut();
             (text.steps, text.rng, text.negative_prompt) = (3, RandomSource::Cuda, "dark".into());
-            let together = pipeline.make(&task, 3, &mut |_| {}).expect("pictures");
+            let together = pipeline.generate(&task, 3, &mut |_| {}).expect("pictures");
             let resumed = broken_off(&pipeline, &task, 3, 1, &folder);
-            let resumed = pipeline.make(&task, 3, &mut Keeper::new(resumed, None)).expect("pictures");
+            let resumed = pipeline.generate(&task, 3, &mut Keeper::new(resumed, None)).expect("pictures");
             for (i, picture) in together.iter().enumerate() {
                 let mut alone = task.clone();
                 alone.text_mut().seed += i as u64;
-                let alone = pipeline.make(&alone, 1, &mut |_| {}).expect("a picture");
+                let alone = pipeline.generate(&alone, 1, &mut |_| {}).expect("a picture");
                 assert!(alone[0] == *picture, "{}, picture {i}", kind.label());
                 assert!(resumed[i] == *picture, "{}, picture {i}, resumed", kind.label());
             }
@@ -199,13 +199,13 @@ fn an_ended_walk_leaves_its_guess() {
         let parameters = pipeline.task_parameters(&task).expect("a valid task");
         let ended = |steps| {
             let mut keeper = Keeper::new(RunCheckpoint::new(&parameters), Some((steps, Interrupt::Decode)));
-            pipeline.make(&task, 1, &mut keeper).expect("a picture").remove(0)
+            pipeline.generate(&task, 1, &mut keeper).expect("a picture").remove(0)
         };
         let early = ended(2);
-        assert!(early.parameters().is_some_and(|text| text.contains("Stopped after: 2")));
-        let whole = pipeline.make(&task, 1, &mut |_| {}).expect("a picture").remove(0);
-        let total = whole.parameters().map_or(0, |text| {
-            let digest = text.split("Steps digest: ").nth(1).expect("it has a digest");
+        assert!(early.parameters().is_some_and(|found| found.get("Stopped after") == Some("2")));
+        let whole = pipeline.generate(&task, 1, &mut |_| {}).expect("a picture").remove(0);
+        let total = whole.parameters().map_or(0, |found| {
+            let digest = found.get("Steps digest").expect("it has a digest");
             digest.len() / aquatint_model::generate::DIGITS_PER_STEP
         });
         assert_eq!(ended(total), whole, "after the last step nothing is left to end");
@@ -235,7 +235,7 @@ fn guesses_and_inputs_are_those_of_the_formulas() {
     for kind in SamplerKind::all() {
         let mut last = Last { guess: Vec::new(), latents: Vec::new(), deviations: Vec::new() };
         let [task, ..] = tasks(kind);
-        pipeline.make(&task, 1, &mut last).expect("a picture");
+        pipeline.generate(&task, 1, &mut last).expect("a picture");
         let first = last.deviations[0];
         assert!((first - 1.0).abs() < 0.1, "{}: the UNet first sees unit noise, not {first}", kind.label());
         if matches!(kind, SamplerKind::Euler | SamplerKind::Heun | SamplerKind::Dpm2 | SamplerKind::DpmPp2M) {
@@ -250,7 +250,7 @@ fn networks_that_are_freed_in_between_make_the_same_pictures() {
     let options = LoadOptions { keep: false, ..LoadOptions::default() };
     let (kept, freed) = (load(), Pipeline::load(path("pipelines/sd1"), &options).expect("a golden folder"));
     for task in tasks(SamplerKind::Euler) {
-        let make = |pipeline: &Pipeline| pipeline.make(&task, 2, &mut |_| {}).expect("a valid task");
+        let make = |pipeline: &Pipeline| pipeline.generate(&task, 2, &mut |_| {}).expect("a valid task");
         let expected = make(&kept);
         for found in [make(&freed), make(&freed)] {
             for (found, expected) in found.iter().zip(&expected) {

@@ -46,7 +46,7 @@ fn our_file_is_read_like_pillows() {
         let theirs = path("parameters").join(name);
         let text = png::read(&theirs).expect("a valid PNG").expect("it has a text");
         let ours = folder.path().join(name);
-        let picture = Image::from_rgb(2, 1, vec![0; 6]).with_parameters(text.as_str());
+        let picture = Image::from_rgb(2, 1, vec![0; 6]).with_parameters(Parameters::parse(&text));
         picture.save(&ours).expect("the folder is writable");
         assert_eq!(png::read(&ours).expect("a valid PNG"), Some(text));
         // The same kind of chunk, so that a program that knows one of them only reads both.

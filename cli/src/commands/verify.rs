@@ -95,7 +95,7 @@ pub(crate) fn run(args: &Verify) -> Result<(), Error> {
     }
     let stopped = stored.parsed("Stopped after", "a number of steps")?;
     let mut follower = Follower { display: Display::new(1, 0), stopped };
-    let found = pipeline.make(&task, 1, &mut follower);
+    let found = pipeline.generate(&task, 1, &mut follower);
     follower.display.finish();
     let found = as_stored(found?.remove(0), &stored)?;
     report(&found, &expected, &stored)
@@ -134,8 +134,8 @@ impl Callbacks for Follower {
 fn as_stored(picture: Image, stored: &Parameters) -> Result<Image, Error> {
     let Some(quality) = stored.parsed("JPEG quality", "a number from 1 to 100")? else { return Ok(picture) };
     let bytes = picture.to_bytes(Format::Jpeg(quality))?;
-    let text = picture.parameters().unwrap_or_default().to_owned();
-    Ok(ImageFile::from_bytes(&bytes)?.image.with_parameters(text))
+    let parameters = picture.parameters().cloned().unwrap_or_default();
+    Ok(ImageFile::from_bytes(&bytes)?.image.with_parameters(parameters))
 }
 
 fn report(found: &Image, expected: &Image, stored: &Parameters) -> Result<(), Error> {
@@ -153,9 +153,9 @@ fn report(found: &Image, expected: &Image, stored: &Parameters) -> Result<(), Er
         "different: PSNR {psnr:.2} dB, largest difference {largest} of 255, {:.3} % of values equal",
         100.0 * equal
     );
-    let ours = Parameters::parse(found.parameters().unwrap_or_default());
-    if let (Some(found), Some(expected)) = (ours.get("Steps digest"), stored.get("Steps digest")) {
-        println!("{}", first_difference(found, expected));
+    let digest = |parameters: &Parameters| parameters.get("Steps digest").map(str::to_owned);
+    if let (Some(found), Some(expected)) = (found.parameters().and_then(digest), digest(stored)) {
+        println!("{}", first_difference(&found, &expected));
     }
     Err(Error::run("the picture is not what its text says, or was made on another version or machine"))
 }

@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use aquatint_model::image::metadata::Parameters;
 use aquatint_model::rng::random_seed;
 use aquatint_model::{Error, Format, Image};
 
@@ -136,10 +135,10 @@ impl Output {
 pub(crate) fn save(picture: &Image, wanted: &Path, quality: u8, replace: bool) -> Result<PathBuf, Error> {
     let format = Format::of(wanted, quality).unwrap_or(Format::Png);
     place(wanted, replace, |path| match (format, picture.parameters()) {
-        (Format::Jpeg(quality), Some(text)) => {
-            let mut parameters = Parameters::parse(text);
+        (Format::Jpeg(quality), Some(parameters)) => {
+            let mut parameters = parameters.clone();
             parameters.insert_after("Version", "JPEG quality", quality);
-            picture.clone().with_parameters(parameters.to_string()).save_as(path, format)
+            picture.clone().with_parameters(parameters).save_as(path, format)
         }
         _ => picture.save_as(path, format),
     })

@@ -163,14 +163,16 @@ impl<'a> Session<'a> {
             let start = Instant::now();
             let mut callbacks =
                 RunCallbacks::new(&self.args.run, self.run_checkpoint(&mut batch, first)?, count);
-            let pictures = self.pipeline.make(&task, count, &mut callbacks);
+            let pictures = self.pipeline.generate(&task, count, &mut callbacks);
             callbacks.display.finish();
             let seconds = start.elapsed().as_secs_f64();
             let mut failed = None; // all are saved that can be; of several errors the last is returned
-            for (i, picture) in pictures?.into_iter().enumerate() {
-                let picture = described(picture, batch.settings);
+            for (i, mut picture) in pictures?.into_iter().enumerate() {
+                if let Some(parameters) = picture.parameters_mut() {
+                    batch.settings.describe(parameters);
+                }
                 let seed = batch.seed(first + i);
-                let parameters = picture.parameters().unwrap_or_default().to_owned();
+                let parameters = picture.parameters().map(Parameters::to_string).unwrap_or_default();
                 match self.save(&picture, seed, batch.job, i, &callbacks, output) {
                     Ok(path) => {
                         report(GeneratedImage {
@@ -237,11 +239,4 @@ impl<'a> Session<'a> {
             Ok(path)
         })
     }
-}
-
-/// The picture with a text that says what was done with its inputs as well.
-fn described(picture: Image, settings: &PartialRequest) -> Image {
-    let mut parameters = Parameters::parse(picture.parameters().unwrap_or_default());
-    settings.describe(&mut parameters);
-    picture.with_parameters(parameters.to_string())
 }

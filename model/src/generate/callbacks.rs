@@ -13,8 +13,9 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use super::{DenoisingBatch, Image, SampleState};
+use super::denoise::{DenoisingBatch, SampleState};
 use crate::error::Result;
+use crate::image::Image;
 use crate::samplers;
 
 /// What a running request tells its caller.

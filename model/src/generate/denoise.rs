@@ -1,27 +1,63 @@
-//! One step of a walk, and what is remembered of it.
+//! The images of a run between two steps, and what is remembered of each step.
 //!
-//! A picture's text holds `Steps digest`: of the latents after each step the first four hex digits of their SHA-256. Who makes
-//! the picture again can say at which step the two walks part: a difference at step 1 means another start (text encoder, picture,
-//! generator), one later means another UNet or arithmetic; no difference at all, and other pixels, means another VAE. Four digits agree
-//! by chance once in 65,536 times, and the next step then shows it.
+//! An image's parameters hold `Steps digest`: of the latents after each step the first four hex
+//! digits of their SHA-256. Whoever makes the image again sees at which step two runs part. A
+//! difference at step 1 means other first latents (text encoder, input image, generator), a later
+//! one another UNet or arithmetic; equal digests and other pixels mean another VAE. Four digits
+//! agree by chance once in 65,536 times, and the next step then shows it.
+
+use std::ops::ControlFlow;
 
 use aquatint_tensor::{Tensor, concat};
 use sha2::{Digest, Sha256};
 
-use super::callbacks::RunInfo;
+use super::callbacks::{Callbacks, Interrupt, RunInfo, StepInfo};
 use super::inpaint::InpaintMode;
-use super::{DenoisingBatch, channels_last};
+use super::latents::channels_last;
+use crate::error::{Error, Result};
+use crate::rng::Generator;
+use crate::samplers::{Prediction, Sampler};
 
 /// Hex digits that a step leaves in the digest.
 pub const DIGITS_PER_STEP: usize = 4;
 
+/// Images that are denoised together: what stays the same from step to step, and the state of each.
+pub(super) struct DenoisingBatch {
+    /// Of the latents of one image, as torch has them: `[1, channels, height, width]`.
+    pub(super) shape: [usize; 4],
+    /// See `Pipeline::encode_text`.
+    pub(super) text: Tensor<f32, 3>,
+    pub(super) guidance_scale: f32,
+    /// What the UNet's output means.
+    pub(super) prediction: Prediction,
+    /// The sampler's call to begin with; those before are skipped if the run starts from an image.
+    pub(super) first: usize,
+    /// Steps that were taken, if the run was ended early.
+    pub(super) stopped: Option<usize>,
+    pub(super) states: Vec<SampleState>,
+}
+
+/// An image that is being made.
+pub(super) struct SampleState {
+    pub(super) sampler: Box<dyn Sampler>,
+    pub(super) generator: Generator,
+    pub(super) latents: Vec<f32>,
+    pub(super) inpaint: InpaintMode,
+    /// Four hex digits for each step; see above.
+    pub(super) digest: String,
+}
+
+/// How a task makes the first latents of an image, with its sampler and its generator.
+pub(super) type InitialLatents<'a> =
+    Box<dyn Fn(&dyn Sampler, &mut Generator) -> (Vec<f32>, InpaintMode) + 'a>;
+
 impl DenoisingBatch {
-    /// The timesteps that are walked through.
+    /// The timesteps to go through.
     pub(super) fn timesteps(&self) -> &[f32] {
         &self.states[0].sampler.timesteps()[self.first..]
     }
 
-    /// The text for every picture: `[prompts · n, tokens, c]`, each prompt n times.
+    /// The text for every image: `[prompts · n, tokens, c]`, each prompt n times.
     pub(super) fn text_for_all(&self) -> Tensor<f32, 3> {
         let [prompts, ..] = self.text.shape();
         let n = self.states.len();
@@ -29,37 +65,49 @@ impl DenoisingBatch {
         concat(&views, 0)
     }
 
-    /// What the UNet sees at a call: `[n, h, w, in_channels]`.
-    pub(super) fn input(&self, call: usize) -> Tensor<f32, 4> {
+    /// What the UNet takes at a step: `[n, h, w, in_channels]`.
+    pub(super) fn model_input(&self, step: usize) -> Tensor<f32, 4> {
         let inputs = self.states.iter().map(|state| {
             let mut input = state.latents.clone();
-            state.sampler.scale_model_input(&mut input, call);
+            state.sampler.scale_model_input(&mut input, self.first + step);
             state.inpaint.model_input(channels_last(self.shape, input))
         });
         let inputs: Vec<_> = inputs.collect();
         concat(&inputs.iter().map(Tensor::view).collect::<Vec<_>>(), 0)
     }
 
-    /// One step of every picture, along the UNet's outputs `[n, c, h, w]`; returns the samples from before.
-    pub(super) fn step(&mut self, outputs: &[f32], call: usize) -> Vec<Vec<f32>> {
-        let count = self.shape.iter().product();
-        let steps = self.states.iter_mut().zip(outputs.chunks_exact(count)).map(|(state, output)| {
-            let before = state.latents.clone();
+    /// One step of every image with the model's outputs `[n, c, h, w]`. `Break` if the caller ends
+    /// the run here, with predictions of x_0 in place of the latents.
+    pub(super) fn step(
+        &mut self,
+        outputs: &[f32],
+        step: usize,
+        callbacks: &mut dyn Callbacks,
+    ) -> Result<ControlFlow<()>> {
+        let (call, count) = (self.first + step, self.shape.iter().product());
+        let before: Vec<_> = self.states.iter().map(|state| state.latents.clone()).collect();
+        for (state, output) in self.states.iter_mut().zip(outputs.chunks_exact(count)) {
             state.sampler.step(output, call, &mut state.latents, &mut state.generator);
             state.inpaint.blend(&mut state.latents, state.sampler.as_ref(), call + 1);
             let digest = sha256([state.latents.as_slice()]);
             state.digest.push_str(&digest[..DIGITS_PER_STEP]);
-            before
-        });
-        steps.collect()
-    }
-
-    /// Ends the walk with guesses in place of what it has not reached.
-    pub(super) fn stop_at(&mut self, done: usize, x0s: Vec<Vec<f32>>) {
-        for (state, x0) in self.states.iter_mut().zip(x0s) {
-            state.latents = x0;
         }
-        self.stopped = Some(done);
+        let (done, total) = (step + 1, self.timesteps().len());
+        let info = StepInfo { batch: self, before: &before, outputs, call, done, total };
+        match callbacks.on_step_end(&info)? {
+            ControlFlow::Break(Interrupt::Discard) => Err(Error::Interrupted),
+            ControlFlow::Break(Interrupt::Decode) if done < total => {
+                let x0s: Vec<_> = (0..before.len()).map(|i| info.pred_original_sample(i)).collect();
+                for (state, x0) in self.states.iter_mut().zip(x0s) {
+                    state.latents = x0;
+                }
+                self.stopped = Some(done);
+                Ok(ControlFlow::Break(()))
+            }
+            ControlFlow::Break(Interrupt::Decode) | ControlFlow::Continue(()) => {
+                Ok(ControlFlow::Continue(()))
+            }
+        }
     }
 
     /// Everything that the steps depend on but the UNet.

@@ -10,12 +10,12 @@
 //! `StableDiffusionImg2ImgPipeline`: the generator is asked for the sample of the VAE first, then for the noise. Source: Meng et al.,
 //! *SDEdit: Guided Image Synthesis and Editing with Stochastic Differential Equations* (2021).
 
+use super::denoise::InitialLatents;
 use super::inpaint::InpaintMode;
-use super::{Callbacks, DenoisingBatch, Pipeline, SampleState, Task, TextToImage};
+use super::{Callbacks, Pipeline, Task, TextToImage};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::image::metadata::Parameters;
-use crate::rng::Generator;
 use crate::samplers::Sampler;
 
 /// A picture to be made from a text and another picture.
@@ -46,27 +46,15 @@ impl Pipeline {
         self.one(Task::ImageToImage(request.clone()), callbacks)
     }
 
-    /// The walk: from a picture with noise on it.
-    pub(super) fn start_from_image(
-        &self,
-        request: &ImageToImage,
-        count: usize,
-        callbacks: &mut dyn Callbacks,
-    ) -> Result<DenoisingBatch> {
-        let ImageToImage { text: ref asked, ref image, strength } = *request;
-        let sampler = || self.sampler(asked);
-        let first = first_call(sampler()?.as_ref(), asked.steps, strength)?;
-        self.vae_encoder.check()?;
-        let text = self.encode_text(asked, callbacks)?;
-        let moments = self.moments(image.to_signed())?;
-        let state = |i| {
-            let (sampler, mut generator) = (sampler()?, Generator::of(asked.rng, asked.seed_of(i)));
-            let mut latents = self.sample(&moments, &mut generator);
+    /// Noise on the image, as much as the sampler expects at call `first`.
+    pub(super) fn latents_from_image(&self, task: &ImageToImage, first: usize) -> Result<InitialLatents<'_>> {
+        let moments = self.moments(task.image.to_signed())?;
+        Ok(Box::new(move |sampler, generator| {
+            let mut latents = self.sample(&moments, generator);
             let noise = generator.randn(latents.len());
             sampler.add_noise(&mut latents, &noise, first);
-            Ok(SampleState { sampler, generator, latents, inpaint: InpaintMode::None, digest: String::new() })
-        };
-        self.batch(asked, text, first, (0..count).map(state).collect::<Result<_>>()?)
+            (latents, InpaintMode::None)
+        }))
     }
 }
 

@@ -15,14 +15,14 @@
 
 use aquatint_tensor::{Tensor, concat};
 
-use super::img2img::first_call;
-use super::{Callbacks, DenoisingBatch, Pipeline, SampleState, Task, TextToImage, channels_last};
+use super::denoise::InitialLatents;
+use super::latents::channels_last;
+use super::{Callbacks, Pipeline, Task, TextToImage};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::image::mask::Region;
 use crate::image::metadata::Parameters;
 use crate::image::{Mask, ResizeMode};
-use crate::rng::Generator;
 use crate::samplers::Sampler;
 
 /// A picture of which a part is to be made anew.
@@ -127,22 +127,12 @@ impl Pipeline {
         self.one(Task::Inpaint(request.clone()), callbacks)
     }
 
-    /// The walk itself, on a picture of the request's size.
-    pub(super) fn start_inpainting(
-        &self,
-        request: &Inpaint,
-        count: usize,
-        callbacks: &mut dyn Callbacks,
-    ) -> Result<DenoisingBatch> {
-        let (asked, strength) = (&request.text, request.strength);
-        let sampler = || self.sampler(asked);
-        let first = first_call(sampler()?.as_ref(), asked.steps, strength)?;
-        self.vae_encoder.check()?;
-        let text = self.encode_text(asked, callbacks)?;
-
-        let shape = self.latent_shape(asked);
+    /// Noise on the image at the request's size, and what is known of it outside the mask.
+    pub(super) fn latents_to_inpaint(&self, task: &Inpaint, first: usize) -> Result<InitialLatents<'_>> {
+        let shape = self.latent_shape(&task.text);
+        let strength = task.strength;
         let inpainting_model = self.is_inpainting_model();
-        let (image, mask) = request.worked_on();
+        let (image, mask) = task.worked_on();
         let latent_mask = self.latent_mask(&mask, shape);
         let whole = match inpainting_model && strength == 1.0 {
             true => None, // not needed, and not drawn
@@ -152,9 +142,8 @@ impl Pipeline {
             true => Some(self.moments(without_masked(&image, &mask))?),
             false => None,
         };
-        let state = |i| {
-            let (sampler, mut generator) = (sampler()?, Generator::of(asked.rng, asked.seed_of(i)));
-            let image_latents = whole.as_ref().map(|whole| self.sample(whole, &mut generator));
+        Ok(Box::new(move |sampler, generator| {
+            let image_latents = whole.as_ref().map(|whole| self.sample(whole, generator));
             let image_latents = image_latents.unwrap_or_default();
             let noise = generator.randn(shape.iter().product());
             let mut latents;
@@ -166,16 +155,15 @@ impl Pipeline {
             }
             let mask = latent_mask.clone();
             let inpaint = if let Some(masked) = &masked {
-                let masked = self.sample(masked, &mut generator);
+                let masked = self.sample(masked, generator);
                 let mask = channels_last([1, 1, shape[2], shape[3]], mask);
                 InpaintMode::Concat(concat(&[mask.view(), channels_last(shape, masked).view()], 3))
             } else {
-                generator.randn(noise.len()); // diffusers encodes the masked picture here, too; only the draw is felt
+                generator.randn(noise.len()); // diffusers encodes the masked image here, too; only the draw is felt
                 InpaintMode::Blend { mask, latents: image_latents, noise }
             };
-            Ok(SampleState { sampler, generator, latents, inpaint, digest: String::new() })
-        };
-        self.batch(asked, text, first, (0..count).map(state).collect::<Result<_>>()?)
+            (latents, inpaint)
+        }))
     }
 
     /// 1 or 0 for each pixel of the latents: what the mask says at the upper left pixel of those that it stands for.

@@ -10,7 +10,7 @@
 
 use aquatint_tensor::{Recycling, Tensor, View};
 
-use super::{Pipeline, TextToImage, channels_first, channels_last};
+use super::{Pipeline, TextToImage};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::networks::vae::Moments;
@@ -98,4 +98,14 @@ impl Pipeline {
         let factor = self.vae.scale_factor();
         [1, self.vae.latent_channels, height / factor, width / factor]
     }
+}
+
+/// From torch's order `[n, c, h, w]`, in which noise is drawn, to `[n, h, w, c]`, in which we compute.
+pub(super) fn channels_last(shape: [usize; 4], data: Vec<f32>) -> Tensor<f32, 4> {
+    View::from_slice(shape, &data).permute([0, 2, 3, 1]).to_tensor()
+}
+
+/// The way back.
+pub(super) fn channels_first(x: Tensor<f32, 4>) -> Vec<f32> {
+    x.view().permute([0, 3, 1, 2]).to_tensor().into_vec()
 }

@@ -5,6 +5,7 @@
 //! and a sampler of its own, so it is the picture that it would be alone, bit for bit. One call of the UNet then serves all of
 //! them, and its weights are read once.
 
+use super::img2img::first_call;
 use super::{ImageToImage, Inpaint, Pipeline, TextToImage};
 use crate::error::Result;
 use crate::image::Image;
@@ -40,17 +41,31 @@ impl Task {
         }
     }
 
-    /// Everything that can be refused before the first multiplication, but for what only the sampler knows.
-    pub(super) fn check(&self, pipeline: &Pipeline) -> Result<()> {
-        self.text().check(pipeline)?;
-        match self {
-            Self::TextToImage(_) => pipeline.refuse_inpainting_model(),
-            Self::ImageToImage(task) => {
-                task.text.check_size("picture", task.image.width(), task.image.height())?;
-                pipeline.refuse_inpainting_model()
+    /// Refuses everything that can be refused before the first multiplication. Returns the
+    /// sampler's call to begin with: 0, or a later one if the strength skips steps.
+    pub(super) fn check(&self, pipeline: &Pipeline) -> Result<usize> {
+        let request = self.text();
+        request.check(pipeline)?;
+        let strength = match self {
+            Self::TextToImage(_) => {
+                pipeline.refuse_inpainting_model()?;
+                None
             }
-            Self::Inpaint(task) => task.check(),
-        }
+            Self::ImageToImage(task) => {
+                request.check_size("picture", task.image.width(), task.image.height())?;
+                pipeline.refuse_inpainting_model()?;
+                Some(task.strength)
+            }
+            Self::Inpaint(task) => {
+                task.check()?;
+                Some(task.strength)
+            }
+        };
+        let sampler = pipeline.sampler(request)?;
+        let Some(strength) = strength else { return Ok(0) };
+        let first = first_call(sampler.as_ref(), request.steps, strength)?;
+        pipeline.vae_encoder.check()?;
+        Ok(first)
     }
 
     /// From the decoder's picture to the one that was asked for.

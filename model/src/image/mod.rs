@@ -23,7 +23,7 @@ pub use mask::Mask;
 pub use resize::ResizeMode;
 
 use crate::error::{Error, Result};
-use crate::image::metadata::{exif, png};
+use crate::image::metadata::{Parameters, exif, png};
 
 /// A kind of file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub struct Image {
     /// Rows from top to bottom, pixels from left to right, three bytes each.
     pixels: Vec<u8>,
     /// How it was made.
-    parameters: Option<String>,
+    parameters: Option<Parameters>,
 }
 
 impl Image {
@@ -115,14 +115,24 @@ impl Image {
         &self.pixels
     }
 
-    /// The text that says how it was made; see [`crate::image::metadata`].
-    pub fn parameters(&self) -> Option<&str> {
-        self.parameters.as_deref()
+    /// How it was made; every file of it contains this as text, see [`metadata`].
+    pub fn parameters(&self) -> Option<&Parameters> {
+        self.parameters.as_ref()
     }
 
-    /// The same picture with another such text, which every file of it will contain.
-    pub fn with_parameters(self, parameters: impl Into<String>) -> Self {
-        Self { parameters: Some(parameters.into()), ..self }
+    /// The same, to be changed.
+    pub fn parameters_mut(&mut self) -> Option<&mut Parameters> {
+        self.parameters.as_mut()
+    }
+
+    /// The same picture, made as `parameters` say.
+    pub fn with_parameters(self, parameters: Parameters) -> Self {
+        Self { parameters: Some(parameters), ..self }
+    }
+
+    /// The text that its files contain.
+    fn text(&self) -> Option<String> {
+        self.parameters.as_ref().map(Parameters::to_string)
     }
 
     /// Ten hex digits by which the picture can be recognised: SHA-256 of width and height (64 bits each, little endian) and pixels.
@@ -135,7 +145,7 @@ impl Image {
     /// # Errors
     /// If it has no pixels, or more than a PNG can hold.
     pub fn to_png(&self) -> Result<Vec<u8>> {
-        png::encode([self.width, self.height], &self.pixels, self.parameters())
+        png::encode([self.width, self.height], &self.pixels, self.text().as_deref())
     }
 
     /// The picture as the bytes of a file.
@@ -153,8 +163,8 @@ impl Image {
     }
 
     fn encode(&self, mut encoder: impl ImageEncoder) -> Result<()> {
-        if let Some(text) = self.parameters() {
-            encoder.set_exif_metadata(exif::encode(text)?).map_err(Error::run)?;
+        if let Some(text) = self.text() {
+            encoder.set_exif_metadata(exif::encode(&text)?).map_err(Error::run)?;
         }
         let side = |length| u32::try_from(length).map_err(Error::run);
         let (width, height) = (side(self.width)?, side(self.height)?);
@@ -271,13 +281,13 @@ mod tests {
     fn every_format_keeps_the_text_and_the_lossless_ones_the_pixels() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let pixels = (0..3 * 16 * 16).map(|i| (i * 7 % 256) as u8).collect();
-        let picture =
-            Image::from_rgb(16, 16, pixels).with_parameters("a fox, 熊\nSteps: 2, Seed: 7, Size: 16x16");
+        let picture = Image::from_rgb(16, 16, pixels)
+            .with_parameters(Parameters::parse("a fox, 熊\nSteps: 2, Seed: 7, Size: 16x16"));
         for (name, lossless) in [("p.png", true), ("p.webp", true), ("p.jpg", false), ("p.JPEG", false)] {
             let path = folder.path().join(name);
             picture.save(&path).expect("the folder is writable");
             let text = metadata::read(&path).expect("a valid picture");
-            assert_eq!(text.as_deref(), picture.parameters(), "{name}");
+            assert_eq!(text, picture.text(), "{name}");
             let read = ImageFile::open(&path).expect("a valid picture").image;
             assert_eq!(read.pixels() == picture.pixels(), lossless, "{name}");
             assert_eq!((read.width(), read.height()), (16, 16));

@@ -73,6 +73,14 @@ impl Parameters {
         self.settings.push((key.to_owned(), value.to_string()));
     }
 
+    /// Replaces the value of a setting, or adds it at the end.
+    pub fn set(&mut self, key: &str, value: impl fmt::Display) {
+        match self.settings.iter_mut().rev().find(|(name, _)| name == key) {
+            Some((_, old)) => *old = value.to_string(),
+            None => self.push(key, value),
+        }
+    }
+
     /// Adds a setting behind another one, or at the end if there is none of that name.
     pub fn insert_after(&mut self, other: &str, key: &str, value: impl fmt::Display) {
         let position = self.settings.iter().position(|(name, _)| name == other);

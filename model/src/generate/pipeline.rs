@@ -1,0 +1,95 @@
+//! A loaded model: its networks, settings and names.
+
+use aquatint_kernels::{Isa, elementwise};
+use aquatint_tensor::Tensor;
+
+use super::TextToImage;
+use super::estimate::Arithmetic;
+use crate::error::{Error, Result};
+use crate::image::metadata::Parameters;
+use crate::networks::clip::{ClipTextConfig, ClipTextModel};
+use crate::networks::unet::{UNet2DConditionModel, UNetConfig};
+use crate::networks::vae::{Decoder, Encoder, VaeConfig};
+use crate::precisions::Precisions;
+use crate::samplers::SchedulerConfig;
+use crate::source::ModelId;
+use crate::source::lazy::LazyNetwork;
+use crate::text::tokenizer::Tokenizer;
+
+/// A loaded model, ready to make pictures.
+///
+/// ```no_run
+/// use aquatint_model::{LoadOptions, Pipeline, TextToImage};
+///
+/// let pipeline = Pipeline::load("stable-diffusion-v1-5", &LoadOptions::default())?;
+/// let request = TextToImage { prompt: "a fox in the snow".into(), seed: 7, ..pipeline.defaults() };
+/// let picture = pipeline.text_to_image(&request, &mut |progress| eprintln!("{progress:?}"))?;
+/// picture.save("fox.png")?;
+/// # Ok::<(), aquatint_model::Error>(())
+/// ```
+pub struct Pipeline {
+    pub(super) tokenizer: Tokenizer,
+    pub(super) text_encoder: LazyNetwork<ClipTextModel>,
+    pub(super) text_config: ClipTextConfig,
+    pub(super) unet: LazyNetwork<UNet2DConditionModel>,
+    pub(super) unet_config: UNetConfig,
+    pub(super) vae_decoder: LazyNetwork<Decoder>,
+    pub(super) vae_encoder: LazyNetwork<Encoder>,
+    pub(super) vae: VaeConfig,
+    pub(crate) scheduler: SchedulerConfig,
+    pub(super) defaults: TextToImage,
+    pub(super) arithmetic: Arithmetic,
+    pub(super) model: ModelId,
+    pub(super) isa: Isa,
+    pub(super) precision: Precisions,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Pipeline {
+    /// The model's own settings: the size for which it was trained, the steps and guidance that its folder recommends (else
+    /// 20 and 7.5), seed 0, no prompt.
+    pub fn defaults(&self) -> TextToImage {
+        self.defaults.clone()
+    }
+
+    /// What is written into a picture of `request`.
+    ///
+    /// # Errors
+    /// [`Error::Request`] if the sampler lacks the schedule.
+    pub fn parameters(&self, request: &TextToImage) -> Result<Parameters> {
+        let (kind, _) = self.scheduler.resolve(request.sampler)?;
+        Ok(Parameters::of(request, kind, &self.model).with_precision(self.precision))
+    }
+
+    /// By which name and hash the model goes.
+    pub fn model(&self) -> &ModelId {
+        &self.model
+    }
+
+    /// How the folder configures its sampler.
+    pub fn scheduler(&self) -> &SchedulerConfig {
+        &self.scheduler
+    }
+
+    /// Replaces the folder's sampler configuration, to the letter.
+    pub fn set_scheduler(&mut self, config: SchedulerConfig) {
+        self.scheduler = config;
+    }
+
+    /// What was odd about the folder, but did not prevent loading: one sentence each.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// A NaN spreads to the whole picture and makes it black; better to stop where it appears.
+    pub(super) fn check_finite<const N: usize>(
+        &self,
+        x: &Tensor<f32, N>,
+        stage: impl FnOnce() -> String,
+    ) -> Result<()> {
+        match elementwise::all_finite(self.isa, x.as_slice()) {
+            true => Ok(()),
+            false => Err(Error::not_finite(stage())),
+        }
+    }
+}
