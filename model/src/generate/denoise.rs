@@ -17,6 +17,7 @@ use super::latents::channels_last;
 use crate::error::{Error, Result};
 use crate::rng::Generator;
 use crate::samplers::{Prediction, Sampler};
+use crate::text::encode::TextConditioning;
 
 /// Hex digits that a step leaves in the digest.
 pub const DIGITS_PER_STEP: usize = 4;
@@ -25,8 +26,8 @@ pub const DIGITS_PER_STEP: usize = 4;
 pub(super) struct DenoisingBatch {
     /// Of the latents of one image, as torch has them: `[1, channels, height, width]`.
     pub(super) shape: [usize; 4],
-    /// See `Pipeline::encode_text`.
-    pub(super) text: Tensor<f32, 3>,
+    /// The negative prompt's first if there is guidance by a second text.
+    pub(super) text: TextConditioning,
     pub(super) guidance_scale: f32,
     /// What the UNet's output means.
     pub(super) prediction: Prediction,
@@ -55,14 +56,6 @@ impl DenoisingBatch {
     /// The timesteps to go through.
     pub(super) fn timesteps(&self) -> &[f32] {
         &self.states[0].sampler.timesteps()[self.first..]
-    }
-
-    /// The text for every image: `[prompts · n, tokens, c]`, each prompt n times.
-    pub(super) fn text_for_all(&self) -> Tensor<f32, 3> {
-        let [prompts, ..] = self.text.shape();
-        let n = self.states.len();
-        let views: Vec<_> = (0..prompts * n).map(|i| self.text.view().slice(0, i / n..i / n + 1)).collect();
-        concat(&views, 0)
     }
 
     /// What the UNet takes at a step: `[n, h, w, in_channels]`.
@@ -116,7 +109,7 @@ impl DenoisingBatch {
         let shape = [self.states.len(), channels, height, width];
         let sizes = shape.map(|side| side as f32);
         let scale = [self.guidance_scale, self.first as f32];
-        let mut parts = vec![&sizes[..], &scale, self.timesteps(), self.text.as_slice()];
+        let mut parts = vec![&sizes[..], &scale, self.timesteps(), self.text.hidden.as_slice()];
         for state in &self.states {
             parts.push(&state.latents);
             match &state.inpaint {

@@ -1,60 +1,39 @@
-//! Prompts to what the UNet attends to.
-
-use std::time::Instant;
-
-use aquatint_tensor::Tensor;
+//! The prompts of a request, and what is reported of them.
 
 use super::{Callbacks, Pipeline, Progress, TextToImage};
 use crate::error::Result;
-use crate::networks::clip::ClipTextModel;
-use crate::text::prompt::PromptEncoder;
+use crate::text::encode::{Encoded, Reading, TextConditioning, encode};
 
 impl Pipeline {
-    /// The embeddings that the UNet attends to: `[2, tokens, c]`, the negative prompt first; without guidance `[1, tokens, c]`.
-    /// There are 77 tokens; of long prompts in A1111's syntax a multiple of 77.
+    /// The negative prompt first, if there is guidance by a second text; then the prompt.
     pub(super) fn encode_text(
         &self,
         request: &TextToImage,
         callbacks: &mut dyn Callbacks,
-    ) -> Result<Tensor<f32, 3>> {
-        let texts = [("negative prompt", &request.negative_prompt), ("prompt", &request.prompt)];
-        let needed = if request.guided() { &texts[..] } else { &texts[1..] };
-        let text_encoder = self.text_encoder.get()?;
-        let prompt_encoder = self.prompt_encoder(request, &text_encoder);
-        let mut prompts = Vec::new();
-        for &(name, text) in needed {
-            let (chunks, cut) = prompt_encoder.chunks(text)?;
+    ) -> Result<TextConditioning> {
+        let names = ["negative prompt", "prompt"];
+        let prompts = [request.negative_prompt.as_str(), request.prompt.as_str()];
+        let unused = if self.classifier_free_guidance(request) { 0 } else { 1 };
+        let reading = Reading { syntax: request.prompt_syntax, clip_skip: request.clip_skip };
+        let Encoded { text, cut, time } = encode(self.isa, &self.text_encoders, &prompts[unused..], reading)?;
+        for (&text, cut) in names[unused..].iter().zip(cut) {
             if let Some(cut) = cut {
-                callbacks.progress(Progress::Truncated { text: name, cut });
+                callbacks.progress(Progress::Truncated { text, cut });
             }
-            prompts.push(chunks);
         }
-        let start = Instant::now();
-        let embeddings = prompt_encoder.embed(self.isa, &prompts);
-        let taken = start.elapsed();
-        drop(text_encoder);
-        self.text_encoder.release();
-        let [texts, tokens, _] = embeddings.shape();
+        let [texts, tokens, _] = text.hidden.shape();
         let [.., height, width] = self.latent_shape(request);
         let step = self.arithmetic.step(height * width, texts, tokens);
-        if let Some(step) = self.arithmetic.expected(step, texts * tokens, taken) {
+        if let Some(step) = self.arithmetic.expected(step, texts * tokens, time) {
             callbacks.progress(Progress::Expected { step });
         }
-        self.check_finite(&embeddings, || "the text encoder".into())?;
-        Ok(embeddings)
+        self.check_finite(&text.hidden, || "the text encoder".into())?;
+        Ok(text)
     }
 
-    /// How the request wants its texts to be read.
-    fn prompt_encoder<'a>(
-        &'a self,
-        request: &TextToImage,
-        text_encoder: &'a ClipTextModel,
-    ) -> PromptEncoder<'a> {
-        PromptEncoder {
-            tokenizer: &self.tokenizer,
-            text_encoder,
-            syntax: request.prompt_syntax,
-            clip_skip: request.clip_skip,
-        }
+    /// Whether the UNet is called with and without the text; some models take the guidance scale
+    /// as an input instead.
+    pub(super) fn classifier_free_guidance(&self, request: &TextToImage) -> bool {
+        request.guided() && self.unet_config.time_cond_proj_dim.is_none()
     }
 }

@@ -32,6 +32,7 @@ use crate::source::lazy::LazyNetwork;
 use crate::source::{
     Account, ModelSource, ModelSpec, SCHEDULER, TEXT_ENCODER, TOKENIZER, UNET, VAE, accounts,
 };
+use crate::text::encode::TextEncoder;
 use crate::text::tokenizer::Tokenizer;
 
 /// How a model is loaded.
@@ -101,9 +102,7 @@ impl Pipeline {
             vae_decoder.get()?; // the encoder when there is something to encode
         }
         Ok(Self {
-            tokenizer,
-            text_encoder,
-            text_config,
+            text_encoders: vec![TextEncoder { tokenizer, network: text_encoder, config: text_config }],
             unet,
             unet_config,
             vae_decoder,

@@ -59,7 +59,9 @@ pub use task::Task;
 use crate::error::Error;
 use crate::error::Result;
 use crate::image::Image;
+use crate::networks::unet::Conditions;
 use crate::rng::Generator;
+use crate::text::encode::TextConditioning;
 use denoise::{DenoisingBatch, InitialLatents, SampleState};
 use inpaint::InpaintMode;
 use latents::channels_first;
@@ -91,16 +93,12 @@ impl Pipeline {
         images.collect()
     }
 
-    fn one(&self, task: Task, callbacks: &mut dyn Callbacks) -> Result<Image> {
-        self.generate(&task, 1, callbacks).map(|mut images| images.remove(0))
-    }
-
     /// A sampler, a generator and the first latents for each image.
     fn initial_batch(
         &self,
         task: &Task,
         count: usize,
-        text: Tensor<f32, 3>,
+        text: TextConditioning,
         first: usize,
     ) -> Result<DenoisingBatch> {
         let request = task.text();
@@ -126,8 +124,11 @@ impl Pipeline {
         callbacks.on_run_start(&batch.run_info())?;
         let unet = self.unet.get()?;
         let _recycling = Recycling::start(); // the buffers of one step serve the next
-        let cond = unet.prepare(self.isa, batch.text_for_all().view(), batch.timesteps());
-        let total = batch.timesteps().len();
+        let text = batch.text.repeated(batch.states.len());
+        let (timesteps, guidance_scale) = (batch.timesteps(), batch.guidance_scale);
+        let total = timesteps.len();
+        let conditions = Conditions { text: text.hidden.view(), timesteps, guidance_scale };
+        let cond = unet.prepare_with(self.isa, conditions);
         callbacks.progress(Progress::Step { done: 0, total });
         for step in 0..total {
             let output = match callbacks.known_output(step) {
@@ -158,25 +159,9 @@ impl Pipeline {
         let guided = elementwise::guide(self.isa, uncond, text, batch.guidance_scale);
         Tensor::from_vec([images, height, width, channels], guided)
     }
-
-    /// Decodes image `i` and says in its parameters how it was made.
-    fn finish(
-        &self,
-        task: &Task,
-        batch: &DenoisingBatch,
-        i: usize,
-        callbacks: &mut dyn Callbacks,
-    ) -> Result<Image> {
-        let state = &batch.states[i];
-        let decoded = self.decode(batch.shape, state.latents.clone())?;
-        callbacks.on_image(i, &state.latents, &decoded);
-        let mut parameters = self.task_parameters(task)?.with_run(&state.digest, batch.stopped);
-        parameters.set("Seed", task.text().seed_of(i));
-        Ok(task.finish(decoded).with_parameters(parameters))
-    }
 }
 
-/// `noise · init_noise_sigma`.
+/// Pure noise at the sampler's scale.
 fn latents_from_noise(shape: [usize; 4]) -> InitialLatents<'static> {
     Box::new(move |sampler, generator| {
         let mut latents = generator.randn(shape.iter().product());

@@ -7,14 +7,13 @@ use super::TextToImage;
 use super::estimate::Arithmetic;
 use crate::error::{Error, Result};
 use crate::image::metadata::Parameters;
-use crate::networks::clip::{ClipTextConfig, ClipTextModel};
 use crate::networks::unet::{UNet2DConditionModel, UNetConfig};
 use crate::networks::vae::{Decoder, Encoder, VaeConfig};
 use crate::precisions::Precisions;
 use crate::samplers::SchedulerConfig;
 use crate::source::ModelId;
 use crate::source::lazy::LazyNetwork;
-use crate::text::tokenizer::Tokenizer;
+use crate::text::encode::TextEncoder;
 
 /// A loaded model, ready to make pictures.
 ///
@@ -28,9 +27,8 @@ use crate::text::tokenizer::Tokenizer;
 /// # Ok::<(), aquatint_model::Error>(())
 /// ```
 pub struct Pipeline {
-    pub(super) tokenizer: Tokenizer,
-    pub(super) text_encoder: LazyNetwork<ClipTextModel>,
-    pub(super) text_config: ClipTextConfig,
+    /// Stable Diffusion 1 and 2 have one.
+    pub(super) text_encoders: Vec<TextEncoder>,
     pub(super) unet: LazyNetwork<UNet2DConditionModel>,
     pub(super) unet_config: UNetConfig,
     pub(super) vae_decoder: LazyNetwork<Decoder>,

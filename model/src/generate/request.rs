@@ -114,7 +114,9 @@ impl TextToImage {
                 )));
             }
         }
-        check_clip_skip(self.clip_skip, pipeline.text_config.num_hidden_layers)?;
+        for encoder in &pipeline.text_encoders {
+            check_clip_skip(self.clip_skip, encoder.config.num_hidden_layers)?;
+        }
         if !self.guidance_scale.is_finite() {
             return Err(Error::request(format_args!(
                 "guidance scale is {}; expected a finite number, 7.5 is usual",

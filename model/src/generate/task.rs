@@ -5,8 +5,9 @@
 //! and a sampler of its own, so it is the picture that it would be alone, bit for bit. One call of the UNet then serves all of
 //! them, and its weights are read once.
 
+use super::denoise::DenoisingBatch;
 use super::img2img::first_call;
-use super::{ImageToImage, Inpaint, Pipeline, TextToImage};
+use super::{Callbacks, ImageToImage, Inpaint, Pipeline, TextToImage};
 use crate::error::Result;
 use crate::image::Image;
 use crate::image::metadata::Parameters;
@@ -78,6 +79,26 @@ impl Task {
 }
 
 impl Pipeline {
+    /// A single image.
+    pub(super) fn one(&self, task: Task, callbacks: &mut dyn Callbacks) -> Result<Image> {
+        self.generate(&task, 1, callbacks).map(|mut images| images.remove(0))
+    }
+
+    /// Decodes image `i` and says in its parameters how it was made.
+    pub(super) fn finish(
+        &self,
+        task: &Task,
+        batch: &DenoisingBatch,
+        i: usize,
+        callbacks: &mut dyn Callbacks,
+    ) -> Result<Image> {
+        let state = &batch.states[i];
+        let decoded = self.decode(batch.shape, state.latents.clone())?;
+        callbacks.on_image(i, &state.latents, &decoded);
+        let mut parameters = self.task_parameters(task)?.with_run(&state.digest, batch.stopped);
+        parameters.set("Seed", task.text().seed_of(i));
+        Ok(task.finish(decoded).with_parameters(parameters))
+    }
     /// What is written into the picture of a task, but for what only the walk can tell.
     ///
     /// # Errors

@@ -167,6 +167,7 @@ impl GatedLinear {
 }
 
 /// What a convolution or a residual block makes.
+#[derive(Clone)]
 pub struct FeatureMap {
     /// `[n, h, w, c]`; private, so that nothing changes them behind the statistics.
     pixels: Tensor<f32, 4>,
@@ -198,6 +199,20 @@ impl FeatureMap {
     /// The pixels alone.
     pub fn into_tensor(self) -> Tensor<f32, 4> {
         self.pixels
+    }
+
+    /// `self + other`, whose images are as many or a multiple: image i adds to image i mod n.
+    ///
+    /// # Panics
+    /// If the sizes do not fit.
+    #[must_use]
+    pub fn plus(&self, other: View<'_, f32, 4>) -> Self {
+        let ([n, ours @ ..], [images, theirs @ ..]) = (self.shape(), other.shape());
+        assert!(ours == theirs && images.is_multiple_of(n), "{:?} + {:?}", self.shape(), other.shape());
+        let mut sum = other.to_tensor();
+        let terms = self.pixels.as_slice().iter().cycle();
+        sum.as_mut_slice().iter_mut().zip(terms).for_each(|(sum, x)| *sum += x);
+        Self { pixels: sum, stats: None }
     }
 }
 

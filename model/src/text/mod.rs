@@ -1,4 +1,5 @@
 //! From a text to the numbers that the text encoder reads.
 
+pub(crate) mod encode;
 pub mod prompt;
 pub mod tokenizer;

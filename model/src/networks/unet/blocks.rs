@@ -11,7 +11,7 @@
 
 use aquatint_kernels::Isa;
 
-use super::conditioning::{BlockConditioning, Inputs, StepConditioning};
+use super::conditioning::{BlockConditioning, BlockInputs, StepConditioning};
 use super::resnet::{ResnetBlock2D, ResnetConfig};
 use super::sample::{Downsample2D, Upsample2D};
 use super::transformer::{Transformer2DModel, TransformerConfig};
@@ -55,8 +55,8 @@ impl DownBlock {
         })
     }
 
-    /// What this block will be told.
-    pub fn prepare(&self, isa: Isa, inputs: Inputs<'_>) -> BlockConditioning {
+    /// What this block needs besides the image.
+    pub fn prepare(&self, isa: Isa, inputs: BlockInputs<'_>) -> BlockConditioning {
         BlockConditioning::new(isa, &self.resnets, &self.attentions, inputs)
     }
 
@@ -103,8 +103,8 @@ impl MidBlock {
         })
     }
 
-    /// What this block will be told.
-    pub fn prepare(&self, isa: Isa, inputs: Inputs<'_>) -> BlockConditioning {
+    /// What this block needs besides the image.
+    pub fn prepare(&self, isa: Isa, inputs: BlockInputs<'_>) -> BlockConditioning {
         BlockConditioning::new(isa, &self.resnets, std::slice::from_ref(&self.attention), inputs)
     }
 
@@ -153,14 +153,14 @@ impl UpBlock {
         })
     }
 
-    /// What this block will be told.
-    pub fn prepare(&self, isa: Isa, inputs: Inputs<'_>) -> BlockConditioning {
+    /// What this block needs besides the image.
+    pub fn prepare(&self, isa: Isa, inputs: BlockInputs<'_>) -> BlockConditioning {
         BlockConditioning::new(isa, &self.resnets, &self.attentions, inputs)
     }
 
     /// Joins one skip after the other to `x`, the youngest first, and ends at the size of the skip that the next block will take.
     ///
-    /// A skip from before the first transformer may be there once for several texts.
+    /// Skips computed before the first cross-attention have batch n, not texts·n, and are broadcast.
     pub fn forward(
         &self,
         isa: Isa,
@@ -210,6 +210,7 @@ fn transformer(config: &UNetConfig, level: usize) -> TransformerConfig {
         channels: config.block_out_channels[level],
         heads: config.heads[level],
         cross_attention_dim: config.cross_attention_dim[level],
+        layers: config.transformer_layers[level],
         num_groups: config.norm_num_groups,
         use_linear_projection: config.use_linear_projection,
     }

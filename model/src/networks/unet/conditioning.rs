@@ -1,4 +1,4 @@
-//! What the UNet is told besides the latent, in the form in which its blocks use it.
+//! What the UNet takes besides the latent, in the form in which its blocks use it.
 //!
 //! ```text
 //! of the timesteps   time_emb_proj(silu(temb))   a row for each step, in each residual block
@@ -14,20 +14,40 @@ use aquatint_tensor::{Tensor, View};
 use super::resnet::ResnetBlock2D;
 use super::transformer::{CrossAttnKv, Transformer2DModel};
 
-/// What is known before the first step.
+/// The same for every block, before the first step.
 #[derive(Clone, Copy)]
-pub struct Inputs<'a> {
+pub struct BlockInputs<'a> {
     /// `silu(temb)` for all steps: `[steps, time_embed_dim]`.
     pub silu_temb: View<'a, f32, 2>,
     /// The text embeddings: `[texts, tokens, cross_attention_dim]`.
     pub text: View<'a, f32, 3>,
 }
 
+/// What an image is conditioned on, for all steps.
+#[derive(Clone, Copy)]
+pub struct Conditions<'a> {
+    /// The text embeddings: `[texts, tokens, cross_attention_dim]`.
+    pub text: View<'a, f32, 3>,
+    /// Of the calls of `forward` to come.
+    pub timesteps: &'a [f32],
+    /// For models that take it as an input; 1 is none.
+    pub guidance_scale: f32,
+}
+
+/// What is added to the UNet's skips and to its middle: the outputs of a ControlNet or an adapter.
+#[derive(Clone, Copy, Default)]
+pub struct Residuals<'a> {
+    /// One for each skip, from `conv_in` on; or none at all. `[texts, h, w, c]` or `[n, h, w, c]`.
+    pub down_blocks: &'a [Tensor<f32, 4>],
+    /// For the result of the middle block.
+    pub mid_block: Option<&'a Tensor<f32, 4>>,
+}
+
 /// Everything that a picture's steps have in common; see [`UNet2DConditionModel::prepare`](super::UNet2DConditionModel::prepare).
 pub struct Conditioning {
     pub(super) texts: usize,
     pub(super) down_blocks: Vec<BlockConditioning>,
-    pub(super) mid_block: BlockConditioning,
+    pub(super) mid_block: Option<BlockConditioning>,
     pub(super) up_blocks: Vec<BlockConditioning>,
 }
 
@@ -44,7 +64,7 @@ impl BlockConditioning {
         isa: Isa,
         resnets: &[ResnetBlock2D],
         attentions: &[Transformer2DModel],
-        Inputs { silu_temb, text }: Inputs<'_>,
+        BlockInputs { silu_temb, text }: BlockInputs<'_>,
     ) -> Self {
         Self {
             times: resnets.iter().map(|resnet| resnet.project_time(isa, silu_temb)).collect(),
@@ -52,13 +72,13 @@ impl BlockConditioning {
         }
     }
 
-    /// What the block is told at a step.
+    /// What the block needs at a step.
     pub(super) fn at(&self, step: usize) -> StepConditioning<'_> {
         StepConditioning { block: self, step }
     }
 }
 
-/// What a block is told at a step.
+/// What a block needs at a step.
 #[derive(Clone, Copy)]
 pub struct StepConditioning<'a> {
     block: &'a BlockConditioning,

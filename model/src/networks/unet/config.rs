@@ -52,6 +52,14 @@ pub struct UNetConfig {
     pub cross_attention_dim: Vec<usize>,
     /// Number of heads in each down block. The file calls it `attention_head_dim`: an old misnomer that diffusers keeps.
     pub heads: Vec<usize>,
+    /// Transformer blocks in each transformer, for each down block; the up blocks have the same in
+    /// reverse, the middle block has as many as the last.
+    pub transformer_layers: Vec<usize>,
+    /// Whether there is a middle block.
+    pub mid_block: bool,
+    /// Channels of the embedding of the guidance scale, which such a model takes in place of a
+    /// second call without the text; `None` for others.
+    pub time_cond_proj_dim: Option<usize>,
     /// Whether the projections around a transformer are stored as matrices instead of 1×1 kernels.
     pub use_linear_projection: bool,
 }
@@ -103,6 +111,9 @@ impl UNetConfig {
             norm_eps: file.number("norm_eps", 1e-5, 0.0..=1.0)? as f32,
             cross_attention_dim: file.per_block("cross_attention_dim", blocks, 1280, SIZE)?,
             heads: file.per_block("attention_head_dim", blocks, 8, COUNT)?,
+            transformer_layers: file.per_block("transformer_layers_per_block", blocks, 1, COUNT)?,
+            mid_block: mid_block(&file)?,
+            time_cond_proj_dim: time_cond_proj_dim(&file)?,
             use_linear_projection: file.flag("use_linear_projection", false)?,
             block_out_channels,
         };
@@ -131,7 +142,7 @@ impl UNetConfig {
                     self.norm_num_groups
                 )));
             }
-            let attention = level + 1 == blocks // the middle block
+            let attention = (self.mid_block && level + 1 == blocks)
                 || self.down_blocks[level] == BlockKind::CrossAttention
                 || self.up_blocks[blocks - 1 - level] == BlockKind::CrossAttention;
             if attention && channels % heads != 0 {
@@ -156,6 +167,22 @@ impl UNetConfig {
     }
 }
 
+/// Whether there is a middle block: `mid_block_type` may be null.
+fn mid_block(file: &ConfigFile) -> Result<bool> {
+    if file.get("mid_block_type").is_some_and(Value::is_null) {
+        return Ok(false);
+    }
+    file.choice("mid_block_type", true, &[("UNetMidBlock2DCrossAttn", true)])
+}
+
+/// Channels of the embedding of the guidance scale, if there is one.
+fn time_cond_proj_dim(file: &ConfigFile) -> Result<Option<usize>> {
+    match file.get("time_cond_proj_dim") {
+        None | Some(Value::Null) => Ok(None),
+        Some(_) => file.count("time_cond_proj_dim", 0, 4..=1 << 16).map(Some),
+    }
+}
+
 /// Height and width in the config: one number for both, or a list of the two.
 fn sample_size(file: &ConfigFile) -> Result<[usize; 2]> {
     const PUBLISHED: usize = 64; // Stable Diffusion 1.x
@@ -172,10 +199,8 @@ fn sample_size(file: &ConfigFile) -> Result<[usize; 2]> {
 /// Switches of `UNet2DConditionModel` that Stable Diffusion 1.x and 2.x leave alone.
 fn neutral() -> Value {
     json!({
-        "mid_block_type": ["UNetMidBlock2DCrossAttn"],
         "only_cross_attention": [false],
         "mid_block_only_cross_attention": [null, false],
-        "transformer_layers_per_block": [1],
         "reverse_transformer_layers_per_block": [null],
         "num_attention_heads": [null],
         "dual_cross_attention": [false],
@@ -193,7 +218,6 @@ fn neutral() -> Value {
         "time_embedding_type": ["positional"],
         "time_embedding_dim": [null],
         "time_embedding_act_fn": [null],
-        "time_cond_proj_dim": [null],
         "timestep_post_act": [null],
         "resnet_time_scale_shift": ["default"],
         "resnet_skip_time_act": [false],

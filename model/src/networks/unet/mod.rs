@@ -27,14 +27,14 @@ use aquatint_kernels::conv2d::Geometry;
 use aquatint_kernels::{Isa, activation};
 use aquatint_tensor::{Tensor, View};
 
-pub use conditioning::Conditioning;
+pub use conditioning::{Conditioning, Conditions, Residuals};
 pub use config::{BlockKind, UNetConfig};
 
 use crate::error::Result;
 use crate::networks::layers::{Conv2d, GroupNorm};
 use crate::source::Weights;
 use blocks::{DownBlock, MidBlock, UpBlock};
-use conditioning::Inputs;
+use conditioning::BlockInputs;
 use time_embedding::TimestepEmbedding;
 
 /// The noise predictor of Stable Diffusion.
@@ -42,7 +42,7 @@ pub struct UNet2DConditionModel {
     time_embedding: TimestepEmbedding,
     conv_in: Conv2d,
     down_blocks: Vec<DownBlock>,
-    mid_block: MidBlock,
+    mid_block: Option<MidBlock>,
     up_blocks: Vec<UpBlock>,
     conv_norm_out: GroupNorm,
     conv_out: Conv2d,
@@ -65,7 +65,7 @@ impl UNet2DConditionModel {
                 .clone()
                 .map(|level| DownBlock::load(&w.at("down_blocks").at(level), config, level))
                 .collect::<Result<_>>()?,
-            mid_block: MidBlock::load(&w.at("mid_block"), config)?,
+            mid_block: config.mid_block.then(|| MidBlock::load(&w.at("mid_block"), config)).transpose()?,
             up_blocks: levels
                 .map(|index| UpBlock::load(&w.at("up_blocks").at(index), config, index))
                 .collect::<Result<_>>()?,
@@ -89,13 +89,19 @@ impl UNet2DConditionModel {
     ///
     /// `text: [texts, tokens, cross_attention_dim]`; `timesteps` are those of the calls of `forward` to come.
     pub fn prepare(&self, isa: Isa, text: View<'_, f32, 3>, timesteps: &[f32]) -> Conditioning {
-        let mut silu_temb = self.time_embedding.forward(isa, timesteps);
+        self.prepare_with(isa, Conditions { text, timesteps, guidance_scale: 1.0 })
+    }
+
+    /// The same, also for models that take the guidance scale as an input.
+    pub fn prepare_with(&self, isa: Isa, conditions: Conditions<'_>) -> Conditioning {
+        let Conditions { text, timesteps, guidance_scale } = conditions;
+        let mut silu_temb = self.time_embedding.forward(isa, timesteps, guidance_scale);
         activation::silu(isa, silu_temb.as_mut_slice());
-        let inputs = Inputs { silu_temb: silu_temb.view(), text };
+        let inputs = BlockInputs { silu_temb: silu_temb.view(), text };
         Conditioning {
             texts: text.shape()[0],
             down_blocks: self.down_blocks.iter().map(|block| block.prepare(isa, inputs)).collect(),
-            mid_block: self.mid_block.prepare(isa, inputs),
+            mid_block: self.mid_block.as_ref().map(|block| block.prepare(isa, inputs)),
             up_blocks: self.up_blocks.iter().map(|block| block.prepare(isa, inputs)).collect(),
         }
     }
@@ -115,6 +121,22 @@ impl UNet2DConditionModel {
         step: usize,
         cond: &Conditioning,
     ) -> Tensor<f32, 4> {
+        self.forward_with(isa, latents, step, cond, Residuals::default())
+    }
+
+    /// The same with residuals: each skip, and the result of the middle block, is added to before
+    /// the up blocks read it.
+    ///
+    /// # Panics
+    /// Also if there are other than one residual for each skip, or if their sizes do not fit.
+    pub fn forward_with(
+        &self,
+        isa: Isa,
+        latents: View<'_, f32, 4>,
+        step: usize,
+        cond: &Conditioning,
+        residuals: Residuals<'_>,
+    ) -> Tensor<f32, 4> {
         let ([images, ..], texts) = (latents.shape(), cond.texts);
         assert!(
             images > 0 && texts.is_multiple_of(images),
@@ -128,7 +150,18 @@ impl UNet2DConditionModel {
         for (block, cond) in self.down_blocks.iter().zip(&cond.down_blocks) {
             block.forward(isa, &mut skips, cond.at(step));
         }
-        let mut x = self.mid_block.forward(isa, &skips[skips.len() - 1], cond.mid_block.at(step));
+        let last = &skips[skips.len() - 1];
+        let mut x = match (&self.mid_block, &cond.mid_block) {
+            (Some(block), Some(cond)) => block.forward(isa, last, cond.at(step)),
+            _ => last.clone(),
+        };
+        if !residuals.down_blocks.is_empty() {
+            assert_eq!(residuals.down_blocks.len(), skips.len(), "a residual for each skip");
+            skips = skips.iter().zip(residuals.down_blocks).map(|(skip, r)| skip.plus(r.view())).collect();
+        }
+        if let Some(residual) = residuals.mid_block {
+            x = x.plus(residual.view());
+        }
         for (block, cond) in self.up_blocks.iter().zip(&cond.up_blocks) {
             x = block.forward(isa, x, &mut skips, cond.at(step));
         }

@@ -3,8 +3,10 @@
 //! ```text
 //! frequency[i] = exp(−ln(10000) · i / (half − freq_shift))      i in 0..half, half = channels / 2
 //! t_emb        = [cos(t · frequency), sin(t · frequency)]       sines first if flip_sin_to_cos is off
-//! temb         = linear_2(silu(linear_1(t_emb)))
+//! temb         = linear_2(silu(linear_1(t_emb + cond_proj(w_emb))))
 //! ```
+//!
+//! w_emb, in guidance-distilled models only, is such an embedding of the guidance scale.
 //!
 //! Slow and fast waves side by side, like the hands of a clock: from them the network can tell t = 500 from 501 and from
 //! 900 alike. Source: Vaswani et al., *Attention Is All You Need* (2017), section 3.5; diffusers' `Timesteps` and
@@ -22,13 +24,15 @@ use crate::source::Weights;
 pub struct TimestepEmbedding {
     linear_1: Linear,
     linear_2: Linear,
+    /// Of the guidance scale, with the channels of its embedding.
+    cond_proj: Option<(Linear, usize)>,
     channels: usize,
     flip_sin_to_cos: bool,
     freq_shift: f32,
 }
 
 impl TimestepEmbedding {
-    /// Reads `linear_1` and `linear_2`.
+    /// Reads `linear_1`, `linear_2` and, if the config has one, `cond_proj`.
     ///
     /// # Errors
     /// If a tensor is missing or has another shape.
@@ -37,18 +41,30 @@ impl TimestepEmbedding {
         Ok(Self {
             linear_1: Linear::load(&w.at("linear_1"), [out_channels, channels])?,
             linear_2: Linear::load(&w.at("linear_2"), [out_channels, out_channels])?,
+            cond_proj: config
+                .time_cond_proj_dim
+                .map(|dim| {
+                    Linear::load_without_bias(&w.at("cond_proj"), [channels, dim]).map(|proj| (proj, dim))
+                })
+                .transpose()?,
             channels,
             flip_sin_to_cos: config.flip_sin_to_cos,
             freq_shift: config.freq_shift,
         })
     }
 
-    /// A row for each timestep → `[timesteps, time_embed_dim]`.
-    pub fn forward(&self, isa: Isa, timesteps: &[f32]) -> Tensor<f32, 2> {
-        let waves = timesteps
+    /// A row for each timestep → `[timesteps, time_embed_dim]`. The guidance scale counts only for
+    /// models with a `cond_proj`.
+    pub fn forward(&self, isa: Isa, timesteps: &[f32], guidance_scale: f32) -> Tensor<f32, 2> {
+        let mut waves: Vec<f32> = timesteps
             .iter()
             .flat_map(|&t| sinusoidal(t, self.channels, self.flip_sin_to_cos, self.freq_shift))
             .collect();
+        if let Some((cond_proj, dim)) = &self.cond_proj {
+            let w_emb = Tensor::from_vec([1, *dim], guidance_embedding(guidance_scale, *dim));
+            let cond = cond_proj.forward(isa, w_emb.view());
+            waves.iter_mut().zip(cond.as_slice().iter().cycle()).for_each(|(x, cond)| *x += cond);
+        }
         let waves = Tensor::from_vec([timesteps.len(), self.channels], waves);
         let mut hidden = self.linear_1.forward(isa, waves.view());
         activation::silu(isa, hidden.as_mut_slice());
@@ -67,6 +83,18 @@ fn sinusoidal(timestep: f32, channels: usize, flip_sin_to_cos: bool, freq_shift:
     let sines = angles.iter().map(|angle| angle.sin());
     let mut waves: Vec<f32> =
         if flip_sin_to_cos { cosines.chain(sines).collect() } else { sines.chain(cosines).collect() };
+    waves.resize(channels, 0.0); // an odd number of channels ends in a zero
+    waves
+}
+
+/// diffusers' `get_guidance_scale_embedding` of the guidance scale less 1: sines, then cosines.
+fn guidance_embedding(guidance_scale: f32, channels: usize) -> Vec<f32> {
+    let half = channels / 2;
+    let w = (guidance_scale - 1.0) * 1000.0;
+    let slope = 10000f32.ln() / (half - 1) as f32;
+    let angles: Vec<f32> = (0..half).map(|i| w * (i as f32 * -slope).exp()).collect();
+    let mut waves: Vec<f32> =
+        angles.iter().map(|angle| angle.sin()).chain(angles.iter().map(|angle| angle.cos())).collect();
     waves.resize(channels, 0.0); // an odd number of channels ends in a zero
     waves
 }

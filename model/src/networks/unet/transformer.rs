@@ -43,6 +43,8 @@ pub struct TransformerConfig {
     pub heads: usize,
     /// Channels of the text embeddings.
     pub cross_attention_dim: usize,
+    /// Transformer blocks, one after the other.
+    pub layers: usize,
     /// Groups of the norm at the entrance.
     pub num_groups: usize,
     /// Whether the projections are stored as matrices instead of 1×1 kernels; the arithmetic is the same.
@@ -76,7 +78,9 @@ impl Transformer2DModel {
         Ok(Self {
             norm: GroupNorm::load(&w.at("norm"), channels, config.num_groups, GROUP_NORM_EPS)?,
             proj_in: projection("proj_in")?,
-            transformer_blocks: vec![BasicTransformerBlock::load(&w.at("transformer_blocks.0"), config)?],
+            transformer_blocks: (0..config.layers)
+                .map(|i| BasicTransformerBlock::load(&w.at("transformer_blocks").at(i), config))
+                .collect::<Result<_>>()?,
             proj_out: projection("proj_out")?,
         })
     }
