@@ -57,7 +57,7 @@ pub use model::{ModelSource, ModelSpec, read_index};
 pub use model_id::ModelId;
 pub use naming::Naming;
 pub use reader::{Table, Weights};
-pub use schema::{Mismatch, Schema, TensorSpec};
+pub use schema::{Mismatch, Role, Schema, TensorKind, TensorSpec, Usage};
 pub use tensor::{Elements, StoredTensor, StoredType, Visitor};
 pub use tensor_file::TensorFile;
 

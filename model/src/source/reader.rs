@@ -20,6 +20,7 @@ use aquatint_kernels::{Precision, conv2d, gemm};
 use aquatint_tensor::View;
 
 use super::tensor::{Elements, Visitor};
+use super::schema::{Role, TensorKind, TensorSpec, Usage};
 use super::{Schema, TensorSource};
 use crate::error::{Error, Result};
 use crate::precisions::Precisions;
@@ -34,6 +35,8 @@ pub struct Weights<'a> {
     precisions: Precisions,
     /// Whether tensors are only looked for.
     without_numbers: bool,
+    /// How often the layers here are applied; for estimates.
+    usage: Usage,
 }
 
 #[derive(Clone, Copy)]
@@ -53,12 +56,28 @@ impl<'a> Weights<'a> {
     }
 
     fn at_top(source: Source<'a>) -> Self {
-        Self { source, prefix: String::new(), precisions: Precisions::default(), without_numbers: false }
+        Self {
+            source,
+            prefix: String::new(),
+            precisions: Precisions::default(),
+            without_numbers: false,
+            usage: Usage::default(),
+        }
     }
 
     /// The place one or more names further down.
     pub fn at(&self, name: impl fmt::Display) -> Self {
         Self { prefix: format!("{}{name}.", self.prefix), ..*self }
+    }
+
+    /// The same place, for layers that compute on an image that was halved so often.
+    pub fn halved(&self, halvings: usize) -> Self {
+        Self { usage: Usage { halvings, ..self.usage }, ..self.clone() }
+    }
+
+    /// The same place, for layers of this role.
+    pub fn role(&self, role: Role) -> Self {
+        Self { usage: Usage { role, ..self.usage }, ..self.clone() }
     }
 
     /// The same place, to read weights for products in this precision, or in one for each kind of product.
@@ -104,7 +123,7 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// As for every read: if there is no such tensor, or if its shape or element type is another.
     pub fn vector(&self, name: &str, length: usize) -> Result<Vec<f32>> {
-        self.read(name, &[length], |elements| elements.into_f32()).map(Option::unwrap_or_default)
+        self.read(name, &[length], TensorKind::Vector, |elements| elements.into_f32()).map(Option::unwrap_or_default)
     }
 
     /// The packed matrix of a linear layer; `shape`: `[out_features, in_features]`, in the file perhaps `[out, in, 1, 1]`.
@@ -130,7 +149,7 @@ impl<'a> Weights<'a> {
     pub fn gated(&self, weight: &str, bias: &str, shape: [usize; 2]) -> Result<GegluWeights> {
         let bias = self.vector(bias, shape[0])?;
         let pack = PackGated { precision: self.precision(), shape, bias: &bias };
-        let weights = self.read(weight, &shape, |elements| elements.visit(pack))?;
+        let weights = self.read(weight, &shape, TensorKind::Matrix, |elements| elements.visit(pack))?;
         Ok(weights.unwrap_or_else(GegluWeights::empty))
     }
 
@@ -171,7 +190,7 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// See [`Weights::vector`].
     pub fn table(&self, name: &str, [rows, columns]: [usize; 2]) -> Result<Table> {
-        let table = self.read(name, &[rows, columns], |elements| Table {
+        let table = self.read(name, &[rows, columns], TensorKind::Table, |elements| Table {
             elements: elements.into_owned(),
             rows,
             columns,
@@ -187,7 +206,7 @@ impl<'a> Weights<'a> {
         shape: [usize; N],
     ) -> Result<W> {
         let pack = PackAs { precision: self.precision(), shape, weights: PhantomData };
-        let weights = self.read(name, stored, |elements| elements.visit(pack))?;
+        let weights = self.read(name, stored, W::KIND, |elements| elements.visit(pack))?;
         Ok(weights.unwrap_or_else(W::empty))
     }
 
@@ -196,13 +215,15 @@ impl<'a> Weights<'a> {
         &self,
         name: &str,
         shape: &[usize],
+        kind: TensorKind,
         build: impl FnOnce(Elements<'_>) -> R,
     ) -> Result<Option<R>> {
         let name = self.full(name);
         let source = match self.source {
             Source::Tensors(source) => source,
             Source::Schema(schema) => {
-                schema.record(name, shape, self.precision());
+                let (shape, precision, usage) = (shape.to_vec(), self.precision(), self.usage);
+                schema.record(TensorSpec { name, shape, precision, kind, usage });
                 return Ok(None);
             }
         };
@@ -244,6 +265,7 @@ pub(super) fn same_shape(a: &[usize], b: &[usize]) -> bool {
 
 /// Packed weights that are made of numbers of N axes.
 trait Pack<const N: usize> {
+    const KIND: TensorKind = TensorKind::Matrix;
     fn pack<T: Packable>(precision: Precision, numbers: View<'_, T, N>) -> Self;
     /// What stands for them where there are no numbers.
     fn empty() -> Self;
@@ -277,6 +299,7 @@ impl Pack<4> for conv2d::ConvWeights {
 }
 
 impl Pack<4> for upsample::UpsampleWeights {
+    const KIND: TensorKind = TensorKind::Upsampling;
     fn pack<T: Packable>(precision: Precision, numbers: View<'_, T, 4>) -> Self {
         Self::pack_for(precision, numbers)
     }

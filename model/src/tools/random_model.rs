@@ -218,6 +218,7 @@ fn mix(x: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::{TensorKind, Usage};
 
     fn tiny(seed: u64) -> RandomModel {
         RandomModel { architecture: Architecture::Tiny, dtype: DType::F16, seed }
@@ -246,7 +247,8 @@ mod tests {
     #[test]
     fn weights_have_the_variance_that_keeps_a_signal() {
         let precision = aquatint_kernels::Precision::F32;
-        let spec = TensorSpec { name: "w".into(), shape: vec![40, 50, 3, 3], precision };
+        let (kind, usage) = (TensorKind::Matrix, Usage::default());
+        let spec = TensorSpec { name: "w".into(), shape: vec![40, 50, 3, 3], precision, kind, usage };
         let tensor = RandomTensor { spec: &spec, model: &tiny(3) };
         let value = tensor.distribution();
         let values: Vec<f64> = (0..18_000).map(|i| f64::from(value(i))).collect();

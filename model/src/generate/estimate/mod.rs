@@ -28,7 +28,8 @@ use crate::networks::unet::{UNet2DConditionModel, UNetConfig};
 use crate::networks::vae::VaeConfig;
 use crate::precisions::Precisions;
 use crate::source::{
-    Component, ModelSource, ModelSpec, Schema, TEXT_ENCODER, TensorSource, TensorSpec, UNET, VAE,
+    Component, ModelSource, ModelSpec, Role, Schema, TEXT_ENCODER, TensorKind, TensorSource, TensorSpec,
+    UNET, Usage, VAE,
 };
 
 /// Channels that a step holds for each pixel, text and channel of the first level.
@@ -126,7 +127,6 @@ fn stored(source: &dyn TensorSource, tensors: &[TensorSpec]) -> u64 {
 
 /// Bytes of a network's weights when they are loaded, of `stored` bytes: what is not packed for bf16 keeps its size.
 fn loaded(stored: u64, tensors: &[TensorSpec]) -> u64 {
-    let numbers = |tensor: &TensorSpec| tensor.shape.iter().product::<usize>() as u64;
     let all: u64 = tensors.iter().map(numbers).sum();
     let bytes = |tensor: &TensorSpec| match packed(tensor) {
         Some(bytes) => bytes as u64,
@@ -138,8 +138,11 @@ fn loaded(stored: u64, tensors: &[TensorSpec]) -> u64 {
 /// Bytes of a tensor that is packed for products in bf16; `None` of one that is not.
 fn packed(tensor: &TensorSpec) -> Option<usize> {
     let &[out_channels, in_channels, ref window @ ..] = &tensor.shape[..] else { return None };
-    // A doubled image is convolved by four windows of 2×2.
-    let taps = if tensor.name.contains("upsamplers") { 16 } else { window.iter().product() };
+    let taps: usize = match tensor.kind {
+        TensorKind::Vector | TensorKind::Table => return None,
+        TensorKind::Matrix => window.iter().product(),
+        TensorKind::Upsampling => 16, // four windows of 2×2
+    };
     let number = match tensor.precision {
         Precision::F32 => return None,
         Precision::Bf16 => 2,
@@ -164,37 +167,24 @@ pub(super) struct Arithmetic {
 impl Arithmetic {
     /// From the lists of tensors.
     pub(super) fn of(text: &ClipTextConfig, unet: &UNetConfig) -> Result<Self> {
-        let levels = unet.block_out_channels.len();
         let (text_schema, unet_schema) = (Schema::new(), Schema::new());
         ClipTextModel::load(&text_schema.weights(), text)?;
         UNet2DConditionModel::load(&unet_schema.weights(), unet)?;
-        let zeros = vec![0.0; levels + 1];
-        let mut arithmetic = Self {
-            weights: zeros.clone(),
-            self_attention: zeros.clone(),
-            cross_attention: zeros,
-            text_encoder: 0.0,
-        };
-        let numbers = |tensor: &TensorSpec| tensor.shape.iter().product::<usize>() as f64;
-        let met = |tensor: &TensorSpec| tensor.shape.len() > 1 && !tensor.name.contains("embedding");
-        arithmetic.text_encoder =
-            text_schema.tensors().iter().filter(|tensor| met(tensor)).map(numbers).sum();
-        for tensor in unet_schema.tensors().iter().filter(|tensor| met(tensor)) {
-            // A projection of the time is for the whole picture; keys and values of the text are made once for all steps.
-            let once = ["time_emb_proj", "attn2.to_k", "attn2.to_v"];
-            if once.iter().any(|part| tensor.name.contains(part)) {
-                continue;
+        let zeros = vec![0.0; unet.block_out_channels.len()];
+        let (mut weights, mut self_attention, mut cross_attention) = (zeros.clone(), zeros.clone(), zeros);
+        for tensor in unet_schema.tensors().iter().filter(|tensor| is_multiplied(tensor)) {
+            let (Usage { halvings, role }, channels) = (tensor.usage, tensor.shape[0] as f64);
+            match role {
+                Role::Once => continue,
+                Role::Each => {}
+                Role::SelfAttention => self_attention[halvings] += channels,
+                Role::CrossAttention => cross_attention[halvings] += channels,
             }
-            let level = level_of(&tensor.name, levels);
-            arithmetic.weights[level] += numbers(tensor);
-            let channels = tensor.shape[0] as f64;
-            if tensor.name.ends_with("attn1.to_q.weight") {
-                arithmetic.self_attention[level] += channels;
-            } else if tensor.name.ends_with("attn2.to_q.weight") {
-                arithmetic.cross_attention[level] += channels;
-            }
+            weights[halvings] += numbers(tensor) as f64;
         }
-        Ok(arithmetic)
+        let text = text_schema.tensors();
+        let text_encoder = text.iter().filter(|tensor| is_multiplied(tensor)).map(numbers).sum::<u64>() as f64;
+        Ok(Self { weights, self_attention, cross_attention, text_encoder })
     }
 
     /// Operations of one step for `texts` texts of `tokens` tokens, with latents of `pixels` pixels.
@@ -221,19 +211,12 @@ impl Arithmetic {
     }
 }
 
-/// How often the image was halved where a tensor of the UNet is met.
-fn level_of(name: &str, levels: usize) -> usize {
-    let index =
-        |rest: &str| rest.split('.').next().and_then(|index| index.parse::<usize>().ok()).unwrap_or(0);
-    if let Some(rest) = name.strip_prefix("down_blocks.") {
-        // What halves computes the pixels that it leaves.
-        return index(rest) + usize::from(name.contains("downsamplers"));
-    }
-    if let Some(rest) = name.strip_prefix("up_blocks.") {
-        // What doubles computes the pixels of the level above.
-        return (levels - 1 - index(rest)).saturating_sub(usize::from(name.contains("upsamplers")));
-    }
-    if name.starts_with("mid_block") { levels - 1 } else { 0 }
+fn numbers(tensor: &TensorSpec) -> u64 {
+    tensor.shape.iter().product::<usize>() as u64
+}
+
+fn is_multiplied(tensor: &TensorSpec) -> bool {
+    matches!(tensor.kind, TensorKind::Matrix | TensorKind::Upsampling)
 }
 
 #[cfg(test)]

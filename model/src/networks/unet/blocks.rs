@@ -49,7 +49,9 @@ impl DownBlock {
             attentions: attentions(w, config, config.down_blocks[level], level, layers)?,
             downsampler: (!last)
                 .then(|| {
-                    Downsample2D::load(&w.at("downsamplers.0"), channels[level], config.downsample_padding)
+                    // It computes the pixels that it leaves.
+                    let w = w.at("downsamplers.0").halved(level + 1);
+                    Downsample2D::load(&w, channels[level], config.downsample_padding)
                 })
                 .transpose()?,
         })
@@ -148,7 +150,10 @@ impl UpBlock {
                 .collect::<Result<_>>()?,
             attentions: attentions(w, config, config.up_blocks[index], level, layers)?,
             upsampler: (level > 0)
-                .then(|| Upsample2D::load(&w.at("upsamplers.0"), channels[level]))
+                .then(|| {
+                    // It computes the pixels of the level above.
+                    Upsample2D::load(&w.at("upsamplers.0").halved(level - 1), channels[level])
+                })
                 .transpose()?,
         })
     }

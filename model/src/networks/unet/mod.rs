@@ -32,7 +32,7 @@ pub use config::{BlockKind, UNetConfig};
 
 use crate::error::Result;
 use crate::networks::layers::{Conv2d, GroupNorm};
-use crate::source::Weights;
+use crate::source::{Role, Weights};
 use blocks::{DownBlock, MidBlock, UpBlock};
 use conditioning::BlockInputs;
 use time_embedding::TimestepEmbedding;
@@ -59,15 +59,19 @@ impl UNet2DConditionModel {
         let levels = 0..config.block_out_channels.len();
         let conv = |name, channels| Conv2d::load_in_f32(&w.at(name), channels, Geometry::same(3));
         Ok(Self {
-            time_embedding: TimestepEmbedding::load(&w.at("time_embedding").in_f32(), config)?,
+            time_embedding: TimestepEmbedding::load(&w.at("time_embedding").role(Role::Once).in_f32(), config)?,
             conv_in: conv("conv_in", [channels, config.in_channels])?,
             down_blocks: levels
                 .clone()
-                .map(|level| DownBlock::load(&w.at("down_blocks").at(level), config, level))
+                .map(|level| DownBlock::load(&w.at("down_blocks").at(level).halved(level), config, level))
                 .collect::<Result<_>>()?,
-            mid_block: config.mid_block.then(|| MidBlock::load(&w.at("mid_block"), config)).transpose()?,
+            mid_block: config.mid_block.then(|| MidBlock::load(&w.at("mid_block").halved(levels.end - 1), config)).transpose()?,
             up_blocks: levels
-                .map(|index| UpBlock::load(&w.at("up_blocks").at(index), config, index))
+                .clone()
+                .map(|index| {
+                    let w = w.at("up_blocks").at(index).halved(levels.end - 1 - index);
+                    UpBlock::load(&w, config, index)
+                })
                 .collect::<Result<_>>()?,
             conv_norm_out: GroupNorm::load(
                 &w.at("conv_norm_out").in_f32(),

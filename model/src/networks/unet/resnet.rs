@@ -16,7 +16,7 @@ use aquatint_tensor::{Tensor, View};
 
 use crate::error::Result;
 use crate::networks::layers::{Conv2d, Epilogue, FeatureMap, GroupNorm, Linear};
-use crate::source::Weights;
+use crate::source::{Role, Weights};
 
 /// What a residual block looks like.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +61,10 @@ impl ResnetBlock2D {
             conv1: conv("conv1", [out_channels, in_channels])?,
             time_emb_proj: config
                 .temb_channels
-                .map(|channels| Linear::load(&w.at("time_emb_proj").in_f32(), [out_channels, channels]))
+                .map(|channels| Linear::load(
+                        &w.at("time_emb_proj").role(Role::Once).in_f32(),
+                        [out_channels, channels],
+                    ))
                 .transpose()?,
             norm2: GroupNorm::load(&w.at("norm2"), out_channels, num_groups, eps)?,
             conv2: conv("conv2", [out_channels, out_channels])?,

@@ -28,7 +28,7 @@ use crate::networks::layers::{
     Activations, AttentionConfig, Epilogue, FeatureMap, GatedLinear, GroupNorm, Input, LayerNorm, Linear,
     Mask, multi_head_attention,
 };
-use crate::source::Weights;
+use crate::source::{Role, Weights};
 
 /// Fixed in diffusers, whatever the config says about other norms.
 const GROUP_NORM_EPS: f32 = 1e-6;
@@ -124,9 +124,9 @@ impl BasicTransformerBlock {
         let norm = |name| LayerNorm::load(&w.at(name), channels, LAYER_NORM_EPS);
         Ok(Self {
             norm1: norm("norm1")?,
-            attn1: Attention::load(&w.at("attn1"), channels, channels, heads)?,
+            attn1: Attention::load(&w.at("attn1"), channels, None, heads)?,
             norm2: norm("norm2")?,
-            attn2: Attention::load(&w.at("attn2"), channels, cross_attention_dim, heads)?,
+            attn2: Attention::load(&w.at("attn2"), channels, Some(cross_attention_dim), heads)?,
             norm3: norm("norm3")?,
             ff: FeedForward::load(&w.at("ff"), channels)?,
         })
@@ -151,11 +151,16 @@ struct Attention {
 }
 
 impl Attention {
-    fn load(w: &Weights<'_>, channels: usize, context_channels: usize, heads: usize) -> Result<Self> {
+    /// Self-attention, or cross-attention to a text of so many channels.
+    fn load(w: &Weights<'_>, channels: usize, text_channels: Option<usize>, heads: usize) -> Result<Self> {
+        let (queries, keys, context_channels) = match text_channels {
+            None => (Role::SelfAttention, Role::Each, channels),
+            Some(text_channels) => (Role::CrossAttention, Role::Once, text_channels),
+        };
         Ok(Self {
-            to_q: Linear::load_without_bias(&w.at("to_q"), [channels, channels])?,
-            to_k: Linear::load_without_bias(&w.at("to_k"), [channels, context_channels])?,
-            to_v: Linear::load_without_bias(&w.at("to_v"), [channels, context_channels])?,
+            to_q: Linear::load_without_bias(&w.at("to_q").role(queries), [channels, channels])?,
+            to_k: Linear::load_without_bias(&w.at("to_k").role(keys), [channels, context_channels])?,
+            to_v: Linear::load_without_bias(&w.at("to_v").role(keys), [channels, context_channels])?,
             to_out: Linear::load(&w.at("to_out.0"), [channels, channels])?,
             heads: AttentionConfig { count: heads, mask: Mask::None, precision: w.precision() },
         })
