@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     let code = Args::read().and_then(dispatch).unwrap_or_else(|error| {
         match error.kind() {
             ErrorKind::Interrupted => eprintln!("{error}"),
-            _ => eprintln!("error: {error}"),
+            _ => eprintln!("error: {error}{}", hint(&error)),
         }
         match error.kind() {
             ErrorKind::Run => 1,
@@ -59,6 +59,14 @@ fn main() -> ExitCode {
     match code {
         0 if !console::all_was_told() => ExitCode::from(1),
         code => ExitCode::from(code),
+    }
+}
+
+/// The flag that may help; the library knows none.
+fn hint(error: &Error) -> &'static str {
+    match error {
+        Error::NotFinite { .. } => "; try `--precision f32`",
+        _ => "",
     }
 }
 

@@ -63,7 +63,8 @@ pub enum Error {
 
     /// A stage produced NaN or an infinity. No picture is better than a black one.
     #[error(
-        "{stage} produced NaN or an infinite value; try `--precision f32`; if that does not help, the weights are damaged, or no model of this kind"
+        "{stage} produced NaN or an infinite value; if it does so in f32 as well, the weights are \
+         damaged, or no model of this kind"
     )]
     NotFinite {
         /// The stage, as a reader of the pipeline would name it: "the UNet at step 3", "the VAE decoder".

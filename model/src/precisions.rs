@@ -16,12 +16,12 @@ use std::fmt;
 use aquatint_kernels::{Bf16Gain, Isa, Precision};
 
 /// The precision of each kind of product.
+///
+/// Only the combinations of [`Precisions::ALL`] can be made: each has a name, which images store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Precisions {
-    /// Of linear layers, 1×1 convolutions, attention, and convolutions of enlarged images.
-    pub products: Precision,
-    /// Of other convolutions with a 3×3 window.
-    pub windows: Precision,
+    products: Precision,
+    windows: Precision,
 }
 
 impl Precisions {
@@ -35,6 +35,16 @@ impl Precisions {
     /// The same for everything.
     pub const fn all(precision: Precision) -> Self {
         Self { products: precision, windows: precision }
+    }
+
+    /// Of linear layers, 1×1 convolutions, attention, and convolutions of enlarged images.
+    pub fn products(self) -> Precision {
+        self.products
+    }
+
+    /// Of other convolutions with a 3×3 window.
+    pub fn windows(self) -> Precision {
+        self.windows
     }
 
     /// The fastest whose pictures look like those of f32.
@@ -57,16 +67,12 @@ impl Precisions {
         }
     }
 
-    /// Its name, as `--precision` takes it and pictures store it.
-    ///
-    /// # Panics
-    /// If it has none.
+    /// Its name, as users choose it and images store it.
     pub fn name(self) -> &'static str {
-        if self == Self::MIXED {
-            return "mixed";
+        match self == Self::MIXED {
+            true => "mixed",
+            false => self.products.name(),
         }
-        assert_eq!(self.products, self.windows, "only one mixture of precisions has a name");
-        self.products.name()
     }
 
     /// Those of this name, if there are any.

@@ -63,7 +63,7 @@ impl Row {
         if self.bytes == 0.0 {
             return None;
         }
-        let products = if self.precision.products == Precision::Bf16x3 { 3.0 } else { 1.0 };
+        let products = if self.precision.products() == Precision::Bf16x3 { 3.0 } else { 1.0 };
         let work = Work { flops: products * self.flops, ..self.work() };
         work.bound(machine, &self.isa, self.threads)
     }

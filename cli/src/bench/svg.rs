@@ -129,7 +129,7 @@ pub(super) fn roofline(report: &Report) -> Option<String> {
         let _ = writeln!(
             out,
             "<circle cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"4\" {}><title>{}</title></circle>",
-            dot(row.precision.products, colour(&row.isa)),
+            dot(row.precision.products(), colour(&row.isa)),
             escaped(&name)
         );
     }

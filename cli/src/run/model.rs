@@ -20,7 +20,7 @@ pub(crate) fn machine(threads: Option<usize>) -> Result<Isa, Error> {
 
 /// A phrase that says how pictures are computed.
 pub(crate) fn computing(isa: Isa, precision: Precisions) -> String {
-    let (unit, threads) = (isa.name_for(precision.products), rayon::current_num_threads());
+    let (unit, threads) = (isa.name_for(precision.products()), rayon::current_num_threads());
     format!("computing with {precision}, {unit}, {threads} threads")
 }
 

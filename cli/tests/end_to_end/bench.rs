@@ -113,7 +113,7 @@ fn stages_of_a_model_are_measured() {
         let text = precision.for_text(chosen()).into();
         for (stage, expected) in [("text encoder", text), ("UNet step", precision), ("VAE decode", precision)]
         {
-            let isa = chosen().name_for(expected.products);
+            let isa = chosen().name_for(expected.products());
             let row = format!("\nstage          {stage:14} {:6} {isa} ", expected.name());
             assert!(run.stdout.contains(&row), "{row}: {}", run.stdout);
         }

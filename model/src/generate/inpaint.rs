@@ -58,44 +58,46 @@ impl Inpaint {
         }
         match self.only_masked {
             None => self.text.check_size("picture", image.width(), image.height()),
-            Some(_) => Ok(()),
+            Some(_) => self.region().map(drop),
         }
     }
 
     /// The part of the picture that is worked on; `None` for all of it.
-    fn region(&self) -> Option<Region> {
+    ///
+    /// # Errors
+    /// If nothing in the mask is white.
+    fn region(&self) -> Result<Option<Region>> {
         let TextToImage { width, height, .. } = self.text;
-        // A mask with something white in it has a region.
-        self.only_masked.and_then(|padding| self.mask.region(padding, width, height).ok())
+        self.only_masked.map(|padding| self.mask.region(padding, width, height)).transpose()
     }
 
     /// Image and mask at the request's size.
-    fn worked_on(&self) -> (Image, Mask) {
+    fn worked_on(&self) -> Result<(Image, Mask)> {
         let TextToImage { width, height, .. } = self.text;
-        match self.region() {
+        Ok(match self.region()? {
             None => (self.image.clone(), self.mask.clone()),
             Some(region) => (
                 self.image.cropped(region).resized(width, height, ResizeMode::Fit),
                 self.mask.cropped(region).resized(width, height, ResizeMode::Fit),
             ),
-        }
+        })
     }
 
     /// The decoder's picture, laid into the given one as far as was asked for.
-    pub(super) fn composite(&self, painted: Image) -> Image {
+    pub(super) fn composite(&self, painted: Image) -> Result<Image> {
         let Self { image, mask, .. } = self;
-        let painted = match self.region() {
+        let painted = match self.region()? {
             None => painted,
             Some(region) => {
                 let painted = painted.resized(region.width, region.height, ResizeMode::Crop);
                 image.with_part(&painted, region)
             }
         };
-        match (self.keep_outside, self.only_masked) {
+        Ok(match (self.keep_outside, self.only_masked) {
             (Some(blur), _) => mask.composite(image, &painted, blur),
             (None, Some(_)) => mask.composite(image, &painted, 0), // the region's edge would show
             (None, None) => painted,
-        }
+        })
     }
 
     /// Adds what this task has besides the text's settings.
@@ -132,7 +134,7 @@ impl Pipeline {
         let shape = self.latent_shape(&task.text);
         let strength = task.strength;
         let inpainting_model = self.is_inpainting_model();
-        let (image, mask) = task.worked_on();
+        let (image, mask) = task.worked_on()?;
         let latent_mask = self.latent_mask(&mask, shape);
         let whole = match inpainting_model && strength == 1.0 {
             true => None, // not needed, and not drawn

@@ -70,10 +70,10 @@ impl Task {
     }
 
     /// From the decoder's picture to the one that was asked for.
-    pub(super) fn finish(&self, decoded: Image) -> Image {
+    pub(super) fn finish(&self, decoded: Image) -> Result<Image> {
         match self {
             Self::Inpaint(task) => task.composite(decoded),
-            Self::TextToImage(_) | Self::ImageToImage(_) => decoded,
+            Self::TextToImage(_) | Self::ImageToImage(_) => Ok(decoded),
         }
     }
 }
@@ -97,7 +97,7 @@ impl Pipeline {
         callbacks.on_image(i, &state.latents, &decoded);
         let mut parameters = self.task_parameters(task)?.with_run(&state.digest, batch.stopped);
         parameters.set("Seed", task.text().seed_of(i));
-        Ok(task.finish(decoded).with_parameters(parameters))
+        Ok(task.finish(decoded)?.with_parameters(parameters))
     }
     /// What is written into the picture of a task, but for what only the walk can tell.
     ///

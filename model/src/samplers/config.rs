@@ -168,7 +168,7 @@ impl SchedulerConfig {
         SamplerKind::all().find(|kind| kind.class() == Some(class)).ok_or_else(|| {
             let known = SamplerKind::all().filter_map(SamplerKind::class).collect::<Vec<_>>().join(", ");
             self.error(format!(
-                "`_class_name` is \"{class}\", which is not supported (supported are {known}); choose one with `--sampler`"
+                "`_class_name` is \"{class}\", which is not supported (supported are {known}); choose another sampler"
             ))
         })
     }

@@ -19,8 +19,8 @@ use aquatint_kernels::gemm::{GegluWeights, Packable};
 use aquatint_kernels::{Precision, conv2d, gemm};
 use aquatint_tensor::View;
 
-use super::tensor::{Elements, Visitor};
 use super::schema::{Role, TensorKind, TensorSpec, Usage};
+use super::tensor::{Elements, Visitor};
 use super::{Schema, TensorSource};
 use crate::error::{Error, Result};
 use crate::precisions::Precisions;
@@ -87,7 +87,7 @@ impl<'a> Weights<'a> {
 
     /// The same place, to read the weights of a 3×3 window.
     pub fn for_window(&self) -> Self {
-        self.for_precision(self.precisions.windows)
+        self.for_precision(self.precisions.windows())
     }
 
     /// The same place, to look whether everything is there: names, shapes and types are checked, and the layers stay
@@ -105,7 +105,7 @@ impl<'a> Weights<'a> {
 
     /// For which products matrices and kernels are packed.
     pub fn precision(&self) -> Precision {
-        self.precisions.products
+        self.precisions.products()
     }
 
     /// Whether there is a tensor of this name. Only for names that changed over time; what a model needs follows from
@@ -123,7 +123,8 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// As for every read: if there is no such tensor, or if its shape or element type is another.
     pub fn vector(&self, name: &str, length: usize) -> Result<Vec<f32>> {
-        self.read(name, &[length], TensorKind::Vector, |elements| elements.into_f32()).map(Option::unwrap_or_default)
+        self.read(name, &[length], TensorKind::Vector, |elements| elements.into_f32())
+            .map(Option::unwrap_or_default)
     }
 
     /// The packed matrix of a linear layer; `shape`: `[out_features, in_features]`, in the file perhaps `[out, in, 1, 1]`.

@@ -183,7 +183,8 @@ impl Arithmetic {
             weights[halvings] += numbers(tensor) as f64;
         }
         let text = text_schema.tensors();
-        let text_encoder = text.iter().filter(|tensor| is_multiplied(tensor)).map(numbers).sum::<u64>() as f64;
+        let text_encoder =
+            text.iter().filter(|tensor| is_multiplied(tensor)).map(numbers).sum::<u64>() as f64;
         Ok(Self { weights, self_attention, cross_attention, text_encoder })
     }
 

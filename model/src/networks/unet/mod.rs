@@ -59,13 +59,19 @@ impl UNet2DConditionModel {
         let levels = 0..config.block_out_channels.len();
         let conv = |name, channels| Conv2d::load_in_f32(&w.at(name), channels, Geometry::same(3));
         Ok(Self {
-            time_embedding: TimestepEmbedding::load(&w.at("time_embedding").role(Role::Once).in_f32(), config)?,
+            time_embedding: TimestepEmbedding::load(
+                &w.at("time_embedding").role(Role::Once).in_f32(),
+                config,
+            )?,
             conv_in: conv("conv_in", [channels, config.in_channels])?,
             down_blocks: levels
                 .clone()
                 .map(|level| DownBlock::load(&w.at("down_blocks").at(level).halved(level), config, level))
                 .collect::<Result<_>>()?,
-            mid_block: config.mid_block.then(|| MidBlock::load(&w.at("mid_block").halved(levels.end - 1), config)).transpose()?,
+            mid_block: config
+                .mid_block
+                .then(|| MidBlock::load(&w.at("mid_block").halved(levels.end - 1), config))
+                .transpose()?,
             up_blocks: levels
                 .clone()
                 .map(|index| {

@@ -61,10 +61,9 @@ impl ResnetBlock2D {
             conv1: conv("conv1", [out_channels, in_channels])?,
             time_emb_proj: config
                 .temb_channels
-                .map(|channels| Linear::load(
-                        &w.at("time_emb_proj").role(Role::Once).in_f32(),
-                        [out_channels, channels],
-                    ))
+                .map(|channels| {
+                    Linear::load(&w.at("time_emb_proj").role(Role::Once).in_f32(), [out_channels, channels])
+                })
                 .transpose()?,
             norm2: GroupNorm::load(&w.at("norm2"), out_channels, num_groups, eps)?,
             conv2: conv("conv2", [out_channels, out_channels])?,
