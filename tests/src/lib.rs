@@ -25,6 +25,17 @@ pub fn json(name: &str) -> serde_json::Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
+/// ᾱ_t of Stable Diffusion's training: betas evenly spaced in their square roots.
+pub fn alphas_cumprod() -> Vec<f64> {
+    let [first, last] = [0.00085f64, 0.012].map(f64::sqrt);
+    let beta = |t: u32| (first + (last - first) * f64::from(t) / 999.0).powi(2);
+    let product = |alpha: &mut f64, t| {
+        *alpha *= 1.0 - beta(t);
+        Some(*alpha)
+    };
+    (0..1000).scan(1.0, product).collect()
+}
+
 /// A safetensors golden.
 pub struct Golden {
     file: TensorFile,

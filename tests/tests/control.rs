@@ -7,7 +7,7 @@ use aquatint_model::{
     Callbacks, Error, ErrorKind, Image, ImageFile, ImageToImage, Inpaint, Interrupt, LoadOptions, Mask,
     Pipeline, Progress, RandomSource, RunCheckpoint, SamplerChoice, SamplerKind, StepInfo, Task, TextToImage,
 };
-use aquatint_tests::path;
+use aquatint_tests::{alphas_cumprod, path};
 use tempfile::TempDir;
 
 fn load() -> Pipeline {
@@ -213,34 +213,70 @@ fn an_ended_walk_leaves_its_guess() {
     }
 }
 
-/// Euler's last step goes to σ = 0, which is the guess.
+/// x_0 from what the UNet took and gave: (x − √(1 − ᾱ)·ε)/√ᾱ, or √ᾱ·x − √(1 − ᾱ)·v.
+///
+/// Checked at every whole timestep of all samplers, for a model of ε and one of v. Euler's last step
+/// goes to σ = 0, which is x_0 itself.
 #[test]
-fn guesses_and_inputs_are_those_of_the_formulas() {
-    struct Last {
-        guess: Vec<f32>,
-        latents: Vec<f32>,
+fn predictions_and_inputs_are_those_of_the_formulas() {
+    struct Formula {
+        velocity: bool,
+        alphas: Vec<f64>,
+        checked: usize,
         deviations: Vec<f64>,
+        name: String,
+        last: [Vec<f32>; 2],
     }
-    impl Callbacks for Last {
+    impl Callbacks for Formula {
         fn progress(&mut self, _event: Progress) {}
         fn on_step_end(&mut self, info: &StepInfo<'_>) -> Result<ControlFlow<Interrupt>, Error> {
-            (self.guess, self.latents) = (info.pred_original_sample(0), info.latents(0).to_vec());
-            let seen = info.model_input(0);
-            let square: f64 = seen.iter().map(|&x| f64::from(x).powi(2)).sum();
-            self.deviations.push((square / seen.len() as f64).sqrt());
+            let (input, x0) = (info.model_input(0), info.pred_original_sample(0));
+            let square: f64 = input.iter().map(|&x| f64::from(x).powi(2)).sum();
+            self.deviations.push((square / input.len() as f64).sqrt());
+            self.last = [x0.clone(), info.latents(0).to_vec()];
+            if info.timestep().fract() != 0.0 {
+                return Ok(ControlFlow::Continue(()));
+            }
+            let alpha = self.alphas[info.timestep() as usize];
+            let (signal, noise) = (alpha.sqrt(), (1.0 - alpha).sqrt());
+            let formula = |(&x, &output): (&f32, &f32)| match (f64::from(x), f64::from(output)) {
+                (x, v) if self.velocity => signal * x - noise * v,
+                (x, e) => (x - noise * e) / signal,
+            };
+            let expected: Vec<f64> = input.iter().zip(info.outputs()).map(formula).collect();
+            let largest = expected.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
+            let pairs = x0.iter().zip(&expected);
+            let worst = pairs.map(|(&a, b)| (f64::from(a) - b).abs()).fold(0.0, f64::max) / largest;
+            assert!(worst < 2e-3, "{}, timestep {}: {worst:.1e}", self.name, info.timestep());
+            self.checked += 1;
             Ok(ControlFlow::Continue(()))
         }
     }
-    let pipeline = load();
-    for kind in SamplerKind::all() {
-        let mut last = Last { guess: Vec::new(), latents: Vec::new(), deviations: Vec::new() };
-        let [task, ..] = tasks(kind);
-        pipeline.generate(&task, 1, &mut last).expect("a picture");
-        let first = last.deviations[0];
-        assert!((first - 1.0).abs() < 0.1, "{}: the UNet first sees unit noise, not {first}", kind.label());
-        if matches!(kind, SamplerKind::Euler | SamplerKind::Heun | SamplerKind::Dpm2 | SamplerKind::DpmPp2M) {
-            let worst = last.guess.iter().zip(&last.latents).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            assert!(worst < 1e-3, "{}: the last guess is {worst} away", kind.label());
+    for folder in ["sd1", "sd2"] {
+        let pipeline = Pipeline::load(path("pipelines").join(folder), &LoadOptions::default());
+        let pipeline = pipeline.expect("a golden folder");
+        let velocity = folder == "sd2";
+        for kind in SamplerKind::all() {
+            let [task, ..] = tasks(kind);
+            let mut formula = Formula {
+                velocity,
+                alphas: alphas_cumprod(),
+                checked: 0,
+                deviations: Vec::new(),
+                name: format!("{folder}, {}", kind.label()),
+                last: [const { Vec::new() }; 2],
+            };
+            pipeline.generate(&task, 1, &mut formula).expect("a picture");
+            let Formula { checked, deviations, name, last: [x0, latents], .. } = formula;
+            assert!(checked > 0, "{name}: no whole timestep");
+            assert!(
+                (deviations[0] - 1.0).abs() < 0.1,
+                "{name}: unit noise goes in first, not {deviations:?}"
+            );
+            if kind == SamplerKind::Euler {
+                let worst = x0.iter().zip(&latents).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(worst < 1e-3, "{name}: the last prediction is {worst} away");
+            }
         }
     }
 }

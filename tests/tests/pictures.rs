@@ -15,6 +15,7 @@ use serde_json::Value;
 
 const EQUAL_SHARE: f64 = 0.999;
 
+#[derive(Clone)]
 struct Case {
     name: String,
     folder: String,
@@ -165,7 +166,10 @@ fn pictures_of_diffusers_own_test_components() {
 
 #[test]
 fn the_number_of_threads_changes_nothing() {
-    let case = &Case::all()[0];
+    // Large enough that its layers are cut into several tasks.
+    let [first, ..] = &Case::all()[..] else { panic!("there are cases") };
+    let request = TextToImage { width: 256, height: 192, steps: 2, ..first.request.clone() };
+    let case = &Case { request, ..first.clone() };
     for precision in Precision::ALL {
         let mut pipeline = load_for(&case.folder, Isa::best(), precision);
         let mut on = |threads| {

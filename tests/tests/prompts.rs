@@ -54,7 +54,12 @@ fn weighted_embeddings() {
         let ids = golden.integers(&format!("{name}/ids"));
         for (found, expected) in prompts.iter().zip(ids.chunks_exact(ids.len() / 2)) {
             let found: Vec<u32> = found.iter().flat_map(|chunk| chunk.ids.iter().copied()).collect();
-            assert_eq!(found, expected[..found.len()], "{name}");
+            // What is left of the longer of the two is empty chunks.
+            assert!(!found.is_empty() && found.len().is_multiple_of(77), "{name}: {} ids", found.len());
+            let (given, rest) = expected.split_at(found.len());
+            assert_eq!(found, given, "{name}");
+            let empty = chunks::split(&[], &tokenizer).expect("every text can be read");
+            assert!(rest.chunks(77).all(|chunk| chunk == empty[0].ids), "{name}: {rest:?}");
         }
         for isa in Isa::available() {
             let found = prompt_encoder.embed(isa, &prompts);

@@ -179,6 +179,39 @@ fn vae() {
     }
 }
 
+/// The same with operands rounded or split, measured as the length of the difference.
+#[test]
+fn vae_in_every_precision() {
+    let [bf16, split] = [Precision::Bf16, Precision::Bf16x3].map(Precisions::all);
+    for (precision, tolerance) in [(bf16, 2e-2), (Precisions::MIXED, 2e-2), (split, 1e-4)] {
+        for pipeline in PIPELINES {
+            let golden = stages(pipeline);
+            let folder = part(pipeline, "vae");
+            let config = VaeConfig::open(&folder.join("config.json")).expect("a valid config");
+            let weights = Checkpoint::open(&folder, &VAE).expect("valid weights");
+            let w = weights.weights().for_precision(precision);
+            let encoder = Encoder::load(&w, &config).expect("weights that fit the config");
+            let decoder = Decoder::load(&w, &config).expect("weights that fit the config");
+            let moments = golden.image("vae.encode.moments");
+            let mean = moments.view().slice(3, 0..config.latent_channels);
+            let image = golden.image("vae.decode.image");
+            for isa in Isa::all() {
+                let decoded = decoder.forward(isa, golden.image("vae.decode.latents").view());
+                let encoded = encoder.forward(isa, golden.image("vae.encode.image").view());
+                for (what, error) in [
+                    ("decoder", relative_distance(decoded.view(), image.view())),
+                    ("encoder", relative_distance(encoded.mean.view(), mean)),
+                ] {
+                    let what = format!("{pipeline} {what}, {precision}, {}", isa.name());
+                    println!("{what}: relative distance {error:.1e}");
+                    assert!(error <= tolerance, "{what}: relative distance {error:.1e} > {tolerance:.0e}");
+                    assert!(error > 1e-7, "{what}: the precision had no effect");
+                }
+            }
+        }
+    }
+}
+
 /// Every tensor was read, but for the buffer that old versions of transformers saved.
 fn assert_every_tensor_used(pipeline: &str, weights: &Checkpoint) {
     for account in accounts(&[weights]) {

@@ -6,12 +6,12 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use aquatint_kernels::Isa;
+use aquatint_kernels::{Isa, Precision};
 use aquatint_model::{
-    ErrorKind, Image, ImageFile, ImageToImage, Inpaint, LoadOptions, Mask, Pipeline, ResizeMode,
-    SamplerChoice, TextToImage,
+    ErrorKind, Generator, Image, ImageFile, ImageToImage, Inpaint, LoadOptions, Mask, Pipeline, Precisions,
+    ResizeMode, SamplerChoice, TextToImage,
 };
-use aquatint_tests::{Golden, json, path, relative_error};
+use aquatint_tests::{Golden, alphas_cumprod, json, path, relative_error};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -45,7 +45,10 @@ impl Folders {
     }
 
     fn load(&self, name: &str, isa: Isa) -> Pipeline {
-        let options = LoadOptions { isa, ..LoadOptions::default() };
+        self.load_with(name, LoadOptions { isa, ..LoadOptions::default() })
+    }
+
+    fn load_with(&self, name: &str, options: LoadOptions) -> Pipeline {
         Pipeline::load(self.path(name), &options).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 }
@@ -132,6 +135,28 @@ fn pictures_are_those_of_diffusers() {
     assert!(failures.is_empty(), "too far from diffusers:\n{}", failures.join("\n"));
 }
 
+/// One case of each task and model, with operands rounded or split.
+#[test]
+fn pictures_in_other_precisions_are_close_to_those_of_diffusers() {
+    let folders = Folders::new();
+    let cases = json("tasks/cases.json");
+    let cases = cases.as_array().expect("a list of cases");
+    let [bf16, split] = [Precision::Bf16, Precision::Bf16x3].map(Precisions::all);
+    for (precision, least) in [(bf16, 30.0), (Precisions::MIXED, 30.0), (split, 60.0)] {
+        for name in ["i_ddim", "i_v_ddim", "m_ddim_all", "m_only_masked", "n_ddim"] {
+            let case = cases.iter().find(|case| case["name"] == name).expect("a case of this name");
+            let options = LoadOptions { precision, ..LoadOptions::default() };
+            let pipeline = folders.load_with(case["pipeline"].as_str().expect("a folder"), options);
+            let (found, expected) = (run(case, &pipeline), picture(&format!("pictures/{name}")));
+            let pairs = found.pixels().iter().zip(expected.pixels());
+            let squares: f64 = pairs.map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2)).sum();
+            let psnr = 10.0 * (255.0 * 255.0 * found.pixels().len() as f64 / squares).log10();
+            println!("{name}, {precision}: PSNR {psnr:.1} dB");
+            assert!(psnr >= least, "{name}, {precision}: PSNR {psnr:.1} dB, expected at least {least}");
+        }
+    }
+}
+
 /// A request for a small, quick inpainting.
 fn inpainting() -> Inpaint {
     let text = TextToImage { width: 64, height: 64, steps: 2, ..TextToImage::default() };
@@ -180,17 +205,27 @@ fn encoding_and_decoding_are_those_of_diffusers() {
     assert!(error < 0.05, "relative error {error}");
 }
 
+/// √ᾱ_t·x_0 + √(1 − ᾱ_t)·noise with the betas of Stable Diffusion, in f64.
 #[test]
-fn noise_grows_with_the_timestep() {
+fn noise_is_that_of_the_forward_process() {
     let pipeline = Folders::new().load("sd1", Isa::best());
     let image = picture("inputs/scene_64x64");
-    let strip = pipeline.noised(&image, &[0, 300, 999], 1).expect("known timesteps");
-    let clean = pipeline.decode_latents(pipeline.encode(&image).expect("a picture").view()).expect("latents");
-    let distance = |picture: &Image| -> u64 {
-        picture.pixels().iter().zip(clean.pixels()).map(|(a, b)| u64::from(a.abs_diff(*b))).sum()
-    };
-    let distances: Vec<u64> = strip.iter().map(distance).collect();
-    assert!(distances.is_sorted() && distances[0] * 3 < distances[2], "{distances:?}");
+    let timesteps = [0, 300, 999];
+    let strip = pipeline.noised(&image, &timesteps, 1).expect("known timesteps");
+    let clean = pipeline.encode(&image).expect("a picture");
+    let noise = Generator::new(1).randn(clean.len());
+    for (found, t) in strip.iter().zip(timesteps) {
+        let alpha = alphas_cumprod()[t];
+        let (signal, deviation) = (alpha.sqrt(), (1.0 - alpha).sqrt());
+        let mut noise = noise.iter();
+        let noised = clean.clone().map(|x| {
+            let noise = noise.next().expect("as many as there are latents");
+            (signal * f64::from(x) + deviation * f64::from(*noise)) as f32
+        });
+        let expected = pipeline.decode_latents(noised.view()).expect("latents of the right shape");
+        let (worst, equal) = compare(found, &expected);
+        assert!(worst <= 1 && equal >= EQUAL_SHARE, "timestep {t}: worst {worst}, equal {equal}");
+    }
     let error = pipeline.noised(&image, &[1000], 1).expect_err("there is no such timestep");
     assert!(error.to_string().contains("expected 0 to 999"), "{error}");
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use aquatint_model::networks::vae::open_latents;
 use image::{Rgb, RgbImage, Rgba, RgbaImage};
 use tempfile::TempDir;
 
@@ -135,12 +136,24 @@ fn latents_are_made_and_read_in_any_precision() {
     };
     let encode = ["encode", "-m", "tiny", "-i", "photo.png"];
     let decode = ["decode", "-m", "tiny", "f32.safetensors"];
-    let latents = made(&encode, "f32", "f32.safetensors");
+    made(&encode, "f32", "f32.safetensors");
+    let latents = |name: &str| open_latents(&folder.path().join(name)).expect("latents of ours");
+    let exact = latents("f32.safetensors");
     made(&decode, "f32", "f32.png");
     let picture = opened(&folder, "f32.png");
-    for (precision, most) in [("bf16", 8), ("bf16x3", 1)] {
-        let rounded = made(&encode, precision, &format!("{precision}.safetensors"));
-        assert!(rounded.len() == latents.len() && rounded != latents, "{precision}: not those of f32");
+    for (precision, most, tolerance) in [("bf16", 8, 1e-2), ("bf16x3", 1, 1e-4)] {
+        made(&encode, precision, "rounded.safetensors");
+        let rounded = latents("rounded.safetensors");
+        assert_eq!(rounded.shape(), exact.shape());
+        let length =
+            |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>();
+        let pairs = rounded.as_slice().iter().zip(exact.as_slice());
+        let error = length(&mut pairs.map(|(a, b)| a - b)) / length(&mut exact.as_slice().iter().copied());
+        let error = error.sqrt();
+        assert!(
+            (1e-8..tolerance).contains(&error),
+            "{precision}: latents differ by {error:.1e} of their length"
+        );
         made(&decode, precision, &format!("{precision}.png"));
         let found = opened(&folder, &format!("{precision}.png"));
         let worst = found.iter().zip(picture.iter()).map(|(a, b)| a.abs_diff(*b)).max();

@@ -122,6 +122,11 @@ impl StepInfo<'_> {
         self.batch.states.len()
     }
 
+    /// The timestep at which the model was evaluated.
+    pub fn timestep(&self) -> f32 {
+        self.batch.states[0].sampler.timesteps()[self.call]
+    }
+
     /// `[channels, height, width]` of the latents of one picture.
     pub fn shape(&self) -> [usize; 3] {
         let [_, channels, height, width] = self.batch.shape;

@@ -81,8 +81,9 @@ fn settings_that_are_not_supported_are_named() {
         "`class_embed_type` is \"timestep\", which is not supported",
     );
     refused(r#"{"addition_embed_type": "text_time"}"#, "`addition_embed_type`");
-    refused(r#"{"mid_block_type": null}"#, "`mid_block_type` is null");
+    refused(r#"{"mid_block_type": "UNetMidBlock2D"}"#, "`mid_block_type` is \"UNetMidBlock2D\"");
     refused(r#"{"transformer_layers_per_block": [1, 2, 10]}"#, "`transformer_layers_per_block`");
+    refused(r#"{"time_cond_proj_dim": 1}"#, "`time_cond_proj_dim` is 1");
     refused(r#"{"down_block_types": ["AttnDownBlock2D"]}"#, "\"AttnDownBlock2D\" in entry 0");
     refused(r#"{"act_fn": "gelu"}"#, "`act_fn` is \"gelu\"");
 }
@@ -181,6 +182,77 @@ fn steps_prepared_together_are_those_prepared_alone() {
         }
         assert!(results[0] != results[1] && results[1] != results[2], "the time matters, {isa}");
     }
+}
+
+#[test]
+fn a_transformer_is_as_deep_as_the_config_says() {
+    let text = r#"{"transformer_layers_per_block": [1, 2, 3, 1], "cross_attention_dim": 768}"#;
+    let tensors = schema(text).tensors();
+    let deepest = |prefix: &str| {
+        let blocks = tensors.iter().filter(|tensor| tensor.name.starts_with(prefix));
+        blocks
+            .filter(|tensor| tensor.name.ends_with("norm1.weight") && tensor.name.contains("former_b"))
+            .count()
+    };
+    let depths = ["down_blocks.1.attentions.0.", "up_blocks.1.attentions.0.", "mid_block."].map(deepest);
+    assert_eq!(depths, [2, 3, 1]);
+}
+
+#[test]
+fn residuals_are_added_to_skips_and_middle() {
+    let latent = Tensor::from_vec([1, 4, 4, 4], waves(64, 1));
+    let text = Tensor::from_vec([2, 5, 24], waves(2 * 5 * 24, 2));
+    let isa = Isa::best();
+    for (name, blocks) in SMALL {
+        let unet = small(blocks);
+        let cond = unet.prepare(isa, text.view(), &[500.0]);
+        let plain = unet.forward(isa, latent.view(), 0, &cond);
+        // conv_in, two layers, the halving, two layers
+        let shapes = [[4, 32], [4, 32], [4, 32], [2, 32], [2, 64], [2, 64]];
+        let residual = |scale: f32| {
+            move |[size, c]: [usize; 2]| {
+                Tensor::from_vec([2, size, size, c], waves(2 * size * size * c, 3)).map(|x| scale * x)
+            }
+        };
+        let with = |scale, mid: Option<&Tensor<f32, 4>>| {
+            let down_blocks = shapes.map(residual(scale));
+            let residuals = Residuals { down_blocks: &down_blocks, mid_block: mid };
+            unet.forward_with(isa, latent.view(), 0, &cond, residuals)
+        };
+        let close = |a: &Tensor<f32, 4>, b: &Tensor<f32, 4>| {
+            a.as_slice().iter().zip(b.as_slice()).all(|(a, b)| (a - b).abs() < 1e-4)
+        };
+        assert!(close(&with(0.0, None), &plain), "{name}: zeros change nothing");
+        assert!(!close(&with(1.0, None), &plain), "{name}: skips count");
+        assert!(!close(&with(0.0, Some(&residual(1.0)([2, 64]))), &plain), "{name}: the middle counts");
+    }
+}
+
+#[test]
+fn without_a_middle_block_the_up_blocks_follow() {
+    let unet = small(&format!(r#"{}, "mid_block_type": null"#, SMALL[0].1));
+    let latent = Tensor::from_vec([1, 4, 4, 4], waves(64, 1));
+    let text = Tensor::from_vec([2, 5, 24], waves(2 * 5 * 24, 2));
+    let cond = unet.prepare(Isa::best(), text.view(), &[500.0]);
+    assert_eq!(unet.forward(Isa::best(), latent.view(), 0, &cond).shape(), [2, 4, 4, 4]);
+}
+
+#[test]
+fn a_guidance_scale_counts_where_it_is_an_input() {
+    let latent = Tensor::from_vec([1, 4, 4, 4], waves(64, 1));
+    let text = Tensor::from_vec([1, 5, 24], waves(5 * 24, 2));
+    let results = |extra: &str| {
+        let unet = small(&format!("{}{extra}", SMALL[0].1));
+        [1.0, 7.5].map(|guidance_scale| {
+            let conditions = Conditions { text: text.view(), timesteps: &[500.0], guidance_scale };
+            let cond = unet.prepare_with(Isa::best(), conditions);
+            unet.forward(Isa::best(), latent.view(), 0, &cond)
+        })
+    };
+    let [low, high] = results("");
+    assert!(low == high);
+    let [low, high] = results(r#", "time_cond_proj_dim": 16"#);
+    assert!(low != high);
 }
 
 #[test]
