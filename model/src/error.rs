@@ -2,13 +2,14 @@
 //!
 //! | kind | meaning | whose move it is |
 //! |---|---|---|
-//! | [`Error::Request`] | asked for something that cannot be done | change the request: a name, a size, a number of steps |
+//! | [`Error::Request`] | cannot be done as asked | change the request: a name, a size, the steps |
 //! | [`Error::Model`] | the model cannot be loaded | repair the folder or choose another |
-//! | [`Error::Interrupted`] | the caller ended it | nobody's: it was the wish |
+//! | [`Error::Interrupted`] | the caller ended it | nobody's |
 //! | the rest | it failed while running | free the disk, pick another precision |
 //!
 //! Every message is one sentence that says what was found, what was expected and what to do.
-//! Mistakes of the programmer (shapes that do not fit) panic instead; they are not part of this type.
+//! Mistakes of the programmer (shapes that do not fit) panic instead; they are not part of this
+//! type.
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -24,7 +25,8 @@ pub enum Error {
     #[error("{0}")]
     Request(String),
 
-    /// The model cannot be loaded: a part is missing, a tensor has another shape, a setting is not supported.
+    /// The model cannot be loaded: a part is missing, a tensor has another shape, a setting is not
+    /// supported.
     #[error("{0}")]
     Model(String),
 
@@ -67,7 +69,8 @@ pub enum Error {
          damaged, or no model of this kind"
     )]
     NotFinite {
-        /// The stage, as a reader of the pipeline would name it: "the UNet at step 3", "the VAE decoder".
+        /// The stage, as a reader of the pipeline would name it: "the UNet at step 3", "the VAE
+        /// decoder".
         stage: String,
     },
 
@@ -75,7 +78,7 @@ pub enum Error {
     #[error("{0}")]
     Run(String),
 
-    /// The caller ended the walk.
+    /// The caller ended the run.
     #[error("interrupted")]
     Interrupted,
 }

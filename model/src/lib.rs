@@ -4,16 +4,17 @@
 //! |---|---|
 //! | [`generate`] | the whole algorithm, in the order in which it runs |
 //! | [`text`] | text → 77 numbers; weights inside of a text, texts of any length |
-//! | [`networks`] | CLIP (numbers → 77 vectors), UNet (the noise in a latent), VAE (latent → picture, and back) |
+//! | [`networks`] | CLIP (ids → 77 vectors), UNet (the noise in a latent), VAE (latent ↔ image) |
 //! | [`rng`] | seed → noise, number for number as torch draws it |
 //! | [`samplers`] | how much of that noise is taken away at each step |
-//! | [`image`] | picture → PNG; picture files, other sizes, masks; the text that says how a picture was made |
+//! | [`image`] | image files, sizes, masks; the parameters inside a file |
 //! | [`source`] | reading weights and settings, and refusing what is not understood |
 //! | [`precisions`] | in which numbers the networks compute |
 //! | [`tools`] | what a folder holds and lacks; random weights; layer shapes; the forward process |
 //!
-//! **Reading order for learners:** `generate/mod.rs` from top to bottom; then `networks/unet/mod.rs` and the files that it names;
-//! `samplers/mod.rs`; `networks/clip/mod.rs`; `networks/vae/mod.rs`. Each network's `forward` is its formula, line by line. The arithmetic
+//! **Reading order for learners:** `generate/mod.rs` from top to bottom; then
+//! `networks/unet/mod.rs` and the files that it names; `samplers/mod.rs`; `networks/clip/mod.rs`;
+//! `networks/vae/mod.rs`. Each network's `forward` is its formula, line by line. The arithmetic
 //! itself is in `aquatint-kernels`.
 //!
 //! Activations are f32 and channels-last: images `[n, h, w, c]`, tokens `[n, tokens, c]`.

@@ -7,9 +7,11 @@
 //! | `mixed` | bf16 | f32 | CPUs that multiply bf16 twice as fast as f32 |
 //! | `bf16x3` | bf16x3 | bf16x3 | results of f32 from tile units |
 //!
-//! A 3×3 convolution in f32 needs a quarter of its multiplications (Winograd's minimal filtering, [`conv2d`](aquatint_kernels::conv2d)); in bf16, whose few
-//! digits do not survive the transforms, it needs all. So where bf16 is only twice as fast, f32 wins on windows. Two images of 320 channels at 64×64, one
-//! core of an AMD EPYC (Zen 4), in one run: 57 ms in f32, 71 ms in bf16; a step of Stable Diffusion 1.5 on two: 4.0 s mixed, 4.5 s in bf16.
+//! A 3×3 convolution in f32 needs a quarter of its multiplications (Winograd's minimal filtering,
+//! [`conv2d`](aquatint_kernels::conv2d)); in bf16, whose few digits do not survive the transforms,
+//! it needs all. So where bf16 is only twice as fast, f32 wins on windows. Two images of 320
+//! channels at 64×64, one core of an AMD EPYC (Zen 4), in one run: 57 ms in f32, 71 ms in bf16; a
+//! step of Stable Diffusion 1.5 on two: 4.0 s mixed, 4.5 s in bf16.
 
 use std::fmt;
 
@@ -58,8 +60,8 @@ impl Precisions {
         }
     }
 
-    /// The precision of a text encoder in front of such a network. It runs once, and its errors would be in every step: f32, or on a
-    /// tile unit what is nearly f32 and faster.
+    /// The precision of a text encoder in front of such a network. It runs once, and its errors
+    /// would be in every step: f32, or on a tile unit what is nearly f32 and faster.
     pub fn for_text(self, isa: Isa) -> Precision {
         match (self.products, isa.bf16_gain()) {
             (Precision::Bf16 | Precision::Bf16x3, Bf16Gain::Tiles) => Precision::Bf16x3,

@@ -137,7 +137,7 @@ fn latents_are_made_and_read_in_any_precision() {
     let encode = ["encode", "-m", "tiny", "-i", "photo.png"];
     let decode = ["decode", "-m", "tiny", "f32.safetensors"];
     made(&encode, "f32", "f32.safetensors");
-    let latents = |name: &str| open_latents(&folder.path().join(name)).expect("latents of ours");
+    let latents = |name: &str| open_latents(folder.path().join(name)).expect("latents of ours");
     let exact = latents("f32.safetensors");
     made(&decode, "f32", "f32.png");
     let picture = opened(&folder, "f32.png");

@@ -1,14 +1,14 @@
-//! Who follows a walk: told of progress, shown every step, free to end it.
+//! Callbacks: progress, previews, early stop.
 //!
 //! ```text
-//! begin(start)          once, when it is known what is walked from; here an earlier walk can be compared
-//! output(step)          what the UNet said at this step of an earlier walk, if that is known: then it is not asked
-//! step(moment) → stop?  after each call of the UNet
-//! finished(…)           once for each picture, when its latents are decoded
+//! on_run_start(run)       once, before the first step; a stored run can be compared here
+//! known_output(step)      the model's output at this step, if a stored run has it
+//! on_step_end(info)       after each evaluation of the UNet; may end the run
+//! on_image(…)             once for each image, when its latents are decoded
 //! ```
 //!
-//! A closure that takes a [`Progress`] is an observer that listens and no more. [`super::RunCheckpoint`] is the memory of one
-//! that writes checkpoints.
+//! A closure that takes a [`Progress`] is a callback that only listens. [`super::RunCheckpoint`]
+//! is the memory of one that saves runs.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::image::Image;
 use crate::samplers;
 
-/// What a running request tells its caller.
+/// What a run reports to its caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Progress {
@@ -29,12 +29,13 @@ pub enum Progress {
         /// What was cut off.
         cut: String,
     },
-    /// About how long a call of the UNet will take for one picture, judged by its arithmetic and the speed of the text encoder.
+    /// About how long a call of the UNet will take for one picture, judged by its arithmetic and
+    /// the speed of the text encoder.
     Expected {
         /// Within a factor of two, mostly.
         step: Duration,
     },
-    /// So many calls of the UNet are done; the first report is 0.
+    /// Evaluations of the UNet that are done; the first report is 0.
     Step {
         /// Calls done.
         done: usize,
@@ -45,34 +46,35 @@ pub enum Progress {
     Decoding,
 }
 
-/// How a walk ends before its last step.
+/// How a run ends before its last step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interrupt {
     /// With [`Error::Interrupted`](crate::Error::Interrupted).
     Discard,
-    /// With a picture all the same: that of the guess at which the walk has arrived.
+    /// With an image all the same: the prediction of x_0 at this step, decoded.
     Decode,
 }
 
-/// Who follows a walk. All methods but the first do nothing unless they are written.
+/// What a run calls back. All methods but the first have an empty default.
 pub trait Callbacks {
     /// Something happened.
     fn progress(&mut self, event: Progress);
 
-    /// The walk is about to begin.
+    /// The run is about to begin.
     ///
     /// # Errors
-    /// What is returned here and below ends the walk.
+    /// What is returned here and below ends the run.
     fn on_run_start(&mut self, _run: &RunInfo) -> Result<()> {
         Ok(())
     }
 
-    /// The outputs of the UNet at this step, `[n, channels, height, width]` for `n` pictures, if an earlier walk knows them.
+    /// The outputs of the UNet at this step, `[n, channels, height, width]` for `n` pictures, if an
+    /// earlier run has them.
     fn known_output(&mut self, _step: usize) -> Option<Vec<f32>> {
         None
     }
 
-    /// A step was taken. `Break` ends the walk.
+    /// A step was taken. `Break` ends the run.
     ///
     /// # Errors
     /// See [`Callbacks::on_run_start`].
@@ -80,7 +82,8 @@ pub trait Callbacks {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Image `index` of the walk is decoded from `latents`, `[channels, height, width]`, and not yet laid into another one.
+    /// Image `index` of the run is decoded from `latents`, `[channels, height, width]`, and not
+    /// yet laid into another one.
     fn on_image(&mut self, _index: usize, _latents: &[f32], _picture: &Image) {}
 }
 
@@ -90,23 +93,24 @@ impl<F: FnMut(Progress)> Callbacks for F {
     }
 }
 
-/// From where a walk begins.
+/// What identifies a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunInfo {
-    /// SHA-256, in hex, of everything that the steps depend on but the UNet: embeddings, first latents, timesteps, known parts.
+    /// SHA-256, in hex, of everything that the steps depend on but the UNet: embeddings, first
+    /// latents, timesteps, known parts.
     pub digest: String,
-    /// `[n, channels, height, width]` of the latents of all pictures of the walk.
+    /// `[n, channels, height, width]` of the latents of all images of the run.
     pub shape: [usize; 4],
     /// Calls of the UNet.
     pub total: usize,
 }
 
-/// A walk between two steps.
+/// A run after a step.
 pub struct StepInfo<'a> {
     pub(super) batch: &'a DenoisingBatch,
-    /// The samples before the step.
+    /// The latents before the step.
     pub(super) before: &'a [Vec<f32>],
-    /// What the UNet said, of all pictures.
+    /// The UNet's outputs for all images.
     pub(super) outputs: &'a [f32],
     /// The call of the sampler that was made.
     pub(super) call: usize,
@@ -117,7 +121,7 @@ pub struct StepInfo<'a> {
 }
 
 impl StepInfo<'_> {
-    /// How many pictures are made together.
+    /// How many images are made together.
     pub fn pictures(&self) -> usize {
         self.batch.states.len()
     }
@@ -133,7 +137,7 @@ impl StepInfo<'_> {
         [channels, height, width]
     }
 
-    /// What the UNet said at this step, guidance included: `[n, channels, height, width]`.
+    /// The UNet's outputs at this step, guidance included: `[n, channels, height, width]`.
     pub fn outputs(&self) -> &[f32] {
         self.outputs
     }
@@ -143,7 +147,7 @@ impl StepInfo<'_> {
         &self.batch.states[index].latents
     }
 
-    /// x_t before the step, with variance 1: what the UNet saw of picture `index`.
+    /// x_t before the step, with variance 1: the UNet's input for image `index`.
     pub fn model_input(&self, index: usize) -> Vec<f32> {
         let mut input = self.before[index].clone();
         self.batch.states[index].sampler.scale_model_input(&mut input, self.call);

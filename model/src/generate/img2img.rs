@@ -1,4 +1,4 @@
-//! Image to picture: the walk begins in the middle, from a picture with noise on it.
+//! Image to image: the loop begins in the middle, with noise on a given image.
 //!
 //! ```text
 //! first   = steps − ⌊steps · strength⌋                             the steps that are skipped
@@ -6,9 +6,10 @@
 //! …then the loop of text to image, from `first` on
 //! ```
 //!
-//! Noise destroys details before it destroys shapes, so the strength says how coarse the changes may be. diffusers'
-//! `StableDiffusionImg2ImgPipeline`: the generator is asked for the sample of the VAE first, then for the noise. Source: Meng et al.,
-//! *SDEdit: Guided Image Synthesis and Editing with Stochastic Differential Equations* (2021).
+//! Noise destroys details before it destroys shapes, so the strength says how coarse the changes
+//! may be. diffusers' `StableDiffusionImg2ImgPipeline`: the generator is asked for the sample of
+//! the VAE first, then for the noise. Source: Meng et al., *SDEdit: Guided Image Synthesis and
+//! Editing with Stochastic Differential Equations* (2021).
 
 use super::denoise::InitialLatents;
 use super::inpaint::InpaintMode;
@@ -41,7 +42,8 @@ impl Pipeline {
     /// Makes a picture from a picture.
     ///
     /// # Errors
-    /// See [`Pipeline::text_to_image`]; also if the picture does not have the request's size, or if the strength leaves no step.
+    /// See [`Pipeline::text_to_image`]; also if the picture does not have the request's size, or if
+    /// the strength leaves no step.
     pub fn image_to_image(&self, request: &ImageToImage, callbacks: &mut dyn Callbacks) -> Result<Image> {
         self.one(Task::ImageToImage(request.clone()), callbacks)
     }
@@ -58,8 +60,8 @@ impl Pipeline {
     }
 }
 
-/// The call with which a walk begins that takes ⌊steps · strength⌋ of all steps. In f64, as Python computes it: 0.29 of 100
-/// steps are 28.
+/// The call with which a walk begins that takes ⌊steps · strength⌋ of all steps. In f64, as Python
+/// computes it: 0.29 of 100 steps are 28.
 pub(super) fn first_call(sampler: &dyn Sampler, steps: usize, strength: f64) -> Result<usize> {
     if !(0.0..=1.0).contains(&strength) {
         return Err(Error::request(format_args!(

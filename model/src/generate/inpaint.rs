@@ -1,17 +1,21 @@
-//! Inpainting: a part of a picture is made anew, the rest is given.
+//! Inpainting: a part of an image is repainted, the rest is given.
 //!
 //! ```text
-//! mask    = 1 where the picture is repainted; every 8th pixel of every 8th row
-//! any model, 4 channels          after each step   latents = mask·latents + (1 − mask)·add_noise(picture's latents, noise, t)
-//! inpainting model, 9 channels   at each step      input   = [latents, mask, latents of the picture without the masked part]
+//! mask        1 where the image is repainted; every 8th pixel of every 8th row
+//! 4 channels  any model, after each step:
+//!             latents = mask·latents + (1 − mask)·add_noise(image's latents, noise, t)
+//! 9 channels  inpainting model, at each step:
+//!             input = [latents, mask, latents of the image without the masked region]
 //! ```
 //!
-//! The first way puts the known part back, as noisy as the rest; the UNet learns of it only by what surrounds the hole. The
-//! second was trained to look at it. diffusers' `StableDiffusionInpaintPipeline` does both, and draws in this order: the sample of
-//! the picture's latents (4 channels, or strength below 1), the noise, the sample of the masked picture's latents.
+//! The first way puts the known part back, as noisy as the rest; the UNet learns of it only by what
+//! surrounds the masked region. The second was trained to look at it. diffusers'
+//! `StableDiffusionInpaintPipeline` does both, and draws in this order: the sample of the image's
+//! latents (4 channels, or strength below 1), the noise, the sample of the masked image's latents.
 //!
-//! The decoder still changes every pixel a little, so at last the picture is laid back around the mask, bit for bit.
-//! Source: Lugmayr et al., *RePaint* (2022), without its resampling; Rombach et al. (2022), section 4.5. See [`crate::image::mask`].
+//! The decoder still changes every pixel a little, so at last the image is composited around the
+//! mask, bit for bit. Source: Lugmayr et al., *RePaint* (2022), without its resampling; Rombach et
+//! al. (2022), section 4.5. See [`crate::image::mask`].
 
 use aquatint_tensor::{Tensor, concat};
 
@@ -28,18 +32,22 @@ use crate::samplers::Sampler;
 /// A picture of which a part is to be made anew.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inpaint {
-    /// Everything that making a picture from a text needs. Its size is that of `image`, unless `only_masked` is set.
+    /// Everything that making a picture from a text needs. Its size is that of `image`, unless
+    /// `only_masked` is set.
     pub text: TextToImage,
     /// The picture.
     pub image: Image,
     /// White is repainted; of the size of `image`.
     pub mask: Mask,
-    /// How much of the masked part is replaced: more than 0, up to 1 (all of it, diffusers' default).
+    /// How much of the masked part is replaced: more than 0, up to 1 (all of it, diffusers'
+    /// default).
     pub strength: f64,
-    /// Pixels around the mask: only a region of that extent is worked on, at the request's size. diffusers' `padding_mask_crop`.
+    /// Pixels around the mask: only a region of that extent is worked on, at the request's size.
+    /// diffusers' `padding_mask_crop`.
     pub only_masked: Option<usize>,
-    /// Whether the picture is laid back around the mask, bit for bit, and the width of the seam inside the mask. `None` leaves
-    /// the decoder's picture as it is, which is what diffusers does without `padding_mask_crop`.
+    /// Whether the picture is laid back around the mask, bit for bit, and the width of the seam
+    /// inside the mask. `None` leaves the decoder's picture as it is, which is what diffusers does
+    /// without `padding_mask_crop`.
     pub keep_outside: Option<usize>,
 }
 
@@ -124,7 +132,8 @@ impl Pipeline {
     /// Makes a part of a picture anew.
     ///
     /// # Errors
-    /// See [`Pipeline::image_to_image`]; also if the mask does not have the picture's size, or nothing in it is white.
+    /// See [`Pipeline::image_to_image`]; also if the mask does not have the picture's size, or
+    /// nothing in it is white.
     pub fn inpaint(&self, request: &Inpaint, callbacks: &mut dyn Callbacks) -> Result<Image> {
         self.one(Task::Inpaint(request.clone()), callbacks)
     }
@@ -161,21 +170,24 @@ impl Pipeline {
                 let mask = channels_last([1, 1, shape[2], shape[3]], mask);
                 InpaintMode::Concat(concat(&[mask.view(), channels_last(shape, masked).view()], 3))
             } else {
-                generator.randn(noise.len()); // diffusers encodes the masked image here, too; only the draw is felt
+                // diffusers encodes the masked image here, too; only the draw is felt.
+                generator.randn(noise.len());
                 InpaintMode::Blend { mask, latents: image_latents, noise }
             };
             (latents, inpaint)
         }))
     }
 
-    /// 1 or 0 for each pixel of the latents: what the mask says at the upper left pixel of those that it stands for.
+    /// 1 or 0 for each pixel of the latents: what the mask says at the upper left pixel of those
+    /// that it stands for.
     fn latent_mask(&self, mask: &Mask, [.., height, width]: [usize; 4]) -> Vec<f32> {
         let factor = self.vae.scale_factor();
         let pixels = (0..height).flat_map(|y| (0..width).map(move |x| (x * factor, y * factor)));
         pixels.map(|(x, y)| f32::from(u8::from(mask.repaints(x, y)))).collect()
     }
 
-    /// Whether the UNet was trained for inpainting: it sees the mask and the picture besides the noisy latents.
+    /// Whether the UNet was trained for inpainting: it sees the mask and the picture besides the
+    /// noisy latents.
     pub fn is_inpainting_model(&self) -> bool {
         self.unet_config.in_channels != self.vae.latent_channels
     }
@@ -212,7 +224,7 @@ pub(super) enum InpaintMode {
         mask: Vec<f32>,
         /// `[c, h, w]`, clean.
         latents: Vec<f32>,
-        /// `[c, h, w]`: the noise with which the walk began.
+        /// `[c, h, w]`: the noise of the first latents.
         noise: Vec<f32>,
     },
     /// Mask and masked picture, `[1, h, w, 1 + c]`, which the UNet sees beside the latents.
@@ -228,7 +240,8 @@ impl InpaintMode {
         }
     }
 
-    /// Puts the known latents back around the mask, as noisy as the sampler's `call` expects them; clean after the last.
+    /// Puts the known latents back around the mask, as noisy as the sampler's `call` expects them;
+    /// clean after the last.
     pub(super) fn blend(&self, latents: &mut [f32], sampler: &dyn Sampler, call: usize) {
         let Self::Blend { mask, latents: clean, noise } = self else { return };
         let mut outside = clean.clone();

@@ -1,12 +1,12 @@
 //! Between pictures and latents: the two ends of every task.
 //!
 //! ```text
-//! encode   latents = scaling_factor · (mean + exp(logvar / 2) · noise)      mean, logvar = vae.encode(picture)
+//! encode   latents = scaling_factor · (mean + exp(logvar / 2) · noise)   mean, logvar = vae.encode(picture)
 //! decode   picture = vae.decode(latents / scaling_factor)
 //! ```
 //!
-//! Latents are `[1, channels, h/8, w/8]` in torch's order, because noise is drawn in that order. diffusers'
-//! `_encode_vae_image` and `VaeImageProcessor`.
+//! Latents are `[1, channels, h/8, w/8]` in torch's order, because noise is drawn in that order.
+//! diffusers' `_encode_vae_image` and `VaeImageProcessor`.
 
 use aquatint_tensor::{Recycling, Tensor, View};
 
@@ -17,12 +17,14 @@ use crate::networks::vae::Moments;
 use crate::rng::Generator;
 
 impl Pipeline {
-    /// The latents of a picture: the most likely ones, multiplied by the scaling factor as the UNet knows them.
+    /// The latents of a picture: the most likely ones, multiplied by the scaling factor as the UNet
+    /// knows them.
     ///
     /// → `[1, channels, height/8, width/8]`, torch's order.
     ///
     /// # Errors
-    /// `Request` if a side of the picture is no multiple of 8, `Model` if the folder's VAE cannot encode.
+    /// `Request` if a side of the picture is no multiple of 8, `Model` if the folder's VAE cannot
+    /// encode.
     pub fn encode(&self, picture: &Image) -> Result<Tensor<f32, 4>> {
         let factor = self.vae.scale_factor();
         let (width, height) = (picture.width(), picture.height());
@@ -100,7 +102,8 @@ impl Pipeline {
     }
 }
 
-/// From torch's order `[n, c, h, w]`, in which noise is drawn, to `[n, h, w, c]`, in which we compute.
+/// From torch's order `[n, c, h, w]`, in which noise is drawn, to `[n, h, w, c]`, in which we
+/// compute.
 pub(super) fn channels_last(shape: [usize; 4], data: Vec<f32>) -> Tensor<f32, 4> {
     View::from_slice(shape, &data).permute([0, 2, 3, 1]).to_tensor()
 }

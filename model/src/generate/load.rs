@@ -1,16 +1,17 @@
 //! From a folder, as diffusers writes and Hugging Face publishes it, to a [`Pipeline`].
 //!
 //! ```text
-//! model_index.json    which parts there are, and of which classes
-//! tokenizer/          vocab.json and merges.txt, or tokenizer.json
-//! text_encoder/       config.json, model.safetensors
-//! unet/               config.json, diffusion_pytorch_model.safetensors
-//! vae/                config.json, diffusion_pytorch_model.safetensors
-//! scheduler/          scheduler_config.json
+//! model_index.json         which parts there are, and of which classes
+//! tokenizer/               vocab.json and merges.txt, or tokenizer.json
+//! text_encoder/            config.json, model.safetensors
+//! unet/                    config.json, diffusion_pytorch_model.safetensors
+//! vae/                     config.json, diffusion_pytorch_model.safetensors
+//! scheduler/               scheduler_config.json
 //! generation_config.json   perhaps: the steps and the guidance that suit the model, by the names of diffusers' arguments
 //! ```
 //!
-//! A safety checker and its feature extractor, where a folder has them, play no part in making a picture and are not read.
+//! A safety checker and its feature extractor, where a folder has them, play no part in making a
+//! picture and are not read.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -40,10 +41,12 @@ use crate::text::tokenizer::Tokenizer;
 pub struct LoadOptions {
     /// The instruction set to compute with.
     pub isa: Isa,
-    /// The precision of the large products in UNet and VAE; of the text encoder's see [`Precisions::for_text`].
+    /// The precision of the large products in UNet and VAE; of the text encoder's see
+    /// [`Precisions::for_text`].
     pub precision: Precisions,
-    /// Whether text encoder, UNet and VAE stay in memory for the next picture. Otherwise each is loaded when a picture comes to it and freed
-    /// when it leaves it, so that memory is needed for the largest and not for all.
+    /// Whether text encoder, UNet and VAE stay in memory for the next picture. Otherwise each is
+    /// loaded when a picture comes to it and freed when it leaves it, so that memory is needed for
+    /// the largest and not for all.
     pub keep: bool,
 }
 
@@ -58,8 +61,8 @@ impl Pipeline {
     /// Loads a model: a folder, or a single file.
     ///
     /// # Errors
-    /// If it is no Stable Diffusion 1.x or 2.x model, if a component is missing, or if a component does not fit its config
-    /// or another one.
+    /// If it is no Stable Diffusion 1.x or 2.x model, if a component is missing, or if a component
+    /// does not fit its config or another one.
     pub fn load(model: impl Into<ModelSpec>, options: &LoadOptions) -> Result<Self> {
         let source = ModelSource::open(model)?;
         let Settings { tokenizer, scheduler, text_config, unet_config, vae, defaults } =
@@ -67,7 +70,8 @@ impl Pipeline {
         let model = ModelId::new(&source.spec().model, source.identity()?);
         let arithmetic = Arithmetic::of(&text_config, &unet_config)?;
         let LoadOptions { isa, precision, keep } = *options;
-        // In the order in which a model's errors are best told; what is missing is known before anything is loaded.
+        // In the order in which a model's errors are best told; what is missing is known before
+        // anything is loaded.
         let text_file = Arc::new(source.checkpoint(&TEXT_ENCODER)?);
         let config = text_config.clone();
         let text_precision = precision.for_text(isa).into();
@@ -91,7 +95,8 @@ impl Pipeline {
         let config = vae.clone();
         let vae_encoder =
             LazyNetwork::new(vae_file.clone(), precision, keep, move |w| Encoder::load(w, &config));
-        // Not every picture needs it, and some files lack it: an error is told when there is something to encode.
+        // Not every picture needs it, and some files lack it: an error is told when there is
+        // something to encode.
         let _ = vae_encoder.check();
         let accounts = accounts(&[&text_file, &unet_file, &vae_file]);
         let warnings = accounts.iter().filter_map(Account::warning).collect();
@@ -134,7 +139,8 @@ impl Settings {
         let folder = source.settings();
         let tokenizer = Tokenizer::load(&TOKENIZER.folder(folder))?;
         let mut scheduler = SchedulerConfig::load(SCHEDULER.config_path(folder))?
-            // diffusers' StableDiffusionPipeline overrides these two in every folder, as corrections of early files.
+            // diffusers' StableDiffusionPipeline overrides these two in every folder, as
+            // corrections of early files.
             .with("steps_offset", 1)
             .with("clip_sample", false);
         for (key, value) in source.overrides(&SCHEDULER) {
@@ -157,7 +163,8 @@ pub(crate) fn check(source: &ModelSource) -> Result<()> {
     Settings::read(source).map(drop)
 }
 
-/// What a request asks for unless it says otherwise: the size for which the model was trained, and what its folder recommends.
+/// What a request asks for unless it says otherwise: the size for which the model was trained, and
+/// what its folder recommends.
 pub(super) fn defaults(folder: &Path, unet: &UNetConfig, vae: &VaeConfig) -> Result<TextToImage> {
     let [height, width] = unet.sample_size.map(|side| side * vae.scale_factor());
     let mut defaults = TextToImage { width, height, ..TextToImage::default() };
@@ -183,7 +190,8 @@ fn check_fit(
         true => Ok(()),
         false => Err(Error::in_file(folder, format_args!("{what}: found {found}, expected {expected}"))),
     };
-    // An inpainting UNet sees the mask (1 channel) and the latents of what is kept beside the noisy latents.
+    // An inpainting UNet sees the mask (1 channel) and the latents of what is kept beside the noisy
+    // latents.
     if unet.in_channels != 2 * vae.latent_channels + 1 {
         expect(
             "the UNet's `in_channels` must be the VAE's `latent_channels`, or twice as many and one for inpainting",

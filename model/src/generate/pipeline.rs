@@ -44,8 +44,8 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// The model's own settings: the size for which it was trained, the steps and guidance that its folder recommends (else
-    /// 20 and 7.5), seed 0, no prompt.
+    /// The model's own settings: the size for which it was trained, the steps and guidance that its
+    /// folder recommends (else 20 and 7.5), seed 0, no prompt.
     pub fn defaults(&self) -> TextToImage {
         self.defaults.clone()
     }

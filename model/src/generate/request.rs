@@ -15,7 +15,8 @@ pub struct TextToImage {
     pub negative_prompt: String,
     /// How both are read; plain, as diffusers does, unless asked otherwise.
     pub prompt_syntax: PromptSyntax,
-    /// Which layer of the text encoder counts: 1 the last, 2 the one before; diffusers' `clip_skip` is one less.
+    /// Which layer of the text encoder counts: 1 the last, 2 the one before; diffusers' `clip_skip`
+    /// is one less.
     pub clip_skip: usize,
     /// Pixels; a multiple of 8.
     pub width: usize,
@@ -23,22 +24,25 @@ pub struct TextToImage {
     pub height: usize,
     /// Steps from noise to picture. 20 are enough for most samplers; diffusers' own default is 50.
     pub steps: usize,
-    /// How strongly the text counts. Up to 1 there is no guidance, and the negative prompt has no effect.
+    /// How strongly the text counts. Up to 1 there is no guidance, and the negative prompt has no
+    /// effect.
     pub guidance_scale: f32,
     /// The number from which all noise is drawn.
     pub seed: u64,
-    /// Whose random numbers the seed stands for: those of torch on the CPU or on a GPU.
+    /// Which random numbers follow from the seed: those of torch on the CPU or on a GPU.
     pub rng: RandomSource,
     /// The sampler and the spacing of its noise levels; what is not chosen is as the folder says.
     pub sampler: SamplerChoice,
     /// How much fresh noise DDIM and TCD add, 0 to 1; `None` is the sampler's own.
     pub eta: Option<f32>,
-    /// Noise levels of one's own, falling, instead of a schedule; as many as there are steps. Empty for none.
+    /// Noise levels of one's own, falling, instead of a schedule; as many as there are steps. Empty
+    /// for none.
     pub sigmas: Vec<f64>,
 }
 
 impl Default for TextToImage {
-    /// Stable Diffusion 1.x's size; better to start from [`Pipeline::defaults`], which knows the model's own.
+    /// Stable Diffusion 1.x's size; better to start from [`Pipeline::defaults`], which knows the
+    /// model's own.
     fn default() -> Self {
         Self {
             prompt: String::new(),
@@ -58,7 +62,8 @@ impl Default for TextToImage {
     }
 }
 
-/// Beyond this a typing error is likelier than a wish: self-attention over 4096×4096 pixels compares 7·10¹⁰ pairs.
+/// Beyond this a typing error is likelier than a wish: self-attention over 4096×4096 pixels
+/// compares 7·10¹⁰ pairs.
 pub const LARGEST_SIDE: usize = 4096;
 
 /// Of what sides are multiples with a VAE that makes a pixel of `scale_factor`² of them. diffusers asks for multiples of 8
@@ -89,7 +94,8 @@ impl TextToImage {
         )))
     }
 
-    /// Everything that can be refused before the first multiplication; the number of steps is the sampler's to judge.
+    /// Everything that can be refused before the first multiplication; the number of steps is the
+    /// sampler's to judge.
     pub(super) fn check(&self, pipeline: &Pipeline) -> Result<()> {
         let unet = &pipeline.unet_config;
         let factor = pipeline.vae.scale_factor();
@@ -156,8 +162,8 @@ impl Pipeline {
         samplers::build(&config, choice, request.steps)
     }
 
-    /// Whether a request fits the model: sizes and guidance. Every task checks this itself; it is for callers that do something
-    /// with the size before, as resizing a picture to it.
+    /// Whether a request fits the model: sizes and guidance. Every task checks this itself; it is
+    /// for callers that do something with the size before, as resizing a picture to it.
     ///
     /// # Errors
     /// [`Error::Request`] if it does not.

@@ -1,14 +1,14 @@
-//! Snapshots: a walk in a file, to go on from, bit for bit.
+//! Run checkpoints: a run in a file, to resume from, bit for bit.
 //!
 //! ```text
-//! outputs   [steps done, n, channels, height, width]    what the UNet said at each step
-//! latents   [n, channels, height, width]                where that led
-//! header    the settings, and a digest of the start
+//! outputs   [steps done, n, channels, height, width]    the UNet's output at each step
+//! latents   [n, channels, height, width]                the latents after the last step
+//! header    the settings, and a digest of the first latents
 //! ```
 //!
-//! To go on, the walk is made again from its beginning, with the stored outputs in place of the UNet. All else is cheap, and
-//! exact by construction: samples, the history that multistep samplers keep, the state of the generator. No sampler has to
-//! know of this. The latents prove that it led to the same place.
+//! To resume, the run is repeated from its beginning, with the stored outputs in place of the UNet.
+//! All else is cheap, and exact by construction: latents, the history of multistep samplers, the
+//! state of the generator. The stored latents prove that the repetition led to the same values.
 //!
 //! The file is safetensors, and it always appears whole.
 
@@ -24,13 +24,13 @@ use crate::error::{Error, Result};
 use crate::image::metadata::Parameters;
 use crate::image::write_whole;
 
-/// What stands under `format` in the header.
+/// The value of `format` in the header.
 const FORMAT: &str = "aquatint checkpoint 1";
 
-/// A walk so far.
+/// A run so far.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunCheckpoint {
-    /// The settings of its first picture, as they stand in the finished one.
+    /// The settings of its first picture, as the finished one has them.
     parameters: String,
     /// SHA-256 of the start; empty before it is known.
     start: String,
@@ -38,14 +38,14 @@ pub struct RunCheckpoint {
     shape: [usize; 4],
     /// The output of each step, all pictures.
     outputs: Vec<Vec<f32>>,
-    /// Where the last step led, all pictures.
+    /// The latents after the last step, all images.
     latents: Vec<f32>,
     /// From which file, for messages.
     path: PathBuf,
 }
 
 impl RunCheckpoint {
-    /// A walk that has not begun, of pictures with these settings.
+    /// A run that has not begun, of images with these settings.
     pub fn new(parameters: &Parameters) -> Self {
         Self {
             parameters: parameters.to_string(),
@@ -99,7 +99,7 @@ impl RunCheckpoint {
         Ok(Self { parameters, start, total, shape, outputs, latents, path: path.to_owned() })
     }
 
-    /// Writes the walk so far. The file appears under its name only when it is complete.
+    /// Writes the run so far. The file appears under its name only when it is complete.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -123,7 +123,7 @@ impl RunCheckpoint {
         Parameters::parse(&self.parameters)
     }
 
-    /// Pictures in the walk.
+    /// Images of the run.
     pub fn pictures(&self) -> usize {
         self.shape[0]
     }
@@ -133,10 +133,11 @@ impl RunCheckpoint {
         (self.outputs.len(), self.total)
     }
 
-    /// For [`Callbacks::on_run_start`](super::Callbacks::begin): takes note of the start, or compares it with that of the walk so far.
+    /// For [`Callbacks::on_run_start`](super::Callbacks::begin): takes note of the start, or
+    /// compares it with that of the run so far.
     ///
     /// # Errors
-    /// `Request` if the two are not the same walk.
+    /// `Request` if the two are not the same run.
     pub fn begin(&mut self, run: &RunInfo) -> Result<()> {
         if self.outputs.is_empty() {
             (self.start, self.total, self.shape) = (run.digest.clone(), run.total, run.shape);
@@ -156,7 +157,7 @@ impl RunCheckpoint {
         Ok(())
     }
 
-    /// `Request` unless `parameters` are those of this walk; names the settings that are not.
+    /// `Request` unless `parameters` are those of this run; names the settings that are not.
     ///
     /// # Errors
     /// See above.
@@ -180,13 +181,13 @@ impl RunCheckpoint {
         ))
     }
 
-    /// For [`Callbacks::known_output`](super::Callbacks::output): what the UNet said at this step.
+    /// For [`Callbacks::known_output`](super::Callbacks::output): the UNet's output at this step.
     pub fn output(&self, step: usize) -> Option<Vec<f32>> {
         self.outputs.get(step).cloned()
     }
 
-    /// For [`Callbacks::on_step_end`](super::Callbacks::step): takes note of a step; of one that is known, makes sure that it led to
-    /// the same place. True if there is something new to save.
+    /// For [`Callbacks::on_step_end`](super::Callbacks::step): takes note of a step; of one that is
+    /// known, makes sure that it led to the same place. True if there is something new to save.
     ///
     /// # Errors
     /// `Request` if a known step led elsewhere.

@@ -1,9 +1,10 @@
 //! The three tasks under one name, for callers that treat them alike.
 //!
-//! Each sets up a walk (text: `mod.rs`, picture: `image_to_image.rs`, picture and mask: `inpaint.rs`); the loop and the way
-//! out are the same. Several pictures of one task can walk together: picture i has the seed of the request plus i, a generator
-//! and a sampler of its own, so it is the picture that it would be alone, bit for bit. One call of the UNet then serves all of
-//! them, and its weights are read once.
+//! They differ in their first latents (text: `mod.rs`, image: `img2img.rs`, image and mask:
+//! `inpaint.rs`); the loop and the decoding are the same. Several images of one task can be made
+//! together: image i has the seed of the request plus i, and its own generator and sampler, so it
+//! is the image that it would be alone, bit for bit. One call of the UNet then serves all of them,
+//! and its weights are read once.
 
 use super::denoise::DenoisingBatch;
 use super::img2img::first_call;
@@ -99,7 +100,7 @@ impl Pipeline {
         parameters.set("Seed", task.text().seed_of(i));
         Ok(task.finish(decoded)?.with_parameters(parameters))
     }
-    /// What is written into the picture of a task, but for what only the walk can tell.
+    /// What is written into the picture of a task, but for what only the run can tell.
     ///
     /// # Errors
     /// `Request` if the sampler lacks the schedule.

@@ -1,19 +1,22 @@
 //! The layers of which all three networks are made: weights beside `load` and `forward`.
 //!
 //! ```text
-//! Linear      y = x·Wᵀ + b                      also a 1×1 convolution, since a pixel's channels are contiguous
-//! Conv2d      y = Σ w[o, c, i, j] · x[.., c] + b             UpsampleConv2d: of an image that is enlarged first
-//! GroupNorm   y = (x − mean) / √(variance + eps) · weight + bias      over a group of channels and all pixels
+//! Linear      y = x·Wᵀ + b   also a 1×1 convolution, since a pixel's channels are contiguous
+//! Conv2d      y = Σ w[o, c, i, j] · x[.., c] + b   UpsampleConv2d: of an image that is enlarged first
+//! GroupNorm   y = (x − mean) / √(variance + eps) · weight + bias   over a group of channels and all pixels
 //! LayerNorm   the same over the channels of one token
-//! Embedding   y = table[id]
+//! Embedding                                                        y = table[id]
 //! ```
 //!
-//! The fields of a layer that has parts of its own carry the names of the checkpoint, so that `w.at("conv1")` loads the field
-//! `conv1`. There is no common trait: each network calls its layers by name, in the order of the formula.
+//! The fields of a layer that has parts of its own carry the names of the checkpoint, so that
+//! `w.at("conv1")` loads the field `conv1`. There is no common trait: each network calls its layers
+//! by name, in the order of the formula.
 //!
-//! Images are `[n, h, w, c]`, tokens `[n, tokens, c]`, both f32. The layer that makes an [`FeatureMap`] may take the moments of its channels while it stores
-//! them, and a group norm behind it reads the image once instead of twice. What a norm makes is an [`Activations`] instead, for the linear layer or convolution
-//! behind it: rounded already, if that layer's products are in bf16.
+//! Images are `[n, h, w, c]`, tokens `[n, tokens, c]`, both f32. The layer that makes an
+//! [`FeatureMap`] may take the moments of its channels while it stores them, and a group norm
+//! behind it reads the image once instead of twice. What a norm makes is an [`Activations`]
+//! instead, for the linear layer or convolution behind it: rounded already, if that layer's
+//! products are in bf16.
 
 use aquatint_kernels::conv2d::{self, Geometry, narrow};
 use aquatint_kernels::gemm::{ChannelStats, GegluWeights};
@@ -63,7 +66,8 @@ impl Linear {
         Ok(Self { weight: w.pointwise("weight", shape)?, bias: Some(w.vector("bias", shape[0])?) })
     }
 
-    /// A 1×1 convolution of images that are joined channel by channel; `segment_len` divides the channels of each.
+    /// A 1×1 convolution of images that are joined channel by channel; `segment_len` divides the
+    /// channels of each.
     ///
     /// # Errors
     /// See [`Linear::load`].
@@ -72,7 +76,8 @@ impl Linear {
         Ok(Self { weight, bias: Some(w.vector("bias", shape[0])?) })
     }
 
-    /// Of images that are joined channel by channel: `[n, h, w, c₀]`, `[n, h, w, c₁]`, … → `[n, h, w, out_channels]`.
+    /// Of images that are joined channel by channel: `[n, h, w, c₀]`, `[n, h, w, c₁]`, … → `[n, h,
+    /// w, out_channels]`.
     pub fn forward_concat(&self, isa: Isa, inputs: &[View<'_, f32, 4>]) -> Tensor<f32, 4> {
         let bytes = || inputs.iter().map(|input| 4 * input.shape().iter().product::<usize>()).sum();
         let rows = || inputs.iter().map(|input| input.shape()[..3].iter().product()).max().unwrap_or(0);
@@ -87,7 +92,8 @@ impl Linear {
         self.forward_with(isa, x, Epilogue::default())
     }
 
-    /// The same, written to a part of a larger result, with more to be done to each number before it is stored; the bias is filled in here.
+    /// The same, written to a part of a larger result, with more to be done to each number before
+    /// it is stored; the bias is filled in here.
     pub fn forward_into<'a, const N: usize>(
         &self,
         isa: Isa,
@@ -100,7 +106,8 @@ impl Linear {
         trace::layer(|| self.work(x, epilogue), || linear::linear_into(isa, x, &self.weight, epilogue, out));
     }
 
-    /// The same, with more to be done to each result before it is stored; the bias is filled in here.
+    /// The same, with more to be done to each result before it is stored; the bias is filled in
+    /// here.
     pub fn forward_with<'a, const N: usize>(
         &self,
         isa: Isa,
@@ -266,7 +273,8 @@ impl Conv2d {
         }
     }
 
-    /// The same, with more to be done to each result before it is stored; the bias is filled in here.
+    /// The same, with more to be done to each result before it is stored; the bias is filled in
+    /// here.
     pub fn forward_with<'a>(
         &self,
         isa: Isa,
@@ -330,7 +338,8 @@ pub struct GroupNorm {
 }
 
 impl GroupNorm {
-    /// A norm over `num_groups` groups of `channels / num_groups` channels each, in front of a layer of the precision of `w`.
+    /// A norm over `num_groups` groups of `channels / num_groups` channels each, in front of a
+    /// layer of the precision of `w`.
     ///
     /// # Errors
     /// See [`Linear::load`].
@@ -455,7 +464,8 @@ impl AttentionConfig {
         attention::Attention { scale, causal: self.mask == Mask::Causal, precision: self.precision }
     }
 
-    /// `layer(x)` as [`multi_head_attention`] wants it: `x: [n, tokens, in_features]` → `[n, tokens, c]`.
+    /// `layer(x)` as [`multi_head_attention`] wants it: `x: [n, tokens, in_features]` → `[n,
+    /// tokens, c]`.
     pub fn project<'a>(self, isa: Isa, layer: &Linear, x: impl Into<Input<'a, 3>>) -> Activations<3> {
         let channels = layer.weight.out_features();
         if !attention::takes_packed(isa, self.settings(channels), channels / self.count) {
@@ -478,7 +488,8 @@ impl AttentionConfig {
 
 /// `softmax(Q·Kᵀ / √head_dim)·V` for each head, of what [`AttentionConfig::project`] made.
 ///
-/// `q: [m, tokens, c]`, `k` and `v: [n, keys, c]` → `[n, tokens, c]`; keys number i meet queries number i mod m.
+/// `q: [m, tokens, c]`, `k` and `v: [n, keys, c]` → `[n, tokens, c]`; keys number i meet queries
+/// number i mod m.
 pub fn multi_head_attention(isa: Isa, qkv: [&Activations<3>; 3], heads: AttentionConfig) -> Activations<3> {
     let [.., channels] = qkv[0].shape();
     trace::layer(

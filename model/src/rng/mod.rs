@@ -1,13 +1,14 @@
-//! Normal random numbers, number for number those of torch: a picture is determined by its seed only if everybody draws the
-//! same noise from it.
+//! Normal random numbers, number for number those of torch: a picture is determined by its seed
+//! only if everybody draws the same noise from it.
 //!
 //! | source | torch's call | file |
 //! |---|---|---|
 //! | [`RandomSource::Cpu`] | `torch.randn(n, generator=torch.Generator("cpu").manual_seed(seed))` | [`torch_cpu`] |
 //! | [`RandomSource::Cuda`] | the same on a GPU; what A1111 calls "NV" | [`philox`] |
 //!
-//! diffusers' published examples draw on the CPU, most pictures that people share were drawn on a GPU. The two have
-//! nothing in common but the distribution, so that a seed means another picture on each.
+//! diffusers' published examples draw on the CPU, most pictures that people share were drawn on a
+//! GPU. The two have nothing in common but the distribution, so that a seed means another picture
+//! on each.
 
 pub mod philox;
 pub mod torch_cpu;
@@ -27,7 +28,8 @@ pub enum RandomSource {
     Cuda,
 }
 
-/// A seed that nobody chose: 32 bits of the operating system's random numbers, so that it is easy to type again.
+/// A seed that nobody chose: 32 bits of the operating system's random numbers, so that it is easy
+/// to type again.
 ///
 /// # Errors
 /// `Run` if the operating system has none.

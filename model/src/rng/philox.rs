@@ -1,16 +1,18 @@
-//! torch's generator on a GPU: Philox 4×32-10, then Box–Muller. No state but a counter: number i is a function of i.
+//! torch's generator on a GPU: Philox 4×32-10, then Box–Muller. No state but a counter: number i is
+//! a function of i.
 //!
 //! ```text
 //! [x0, x1, _, _] = philox(counter = [call, 0, i, 0], key = seed)       ten rounds
 //! u = (x0 + 1/2) · 2⁻³²,   v = (x1 + 1/2) · 2⁻³² · 2π,   value i = √(−2 ln u) · sin v
 //! ```
 //!
-//! A thread of the GPU makes number i and throws three of its four words away; the next call of `randn` counts `call` up.
-//! That holds as long as a GPU has a thread for every number, which covers the latents of all usual pictures; beyond
-//! that, torch's own result depends on the GPU.
+//! A thread of the GPU makes number i and throws three of its four words away; the next call of
+//! `randn` counts `call` up. That holds as long as a GPU has a thread for every number, which
+//! covers the latents of all usual pictures; beyond that, torch's own result depends on the GPU.
 //!
-//! Source: Salmon, Moraes, Dror and Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3" (2011), and the behaviour of
-//! torch's `CUDAGeneratorImpl`. The functions are rounded once, from f64; the GPU's are its own, and differ in the last bits.
+//! Source: Salmon, Moraes, Dror and Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3" (2011), and
+//! the behaviour of torch's `CUDAGeneratorImpl`. The functions are rounded once, from f64; the
+//! GPU's are its own, and differ in the last bits.
 
 use std::f64::consts::TAU;
 
@@ -53,7 +55,8 @@ fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     counter
 }
 
-/// Two products of 64 bits; their high halves are mixed with the other words and the key, their low halves kept.
+/// Two products of 64 bits; their high halves are mixed with the other words and the key, their low
+/// halves kept.
 fn round([c0, c1, c2, c3]: [u32; 4], [k0, k1]: [u32; 2]) -> [u32; 4] {
     const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
     let [a, b] = [u64::from(c0) * u64::from(MULTIPLIERS[0]), u64::from(c2) * u64::from(MULTIPLIERS[1])];

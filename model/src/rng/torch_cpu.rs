@@ -9,8 +9,9 @@
 //! - n ≥ 16: float uniforms of 24 bits, transformed in blocks of 16 (cosines in the first half, sines in the second);
 //! - n < 16: double uniforms of 53 bits, one pair at a time; the sine waits in the generator for the next such draw.
 //!
-//! Sources: Matsumoto and Nishimura, "Mersenne Twister" (1998), and the behaviour of torch's `CPUGeneratorImpl`. The last
-//! bits differ from torch's, whose vectorised logarithm and cosine differ between machines; they agree within 1e-6.
+//! Sources: Matsumoto and Nishimura, "Mersenne Twister" (1998), and the behaviour of torch's
+//! `CPUGeneratorImpl`. The last bits differ from torch's, whose vectorised logarithm and cosine
+//! differ between machines; they agree within 1e-6.
 
 use std::f64::consts::TAU;
 
@@ -22,7 +23,8 @@ pub struct TorchCpu {
 }
 
 impl TorchCpu {
-    /// The generator that `manual_seed(seed)` makes: of the seed, torch's mt19937 takes the low 32 bits.
+    /// The generator that `manual_seed(seed)` makes: of the seed, torch's mt19937 takes the low 32
+    /// bits.
     pub fn new(seed: u64) -> Self {
         Self { bits: MersenneTwister::new(seed as u32), waiting: None }
     }
@@ -37,7 +39,8 @@ impl TorchCpu {
             box_muller(block);
         }
         if !n.is_multiple_of(BLOCK) {
-            // The tail is shorter than a block, so the last 16 values are drawn anew, over some that are done already.
+            // The tail is shorter than a block, so the last 16 values are drawn anew, over some
+            // that are done already.
             let tail = &mut values[n - BLOCK..];
             tail.fill_with(|| self.uniform_f32());
             box_muller(tail);
@@ -74,9 +77,11 @@ impl TorchCpu {
 /// torch transforms this many values at a time: two vectors of eight floats.
 const BLOCK: usize = 16;
 
-/// 16 uniforms → 16 normals, in place: d\[j\] and d\[j + 8\] become a cosine and a sine of one radius.
+/// 16 uniforms → 16 normals, in place: d\[j\] and d\[j + 8\] become a cosine and a sine of one
+/// radius.
 ///
-/// The intermediate values are rounded to f32 where torch's are; the functions themselves are rounded once, from f64.
+/// The intermediate values are rounded to f32 where torch's are; the functions themselves are
+/// rounded once, from f64.
 fn box_muller(block: &mut [f32]) {
     let (first, second) = block.split_at_mut(BLOCK / 2);
     for (a, b) in first.iter_mut().zip(second) {
@@ -88,7 +93,8 @@ fn box_muller(block: &mut [f32]) {
     }
 }
 
-/// mt19937: x\[k + 624\] = x\[k + 397\] ⊕ (upper bit of x\[k\] | lower 31 bits of x\[k + 1\])·A, then tempered.
+/// mt19937: x\[k + 624\] = x\[k + 397\] ⊕ (upper bit of x\[k\] | lower 31 bits of x\[k + 1\])·A,
+/// then tempered.
 #[derive(Debug, Clone)]
 struct MersenneTwister {
     state: [u32; Self::N],
@@ -156,7 +162,8 @@ mod tests {
 
     #[test]
     fn the_twister_gives_the_numbers_of_the_reference_code() {
-        // The C++ standard demands this of std::mt19937: the 10,000th output of the default seed 5489.
+        // The C++ standard demands this of std::mt19937: the 10,000th output of the default seed
+        // 5489.
         let mut bits = MersenneTwister::new(5489);
         let last = (0..10_000).map(|_| bits.next()).last();
         assert_eq!(last, Some(4_123_659_995));

@@ -1,6 +1,7 @@
 //! `scheduler_config.json`: the settings of a sampler, as diffusers saves them.
 //!
-//! Each sampler reads the keys that its class in diffusers has, and where the file is silent takes that class's default:
+//! Each sampler reads the keys that its class in diffusers has, and where the file is silent takes
+//! that class's default:
 //!
 //! | | PNDM | DDIM | Euler | Euler a | DPM++ 2M |
 //! |---|---|---|---|---|---|
@@ -9,11 +10,12 @@
 //! | `clip_sample` | | yes, ±1 | | | |
 //! | `final_sigmas_type` | | | zero | | zero |
 //!
-//! and for all `num_train_timesteps` 1000, `beta_start` 0.0001, `beta_end` 0.02, `beta_schedule` linear, `prediction_type`
-//! epsilon, `steps_offset` 0. Choosing another sampler than the folder's is `OtherScheduler.from_config(folder_config)` in
-//! diffusers: the keys of the file that the other class also has carry over, except those that the file lists in
-//! `_use_default_values`; all else is the other class's default. Stable Diffusion 1.5 says nothing of `timestep_spacing`,
-//! so its PNDM is leading and its Euler is linspace.
+//! and for all `num_train_timesteps` 1000, `beta_start` 0.0001, `beta_end` 0.02, `beta_schedule`
+//! linear, `prediction_type` epsilon, `steps_offset` 0. Choosing another sampler than the folder's
+//! is `OtherScheduler.from_config(folder_config)` in diffusers: the keys of the file that the other
+//! class also has carry over, except those that the file lists in `_use_default_values`; all else
+//! is the other class's default. Stable Diffusion 1.5 says nothing of `timestep_spacing`, so its
+//! PNDM is leading and its Euler is linspace.
 //!
 //! A setting that would change the picture and is not supported is an error, never ignored.
 
@@ -34,7 +36,8 @@ pub struct SchedulerConfig {
     keys: Map<String, Value>,
 }
 
-/// The keys of diffusers' schedulers. Each sampler judges those that it has; the others have no meaning for it.
+/// The keys of diffusers' schedulers. Each sampler judges those that it has; the others have no
+/// meaning for it.
 const KNOWN_KEYS: &[&str] = &[
     "algorithm_type",
     "beta_end",
@@ -87,7 +90,8 @@ impl SchedulerConfig {
     /// Reads the file at `path`.
     ///
     /// # Errors
-    /// `Read` if there is no such file, `Model` if it is no JSON object or holds an unknown setting.
+    /// `Read` if there is no such file, `Model` if it is no JSON object or holds an unknown
+    /// setting.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         Self::from_json(&files::read_to_string(path)?, path)
@@ -122,7 +126,8 @@ impl SchedulerConfig {
         self
     }
 
-    /// The same config with another `eta`. Checked here, because JSON has no word for NaN or infinity.
+    /// The same config with another `eta`. Checked here, because JSON has no word for NaN or
+    /// infinity.
     ///
     /// # Errors
     /// `Request` if it is not from 0 to 1.
@@ -136,8 +141,8 @@ impl SchedulerConfig {
     /// The sampler and schedule that `choice` means for this folder.
     ///
     /// # Errors
-    /// `Request` if the sampler lacks the chosen schedule; `Model` if nothing was chosen and the folder's own sampler is
-    /// not supported.
+    /// `Request` if the sampler lacks the chosen schedule; `Model` if nothing was chosen and the
+    /// folder's own sampler is not supported.
     pub fn resolve(&self, choice: SamplerChoice) -> Result<(SamplerKind, Schedule)> {
         let kind = choice.kind.map_or_else(|| self.sampler(), Ok)?;
         let schedule = choice.schedule.map_or_else(|| self.schedule(kind), Ok)?;
@@ -178,7 +183,8 @@ impl SchedulerConfig {
         if self.get("sigmas").is_some() {
             return Ok(Schedule::Given);
         }
-        // `EulerAncestralDiscreteScheduler` has none of the keys below; its schedules come by choice alone.
+        // `EulerAncestralDiscreteScheduler` has none of the keys below; its schedules come by
+        // choice alone.
         if kind == SamplerKind::EulerAncestral {
             return Ok(Schedule::Normal);
         }
@@ -243,7 +249,8 @@ impl SchedulerConfig {
         row.map(|&(_, meaning)| meaning).ok_or_else(|| self.unexpected(key, &words()))
     }
 
-    /// Refuses a setting that is not supported, unless it is absent or has one of these values, which change nothing.
+    /// Refuses a setting that is not supported, unless it is absent or has one of these values,
+    /// which change nothing.
     pub(super) fn neutral(&self, key: &str, accepted: &[Value]) -> Result<()> {
         match self.get(key) {
             Some(value) if !accepted.contains(value) => {
@@ -266,9 +273,11 @@ impl SchedulerConfig {
     }
 }
 
-/// Python writes `-Infinity` (so `lambda_min_clipped` by default), which is no JSON: such words become strings.
+/// Python writes `-Infinity` (so `lambda_min_clipped` by default), which is no JSON: such words
+/// become strings.
 fn quote_python_numbers(text: &str) -> String {
-    // Strings are the odd pieces between quotation marks; `\"` inside one is put aside while splitting.
+    // Strings are the odd pieces between quotation marks; `\"` inside one is put aside while
+    // splitting.
     const ESCAPED: &str = "\u{0}";
     let pieces = text.replace("\\\"", ESCAPED);
     let pieces = pieces.split('"').enumerate().map(|(i, piece)| {

@@ -1,4 +1,5 @@
-//! What to tell a user of each sampler and schedule: the texts of `aquatint samplers`. [`super::registry`] has their names.
+//! What to tell a user of each sampler and schedule: the texts of `aquatint samplers`.
+//! [`super::registry`] has their names.
 
 use super::{SamplerKind, Schedule};
 

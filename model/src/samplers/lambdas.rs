@@ -1,12 +1,14 @@
-//! Noise levels in λ = ln(α/σ), for the samplers that solve most of the ODE exactly: DPM++, UniPC, DEIS.
+//! Noise levels in λ = ln(α/σ), for the samplers that solve most of the ODE exactly: DPM++, UniPC,
+//! DEIS.
 //!
 //! ```text
 //! x = α·x_0 + σ·ε,   α² + σ² = 1,   λ = ln α − ln σ
 //! ```
 //!
-//! A noise level s = σ/α of [`super::sigmas`] gives α = 1/√(s² + 1). In λ the linear part of the ODE has a closed form
-//! (Lu et al. 2022, arXiv:2206.00927, section 3), and a sampler is a rule for the rest: a polynomial through the guesses of
-//! the last few steps. Where a walk ends at σ = 0, λ is infinite, and the last step takes the last guess as it is.
+//! A noise level s = σ/α of [`super::sigmas`] gives α = 1/√(s² + 1). In λ the linear part of the
+//! ODE has a closed form (Lu et al. 2022, arXiv:2206.00927, section 3), and a sampler is a rule for
+//! the rest: a polynomial through the guesses of the last few steps. Where the noise levels end at σ = 0, λ
+//! is infinite, and the last step takes the last guess as it is.
 //!
 //! Next: [`super::dpmpp_2m`].
 
@@ -35,7 +37,7 @@ impl Level {
     }
 }
 
-/// The walk of a sampler that speaks of λ.
+/// Timesteps and noise levels of a sampler in λ.
 #[derive(Debug, Clone)]
 pub(super) struct Lambdas {
     prediction: Prediction,
@@ -45,7 +47,7 @@ pub(super) struct Lambdas {
 }
 
 impl Lambdas {
-    /// `last(lowest level of the walk, lowest level of the training)` is σ/α after the last step.
+    /// `last(lowest level of the run, lowest level of the training)` is σ/α after the last step.
     pub(super) fn new(
         config: &SchedulerConfig,
         noise_schedule: &NoiseSchedule,
@@ -99,10 +101,12 @@ impl Lambdas {
     }
 }
 
-/// Timesteps and noise levels of the samplers that speak of λ: those of diffusers' `DPMSolverMultistepScheduler`.
+/// Timesteps and noise levels of the samplers that speak of λ: those of diffusers'
+/// `DPMSolverMultistepScheduler`.
 ///
-/// The normal schedule is that of [`TimestepSpacing`], but for `steps + 1` of which the cleanest is not visited; the others spread
-/// over all noise levels of the training. Timesteps are whole: the nearest, or with exponential and beta the one below.
+/// The normal schedule is that of [`TimestepSpacing`], but for `steps + 1` of which the cleanest is
+/// not visited; the others spread over all noise levels of the training. Timesteps are whole: the
+/// nearest, or with exponential and beta the one below.
 fn spread(
     config: &SchedulerConfig,
     noise_schedule: &NoiseSchedule,
@@ -130,7 +134,8 @@ fn spread(
     Ok((timesteps.into_iter().map(|t| t as f32).collect(), sigmas))
 }
 
-/// The order that a multistep method may take at `call`: as many guesses as there are, fewer at the end of a short walk.
+/// The order that a multistep method may take at `call`: as many guesses as there are, fewer at the
+/// end of a short run.
 pub(super) fn order_at(
     order: usize,
     x0s: usize,
@@ -143,13 +148,14 @@ pub(super) fn order_at(
     order.min(x0s).min(bound)
 }
 
-/// Settings of DPM-Solver's classes that only have an effect when they are on. Words of related classes ("deis", "bh2")
-/// mean the default, as they do in diffusers.
+/// Settings of DPM-Solver's classes that only have an effect when they are on. Words of related
+/// classes ("deis", "bh2") mean the default, as they do in diffusers.
 pub(super) fn refuse_what_is_not_supported(config: &SchedulerConfig) -> Result<()> {
     for key in ["thresholding", "use_flow_sigmas", "use_dynamic_shifting"] {
         config.neutral(key, &[Value::Bool(false)])?;
     }
-    // The algorithm is the sampler's: with the names of others it has been chosen in place of the folder's.
+    // The algorithm is the sampler's: with the names of others it has been chosen in place of the
+    // folder's.
     config.neutral("algorithm_type", &["dpmsolver++", "sde-dpmsolver++", "deis"].map(Value::from))?;
     config.neutral("solver_type", &["midpoint", "logrho", "bh1", "bh2"].map(Value::from))?;
     config.neutral("lambda_min_clipped", &["-Infinity"].map(Value::from))?;

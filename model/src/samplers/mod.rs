@@ -1,32 +1,20 @@
-//! Samplers: the walk from noise to a picture, one call of the UNet at a time.
+//! Samplers: from noise to an image, one evaluation of the UNet at a time.
 //!
-//! | file | paper | class in diffusers | schedules |
-//! |---|---|---|---|
-//! | [`ddim`](solvers::ddim) | Song et al. 2020, arXiv:2010.02502 | `DDIMScheduler` | normal |
-//! | [`ddpm`](solvers::ddpm) | Ho et al. 2020, arXiv:2006.11239 | `DDPMScheduler` | normal |
-//! | [`pndm`](solvers::pndm) | Liu et al. 2022, arXiv:2202.09778 | `PNDMScheduler` | normal |
-//! | [`lms`](solvers::lms) | k-diffusion | `LMSDiscreteScheduler` | all |
-//! | [`euler`](solvers::euler) | Karras et al. 2022, arXiv:2206.00364 | `EulerDiscreteScheduler` | all |
-//! | [`euler_ancestral`](solvers::euler_ancestral) | the same, with fresh noise at each step | `EulerAncestralDiscreteScheduler` | all |
-//! | [`heun`](solvers::heun) | Karras et al. 2022 | `HeunDiscreteScheduler` | all |
-//! | [`dpm2`](solvers::dpm2) | Lu et al. 2022, arXiv:2206.00927 | `KDPM2DiscreteScheduler` | all |
-//! | [`dpm2_ancestral`](solvers::dpm2_ancestral) | the same, with fresh noise at each step | `KDPM2AncestralDiscreteScheduler` | all |
-//! | [`dpmpp_2s`](solvers::dpmpp_2s) | Lu et al. 2022, arXiv:2211.01095 | `DPMSolverSinglestepScheduler` | all |
-//! | [`dpmpp_2s_ancestral`](solvers::dpmpp_2s_ancestral) | the same, with fresh noise at each step | none; k-diffusion's | all |
-//! | [`dpmpp_sde`](solvers::dpmpp_sde) | Lu et al. 2022, arXiv:2211.01095 | `DPMSolverSDEScheduler`, with other noise | all |
-//! | [`dpmpp_2m`](solvers::dpmpp_2m) | Lu et al. 2022, arXiv:2211.01095 | `DPMSolverMultistepScheduler` | all and Lu's |
-//! | [`dpmpp_sde_multistep`](solvers::dpmpp_sde_multistep) | the same, with fresh noise | the same, `sde-dpmsolver++`, order 2 or 3 | all and Lu's |
-//! | [`unipc`](solvers::unipc) | Zhao et al. 2023, arXiv:2302.04867 | `UniPCMultistepScheduler` | all |
-//! | [`deis`](solvers::deis) | Zhang and Chen 2022, arXiv:2204.13902 | `DEISMultistepScheduler` | all |
-//! | [`lcm`](solvers::lcm) | Luo et al. 2023, arXiv:2310.04378 | `LCMScheduler` | normal |
-//! | [`tcd`](solvers::tcd) | Zheng et al. 2024, arXiv:2402.19159 | `TCDScheduler` | normal |
+//! | in terms of | samplers ([`solvers`]) |
+//! |---|---|
+//! | ᾱ and t | `ddim`, `ddpm`, `pndm`, `lcm`, `tcd` |
+//! | σ | `euler`, `heun`, `lms`, `dpm2`, `dpmpp_sde`, the ancestral ones |
+//! | λ | `dpmpp_2s`, `dpmpp_2m`, `dpmpp_sde_multistep`, `unipc`, `deis` |
 //!
-//! The model was trained to find the noise in x_t = √ᾱ_t·x_0 + √(1 − ᾱ_t)·noise, at 1000 values of t ([`noise_schedule`]). A
-//! sampler visits a few of them ([`timestep_spacing`]) and integrates. Some speak of ᾱ and t, others of x/√ᾱ and its noise level
-//! σ = √((1 − ᾱ)/ᾱ) ([`sigmas`], spread as [`schedules`] says) or of λ = −ln σ ([`lambdas`]). The folder's `scheduler_config.json` says how ([`config`]); [`registry`] knows what people
-//! call all this, [`descriptions`] what to tell them. Numbers are f32 and are combined in diffusers' order, so that whole pictures agree.
+//! The model was trained to find the noise in x_t = √ᾱ_t·x_0 + √(1 − ᾱ_t)·noise, at 1000 values of
+//! t ([`noise_schedule`]). A sampler evaluates it at a few of them ([`timestep_spacing`]) and
+//! integrates. Some compute in ᾱ and t, others in x/√ᾱ and its noise level σ = √((1 − ᾱ)/ᾱ)
+//! ([`sigmas`], spread by [`schedules`]) or in λ = −ln σ ([`lambdas`]). The folder's
+//! `scheduler_config.json` configures it ([`config`]); [`registry`] has the names, [`descriptions`]
+//! papers and advice. Numbers are f32, combined in diffusers' order, so that whole images agree.
 //!
-//! `tests/SAMPLERS.md` is a measured table of how far each is from its class. Read [`ddim`](solvers::ddim) first, then [`euler`](solvers::euler).
+//! `tests/SAMPLERS.md` is a measured table of how far each is from its class. Read
+//! [`ddim`](solvers::ddim) first, then [`euler`](solvers::euler).
 
 pub mod config;
 pub mod descriptions;
@@ -52,7 +40,7 @@ use solvers::{
     dpmpp_sde_multistep, euler, euler_ancestral, heun, lcm, lms, pndm, tcd, unipc,
 };
 
-/// A walk from noise to a picture. `call` counts the calls of the UNet from 0 and must grow.
+/// An integrator from noise to an image. `call` counts the evaluations of the UNet from 0 and must grow.
 ///
 /// ```text
 /// sample = randn · init_noise_sigma
@@ -61,14 +49,15 @@ use solvers::{
 ///     sample = step(output, call, sample)
 /// ```
 ///
-/// A sampler that needs several calls for one step lists a timestep for each of them and keeps its books between them.
-/// To start from a picture instead of noise, begin at a later call, with [`Sampler::add_noise`] for that call.
+/// A sampler that needs several calls for one step lists a timestep for each of them and keeps its
+/// books between them. To start from a picture instead of noise, begin at a later call, with
+/// [`Sampler::add_noise`] for that call.
 pub trait Sampler: Send {
     /// The timestep of every call of the UNet, in order.
     fn timesteps(&self) -> &[f32];
 
-    /// How many entries of [`Sampler::timesteps`] make one step; all but the last step have as many. A walk that begins
-    /// later than at the first call must begin at a multiple of it.
+    /// How many entries of [`Sampler::timesteps`] make one step; all but the last step have as
+    /// many. A run that begins later than at the first call must begin at a multiple of it.
     fn calls_per_step(&self) -> usize {
         1
     }
@@ -81,7 +70,8 @@ pub trait Sampler: Send {
     /// Brings a sample to the scale on which the UNet was trained.
     fn scale_model_input(&self, _sample: &mut [f32], _call: usize) {}
 
-    /// One step towards the picture: replaces `sample` by the next one. Fresh noise, if any, comes from `rng`.
+    /// One step towards the picture: replaces `sample` by the next one. Fresh noise, if any, comes
+    /// from `rng`.
     fn step(&mut self, model_output: &[f32], call: usize, sample: &mut [f32], rng: &mut Generator);
 
     /// Turns a clean sample into one as noisy as `call` expects it.
@@ -105,7 +95,8 @@ pub struct NoiseLevel {
     pub noise: f32,
 }
 
-/// x_0 as the model's output has it, for a sample of that noise level; no sampler's clipping or history is in it.
+/// x_0 as the model's output has it, for a sample of that noise level; no sampler's clipping or
+/// history is in it.
 pub(crate) fn pred_original_sample(
     prediction: Prediction,
     NoiseLevel { signal, noise }: NoiseLevel,
@@ -125,8 +116,8 @@ pub(crate) fn pred_original_sample(
 /// The sampler that `choice` and the folder's configuration ask for, set up for `steps` steps.
 ///
 /// # Errors
-/// `Request` if the sampler lacks the chosen schedule or cannot make that many steps; `Model` if the configuration holds a
-/// setting that is not supported.
+/// `Request` if the sampler lacks the chosen schedule or cannot make that many steps; `Model` if
+/// the configuration holds a setting that is not supported.
 pub fn build(config: &SchedulerConfig, choice: SamplerChoice, steps: usize) -> Result<Box<dyn Sampler>> {
     let (kind, schedule) = config.resolve(choice)?;
     Ok(match kind {

@@ -1,14 +1,15 @@
 //! What the model was trained on: x_t = √ᾱ_t·x_0 + √(1 − ᾱ_t)·noise for t in 0..1000.
 //!
 //! ```text
-//! ᾱ_t = Π_{s ≤ t} (1 − β_s)        β grows slowly: at t = 0 the picture is clean, at t = 999 hardly visible
+//! ᾱ_t = Π_{s ≤ t} (1 − β_s)   β grows slowly: at t = 0 the picture is clean, at t = 999 hardly visible
 //! ```
 //!
-//! The numbers are the very f32 ones of torch on an x86-64 CPU: `linspace` works from both ends with a fused
-//! multiply-add, and `cumprod` multiplies in f64 and rounds each result.
+//! The numbers are the very f32 ones of torch on an x86-64 CPU: `linspace` works from both ends
+//! with a fused multiply-add, and `cumprod` multiplies in f64 and rounds each result.
 //!
-//! Sources: Ho et al. 2020 (arXiv:2006.11239), section 2; for zero terminal SNR Lin et al. 2023 (arXiv:2305.08891),
-//! algorithm 1. Next: [`super::timestep_spacing`], which picks the timesteps that a picture visits.
+//! Sources: Ho et al. 2020 (arXiv:2006.11239), section 2; for zero terminal SNR Lin et al. 2023
+//! (arXiv:2305.08891), algorithm 1. Next: [`super::timestep_spacing`], which picks the timesteps
+//! that a picture visits.
 
 use serde_json::Value;
 
@@ -42,7 +43,8 @@ pub(super) enum BetaSchedule {
     Linear,
     /// Evenly in √β: latent diffusion.
     ScaledLinear,
-    /// So that ᾱ follows a squared cosine (Nichol and Dhariwal 2021, arXiv:2102.09672), with β at most 0.999.
+    /// So that ᾱ follows a squared cosine (Nichol and Dhariwal 2021, arXiv:2102.09672), with β at
+    /// most 0.999.
     SquaredCosine,
 }
 
@@ -148,13 +150,15 @@ impl NoiseSchedule {
         sample.iter_mut().zip(noise).for_each(|(x, noise)| *x = signal * *x + sigma * noise);
     }
 
-    /// Shifts and scales √ᾱ so that the last timestep is pure noise, ᾱ = 0, and the first keeps its value.
+    /// Shifts and scales √ᾱ so that the last timestep is pure noise, ᾱ = 0, and the first keeps its
+    /// value.
     pub(super) fn rescale_to_zero_terminal_snr(&mut self) {
         let mut roots: Vec<f32> = self.alphas_cumprod.iter().map(|alpha| alpha.sqrt()).collect();
         let (first, last) = (roots[0], roots[roots.len() - 1]);
         let scale = first / (first - last);
         roots.iter_mut().for_each(|root| *root = (*root - last) * scale);
-        // Back to β and forth again, because diffusers takes that way round and each f32 operation rounds.
+        // Back to β and forth again, because diffusers takes that way round and each f32 operation
+        // rounds.
         let squares: Vec<f32> = roots.iter().map(|root| root * root).collect();
         let alphas =
             (0..squares.len()).map(|t| if t == 0 { squares[0] } else { squares[t] / squares[t - 1] });

@@ -1,8 +1,9 @@
-//! What people call samplers and schedules: the one table of names. [`super::descriptions`] has what to tell a user of each.
+//! What people call samplers and schedules: the one table of names. [`super::descriptions`] has
+//! what to tell a user of each.
 //!
-//! A name is compared without case, spaces, `_` and `-`, and with `++` read as `pp`, so "DPM++ 2M" (A1111), "dpm++2m"
-//! (stable-diffusion.cpp) and "dpmpp_2m" (ComfyUI) are one. A1111 used to append the schedule, "DPM++ 2M Karras"; that is
-//! understood as well.
+//! A name is compared without case, spaces, `_` and `-`, and with `++` read as `pp`, so "DPM++ 2M"
+//! (A1111), "dpm++2m" (stable-diffusion.cpp) and "dpmpp_2m" (ComfyUI) are one. A1111 used to append
+//! the schedule, "DPM++ 2M Karras"; that is understood as well.
 
 use crate::{Error, Result};
 
@@ -13,7 +14,8 @@ pub enum SamplerKind {
     Ddim,
     /// Denoising diffusion probabilistic models.
     Ddpm,
-    /// Pseudo numerical methods: linear multistep, optionally after Runge–Kutta steps. A1111's "PLMS".
+    /// Pseudo numerical methods: linear multistep, optionally after Runge–Kutta steps. A1111's
+    /// "PLMS".
     Pndm,
     /// Linear multistep.
     Lms,
@@ -62,7 +64,7 @@ pub enum Schedule {
     Beta,
     /// Even timesteps, of which the cleanest is not visited.
     SgmUniform,
-    /// Every so many timesteps, from the noisiest down.
+    /// Evenly spaced timesteps, from the noisiest down.
     Simple,
     /// "Align Your Steps" for Stable Diffusion 1.5.
     AlignYourSteps,
@@ -81,8 +83,8 @@ pub struct SamplerChoice {
     pub schedule: Option<Schedule>,
 }
 
-/// One sampler: its label in pictures and messages (A1111's), its class in diffusers, its other names once normalised, and
-/// the schedules that it can follow.
+/// One sampler: its label in pictures and messages (A1111's), its class in diffusers, its other
+/// names once normalised, and the schedules that it can follow.
 struct Names {
     kind: SamplerKind,
     label: &'static str,
@@ -391,7 +393,8 @@ impl SamplerChoice {
     /// ```
     ///
     /// # Errors
-    /// `Request` for an unknown name, or if the sampler's name says another schedule than the schedule's.
+    /// `Request` for an unknown name, or if the sampler's name says another schedule than the
+    /// schedule's.
     pub fn parse(sampler: Option<&str>, schedule: Option<&str>) -> Result<Self> {
         let mut choice = Self { kind: None, schedule: schedule.map(Schedule::parse).transpose()? };
         let Some(name) = sampler else { return Ok(choice) };

@@ -1,20 +1,23 @@
-//! Schedules: the ways to spread the noise levels σ of a picture between the highest and the lowest.
+//! Schedules: the ways to spread the noise levels σ of a picture between the highest and the
+//! lowest.
 //!
 //! ```text
-//! Karras       σ_i = (σ_max^(1/7) + u·(σ_min^(1/7) − σ_max^(1/7)))^7,  u = i/(n − 1)       small steps where σ is small
-//! exponential  ln σ_i = ln σ_max + u·(ln σ_min − ln σ_max)                                even in ln σ
-//! lu           even in λ = −ln σ, the same in another order
-//! beta         σ_i = σ_min + F⁻¹(1 − u)·(σ_max − σ_min)                                   dense at both ends
-//! AYS          eleven measured levels, ln σ linear between them; the last becomes 0
+//! Karras       σ_i = (σ_max^(1/7) + u·(σ_min^(1/7) − σ_max^(1/7)))^7,  u = i/(n − 1)   small steps where σ is small
+//! exponential  ln σ_i = ln σ_max + u·(ln σ_min − ln σ_max)   even in ln σ
+//! lu   even in λ = −ln σ, the same in another order
+//! beta         σ_i = σ_min + F⁻¹(1 − u)·(σ_max − σ_min)   dense at both ends
+//! AYS   eleven measured levels, ln σ linear between them; the last becomes 0
 //! sgm_uniform  timesteps even from 999 to 0 in n + 1 points, the last of them left out
-//! simple       every (1000/n)th timestep from 999 down
+//! simple   every (1000/n)th timestep from 999 down
 //! ```
 //!
-//! F is the distribution function of Beta(0.6, 0.6). Normal follows the folder's `timestep_spacing` ([`super::timestep_spacing`]).
+//! F is the distribution function of Beta(0.6, 0.6). Normal follows the folder's `timestep_spacing`
+//! ([`super::timestep_spacing`]).
 //!
-//! Sources: Karras et al. 2022 (arXiv:2206.00364), equation 5; Lee et al. 2024, "Beta Sampling is All You Need"
-//! (arXiv:2407.12173); Sabour et al. 2024, "Align Your Steps" (arXiv:2404.14507). diffusers has the first three as
-//! `use_karras_sigmas`, `use_exponential_sigmas`, `use_beta_sigmas`; the others are A1111's and ComfyUI's.
+//! Sources: Karras et al. 2022 (arXiv:2206.00364), equation 5; Lee et al. 2024, "Beta Sampling is
+//! All You Need" (arXiv:2407.12173); Sabour et al. 2024, "Align Your Steps" (arXiv:2404.14507).
+//! diffusers has the first three as `use_karras_sigmas`, `use_exponential_sigmas`,
+//! `use_beta_sigmas`; the others are A1111's and ComfyUI's.
 
 use super::timestep_spacing::linspace;
 use super::{Schedule, SchedulerConfig};
@@ -32,7 +35,8 @@ const ALIGN_YOUR_STEPS: [f64; 11] =
     [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029];
 
 impl Schedule {
-    /// `steps` falling noise levels; `None` if the schedule is one of timesteps. The end, mostly 0, is the sampler's to add.
+    /// `steps` falling noise levels; `None` if the schedule is one of timesteps. The end, mostly 0,
+    /// is the sampler's to add.
     ///
     /// # Errors
     /// `Request` if the levels are given and do not fit.
@@ -92,7 +96,7 @@ fn beta(ends: Ends, steps: usize) -> Vec<f64> {
 /// F⁻¹(p) for Beta(0.6, 0.6), whose density x^(−0.4)·(1 − x)^(−0.4) is symmetric about 1/2.
 ///
 /// ```text
-/// G(x) = ∫₀ˣ t^(a−1)·(1 − t)^(a−1) dt = x^a·Σ_n (1 − a)_n/n!·x^n/(a + n),      F(x) = G(x) / 2G(1/2)
+/// G(x) = ∫₀ˣ t^(a−1)·(1 − t)^(a−1) dt = x^a·Σ_n (1 − a)_n/n!·x^n/(a + n),   F(x) = G(x) / 2G(1/2)
 /// ```
 fn beta_quantile(p: f64) -> f64 {
     const A: f64 = 0.6;

@@ -1,11 +1,12 @@
 //! Noise levels: σ = √((1 − ᾱ)/ᾱ), the noise in x/√ᾱ.
 //!
-//! The samplers of the k-diffusion family leave x_t = √ᾱ·x_0 + √(1 − ᾱ)·ε for x_0 + σ·ε, whose only parameter is σ:
-//! 14.6 at t = 999 of Stable Diffusion, 0.029 at t = 0. A walk is a falling list of σ, one more than there are steps;
-//! [`super::schedules`] has the ways to spread them.
+//! The samplers of the k-diffusion family leave x_t = √ᾱ·x_0 + √(1 − ᾱ)·ε for x_0 + σ·ε, whose only
+//! parameter is σ: 14.6 at t = 999 of Stable Diffusion, 0.029 at t = 0. A run is a falling list of
+//! σ, one more than there are steps; [`super::schedules`] has the ways to spread them.
 //!
-//! Sources: Karras et al. 2022 (arXiv:2206.00364); diffusers' `EulerDiscreteScheduler`, of which `euler_schedule` is
-//! `set_timesteps`. As there, σ is computed in f64 from f32 values and stored in f32.
+//! Sources: Karras et al. 2022 (arXiv:2206.00364); diffusers' `EulerDiscreteScheduler`, of which
+//! `euler_schedule` is `set_timesteps`. As there, σ is computed in f64 from f32 values and stored
+//! in f32.
 
 use super::noise_schedule::{NoiseSchedule, Prediction};
 use super::schedules::Ends;
@@ -13,7 +14,7 @@ use super::timestep_spacing::{Spacing, TimestepSpacing};
 use super::{Schedule, SchedulerConfig};
 use crate::Result;
 
-/// The walk of a sampler that speaks of σ.
+/// Timesteps and noise levels of a sampler in σ.
 #[derive(Debug, Clone)]
 pub(super) struct SigmaSchedule {
     /// The timestep of each step, for the UNet.
@@ -39,7 +40,7 @@ impl FinalSigma {
         config.word("final_sigmas_type", Self::Zero, &[("zero", Self::Zero), ("sigma_min", Self::Minimum)])
     }
 
-    /// The last σ of a walk, of which `lowest` is the lowest but 0.
+    /// The last σ of a run, whose lowest but 0 is `lowest`.
     pub(super) fn value(self, lowest: f32) -> f32 {
         if self == Self::Zero { 0.0 } else { lowest }
     }
@@ -58,8 +59,8 @@ pub(super) fn read_noise_schedule(config: &SchedulerConfig) -> Result<(NoiseSche
     Ok((noise_schedule, sigmas))
 }
 
-/// The walk of Euler's method and its relatives: where the spacing or the schedule puts the steps, from the highest noise
-/// level that the spacing visits to the lowest.
+/// The timesteps of Euler's method and its relatives: where the spacing or the schedule puts the steps,
+/// from the highest noise level that the spacing visits to the lowest.
 ///
 /// # Errors
 /// `Request` if the noise levels are given and do not fit.
@@ -89,7 +90,8 @@ pub(super) fn euler_schedule(
     Ok(SigmaSchedule { timesteps, sigmas, init_noise_sigma })
 }
 
-/// σ at a timestep, between whole ones by linear interpolation; beyond the ends, the value at the end.
+/// σ at a timestep, between whole ones by linear interpolation; beyond the ends, the value at the
+/// end.
 pub(super) fn sigma_at(timestep: f64, trained: &[f32]) -> f64 {
     let last = trained.len() - 1;
     let below = (timestep.max(0.0) as usize).min(last);
@@ -119,7 +121,8 @@ pub(super) fn timestep_at_f32(sigma: f32, trained: &[f32]) -> f32 {
     (1.0 - weight) * below as f32 + weight * (below + 1) as f32
 }
 
-/// A step of the ancestral samplers: where its deterministic part ends, and how much fresh noise leads back up.
+/// A step of the ancestral samplers: where its deterministic part ends, and how much fresh noise
+/// leads back up.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ancestral {
     pub(super) down: f32,
@@ -134,8 +137,8 @@ pub(super) fn ancestral(sigma: f32, sigma_next: f32) -> Ancestral {
 }
 
 impl SigmaSchedule {
-    /// Lists every step but the last twice: for the samplers that look again where the step ends, at the next noise level.
-    /// Adds the end, σ = 0.
+    /// Lists every step but the last twice: for the samplers that look again where the step ends,
+    /// at the next noise level. Adds the end, σ = 0.
     pub(super) fn with_two_calls_a_step(self) -> Self {
         let twice = |values: &[f32]| -> Vec<f32> {
             let rest = values[1..].iter().flat_map(|&value| [value, value]);

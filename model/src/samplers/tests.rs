@@ -1,7 +1,9 @@
-//! diffusers' own scheduler tests: full loops with a made-up model, and the sums that its test files expect.
+//! diffusers' own scheduler tests: full loops with a made-up model, and the sums that its test
+//! files expect.
 //!
-//! The set-up of `tests/schedulers/test_schedulers.py` of diffusers: a sample of 768 values, `model(x, t) = x·t/(t + 1)`, linear
-//! betas, 10 steps. Those tests overwrite the sample by its scaled form and step from that, which no pipeline does.
+//! The set-up of `tests/schedulers/test_schedulers.py` of diffusers: a sample of 768 values,
+//! `model(x, t) = x·t/(t + 1)`, linear betas, 10 steps. Those tests overwrite the sample by its
+//! scaled form and step from that, which no pipeline does.
 
 use super::*;
 use crate::Error;
@@ -46,8 +48,8 @@ fn full_loop(class: &str, settings: &str, start: usize) -> f64 {
     x.iter().map(|x| f64::from(x.abs())).sum()
 }
 
-/// One of diffusers' tests: the published sum, with the tolerance of that test, and the sum that diffusers 0.42.1 gives
-/// with torch 2.15, to 1 part in 50,000.
+/// One of diffusers' tests: the published sum, with the tolerance of that test, and the sum that
+/// diffusers 0.42.1 gives with torch 2.15, to 1 part in 50,000.
 struct Case {
     class: &'static str,
     settings: &'static str,
@@ -154,7 +156,8 @@ const SD_1_5: &str = r#"{"_class_name": "PNDMScheduler", "_diffusers_version": "
     "beta_schedule": "scaled_linear", "beta_start": 0.00085, "clip_sample": false, "num_train_timesteps": 1000,
     "set_alpha_to_one": false, "skip_prk_steps": true, "steps_offset": 1, "trained_betas": null}"#;
 
-/// What diffusers' `OtherScheduler.from_config(folder_config)` gives for 7 steps: timesteps and `init_noise_sigma`.
+/// What diffusers' `OtherScheduler.from_config(folder_config)` gives for 7 steps: timesteps and
+/// `init_noise_sigma`.
 #[test]
 fn the_timesteps_are_diffusers_for_every_spacing() {
     let wide = 14.614647;
@@ -262,7 +265,8 @@ fn too_few_and_too_many_steps_are_bad_requests() {
         let choice = SamplerChoice { kind: Some(kind), schedule: None };
         assert!(build(&config(SD_1_5), choice, 1).is_ok());
     }
-    // With `steps_offset` 1 the first of 1000 timesteps is 1000, which no sampler that looks ᾱ up can visit.
+    // With `steps_offset` 1 the first of 1000 timesteps is 1000, which no sampler that looks ᾱ up
+    // can visit.
     let ddim = SamplerChoice { kind: Some(SamplerKind::Ddim), schedule: None };
     assert!(matches!(build(&config(SD_1_5), ddim, 1000), Err(Error::Request(_))));
 }
@@ -305,7 +309,8 @@ fn a_setting_that_is_not_supported_is_named() {
     }
 }
 
-/// `DPMSolverSinglestepScheduler` of diffusers 0.42 has no `rescale_betas_zero_snr`; the class of DPM++ 2M has.
+/// `DPMSolverSinglestepScheduler` of diffusers 0.42 has no `rescale_betas_zero_snr`; the class of
+/// DPM++ 2M has.
 #[test]
 fn zero_terminal_snr_is_for_the_classes_that_have_it() {
     let first_level = |class, setting| {

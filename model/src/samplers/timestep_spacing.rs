@@ -1,4 +1,4 @@
-//! Which of the training timesteps a picture visits: table 2 of Lin et al. 2023 (arXiv:2305.08891).
+//! Which of the training timesteps are sampled: table 2 of Lin et al. 2023 (arXiv:2305.08891).
 //!
 //! | `timestep_spacing` | 5 steps of 1000 | |
 //! |---|---|---|
@@ -6,7 +6,7 @@
 //! | linspace | 999, 749.25, 499.5, 249.75, 0 | both ends |
 //! | trailing | 999, 799, 599, 399, 199 | misses the cleanest |
 //!
-//! Next: [`super::ddim`], which walks along them.
+//! Next: [`super::ddim`], which steps along them.
 
 use super::SchedulerConfig;
 use super::noise_schedule::NoiseSchedule;
@@ -47,7 +47,8 @@ impl TimestepSpacing {
         })
     }
 
-    /// The timesteps of a picture of `steps` steps, falling; those of linspace may lie between two whole ones.
+    /// The timesteps of a picture of `steps` steps, falling; those of linspace may lie between two
+    /// whole ones.
     pub(super) fn timesteps(&self, steps: usize) -> Vec<f64> {
         let n = self.num_train_timesteps;
         match self.spacing {
@@ -60,8 +61,9 @@ impl TimestepSpacing {
                 rising.reverse();
                 rising
             }
-            // numpy's arange makes one value too many for a few numbers of steps (61 and 103 are the first); diffusers
-            // then ends with timestep −1, on which no model was trained. Here it is left out.
+            // numpy's arange makes one value too many for a few numbers of steps (61 and 103 are
+            // the first); diffusers then ends with timestep −1, on which no model was trained. Here
+            // it is left out.
             Spacing::Trailing => {
                 let stride = n as f64 - (n as f64 - n as f64 / steps as f64);
                 (0..steps).map(|i| (n as f64 - i as f64 * stride).round_ties_even() - 1.0).collect()
@@ -88,8 +90,8 @@ impl TimestepSpacing {
     }
 }
 
-/// The visits of a distilled model: `steps` out of the `original_inference_steps` on which it was trained, from the noisiest
-/// down.
+/// The visits of a distilled model: `steps` out of the `original_inference_steps` on which it was
+/// trained, from the noisiest down.
 ///
 /// # Errors
 /// `Request` for more steps than it was trained on.

@@ -1,19 +1,23 @@
-//! The forward process: what a picture looks like after more and more noise. Nothing here is needed to make pictures.
+//! The forward process: what a picture looks like after more and more noise. Nothing here is needed
+//! to make pictures.
 //!
 //! ```text
-//! x_t = √ᾱ_t · x_0 + √(1 − ᾱ_t) · noise          x_0 = vae.encode(picture), ᾱ falls from almost 1 to almost 0
+//! x_t = √ᾱ_t · x_0 + √(1 − ᾱ_t) · noise   x_0 = vae.encode(picture), ᾱ falls from almost 1 to almost 0
 //! ```
 //!
-//! **Why does noise let a model learn?** To draw a picture out of nothing is a task without a right answer: many pictures would
-//! do, and the average of them, which is what training settles on, is a grey fog. To say which noise was added to a given
-//! picture *has* an answer, and anybody can make as many exercises as he likes: take a picture, draw noise, mix, and ask. With
-//! little noise (small t) the answer lies in edges and textures; with much of it only in the large shapes; at the end nothing is left
-//! of the picture, and what is left is known exactly: a normal distribution, from which one can draw. So the one impossible
-//! step is cut into a thousand small ones, each of which can be learned alone, and walked back one after the other.
+//! **Why does noise let a model learn?** To draw a picture out of nothing is a task without a right
+//! answer: many pictures would do, and the average of them, which is what training settles on, is a
+//! grey fog. To say which noise was added to a given picture *has* an answer, and exercises are free: take a picture, draw noise, mix, and ask. With little noise
+//! (small t) the answer lies in edges and textures; with much of it only in the large shapes; at
+//! the end nothing is left of the picture, and what is left is known exactly: a normal
+//! distribution, from which one can draw. So the one impossible step is cut into a thousand small
+//! ones, each of which can be learned alone, and undone one after the other.
 //!
-//! The strip shows which t destroys what; it is also what the strength of `image_to_image.rs` chooses from.
+//! The strip shows which t destroys what; it is also what the strength of `image_to_image.rs`
+//! chooses from.
 //!
-//! Source: Ho et al., *Denoising Diffusion Probabilistic Models* (2020), equation 4; diffusers' `add_noise`.
+//! Source: Ho et al., *Denoising Diffusion Probabilistic Models* (2020), equation 4; diffusers'
+//! `add_noise`.
 
 use crate::error::{Error, Result};
 use crate::generate::Pipeline;
@@ -22,10 +26,12 @@ use crate::rng::Generator;
 use crate::samplers::{self, SamplerChoice, SamplerKind};
 
 impl Pipeline {
-    /// `picture` with the noise of each timestep, in latent space, decoded. The noise is the same in all of them, drawn from `seed`.
+    /// `picture` with the noise of each timestep, in latent space, decoded. The noise is the same
+    /// in all of them, drawn from `seed`.
     ///
     /// # Errors
-    /// `Request` if the model was not trained at one of the timesteps; see also [`Pipeline::encode`].
+    /// `Request` if the model was not trained at one of the timesteps; see also
+    /// [`Pipeline::encode`].
     pub fn noised(&self, picture: &Image, timesteps: &[usize], seed: u64) -> Result<Vec<Image>> {
         let choice = SamplerChoice { kind: Some(SamplerKind::Ddim), ..SamplerChoice::default() };
         let build = |spacing: &str, steps| {

@@ -1,4 +1,5 @@
-//! Beside the algorithm: looking into a model, making one, and showing how noise destroys a picture.
+//! Beside the algorithm: looking into a model, making one, and showing how noise destroys a
+//! picture.
 
 pub mod convert;
 mod forward_noise;

@@ -1,14 +1,16 @@
-//! Model folders with a published architecture and random weights, to test and to time without a download.
+//! Model folders with a published architecture and random weights, to test and to time without a
+//! download.
 //!
 //! ```text
-//! folder/model_index.json, */config.json, scheduler/…      from `model/assets/`, as published
-//! folder/tokenizer/vocab.json, merges.txt                   CLIP's own vocabulary
-//! folder/{text_encoder,unet,vae}/*.safetensors              the tensors that the load code asks for
+//! folder/model_index.json, */config.json, scheduler/…   from `model/assets/`, as published
+//! folder/tokenizer/vocab.json, merges.txt               CLIP's own vocabulary
+//! folder/{text_encoder,unet,vae}/*.safetensors          the tensors that the load code asks for
 //! ```
 //!
-//! A weight of a layer with n inputs is uniform between ±√(3/n), which has variance 1/n, so that a signal keeps its size
-//! from layer to layer; norms start at weight 1, every bias is 0. Each tensor has a random stream of its own, keyed by the seed
-//! and its name. The pictures of such a model show noise; its speed and memory are those of the real one.
+//! A weight of a layer with n inputs is uniform between ±√(3/n), which has variance 1/n, so that a
+//! signal keeps its size from layer to layer; norms start at weight 1, every bias is 0. Each tensor
+//! has a random stream of its own, keyed by the seed and its name. The pictures of such a model
+//! show noise; its speed and memory are those of the real one.
 
 use std::borrow::Cow;
 use std::fs;
@@ -103,8 +105,8 @@ pub struct RandomModel {
 }
 
 impl RandomModel {
-    /// Writes the folder. It appears under its name only when it is complete; `progress` is told each part and its number
-    /// of parameters before the part is written.
+    /// Writes the folder. It appears under its name only when it is complete; `progress` is told
+    /// each part and its number of parameters before the part is written.
     ///
     /// # Errors
     /// If the folder exists and is not empty, or cannot be written.
@@ -203,8 +205,9 @@ fn key(seed: u64, name: &str) -> u64 {
     name.bytes().fold(start, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3))
 }
 
-/// Number i of a stream, in 0..1: SplitMix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014)
-/// as a function of the counter, so that any number can be made on any thread.
+/// Number i of a stream, in 0..1: SplitMix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom
+/// Number Generators", 2014) as a function of the counter, so that any number can be made on any
+/// thread.
 fn uniform(key: u64, i: u64) -> f32 {
     (mix(key.wrapping_add(i.wrapping_mul(0x9E37_79B9_7F4A_7C15))) >> 40) as f32 / (1u32 << 24) as f32
 }

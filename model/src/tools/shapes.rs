@@ -1,16 +1,19 @@
 //! The layers of Stable Diffusion 1.5, as shapes to measure kernels on.
 //!
-//! One step of the UNet at 512×512 with guidance is a batch of two 64×64 latents. Each row of the tables below is a kind of
-//! layer and how often a step runs it; the sums are checked against the 1.6 TFLOP of the whole.
+//! One step of the UNet at 512×512 with guidance is a batch of two 64×64 latents. Each row of the
+//! tables below is a kind of layer and how often a step runs it; the sums are checked against the
+//! 1.6 TFLOP of the whole.
 //!
-//! The networks are counted as they are published. What [`UNet2DConditionModel`](crate::networks::unet::UNet2DConditionModel) saves of that (keys of
-//! the text once per picture, one half until the texts matter, doubled images that never exist, 3×3 windows by Winograd) shows as speed: *effective*
-//! GFLOP/s, which may exceed the peak.
+//! The networks are counted as they are published. What
+//! [`UNet2DConditionModel`](crate::networks::unet::UNet2DConditionModel) saves of that (keys of the
+//! text once per picture, one half until the texts matter, doubled images that never exist, 3×3
+//! windows by Winograd) shows as speed: *effective* GFLOP/s, which may exceed the peak.
 
 /// Images in a batch: with guidance, one without and one with the text.
 pub const IMAGES: usize = 2;
 
-/// Multiplications and additions of a UNet step with guidance, of all its layers as published, in GFLOP.
+/// Multiplications and additions of a UNet step with guidance, of all its layers as published, in
+/// GFLOP.
 pub const UNET_GFLOP: f64 = 1606.6;
 /// The same of the decoder, for one 512×512 picture.
 pub const DECODE_GFLOP: f64 = 2514.5;
@@ -39,7 +42,8 @@ pub struct Conv {
 }
 
 impl Conv {
-    /// Multiplications and additions of one layer by the definition; a form that needs fewer is so much faster.
+    /// Multiplications and additions of one layer by the definition; a form that needs fewer is so
+    /// much faster.
     pub const fn flops(&self) -> usize {
         let pixels = self.images * (self.size / self.stride).pow(2);
         2 * pixels * self.kernel_size.pow(2) * self.in_channels * self.out_channels
@@ -115,7 +119,8 @@ pub const VAE_CONVS: [Conv; 8] = [
     vae_conv(512, 128, 128, 5),
 ];
 
-/// A doubling of the image, with the 3×3 convolution after it, which the tables above contain as well.
+/// A doubling of the image, with the 3×3 convolution after it, which the tables above contain as
+/// well.
 #[derive(Clone, Copy, Debug)]
 pub struct Upsample {
     /// Images in the batch.
@@ -173,7 +178,8 @@ const fn linear(rows: usize, in_features: usize, out_features: usize, count: usi
     Linear { rows, in_features, out_features, count }
 }
 
-/// The linear layers of a UNet step: six square ones per transformer, keys and values of the text, the feed-forward pair.
+/// The linear layers of a UNet step: six square ones per transformer, keys and values of the text,
+/// the feed-forward pair.
 pub const UNET_LINEARS: [Linear; 19] = [
     linear(8192, 320, 320, 30),
     linear(154, 768, 320, 10),
@@ -296,7 +302,8 @@ mod tests {
         let linears: usize = UNET_LINEARS.iter().map(|linear| linear.count * linear.flops()).sum();
         let attentions: usize = UNET_ATTENTIONS.iter().map(|a| a.count * a.flops()).sum();
         let gflop = |flops: usize| (flops as f64 / 1e9).round();
-        // Counted over the modules of diffusers' UNet2DConditionModel: 801, 87 and 467; with attention 1607.
+        // Counted over the modules of diffusers' UNet2DConditionModel: 801, 87 and 467; with
+        // attention 1607.
         assert_eq!(gflop(convs(3)), 801.0);
         assert_eq!(gflop(convs(1)), 87.0);
         assert_eq!(gflop(linears), 467.0);

@@ -1,19 +1,20 @@
-//! What a picture will cost, known from the configs alone: memory before the model is loaded, arithmetic before the first step.
+//! What an image will cost, by the configs alone: memory before the model is loaded, arithmetic
+//! before the first step.
 //!
 //! ```text
-//! memory      the larger of, each with its weights as they are stored, or for products in bf16 as they are packed,
+//! memory      the larger of, each with its weights as stored or, for bf16, as packed
 //!                 UNet   latents' pixels · texts · 48 · block_out_channels[0] · 4 bytes
-//!                 VAE    picture's pixels · 9 · block_out_channels[0] · 4 bytes
-//!             if all networks are kept for the next picture: with the weights of all
-//! arithmetic  2 · weights, once for each pixel of their level, + 4 · pixels · tokens · channels for each attention
+//!                 VAE    image's pixels · 9 · block_out_channels[0] · 4 bytes
+//!             with all weights if the networks are kept for the next image
+//! arithmetic  2 · weights for each pixel of their level
+//!             + 4 · pixels · tokens · channels for each attention
 //! ```
 //!
-//! The two factors were measured: Stable Diffusion 1.5 in f16 holds 2.05 GB when it is loaded; a step with guidance adds 0.12 GB at
-//! 256×256 and 0.46 GB at 512×512 (44 channels for each first one), decoding 0.26 and 1.12 GB (8.3). Both grow with the area, because attention
-//! never writes its matrix, and are rounded up here. The list of weights comes from the load code, see [`Schema`].
-//!
-//! Rounded weights take 2 bytes, weights in two parts 4, whatever the file has; those of an upsampling are kept as sums
-//! for the four phases, 16 taps for 9.
+//! The two factors were measured: Stable Diffusion 1.5 in f16 holds 2.05 GB when it is loaded; a
+//! step with guidance adds 0.12 GB at 256×256 and 0.46 GB at 512×512 (44 channels for each first
+//! one), decoding 0.26 and 1.12 GB (8.3). Both grow with the area, because attention never writes
+//! its matrix, and are rounded up here. The load code lists the weights, see [`Schema`]: 2 bytes
+//! each in bf16, 4 in bf16x3, and 16 taps for 9 in an upsampling.
 
 use std::time::Duration;
 
@@ -49,7 +50,8 @@ pub struct Footprint {
     vae_per_pixel: u64,
     /// Pixels of a picture in a row of those of one pixel of its latents.
     factor: u64,
-    /// What a request asks for unless it says otherwise; see [`Pipeline::defaults`](crate::Pipeline::defaults).
+    /// What a request asks for unless it says otherwise; see
+    /// [`Pipeline::defaults`](crate::Pipeline::defaults).
     pub defaults: TextToImage,
 }
 
@@ -125,7 +127,8 @@ fn stored(source: &dyn TensorSource, tensors: &[TensorSpec]) -> u64 {
     tensors.iter().map(bytes).sum()
 }
 
-/// Bytes of a network's weights when they are loaded, of `stored` bytes: what is not packed for bf16 keeps its size.
+/// Bytes of a network's weights when they are loaded, of `stored` bytes: what is not packed for
+/// bf16 keeps its size.
 fn loaded(stored: u64, tensors: &[TensorSpec]) -> u64 {
     let all: u64 = tensors.iter().map(numbers).sum();
     let bytes = |tensor: &TensorSpec| match packed(tensor) {
@@ -188,7 +191,8 @@ impl Arithmetic {
         Ok(Self { weights, self_attention, cross_attention, text_encoder })
     }
 
-    /// Operations of one step for `texts` texts of `tokens` tokens, with latents of `pixels` pixels.
+    /// Operations of one step for `texts` texts of `tokens` tokens, with latents of `pixels`
+    /// pixels.
     pub(super) fn step(&self, pixels: usize, texts: usize, tokens: usize) -> f64 {
         let (texts, tokens) = (texts as f64, tokens as f64);
         let at = |level: usize| {
@@ -199,10 +203,11 @@ impl Arithmetic {
         texts * (0..self.weights.len()).map(at).sum::<f64>()
     }
 
-    /// How long a step will take, if it runs at the rate at which `tokens` tokens went through the text encoder in `time`.
-    /// `None` if that was too little work to judge by.
+    /// How long a step will take, if it runs at the rate at which `tokens` tokens went through the
+    /// text encoder in `time`. `None` if that was too little work to judge by.
     pub(super) fn expected(&self, step: f64, tokens: usize, time: Duration) -> Option<Duration> {
-        /// Operations; the text encoder of Stable Diffusion makes 13·10⁹ for a prompt, small ones mostly wait for memory.
+        /// Operations; the text encoder of Stable Diffusion makes 13·10⁹ for a prompt, small ones
+        /// mostly wait for memory.
         const ENOUGH: f64 = 2e9;
         let work = 2.0 * self.text_encoder * tokens as f64;
         if work < ENOUGH {
@@ -246,7 +251,8 @@ mod tests {
         assert!((step / listed - 1.0).abs() < 0.01, "{step:e}, not {listed:e}");
         let quarter = arithmetic.step(32 * 32, 2, 77);
         assert!(quarter < step / 4.0, "attention grows faster than the area: {quarter:e}");
-        // As many operations a second as the text encoder's: 2 · 85 million weights · 154 tokens in 92 ms.
+        // As many operations a second as the text encoder's: 2 · 85 million weights · 154 tokens in
+        // 92 ms.
         let expected = arithmetic.expected(step, 2 * 77, Duration::from_millis(92)).expect("much work");
         let rate = 2.0 * 85e6 * 154.0 / 0.092;
         assert!((expected.as_secs_f64() * rate / step - 1.0).abs() < 0.01, "{expected:?}");
@@ -271,7 +277,8 @@ mod tests {
         assert!(footprint.weights() > 1_000_000);
     }
 
-    /// Within a per cent of what the published sizes of SD 1.5's parts come to: 859.5 million weights of the UNet, 83.7 of the VAE.
+    /// Within a per cent of what the published sizes of SD 1.5's parts come to: 859.5 million
+    /// weights of the UNet, 83.7 of the VAE.
     #[test]
     fn weights_take_what_their_precision_needs() {
         let config = ConfigFile::open(&UNET.config_path(&SD15.root())).expect("a valid config");
@@ -290,7 +297,8 @@ mod tests {
         close(bytes(Precision::F32, single), 3.438e9);
         // Three upsamplings, of 1280, 1280 and 640 channels, have 16 taps for 9.
         let phases = 7.0 * (2.0 * 1280.0 * 1280.0 + 640.0 * 640.0);
-        // The way of the time stays f32: its own two layers, and one in each block that together make 20160 channels of it.
+        // The way of the time stays f32: its own two layers, and one in each block that together
+        // make 20160 channels of it.
         let in_f32 = 1280.0 * (320.0 + 1280.0 + 20160.0);
         close(bytes(Precision::Bf16, half), 1.719e9 + 2.0 * phases);
         close(bytes(Precision::Bf16x3, half), 3.438e9 + 4.0 * phases - 2.0 * in_f32);

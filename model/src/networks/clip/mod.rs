@@ -2,16 +2,18 @@
 //!
 //! ```text
 //! x = token_embedding[ids] + position_embedding[0..77]
-//! for each layer:   x += self_attn(layer_norm1(x))        causal: a token sees itself and those before it
-//!                   x += mlp(layer_norm2(x))              fc2(activation(fc1(x)))
-//! final_layer_norm(x)                                     transformers' `last_hidden_state`
+//! for each layer:   x += self_attn(layer_norm1(x))   causal: a token sees itself and those before it
+//!                   x += mlp(layer_norm2(x))         fc2(activation(fc1(x)))
+//! final_layer_norm(x)                                transformers' `last_hidden_state`
 //! ```
 //!
-//! Stable Diffusion 1.x uses OpenAI's ViT-L/14 (12 layers of 768 channels, quick-GELU). 2.x uses OpenCLIP's ViT-H/14 (1024
-//! channels, GELU) up to its penultimate layer: its folders simply hold 23 of the 24 layers.
+//! Stable Diffusion 1.x uses OpenAI's ViT-L/14 (12 layers of 768 channels, quick-GELU). 2.x uses
+//! OpenCLIP's ViT-H/14 (1024 channels, GELU) up to its penultimate layer: its folders simply hold
+//! 23 of the 24 layers.
 //!
-//! Source: Radford et al., *Learning Transferable Visual Models From Natural Language Supervision* (2021), and
-//! transformers' `CLIPTextModel`. Read next: [`crate::networks::unet`], which takes the result.
+//! Source: Radford et al., *Learning Transferable Visual Models From Natural Language Supervision*
+//! (2021), and transformers' `CLIPTextModel`. Read next: [`crate::networks::unet`], which takes the
+//! result.
 
 mod config;
 
@@ -41,7 +43,8 @@ impl ClipTextModel {
     /// # Errors
     /// If a tensor is missing or has another shape than `config` says.
     pub fn load(w: &Weights<'_>, config: &ClipTextConfig) -> Result<Self> {
-        // Published files put everything under `text_model`; transformers 5 writes the names without it, and reads both.
+        // Published files put everything under `text_model`; transformers 5 writes the names
+        // without it, and reads both.
         let published = w.at("text_model");
         let w = if w.has("embeddings.token_embedding.weight") { w } else { &published };
         let channels = config.hidden_size;
@@ -76,16 +79,17 @@ impl ClipTextModel {
     /// `ids: n` prompts of equally many tokens → `[n, tokens, hidden_size]`.
     ///
     /// # Panics
-    /// If a prompt is longer than `max_position_embeddings`, if their lengths differ, or if a token is not in the vocabulary.
+    /// If a prompt is longer than `max_position_embeddings`, if their lengths differ, or if a token
+    /// is not in the vocabulary.
     pub fn forward(&self, isa: Isa, ids: &[&[u32]]) -> Tensor<f32, 3> {
         self.forward_to(isa, ids, self.layers.len())
     }
 
-    /// The same with the first `layers` layers only, and the final norm: "CLIP skip". Earlier layers know less of what the text means
-    /// as a whole, and some models were trained on them.
+    /// The same with the first `layers` layers only, and the final norm: "CLIP skip". Earlier
+    /// layers know less of what the text means as a whole, and some models were trained on them.
     ///
     /// # Panics
-    /// See [`ClipTextModel::forward`]; also if there are not so many layers.
+    /// See [`ClipTextModel::forward`]; also if there are fewer layers.
     pub fn forward_to(&self, isa: Isa, ids: &[&[u32]], layers: usize) -> Tensor<f32, 3> {
         let mut x = self.embed(ids);
         for layer in &self.layers[..layers] {

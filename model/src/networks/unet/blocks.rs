@@ -1,9 +1,9 @@
 //! The UNet's blocks: down, middle, up.
 //!
 //! ```text
-//! down   [resnet → transformer] × layers, then halve the size         every result is also kept as a skip
-//! mid    resnet → transformer → resnet
-//! up     [join a skip → resnet → transformer] × (layers + 1), then double the size
+//! down   [resnet → transformer] × layers, then halve the size   every result is also kept as a skip
+//! mid                                                           resnet → transformer → resnet
+//! up   [join a skip → resnet → transformer] × (layers + 1), then double the size
 //! ```
 //!
 //! `DownBlock2D` and `UpBlock2D` are the same without transformers. Source: Ronneberger et al., *U-Net: Convolutional
@@ -62,7 +62,8 @@ impl DownBlock {
         BlockConditioning::new(isa, &self.resnets, &self.attentions, inputs)
     }
 
-    /// Continues from the last of the `skips` and appends each result to them; the block's own result is the new last one.
+    /// Continues from the last of the `skips` and appends each result to them; the block's own
+    /// result is the new last one.
     pub fn forward(&self, isa: Isa, skips: &mut Vec<FeatureMap>, cond: StepConditioning<'_>) {
         for (i, resnet) in self.resnets.iter().enumerate() {
             let mut x = resnet.forward(isa, last(skips), Some(cond.time(i)));
@@ -139,7 +140,8 @@ impl UpBlock {
         Ok(Self {
             resnets: (0..layers)
                 .map(|i| {
-                    // The first block takes the result of the level below; the last skip comes from the level above.
+                    // The first block takes the result of the level below; the last skip comes from
+                    // the level above.
                     let from = if i == 0 { channels[(level + 1).min(innermost)] } else { channels[level] };
                     let skip =
                         if i + 1 == layers { channels[level.saturating_sub(1)] } else { channels[level] };
@@ -163,9 +165,11 @@ impl UpBlock {
         BlockConditioning::new(isa, &self.resnets, &self.attentions, inputs)
     }
 
-    /// Joins one skip after the other to `x`, the youngest first, and ends at the size of the skip that the next block will take.
+    /// Joins one skip after the other to `x`, the youngest first, and ends at the size of the skip
+    /// that the next block will take.
     ///
-    /// Skips computed before the first cross-attention have batch n, not texts·n, and are broadcast.
+    /// Skips computed before the first cross-attention have batch n, not texts·n, and are
+    /// broadcast.
     pub fn forward(
         &self,
         isa: Isa,

@@ -5,8 +5,9 @@
 //! of the texts       to_k(text), to_v(text)      in each transformer
 //! ```
 //!
-//! Neither depends on the latent. Computed when a picture begins instead of at each of its steps, keys and values are computed once
-//! instead of 20 times, and the weights of the time embeddings (100 MB in f32, for a vector at a time) are read once.
+//! Neither depends on the latent. Computed when a picture begins instead of at each of its steps,
+//! keys and values are computed once instead of 20 times, and the weights of the time embeddings
+//! (100 MB in f32, for a vector at a time) are read once.
 
 use aquatint_kernels::Isa;
 use aquatint_tensor::{Tensor, View};
@@ -43,7 +44,8 @@ pub struct Residuals<'a> {
     pub mid_block: Option<&'a Tensor<f32, 4>>,
 }
 
-/// Everything that a picture's steps have in common; see [`UNet2DConditionModel::prepare`](super::UNet2DConditionModel::prepare).
+/// Everything that a picture's steps have in common; see
+/// [`UNet2DConditionModel::prepare`](super::UNet2DConditionModel::prepare).
 pub struct Conditioning {
     pub(super) texts: usize,
     pub(super) down_blocks: Vec<BlockConditioning>,

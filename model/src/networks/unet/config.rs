@@ -8,7 +8,8 @@
 //! | channels in → out | 320 → 320 | 320 → 640 | 640 → 1280 | 1280 → 1280 | 1280 | 1280 → 1280 | 1280 → 1280 | 1280 → 640 | 640 → 320 |
 //! | attention | yes | yes | yes | no | yes | no | yes | yes | yes |
 //!
-//! Each up block also takes the results of its down block (the *skips*), joined to its input channel by channel.
+//! Each up block also takes the results of its down block (the *skips*), joined to its input
+//! channel by channel.
 
 use std::path::Path;
 
@@ -17,7 +18,8 @@ use serde_json::{Value, json};
 use crate::error::Result;
 use crate::source::config::{COUNT, ConfigFile, SIZE};
 
-/// Sizes and switches of the UNet, from `unet/config.json`; names and defaults are those of diffusers' `UNet2DConditionModel`.
+/// Sizes and switches of the UNet, from `unet/config.json`; names and defaults are those of
+/// diffusers' `UNet2DConditionModel`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UNetConfig {
     /// Height and width of the latents for which the model was trained.
@@ -40,7 +42,8 @@ pub struct UNetConfig {
     pub block_out_channels: Vec<usize>,
     /// Residual blocks in each down block; an up block has one more than its down block.
     pub layers_per_block: Vec<usize>,
-    /// Padding of the downsampling convolutions: 1 on every side, or (0) one row and column at the end only.
+    /// Padding of the downsampling convolutions: 1 on every side, or (0) one row and column at the
+    /// end only.
     pub downsample_padding: usize,
     /// The middle block's residual sums are divided by this.
     pub mid_block_scale_factor: f32,
@@ -50,7 +53,8 @@ pub struct UNetConfig {
     pub norm_eps: f32,
     /// Channels of the text embeddings, for each down block.
     pub cross_attention_dim: Vec<usize>,
-    /// Number of heads in each down block. The file calls it `attention_head_dim`: an old misnomer that diffusers keeps.
+    /// Number of heads in each down block. The file calls it `attention_head_dim`: an old misnomer
+    /// that diffusers keeps.
     pub heads: Vec<usize>,
     /// Transformer blocks in each transformer, for each down block; the up blocks have the same in
     /// reverse, the middle block has as many as the last.
@@ -77,7 +81,8 @@ impl UNetConfig {
     /// Reads `config.json`.
     ///
     /// # Errors
-    /// If a value is out of range, if lists do not fit each other, or if a setting that is not supported is switched on.
+    /// If a value is out of range, if lists do not fit each other, or if a setting that is not
+    /// supported is switched on.
     pub fn open(path: &Path) -> Result<Self> {
         Self::from_config(ConfigFile::open(path)?)
     }
@@ -187,7 +192,8 @@ fn time_cond_proj_dim(file: &ConfigFile) -> Result<Option<usize>> {
 fn sample_size(file: &ConfigFile) -> Result<[usize; 2]> {
     const PUBLISHED: usize = 64; // Stable Diffusion 1.x
     let size = file.per_block("sample_size", 2, PUBLISHED, 1..=4096)?;
-    // diffusers distrusts smaller numbers in files older than its version 0.9: they were wrong in the first published models.
+    // diffusers distrusts smaller numbers in files older than its version 0.9: they were wrong in
+    // the first published models.
     let old = file.get("_diffusers_version").and_then(Value::as_str).is_some_and(|version| {
         let mut numbers = version.split('.').map_while(|part| part.parse::<u32>().ok());
         numbers.next() == Some(0) && numbers.next().is_some_and(|minor| minor < 9)

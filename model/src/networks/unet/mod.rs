@@ -9,8 +9,9 @@
 //!        conv_out(silu(conv_norm_out(x)))
 //! ```
 //!
-//! Reading order: `config.rs` (the table of channels), `time_embedding.rs`, `resnet.rs`, `transformer.rs`, `sample.rs`
-//! (halving and doubling), `conditioning.rs`, `blocks.rs`, then `prepare` and `forward` below.
+//! Reading order: `config.rs` (the table of channels), `time_embedding.rs`, `resnet.rs`,
+//! `transformer.rs`, `sample.rs` (halving and doubling), `conditioning.rs`, `blocks.rs`, then
+//! `prepare` and `forward` below.
 //!
 //! Source: Rombach et al., *High-Resolution Image Synthesis with Latent Diffusion Models* (2022); diffusers'
 //! `UNet2DConditionModel`. Field names are those of its checkpoints.
@@ -97,7 +98,8 @@ impl UNet2DConditionModel {
 
     /// Computes what does not depend on the latents, for all steps of a picture.
     ///
-    /// `text: [texts, tokens, cross_attention_dim]`; `timesteps` are those of the calls of `forward` to come.
+    /// `text: [texts, tokens, cross_attention_dim]`; `timesteps` are those of the calls of
+    /// `forward` to come.
     pub fn prepare(&self, isa: Isa, text: View<'_, f32, 3>, timesteps: &[f32]) -> Conditioning {
         self.prepare_with(isa, Conditions { text, timesteps, guidance_scale: 1.0 })
     }
@@ -118,9 +120,10 @@ impl UNet2DConditionModel {
 
     /// The prediction for each text at step number `step` of the prepared ones.
     ///
-    /// `latents: [n, h, w, in_channels]` → `[texts, h, w, out_channels]`; text i looks at latent i mod n. With guidance two texts look at
-    /// each latent, and what comes before the first cross-attention is computed once for both. Any `h` and `w` will do;
-    /// multiples of 8 halve evenly on every level.
+    /// `latents: [n, h, w, in_channels]` → `[texts, h, w, out_channels]`; text i looks at latent i
+    /// mod n. With guidance two texts look at each latent, and what comes before the first
+    /// cross-attention is computed once for both. Any `h` and `w` will do; multiples of 8 halve
+    /// evenly on every level.
     ///
     /// # Panics
     /// If the latents cannot be shared evenly, or there is no such step.

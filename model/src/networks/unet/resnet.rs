@@ -1,12 +1,13 @@
 //! The residual block, the convolutional half of every network here.
 //!
 //! ```text
-//! h = conv1(silu(norm1(x))) + time_emb_proj(silu(temb))     the time, added to each pixel alike
+//! h = conv1(silu(norm1(x))) + time_emb_proj(silu(temb))   the time, added to each pixel alike
 //! h = conv2(silu(norm2(h)))
-//! (shortcut(x) + h) / output_scale_factor                   shortcut: 1×1, only if the channels change
+//! (shortcut(x) + h) / output_scale_factor   shortcut: 1×1, only if the channels change
 //! ```
 //!
-//! The VAE uses it without a time. The two additions happen in the convolutions' epilogues, before the results are stored.
+//! The VAE uses it without a time. The two additions happen in the convolutions' epilogues, before
+//! the results are stored.
 //!
 //! Source: He et al., *Deep Residual Learning for Image Recognition* (2015), in the form of diffusers' `ResnetBlock2D`.
 
@@ -23,7 +24,8 @@ use crate::source::{Role, Weights};
 pub struct ResnetConfig {
     /// Channels of the input.
     pub in_channels: usize,
-    /// A divisor of the channels of each image that the input is joined of; usually all of them, since there is only one.
+    /// A divisor of the channels of each image that the input is joined of; usually all of them,
+    /// since there is only one.
     pub segment_len: usize,
     /// Channels of the result.
     pub out_channels: usize,
@@ -77,9 +79,11 @@ impl ResnetBlock2D {
         })
     }
 
-    /// `time_emb_proj(silu_temb)`: what the block adds to each pixel. `silu_temb: [steps, temb_channels]` → `[steps, out_channels]`.
+    /// `time_emb_proj(silu_temb)`: what the block adds to each pixel. `silu_temb: [steps,
+    /// temb_channels]` → `[steps, out_channels]`.
     ///
-    /// The embedding comes with its SiLU applied: it is the same for all blocks, so the UNet does it once.
+    /// The embedding comes with its SiLU applied: it is the same for all blocks, so the UNet does
+    /// it once.
     ///
     /// # Panics
     /// If this is a block of the VAE, which knows no time.
@@ -87,13 +91,14 @@ impl ResnetBlock2D {
         self.time_emb_proj.as_ref().expect("a residual block of the UNet").forward(isa, silu_temb)
     }
 
-    /// `x: [n, h, w, in_channels]` → `[n, h, w, out_channels]`. `time` is a row of [`project_time`](Self::project_time), `[1, out_channels]`:
-    /// all images are at the same step.
+    /// `x: [n, h, w, in_channels]` → `[n, h, w, out_channels]`. `time` is a row of
+    /// [`project_time`](Self::project_time), `[1, out_channels]`: all images are at the same step.
     pub fn forward(&self, isa: Isa, x: &FeatureMap, time: Option<View<'_, f32, 2>>) -> FeatureMap {
         self.forward_concat(isa, &[x], time)
     }
 
-    /// The same of images that are joined channel by channel, without joining them: norm and shortcut read each where it stands.
+    /// The same of images that are joined channel by channel, without joining them: norm and
+    /// shortcut read each in its place.
     ///
     /// # Panics
     /// If there are several and the channels do not change.
@@ -105,7 +110,8 @@ impl ResnetBlock2D {
         );
         let per_image = time;
 
-        // Each image is freed as soon as the next is there: at 512×512 one of them takes up to 270 MB.
+        // Each image is freed as soon as the next is there: at 512×512 one of them takes up to 270
+        // MB.
         let epilogue = Epilogue { per_image, ..Epilogue::default() };
         let h = self.conv1.forward_with(isa, &self.norm1.forward_silu_concat(isa, x), epilogue);
         let normed = self.norm2.forward_silu(isa, &h);

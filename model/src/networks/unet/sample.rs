@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Downsample2D   3×3 convolution that takes every second pixel
-//! Upsample2D     each pixel repeated in a square, then a 3×3 convolution: one kernel, `upsample_conv`
+//! Upsample2D   each pixel repeated in a square, then a 3×3 convolution: one kernel, `upsample_conv`
 //! ```
 
 use aquatint_kernels::Isa;
@@ -19,8 +19,9 @@ pub struct Downsample2D {
 }
 
 impl Downsample2D {
-    /// `padding` 1: one row and column of zeros on every side (the UNet; 5 pixels become 3). `padding` 0: one row below and one
-    /// column to the right (the VAE's encoder, which gets 256 from 512; 5 pixels become 2).
+    /// `padding` 1: one row and column of zeros on every side (the UNet; 5 pixels become 3).
+    /// `padding` 0: one row below and one column to the right (the VAE's encoder, which gets 256
+    /// from 512; 5 pixels become 2).
     ///
     /// # Errors
     /// If a tensor is missing or has another shape.

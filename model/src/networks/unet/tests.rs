@@ -1,4 +1,5 @@
-//! Configs that must load, configs that must not, and the tensors that the published models consist of.
+//! Configs that must load, configs that must not, and the tensors that the published models consist
+//! of.
 
 use std::path::Path;
 
@@ -62,7 +63,8 @@ fn numbers_must_fit_each_other() {
     );
     refused(r#"{"attention_head_dim": [5, 10]}"#, "`attention_head_dim` has 2 entries; expected 4");
     refused(r#"{"freq_shift": 160}"#, "`freq_shift` is 160");
-    // The innermost down block has no attention, but the middle block has, with the same number of heads.
+    // The innermost down block has no attention, but the middle block has, with the same number of
+    // heads.
     refused(r#"{"attention_head_dim": [8, 8, 8, 7]}"#, "means 7 heads in entry 3");
 }
 
@@ -120,8 +122,8 @@ fn waves(len: usize, seed: usize) -> Vec<f32> {
     (0..len).map(|i| ((i * (2 * seed + 7919)) as f32).sin() * 0.2).collect()
 }
 
-/// Small networks: attention in the outer block, in the inner one only (so that skips of both lengths are shared), in none but
-/// the middle one.
+/// Small networks: attention in the outer block, in the inner one only (so that skips of both
+/// lengths are shared), in none but the middle one.
 const SMALL: [(&str, &str); 3] = [
     (
         "outer",
@@ -263,7 +265,8 @@ fn latents_must_fit_the_texts() {
     unet.forward(Isa::best(), Tensor::zeros([3, 4, 4, 4]).view(), 0, &cond);
 }
 
-/// 1800 tokens are more than go through the feed-forward network at once, 900 are not; the border lies inside of the second image.
+/// 1800 tokens are more than go through the feed-forward network at once, 900 are not; the border
+/// lies inside of the second image.
 #[test]
 fn images_are_the_same_alone_and_where_their_tokens_are_cut_into_chunks() {
     let unet = small(SMALL[0].1);

@@ -1,16 +1,16 @@
 //! The time embedding: which of the 1000 noise levels are we at?
 //!
 //! ```text
-//! frequency[i] = exp(−ln(10000) · i / (half − freq_shift))      i in 0..half, half = channels / 2
-//! t_emb        = [cos(t · frequency), sin(t · frequency)]       sines first if flip_sin_to_cos is off
-//! temb         = linear_2(silu(linear_1(t_emb + cond_proj(w_emb))))
+//! frequency[i] = exp(−ln(10000) · i / (half − freq_shift))   i in 0..half, half = channels / 2
+//! t_emb        = [cos(t · frequency), sin(t · frequency)]    sines first if flip_sin_to_cos is off
+//! temb   = linear_2(silu(linear_1(t_emb + cond_proj(w_emb))))
 //! ```
 //!
 //! w_emb, in guidance-distilled models only, is such an embedding of the guidance scale.
 //!
-//! Slow and fast waves side by side, like the hands of a clock: from them the network can tell t = 500 from 501 and from
-//! 900 alike. Source: Vaswani et al., *Attention Is All You Need* (2017), section 3.5; diffusers' `Timesteps` and
-//! `TimestepEmbedding`.
+//! Slow and fast waves side by side, like the hands of a clock: from them the network can tell t =
+//! 500 from 501 and from 900 alike. Source: Vaswani et al., *Attention Is All You Need* (2017),
+//! section 3.5; diffusers' `Timesteps` and `TimestepEmbedding`.
 
 use aquatint_kernels::{Isa, activation};
 use aquatint_tensor::Tensor;
@@ -72,8 +72,9 @@ impl TimestepEmbedding {
     }
 }
 
-/// `channels` cosines and sines of `timestep`. All in f32: t reaches 999, so the result carries the frequency's rounding a
-/// thousandfold, and more digits here would be another embedding than the one that the network was trained on.
+/// `channels` cosines and sines of `timestep`. All in f32: t reaches 999, so the result carries the
+/// frequency's rounding a thousandfold, and more digits here would be another embedding than the
+/// one that the network was trained on.
 fn sinusoidal(timestep: f32, channels: usize, flip_sin_to_cos: bool, freq_shift: f32) -> Vec<f32> {
     let half = channels / 2;
     let period = -(10000f64.ln() as f32);

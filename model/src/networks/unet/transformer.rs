@@ -1,22 +1,21 @@
-//! The transformer after a residual block: where pixels look at each other and at the text.
+//! The transformer after a residual block: pixels attend to each other and to the text.
 //!
 //! ```text
-//! Transformer2DModel      x + proj_out(blocks(proj_in(norm(x))))              each pixel becomes a token
-//! BasicTransformerBlock   h += attn1(norm1(h))          self-attention: every pixel sees every other
-//!                         h += attn2(norm2(h), text)    cross-attention: every pixel sees the 77 text vectors
-//!                         h += ff(norm3(h))             a small network for each pixel on its own
+//! Transformer2DModel      x + proj_out(blocks(proj_in(norm(x))))   each pixel becomes a token
+//! BasicTransformerBlock   h += attn1(norm1(h))          self-attention: to every pixel
+//!                         h += attn2(norm2(h), text)    cross-attention: to the text's 77 vectors
+//!                         h += ff(norm3(h))             a small network for each pixel
 //! FeedForward (GEGLU)     a, g = split(proj(h));  net.2(a · gelu(g))
 //! ```
 //!
-//! Of the text only keys and values are needed, the same at each step: [`Transformer2DModel::prepare`] computes them once for a picture.
-//! With guidance two texts look at the same image; what happens before the cross-attention is then computed for a single
-//! image, and the result is repeated where the texts begin to matter.
+//! Of the text only keys and values are needed, the same at each step:
+//! [`Transformer2DModel::prepare`] computes them once for an image. With guidance two texts attend
+//! with the same image; what comes before the cross-attention is computed for a single image, and
+//! the result is repeated where the texts begin to matter. In channels-last layout an image
+//! `[n, h, w, c]` *is* the token list `[n, h·w, c]`. At 64×64 there are 4096 tokens, and
+//! self-attention compares all pairs of them.
 //!
-//! In channels-last layout an image `[n, h, w, c]` *is* the token list `[n, h·w, c]`; nothing moves when it is
-//! called so. At 64×64 there are 4096 tokens, and self-attention compares all pairs of them.
-//!
-//! Source: Rombach et al., *High-Resolution Image Synthesis with Latent Diffusion Models* (2022), section 3.3; Shazeer, *GLU
-//! Variants Improve Transformer* (2020); diffusers' classes of the same names.
+//! Source: Rombach et al. (2022), section 3.3; Shazeer, *GLU Variants Improve Transformer* (2020).
 
 use std::borrow::Cow;
 
@@ -47,11 +46,13 @@ pub struct TransformerConfig {
     pub layers: usize,
     /// Groups of the norm at the entrance.
     pub num_groups: usize,
-    /// Whether the projections are stored as matrices instead of 1×1 kernels; the arithmetic is the same.
+    /// Whether the projections are stored as matrices instead of 1×1 kernels; the arithmetic is the
+    /// same.
     pub use_linear_projection: bool,
 }
 
-/// What a transformer needs to know of the texts: keys and values for each of its blocks, `[texts, tokens, channels]` each.
+/// What a transformer needs to know of the texts: keys and values for each of its blocks, `[texts,
+/// tokens, channels]` each.
 pub struct CrossAttnKv {
     blocks: Vec<[Activations<3>; 2]>,
 }
@@ -151,7 +152,7 @@ struct Attention {
 }
 
 impl Attention {
-    /// Self-attention, or cross-attention to a text of so many channels.
+    /// Self-attention, or cross-attention to a text of `text_channels` channels.
     fn load(w: &Weights<'_>, channels: usize, text_channels: Option<usize>, heads: usize) -> Result<Self> {
         let (queries, keys, context_channels) = match text_channels {
             None => (Role::SelfAttention, Role::Each, channels),
@@ -171,7 +172,8 @@ impl Attention {
         [&self.to_k, &self.to_v].map(|layer| self.heads.project(isa, layer, context))
     }
 
-    /// `residual + to_out(attention(to_q(x), k, v))`; context i meets `x` and `residual` number i mod n.
+    /// `residual + to_out(attention(to_q(x), k, v))`; context i meets `x` and `residual` number i
+    /// mod n.
     fn forward(
         &self,
         isa: Isa,
@@ -187,8 +189,9 @@ impl Attention {
     }
 }
 
-/// Tokens that go through the feed-forward network together. It widens them fourfold: for all 8192 tokens of a step at 64×64 that would
-/// be 42 MB, written and read back; for 1024 it is 5 MB and stays in the L3 cache. Fewer would be too few tasks for many cores.
+/// Tokens that go through the feed-forward network together. It widens them fourfold: for all 8192
+/// tokens of a step at 64×64 that would be 42 MB, written and read back; for 1024 it is 5 MB and
+/// stays in the L3 cache. Fewer would be too few tasks for many cores.
 const TOKENS_AT_ONCE: usize = 1024;
 
 /// GEGLU: one half of the projection gates the other.
@@ -206,7 +209,8 @@ impl FeedForward {
         })
     }
 
-    /// `h + net.2(geglu(net.0.proj(norm(h))))`, for some tokens after the other: each is on its own here.
+    /// `h + net.2(geglu(net.0.proj(norm(h))))`, for some tokens after the other: each is on its own
+    /// here.
     fn forward(&self, isa: Isa, norm: &LayerNorm, h: &Tensor<f32, 3>) -> Tensor<f32, 3> {
         let [.., channels] = h.shape();
         let mut out = Tensor::recycled(h.shape());
@@ -221,7 +225,7 @@ impl FeedForward {
     }
 }
 
-/// `x: [n, ..]` → `[images, ..]`: all n images again and again, until there are so many.
+/// `x: [n, ..]` → `[images, ..]`: the n images repeated.
 fn repeated<const N: usize>(x: &Tensor<f32, N>, images: usize) -> Cow<'_, Tensor<f32, N>> {
     match images / x.shape()[0] {
         1 => Cow::Borrowed(x),

@@ -7,7 +7,8 @@ use serde_json::json;
 use crate::error::Result;
 use crate::source::config::{COUNT, ConfigFile, SIZE};
 
-/// Sizes and switches of the VAE, from `vae/config.json`; names and defaults are those of diffusers' `AutoencoderKL`.
+/// Sizes and switches of the VAE, from `vae/config.json`; names and defaults are those of
+/// diffusers' `AutoencoderKL`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VaeConfig {
     /// Channels of the picture that is encoded.
@@ -87,6 +88,6 @@ impl VaeConfig {
     }
 }
 
-/// `sample_size` is the training size and concerns tiling only; `force_upcast` asks for f32, which we always use; diffusers'
-/// Stable Diffusion pipeline does not look at `shift_factor`.
+/// `sample_size` is the training size and concerns tiling only; `force_upcast` asks for f32, which
+/// we always use; diffusers' Stable Diffusion pipeline does not look at `shift_factor`.
 const IGNORED: &[&str] = &["sample_size", "force_upcast", "shift_factor"];

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! z = post_quant_conv(latent)
-//! x = mid_block(conv_in(z))                                          64², 512 channels
-//! x = up_blocks(x)          each: layers + 1 residual blocks, then double the size (all but the last)
-//!     conv_out(silu(conv_norm_out(x)))                               512², 3 channels in −1..1
+//! x = mid_block(conv_in(z))              64², 512 channels
+//! x = up_blocks(x)   each: layers + 1 residual blocks, then double the size (all but the last)
+//!     conv_out(silu(conv_norm_out(x)))   512², 3 channels in −1..1
 //! ```
 //!
 //! diffusers' `Decoder` and `UpDecoderBlock2D`.
@@ -63,7 +63,8 @@ impl Decoder {
         })
     }
 
-    /// `latents: [n, h, w, latent_channels]`, already divided by the scaling factor → `[n, 8h, 8w, out_channels]`, about −1..1.
+    /// `latents: [n, h, w, latent_channels]`, already divided by the scaling factor → `[n, 8h, 8w,
+    /// out_channels]`, about −1..1.
     pub fn forward(&self, isa: Isa, latents: View<'_, f32, 4>) -> Tensor<f32, 4> {
         let mut x = match &self.post_quant_conv {
             Some(conv) => self.conv_in.forward(isa, conv.forward(isa, latents).view()),

@@ -1,7 +1,7 @@
 //! The encoder: from a picture to the distribution of its latent.
 //!
 //! ```text
-//! x = down_blocks(conv_in(picture))     each: residual blocks, then halve the size (all but the last)
+//! x = down_blocks(conv_in(picture))   each: residual blocks, then halve the size (all but the last)
 //! x = mid_block(x)
 //! mean, logvar = split(quant_conv(conv_out(silu(conv_norm_out(x)))))
 //! latent = mean + exp(logvar / 2) · noise
@@ -70,7 +70,8 @@ impl Encoder {
         })
     }
 
-    /// `pictures: [n, h, w, in_channels]` in −1..1 → the distribution of their latents, `[n, h/8, w/8, latent_channels]`.
+    /// `pictures: [n, h, w, in_channels]` in −1..1 → the distribution of their latents, `[n, h/8,
+    /// w/8, latent_channels]`.
     pub fn forward(&self, isa: Isa, pictures: View<'_, f32, 4>) -> Moments {
         let mut x = self.conv_in.forward(isa, pictures);
         for block in &self.down_blocks {

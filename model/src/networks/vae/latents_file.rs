@@ -1,8 +1,9 @@
-//! Latents as a file: safetensors with one tensor, `latents`, f32 `[1, channels, height/8, width/8]` as torch has them,
-//! multiplied by the scaling factor.
+//! Latents as a file: safetensors with one tensor, `latents`, f32 `[1, channels, height/8,
+//! width/8]` as torch has them, multiplied by the scaling factor.
 //!
-//! In Python: `safetensors.torch.load_file("fox.safetensors")["latents"]` is what diffusers' pipelines take as `latents`, and
-//! `vae.decode(latents / vae.config.scaling_factor)` is the picture.
+//! In Python: `safetensors.torch.load_file("fox.safetensors")["latents"]` is what diffusers'
+//! pipelines take as `latents`, and `vae.decode(latents / vae.config.scaling_factor)` is the
+//! picture.
 
 use std::path::Path;
 
@@ -16,7 +17,8 @@ use crate::source::{StoredType, TensorFile};
 
 const NAME: &str = "latents";
 
-/// Writes latents. The file appears under its name only when it is complete; a file of that name is replaced.
+/// Writes latents. The file appears under its name only when it is complete; a file of that name is
+/// replaced.
 ///
 /// # Errors
 /// If the file cannot be written.

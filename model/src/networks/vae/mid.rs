@@ -1,8 +1,9 @@
-//! The middle of encoder and decoder: residual block, self-attention with a single head, residual block.
+//! The middle of encoder and decoder: residual block, self-attention with a single head, residual
+//! block.
 //!
 //! ```text
 //! x = resnets[0](x)
-//! x = x + to_out(attention(to_q(h), to_k(h), to_v(h)))       h = group_norm(x), every pixel sees every other
+//! x = x + to_out(attention(to_q(h), to_k(h), to_v(h)))   h = group_norm(x), every pixel sees every other
 //! x = resnets[1](x)
 //! ```
 //!
@@ -61,7 +62,8 @@ struct Attention {
 
 impl Attention {
     fn load(w: &Weights<'_>, channels: usize, num_groups: usize) -> Result<Self> {
-        // Until 2023 diffusers called these layers query, key, value and proj_attn; Stable Diffusion's files still do.
+        // Until 2023 diffusers called these layers query, key, value and proj_attn; Stable
+        // Diffusion's files still do.
         let projection = |name, old_name| {
             let old = w.at(old_name);
             let w = if old.has("weight") { old } else { w.at(name) };

@@ -5,9 +5,10 @@
 //! decode   latent  [n, 64, 64, 4]   → picture [n, 512, 512, 3] in −1..1
 //! ```
 //!
-//! Encoder and decoder stand on their own, because making a picture from text needs the decoder only; a program that also reads
-//! pictures loads both. Reading order: `config.rs`, `mid.rs` (with the one attention layer), `decoder.rs`, `encoder.rs`; `projection.rs` is the cheap look
-//! at latents.
+//! Encoder and decoder are loaded apart, because making a picture from text needs the decoder
+//! only; a program that also reads pictures loads both. Reading order: `config.rs`, `mid.rs` (with
+//! the one attention layer), `decoder.rs`, `encoder.rs`; `projection.rs` is the cheap look at
+//! latents.
 //!
 //! Source: Kingma and Welling, *Auto-Encoding Variational Bayes* (2013); Esser et al., *Taming Transformers for High-Resolution
 //! Image Synthesis* (2021); diffusers' `AutoencoderKL`. Field names are those of its checkpoints.

@@ -4,9 +4,11 @@
 //! rgb(y, x) = W·latent(y, x) + b          one pixel for each of the latents; W: 3 × channels
 //! ```
 //!
-//! The VAE keeps colours almost linearly in its few channels, so this shows shapes and colours, blurred. Programs carry the W of
-//! Stable Diffusion 1.x as a table that somebody fitted once, which is wrong for any other VAE. Here W and b are fitted by least
-//! squares to the one picture at hand, whose latents and pixels are both known when it is finished: the best that any such W can do for it.
+//! The VAE keeps colours almost linearly in its few channels, so this shows shapes and colours,
+//! blurred. Programs carry the W of Stable Diffusion 1.x as a table that was fitted once,
+//! which is wrong for any other VAE. Here W and b are fitted by least squares to the one picture at
+//! hand, whose latents and pixels are both known when it is finished: the best that any such W can
+//! do for it.
 
 use crate::image::Image;
 
@@ -19,8 +21,8 @@ pub struct Projection {
 }
 
 impl Projection {
-    /// The least-squares fit to a picture and its `latents`, of `shape` `[channels, height, width]`. The picture's sides must
-    /// be multiples of the latents'.
+    /// The least-squares fit to a picture and its `latents`, of `shape` `[channels, height,
+    /// width]`. The picture's sides must be multiples of the latents'.
     ///
     /// # Panics
     /// If the sizes do not fit.
@@ -74,7 +76,7 @@ impl Projection {
     }
 }
 
-/// The mean colour of the pixels for which one of the latents stands.
+/// The mean colour of the pixels of one latent.
 fn mean_of_square(picture: &Image, y: usize, x: usize, factor: usize) -> [f64; 3] {
     let mut sum = [0.0; 3];
     for row in y * factor..(y + 1) * factor {
@@ -86,7 +88,8 @@ fn mean_of_square(picture: &Image, y: usize, x: usize, factor: usize) -> [f64; 3
     sum.map(|sum| sum / (factor * factor) as f64)
 }
 
-/// Gauss and Jordan: turns `[M | C]` into `[1 | M⁻¹·C]`, for M symmetric and positive definite, which needs no pivots.
+/// Gauss and Jordan: turns `[M | C]` into `[1 | M⁻¹·C]`, for M symmetric and positive definite,
+/// which needs no pivots.
 fn eliminate(rows: &mut [Vec<f64>]) {
     for column in 0..rows.len() {
         let pivot = rows[column][column];

@@ -1,13 +1,14 @@
-//! DDIM: from x_t guess the clean picture, then go back to a little less noise along the same direction.
+//! DDIM: from x_t guess the clean picture, then go back to a little less noise along the same
+//! direction.
 //!
 //! ```text
-//! x_0     = (x_t − √(1 − ᾱ_t)·ε) / √ᾱ_t                       the guess, optionally clipped
-//! x_{t−1} = √ᾱ_{t−1}·x_0 + √(1 − ᾱ_{t−1} − σ²)·ε + σ·noise    the same noise, less of it
-//! σ²      = η²·(1 − ᾱ_{t−1})/(1 − ᾱ_t)·(1 − ᾱ_t/ᾱ_{t−1})      fresh noise instead: none at η = 0, DDPM's at η = 1
+//! x_0     = (x_t − √(1 − ᾱ_t)·ε) / √ᾱ_t                      the guess, optionally clipped
+//! x_{t−1} = √ᾱ_{t−1}·x_0 + √(1 − ᾱ_{t−1} − σ²)·ε + σ·noise   the same noise, less of it
+//! σ²      = η²·(1 − ᾱ_{t−1})/(1 − ᾱ_t)·(1 − ᾱ_t/ᾱ_{t−1})   fresh noise instead: none at η = 0, DDPM's at η = 1
 //! ```
 //!
-//! Song et al. 2020 (arXiv:2010.02502), equations 12 and 16; diffusers' `DDIMScheduler`. η is the setting `eta`, 0 by default.
-//! Next: [`super::euler`], the same step seen from x/√ᾱ.
+//! Song et al. 2020 (arXiv:2010.02502), equations 12 and 16; diffusers' `DDIMScheduler`. η is the
+//! setting `eta`, 0 by default. Next: [`super::euler`], the same step seen from x/√ᾱ.
 
 use serde_json::Value;
 

@@ -1,15 +1,16 @@
-//! DDPM: the posterior of the diffusion itself, a mean and fresh noise. The first sampler of diffusion models.
+//! DDPM: the posterior of the diffusion itself, a mean and fresh noise. The first sampler of
+//! diffusion models.
 //!
 //! ```text
-//! α = ᾱ_t/ᾱ_s,  β = 1 − α                                     s is the next visit
+//! α = ᾱ_t/ᾱ_s,  β = 1 − α     s is the next visit
 //! x ← √ᾱ_s·β/(1 − ᾱ_t)·x_0 + √α·(1 − ᾱ_s)/(1 − ᾱ_t)·x + √v·noise
-//! v = β·(1 − ᾱ_s)/(1 − ᾱ_t)                                   fixed_small;  fixed_large takes v = β
+//! v = β·(1 − ᾱ_s)/(1 − ᾱ_t)   fixed_small;  fixed_large takes v = β
 //! ```
 //!
 //! It wants hundreds of steps. A visit of t = 0 draws no noise.
 //!
-//! Ho et al. 2020 (arXiv:2006.11239), equations 6 and 7, algorithm 2; diffusers' `DDPMScheduler`. Next: [`super::ddim`],
-//! the same without noise.
+//! Ho et al. 2020 (arXiv:2006.11239), equations 6 and 7, algorithm 2; diffusers' `DDPMScheduler`.
+//! Next: [`super::ddim`], the same without noise.
 
 use serde_json::Value;
 

@@ -1,15 +1,18 @@
-//! DEIS: a polynomial in ln ρ through the last noises ε, integrated exactly over the step in ρ = σ/α.
+//! DEIS: a polynomial in ln ρ through the last noises ε, integrated exactly over the step in ρ =
+//! σ/α.
 //!
 //! ```text
-//! c_j = ∫ L_j(ln ρ) dρ  from ρ_i to ρ_{i+1}                    L_j is 1 at step i − j and 0 at the others
-//! x   ← α_{i+1}·(x/α_i + Σ_j c_j·ε_{i−j})
+//! c_j = ∫ L_j(ln ρ) dρ  from ρ_i to ρ_{i+1}   L_j is 1 at step i − j and 0 at the others
+//! x                                           ← α_{i+1}·(x/α_i + Σ_j c_j·ε_{i−j})
 //! ```
 //!
-//! With one ε it is DDIM's step, with two a line, with three a parabola; [`super::lms`] does the same in σ instead of ln σ.
-//! Unlike most, it never goes to σ = 0: it ends at the lowest noise level of the training, and with a schedule that visits
-//! this one the last step stands still, as in diffusers.
+//! With one ε it is DDIM's step, with two a line, with three a parabola; [`super::lms`] does the
+//! same in σ instead of ln σ. Unlike most, it never goes to σ = 0: it ends at the lowest noise
+//! level of the training, and with a schedule that visits this one the last step changes nothing, as
+//! in diffusers.
 //!
-//! Zhang and Chen 2022 (arXiv:2204.13902), section 3.3 (ρAB-DEIS, here in ln ρ); diffusers' `DEISMultistepScheduler`.
+//! Zhang and Chen 2022 (arXiv:2204.13902), section 3.3 (ρAB-DEIS, here in ln ρ); diffusers'
+//! `DEISMultistepScheduler`.
 
 use std::collections::VecDeque;
 
@@ -48,7 +51,8 @@ impl Deis {
     fn coefficients(&self, call: usize, order: usize) -> [f32; 3] {
         let rho = |i: usize| self.lambdas.at(i).sigma / self.lambdas.at(i).alpha;
         let (to, s0) = (rho(call + 1), rho(call));
-        // Antiderivatives of L_j, written in diffusers' order, in f32: their differences lose digits.
+        // Antiderivatives of L_j, written in diffusers' order, in f32: their differences lose
+        // digits.
         let line = |t: f32, b: f32, c: f32| t * (-c.ln() + t.ln() - 1.0) / (b.ln() - c.ln());
         let parabola = |t: f32, b: f32, c: f32, d: f32| {
             let (t_log, c_log, d_log) = (t.ln(), c.ln(), d.ln());

@@ -6,10 +6,12 @@
 //! x   ← x + (x' − x_0(x', σ'))/σ'·(σ_{i+1} − σ_i)             second call
 //! ```
 //!
-//! The midpoint method, two calls of the UNet a step; the last step, to σ = 0, is Euler's. [`super::midpoint`] has the walk.
+//! The midpoint method, two calls of the UNet a step; the last step, to σ = 0, is Euler's.
+//! [`super::midpoint`] has the grid.
 //!
-//! Inspired by DPM-Solver-2 (Lu et al. 2022, arXiv:2206.00927) and algorithm 2 of Karras et al. 2022 (arXiv:2206.00364);
-//! k-diffusion's `sample_dpm_2`, diffusers' `KDPM2DiscreteScheduler`. Next: [`super::dpm2_ancestral`].
+//! Inspired by DPM-Solver-2 (Lu et al. 2022, arXiv:2206.00927) and algorithm 2 of Karras et al.
+//! 2022 (arXiv:2206.00364); k-diffusion's `sample_dpm_2`, diffusers' `KDPM2DiscreteScheduler`.
+//! Next: [`super::dpm2_ancestral`].
 
 use super::midpoint::{Midpoint, MidpointGrid};
 use crate::samplers::{Schedule, SchedulerConfig};

@@ -7,8 +7,9 @@
 //! x     ← x + (x' − x_0(x', σ'))/σ'·(σ_down − σ_i) + σ_up·noise               second call
 //! ```
 //!
-//! The last step, to σ = 0, is Euler's and draws no noise. k-diffusion's `sample_dpm_2_ancestral`, diffusers'
-//! `KDPM2AncestralDiscreteScheduler`; see [`super::dpm2`] and [`super::euler_ancestral`].
+//! The last step, to σ = 0, is Euler's and draws no noise. k-diffusion's `sample_dpm_2_ancestral`,
+//! diffusers' `KDPM2AncestralDiscreteScheduler`; see [`super::dpm2`] and
+//! [`super::euler_ancestral`].
 
 use super::midpoint::{Midpoint, MidpointGrid};
 use crate::samplers::sigmas::ancestral;

@@ -1,16 +1,19 @@
-//! DPM++ 2M: in λ = ln(α/σ) most of the ODE is solved exactly; what is left is a line through the last two guesses.
+//! DPM++ 2M: in λ = ln(α/σ) most of the ODE is solved exactly; what is left is a line through the
+//! last two guesses.
 //!
 //! ```text
-//! h   = λ_{i+1} − λ_i,  r = (λ_i − λ_{i−1})/h
-//! D   = x_0(i) + (x_0(i) − x_0(i−1)) / 2r                     the guess, carried on to the middle of the step
-//! x   ← σ_{i+1}/σ_i·x − α_{i+1}·(e^{−h} − 1)·D
+//! h                                         = λ_{i+1} − λ_i,  r = (λ_i − λ_{i−1})/h
+//! D   = x_0(i) + (x_0(i) − x_0(i−1)) / 2r   the guess, carried on to the middle of the step
+//! x                                         ← σ_{i+1}/σ_i·x − α_{i+1}·(e^{−h} − 1)·D
 //! ```
 //!
-//! Here x = α·x_0 + σ·ε as in [`super::ddim`]; [`crate::samplers::lambdas`] has α, σ and λ. The first step has one guess only and takes
-//! D = x_0, which is a step of DDIM; so does the last step if it ends at σ = 0, where λ is infinite.
+//! Here x = α·x_0 + σ·ε as in [`super::ddim`]; [`crate::samplers::lambdas`] has α, σ and λ. The
+//! first step has one guess only and takes D = x_0, which is a step of DDIM; so does the last step
+//! if it ends at σ = 0, where λ is infinite.
 //!
-//! Lu et al. 2022, "DPM-Solver++" (arXiv:2211.01095), algorithm 2; diffusers' `DPMSolverMultistepScheduler` with
-//! `algorithm_type` dpmsolver++ and `solver_type` midpoint. Next: [`super::dpmpp_sde_multistep`], with fresh noise.
+//! Lu et al. 2022, "DPM-Solver++" (arXiv:2211.01095), algorithm 2; diffusers'
+//! `DPMSolverMultistepScheduler` with `algorithm_type` dpmsolver++ and `solver_type` midpoint.
+//! Next: [`super::dpmpp_sde_multistep`], with fresh noise.
 
 use crate::samplers::lambdas::{self, Lambdas};
 use crate::samplers::sigmas::{self, FinalSigma};

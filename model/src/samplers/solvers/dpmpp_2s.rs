@@ -1,16 +1,19 @@
-//! DPM++ 2S: of every two steps the first is tried alone, and the second goes both from where the first began.
+//! DPM++ 2S: of every two steps the first is tried alone, and the second goes both from where the
+//! first began.
 //!
 //! ```text
-//! odd steps    x' = to(i + 1, x_0(i))                                         a step of DDIM, at which the UNet is asked
+//! odd steps    x' = to(i + 1, x_0(i))   a step of DDIM, at which the UNet is asked
 //! even steps   D = x_0(i−1) + (x_0(i) − x_0(i−1))/2r,  r = (λ_i − λ_{i−1})/h
-//!              x ← σ_{i+1}/σ_{i−1}·x − α_{i+1}·(e^{−h} − 1)·D,  h = λ_{i+1} − λ_{i−1}     with the x of step i−1
+//!              x ← σ_{i+1}/σ_{i−1}·x − α_{i+1}·(e^{−h} − 1)·D,  h = λ_{i+1} − λ_{i−1}   with the x of step i−1
 //! ```
 //!
-//! So a step of the paper, which asks twice, counts as two here, as it does in diffusers. The last step of an odd number, and of a
-//! walk that ends at σ = 0, is of first order. It always visits even timesteps from the last one on, whatever `timestep_spacing` says.
+//! So a step of the paper, which asks twice, counts as two here, as it does in diffusers. The last
+//! step of an odd number, and of a run that ends at σ = 0, is of first order. It always visits
+//! even timesteps from the last one on, whatever `timestep_spacing` says.
 //!
-//! Lu et al. 2022, "DPM-Solver++" (arXiv:2211.01095), algorithm 1; diffusers' `DPMSolverSinglestepScheduler` with order 2.
-//! Next: [`super::dpmpp_2m`], which asks once for the same order.
+//! Lu et al. 2022, "DPM-Solver++" (arXiv:2211.01095), algorithm 1; diffusers'
+//! `DPMSolverSinglestepScheduler` with order 2. Next: [`super::dpmpp_2m`], which asks once for the
+//! same order.
 
 use crate::samplers::lambdas::{self, Lambdas};
 use crate::samplers::noise_schedule::NoiseSchedule;
@@ -60,7 +63,7 @@ impl Sampler for DpmPp2S {
         let next = self.lambdas.at(call + 1);
         let x0 = self.lambdas.denoised(model_output, sample, call);
         match self.previous.take().filter(|_| self.second_order[call]) {
-            // Also where a walk begins with the second of a pair.
+            // Also where a run begins with the second of a pair.
             None => {
                 let shrink = next.sigma / self.lambdas.at(call).sigma;
                 let gain = next.alpha * ((-self.lambdas.step_length(call)).exp() - 1.0);

@@ -1,16 +1,18 @@
-//! DPM++ 2S a: half a step with the first guess, the whole with the guess found there, then back up with fresh noise.
+//! DPM++ 2S a: half a step with the first guess, the whole with the guess found there, then back up
+//! with fresh noise.
 //!
 //! ```text
-//! σ_up² = σ_{i+1}²·(σ_i² − σ_{i+1}²)/σ_i²,   σ_down² = σ_{i+1}² − σ_up²       as in Euler a
-//! to(σ*, x_0) = σ*/σ_i·x + (1 − σ*/σ_i)·x_0                                   exact if x_0 stays
-//! first call    x' = to(√(σ_i·σ_down), x_0 at (x, σ_i))
-//! second call   x ← to(σ_down, x_0 at (x', σ')) + σ_up·noise                  from the x where the step began
+//! σ_up² = σ_{i+1}²·(σ_i² − σ_{i+1}²)/σ_i²,   σ_down² = σ_{i+1}² − σ_up²   as in Euler a
+//! to(σ*, x_0) = σ*/σ_i·x + (1 − σ*/σ_i)·x_0                               exact if x_0 stays
+//! first call   x' = to(√(σ_i·σ_down), x_0 at (x, σ_i))
+//! second call   x ← to(σ_down, x_0 at (x', σ')) + σ_up·noise   from the x where the step began
 //! ```
 //!
 //! The last step, to σ = 0, is Euler's and draws no noise.
 //!
-//! Lu et al. 2022 (arXiv:2211.01095), DPM-Solver++(2S), made ancestral; k-diffusion's `sample_dpmpp_2s_ancestral`. diffusers has no class for
-//! it: the oracle of the tests is the formula in torch (`tests/goldens/schedulers.py`). Next: [`super::dpmpp_sde`], the same with the
+//! Lu et al. 2022 (arXiv:2211.01095), DPM-Solver++(2S), made ancestral; k-diffusion's
+//! `sample_dpmpp_2s_ancestral`. diffusers has no class for it: the oracle of the tests is the
+//! formula in torch (`tests/goldens/schedulers.py`). Next: [`super::dpmpp_sde`], the same with the
 //! noise of both halves; [`super::dpmpp_2s`] without any.
 
 use super::midpoint::{Midpoint, MidpointGrid};

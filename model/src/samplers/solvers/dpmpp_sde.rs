@@ -1,18 +1,21 @@
-//! DPM++ SDE: half a step with fresh noise, then the whole with the guess found there, and the noise of both halves.
+//! DPM++ SDE: half a step with fresh noise, then the whole with the guess found there, and the
+//! noise of both halves.
 //!
 //! ```text
-//! to(σ'): σ_up² = σ'²·(σ_i² − σ'²)/σ_i²,  σ_down² = σ'² − σ_up²               as in Euler a
-//!         x' = σ_down/σ_i·x + (1 − σ_down/σ_i)·x_0 + σ_up·noise               exact if x_0 stays
-//! first call   x_0 at (x, σ_i),      to(√(σ_i·σ_{i+1})) with noise z_1
-//! second call  x_0 at (x', σ'),      to(σ_{i+1}) from x with noise (√(σ_i − σ')·z_1 + √(σ' − σ_{i+1})·z_2)/√(σ_i − σ_{i+1})
+//! to(σ'): σ_up² = σ'²·(σ_i² − σ'²)/σ_i²,  σ_down² = σ'² − σ_up²   as in Euler a
+//!         x' = σ_down/σ_i·x + (1 − σ_down/σ_i)·x_0 + σ_up·noise   exact if x_0 stays
+//! first call   x_0 at (x, σ_i),   to(√(σ_i·σ_{i+1})) with noise z_1
+//! second call  x_0 at (x', σ'),   to(σ_{i+1}) from x with noise (√(σ_i − σ')·z_1 + √(σ' − σ_{i+1})·z_2)/√(σ_i − σ_{i+1})
 //! ```
 //!
-//! The noises of a step belong to one Brownian motion W in σ: z_1 is W over the first part, the second noise W over the
-//! whole. diffusers and k-diffusion look W up in a tree with a seed of its own, so that it does not depend on the steps;
-//! here the path is drawn from the picture's generator as the walk goes on: the same law, another picture.
+//! The noises of a step belong to one Brownian motion W in σ: z_1 is W over the first part, the
+//! second noise W over the whole. diffusers and k-diffusion look W up in a tree with a seed of its
+//! own, so that it does not depend on the steps; here the path is drawn from the picture's
+//! generator as the steps go on: the same law, another picture.
 //!
-//! Lu et al. 2022 (arXiv:2211.01095), DPM-Solver++(2S) for the SDE; diffusers' `DPMSolverSDEScheduler`, k-diffusion's
-//! `sample_dpmpp_sde`. The last step, to σ = 0, is Euler's and draws no noise.
+//! Lu et al. 2022 (arXiv:2211.01095), DPM-Solver++(2S) for the SDE; diffusers'
+//! `DPMSolverSDEScheduler`, k-diffusion's `sample_dpmpp_sde`. The last step, to σ = 0, is Euler's
+//! and draws no noise.
 
 use super::midpoint::{Midpoint, MidpointGrid};
 use crate::samplers::sigmas::ancestral;

@@ -1,4 +1,5 @@
-//! DPM++ 2M SDE and 3M SDE: the steps of DPM++ 2M, twice as far towards the guess, and back up with fresh noise.
+//! DPM++ 2M SDE and 3M SDE: the steps of DPM++ 2M, twice as far towards the guess, and back up with
+//! fresh noise.
 //!
 //! ```text
 //! x ← σ_{i+1}/σ_i·e^{−h}·x + α_{i+1}·(1 − e^{−2h})·D + σ_{i+1}·√(1 − e^{−2h})·noise
@@ -8,12 +9,14 @@
 //! 3rd order  (1 − e^{−2h})·D = (1 − e^{−2h})·x_0(i) + φ_1·D_1' + φ_2·D_2,   from three guesses
 //! ```
 //!
-//! with r_0 and r_1 the lengths of the last two steps over h. The ends of a walk are as in [`super::dpmpp_2m`]; every step
-//! draws noise, also the last, which multiplies it by 0 if it ends at σ = 0.
+//! with r_0 and r_1 the lengths of the last two steps over h. The ends of a run are as in
+//! [`super::dpmpp_2m`]; every step draws noise, also the last, which multiplies it by 0 if it ends
+//! at σ = 0.
 //!
-//! Lu et al. 2022 (arXiv:2211.01095), section 5 and appendix; diffusers' `DPMSolverMultistepScheduler` with `algorithm_type`
-//! sde-dpmsolver++ and `solver_order` 2 or 3, whose φ_2 is kept to the letter. A1111's samplers of these names draw their
-//! noise from a Brownian tree and are other pictures.
+//! Lu et al. 2022 (arXiv:2211.01095), section 5 and appendix; diffusers'
+//! `DPMSolverMultistepScheduler` with `algorithm_type` sde-dpmsolver++ and `solver_order` 2 or 3,
+//! whose φ_2 is kept to the letter. A1111's samplers of these names draw their noise from a
+//! Brownian tree and are other pictures.
 
 use std::collections::VecDeque;
 

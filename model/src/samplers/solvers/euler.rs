@@ -1,4 +1,5 @@
-//! Euler's method: follow the slope of the probability-flow ODE in a straight line to the next noise level.
+//! Euler's method: follow the slope of the probability-flow ODE in a straight line to the next
+//! noise level.
 //!
 //! ```text
 //! x_0     = denoised(x, σ_i)
@@ -6,8 +7,8 @@
 //! x       ← x + d·(σ_{i+1} − σ_i)
 //! ```
 //!
-//! Karras et al. 2022 (arXiv:2206.00364), algorithm 1 without the second-order correction; diffusers'
-//! `EulerDiscreteScheduler` with s_churn = 0. Next: [`super::euler_ancestral`].
+//! Karras et al. 2022 (arXiv:2206.00364), algorithm 1 without the second-order correction;
+//! diffusers' `EulerDiscreteScheduler` with s_churn = 0. Next: [`super::euler_ancestral`].
 
 use serde_json::Value;
 

@@ -6,9 +6,10 @@
 //! x       ← x + (x − x_0)/σ_i·(σ_down − σ_i) + σ_up·noise
 //! ```
 //!
-//! With σ_up so, each step is one of DDPM's (Ho et al. 2020, arXiv:2006.11239) in terms of σ; after k-diffusion's
-//! `sample_euler_ancestral` and diffusers' `EulerAncestralDiscreteScheduler`. The last step draws noise too, and multiplies
-//! it by 0: the generator must move on as diffusers' does.
+//! With σ_up so, each step is one of DDPM's (Ho et al. 2020, arXiv:2006.11239) in terms of σ; after
+//! k-diffusion's `sample_euler_ancestral` and diffusers' `EulerAncestralDiscreteScheduler`. The
+//! last step draws noise too, and multiplies it by 0: the generator must move on as diffusers'
+//! does.
 
 use crate::samplers::noise_schedule::Prediction;
 use crate::samplers::sigmas::{self, SigmaSchedule};

@@ -1,4 +1,5 @@
-//! Heun's method: try Euler's step, look at the slope where it ends, and go again with the mean of both slopes.
+//! Heun's method: try Euler's step, look at the slope where it ends, and go again with the mean of
+//! both slopes.
 //!
 //! ```text
 //! d   = (x − x_0(x, σ_i)) / σ_i
@@ -7,10 +8,11 @@
 //! x   ← x + (d + d')/2·(σ_{i+1} − σ_i)                        second call
 //! ```
 //!
-//! Two calls of the UNet a step; the last step, to σ = 0, is Euler's alone. Calls 2i and 2i + 1 belong to step i.
+//! Two calls of the UNet a step; the last step, to σ = 0, is Euler's alone. Calls 2i and 2i + 1
+//! belong to step i.
 //!
-//! Karras et al. 2022 (arXiv:2206.00364), algorithm 1 without churn; diffusers' `HeunDiscreteScheduler`.
-//! Next: [`super::dpm2`], which looks in the middle of the step instead.
+//! Karras et al. 2022 (arXiv:2206.00364), algorithm 1 without churn; diffusers'
+//! `HeunDiscreteScheduler`. Next: [`super::dpm2`], which looks in the middle of the step instead.
 
 use crate::samplers::noise_schedule::{Betas, NoiseSchedule, Prediction};
 use crate::samplers::sigmas::{self, SigmaSchedule};

@@ -1,17 +1,17 @@
 //! LMS: one cubic through the last four slopes, integrated over the step.
 //!
 //! ```text
-//! d_i = (x − x_0) / σ_i                                        dx/dσ
-//! c_j = ∫ L_j(τ) dτ  from σ_i to σ_{i+1}                       L_j(σ_{i−j}) = 1, 0 at the other three
-//! x   ← x + Σ_j c_j·d_{i−j}
+//! d_i = (x − x_0) / σ_i                    dx/dσ
+//! c_j = ∫ L_j(τ) dτ  from σ_i to σ_{i+1}   L_j(σ_{i−j}) = 1, 0 at the other three
+//! x                                        ← x + Σ_j c_j·d_{i−j}
 //! ```
 //!
-//! Adams–Bashforth for uneven steps: [`super::euler`] with a memory, at one call a step. The first steps have fewer slopes
-//! and take a polynomial of lower degree.
+//! Adams–Bashforth for uneven steps: [`super::euler`] with a memory, at one call a step. The first
+//! steps have fewer slopes and take a polynomial of lower degree.
 //!
-//! After k-diffusion's `sample_lms` and diffusers' `LMSDiscreteScheduler`. One habit of the latter is kept so that pictures
-//! agree: a walk that begins in the middle (a picture to start from) takes at once the coefficients of four slopes, though
-//! it has fewer.
+//! After k-diffusion's `sample_lms` and diffusers' `LMSDiscreteScheduler`. One habit of the latter
+//! is kept so that pictures agree: a run that begins in the middle (a picture to start from) takes
+//! at once the coefficients of four slopes, though it has fewer.
 
 use std::collections::VecDeque;
 

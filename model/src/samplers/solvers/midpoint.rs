@@ -1,4 +1,5 @@
-//! Walks with a second call of the UNet in the middle of each step: what DPM2, DPM2 a, DPM++ 2S a and DPM++ SDE share.
+//! Samplers with a second evaluation in the middle of each step: what DPM2, DPM2 a, DPM++ 2S a
+//! and DPM++ SDE share.
 //!
 //! ```text
 //! call 2i       at σ_i,                       leads to the middle
@@ -6,8 +7,9 @@
 //! last call     at the last σ,                leads to 0: one call only
 //! ```
 //!
-//! The middle is one in ln σ. `target` is σ_{i+1}, or for the ancestral samplers the lower level from which fresh noise leads
-//! back up to it. A sampler of this kind is a `Midpoint`: it says how a step is taken, and all else follows here.
+//! The middle is one in ln σ. `target` is σ_{i+1}, or for the ancestral samplers the lower level
+//! from which fresh noise leads back up to it. A sampler of this kind is a `Midpoint`: it says how
+//! a step is taken, and all else follows here.
 
 use crate::samplers::noise_schedule::{Betas, NoiseSchedule, Prediction};
 use crate::samplers::sigmas::{self, SigmaSchedule};
@@ -23,7 +25,7 @@ pub(crate) trait Midpoint: Send {
     fn advance(&mut self, model_output: &[f32], call: usize, sample: &mut [f32], rng: &mut Generator);
 }
 
-/// A walk with a second call in the middle of each step but the last.
+/// Noise levels with a second evaluation in the middle of each step but the last.
 #[derive(Debug, Clone)]
 pub(crate) struct MidpointGrid {
     pub(crate) prediction: Prediction,
@@ -37,10 +39,12 @@ pub(crate) struct MidpointGrid {
 }
 
 impl MidpointGrid {
-    /// `target(σ_i, σ_{i+1})` is the noise level to which the deterministic part of step i goes; `sampler` is for messages.
+    /// `target(σ_i, σ_{i+1})` is the noise level to which the deterministic part of step i goes;
+    /// `sampler` is for messages.
     ///
     /// # Errors
-    /// `Request` if so many steps are not possible, `Model` if the model predicts samples, which no class of these supports.
+    /// `Request` if that number of steps is not possible, `Model` if the model predicts samples, which no
+    /// class of these supports.
     pub(crate) fn new(
         config: &SchedulerConfig,
         schedule: Schedule,
@@ -61,7 +65,7 @@ impl MidpointGrid {
             if to.is_finite() { (from - (from - to) * 0.5).exp() } else { 0.0 }
         };
         let middles: Vec<f32> = sigmas.windows(2).map(middle).collect();
-        // The call in the middle of a step stands between the step's own and the next.
+        // The call in the middle of a step lies between the step's own and the next.
         let between = middles.iter().map(|&sigma| sigmas::timestep_at_f32(sigma, &trained));
         let mut calls = vec![timesteps[0]];
         calls.extend(between.zip(&timesteps[1..]).flat_map(|(middle, &next)| [middle, next]));
@@ -125,7 +129,7 @@ impl<S: Midpoint> Sampler for S {
     }
 
     fn add_noise(&self, sample: &mut [f32], noise: &[f32], call: usize) {
-        // In diffusers a walk that begins between two calls of a step begins at its end.
+        // In diffusers a run that begins between two calls of a step begins at its end.
         let sigma = self.grid().sigmas[call.div_ceil(2)];
         sample.iter_mut().zip(noise).for_each(|(x, noise)| *x += noise * sigma);
     }

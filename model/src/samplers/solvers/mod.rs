@@ -1,4 +1,5 @@
-//! One file a sampler: the formula of its step. The table in [`crate::samplers`] has papers and classes.
+//! One file a sampler: the formula of its step. The table in [`crate::samplers`] has papers and
+//! classes.
 
 pub mod ddim;
 pub mod ddpm;

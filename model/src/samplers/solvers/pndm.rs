@@ -1,15 +1,18 @@
-//! PNDM: DDIM's step with a better ε, blended from the last four as a linear multistep method would.
+//! PNDM: DDIM's step with a better ε, blended from the last four as a linear multistep method
+//! would.
 //!
 //! ```text
-//! ε'  = (55·ε_i − 59·ε_{i−1} + 37·ε_{i−2} − 9·ε_{i−3}) / 24                       Adams–Bashforth
-//! x   ← transfer(x, ε', t → t − δ)                                              DDIM's step, equation 9 of the paper
+//! ε'  = (55·ε_i − 59·ε_{i−1} + 37·ε_{i−2} − 9·ε_{i−3}) / 24   Adams–Bashforth
+//! x   ← transfer(x, ε', t → t − δ)                            DDIM's step, equation 9 of the paper
 //! ```
 //!
-//! The first steps lack history, and there are two ways to begin. With `skip_prk_steps`, as in Stable Diffusion's folders
-//! (A1111's "PLMS"), orders 1 to 3 come first, and the second call repeats the first step with the mean of two ε: one call
-//! more than there are steps. Without it, three Runge–Kutta steps of four calls each come first (the paper's F-PNDM).
+//! The first steps lack history, and there are two ways to begin. With `skip_prk_steps`, as in
+//! Stable Diffusion's folders (A1111's "PLMS"), orders 1 to 3 come first, and the second call
+//! repeats the first step with the mean of two ε: one call more than there are steps. Without it,
+//! three Runge–Kutta steps of four calls each come first (the paper's F-PNDM).
 //!
-//! Liu et al. 2022 (arXiv:2202.09778), equations 9, 12 and 13, algorithm 2; diffusers' `PNDMScheduler`.
+//! Liu et al. 2022 (arXiv:2202.09778), equations 9, 12 and 13, algorithm 2; diffusers'
+//! `PNDMScheduler`.
 
 use crate::samplers::noise_schedule::{NoiseSchedule, Prediction};
 use crate::samplers::timestep_spacing::{Spacing, TimestepSpacing};
@@ -67,8 +70,8 @@ impl Pndm {
         })
     }
 
-    /// One of the four calls of a Runge–Kutta step: slopes at the start, twice in the middle, at the end, weighted
-    /// 1/6, 1/3, 1/3, 1/6. The first three end where the next slope is wanted.
+    /// One of the four calls of a Runge–Kutta step: slopes at the start, twice in the middle, at
+    /// the end, weighted 1/6, 1/3, 1/3, 1/6. The first three end where the next slope is wanted.
     fn runge_kutta(&mut self, model_output: &[f32], t: usize, sample: &mut [f32]) {
         const WEIGHTS: [f32; 4] = [1.0 / 6.0, 1.0 / 3.0, 1.0 / 3.0, 1.0 / 6.0];
         let stage = self.counter % 4;
@@ -148,8 +151,8 @@ fn multistep_calls(falling: &[usize]) -> Vec<usize> {
     calls
 }
 
-/// The calls without it, and how many of them belong to Runge–Kutta steps: for each of the first three steps its start,
-/// twice its middle, and its end; then every later timestep.
+/// The calls without it, and how many of them belong to Runge–Kutta steps: for each of the first
+/// three steps its start, twice its middle, and its end; then every later timestep.
 fn runge_kutta_calls(falling: &[usize], stride: usize) -> Result<(Vec<usize>, usize)> {
     let [first, second, third, fourth, ..] = *falling else {
         let steps = falling.len();

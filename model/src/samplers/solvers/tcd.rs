@@ -1,15 +1,17 @@
 //! TCD: a distilled model jumps to a cleaner timestep than wanted, and fresh noise leads back up.
 //!
 //! ```text
-//! s = ⌊(1 − η)·t'⌋                                            t' is the next visit; η = 0 jumps straight to it
-//! y = √ᾱ_s·x_0 + √(1 − ᾱ_s)·ε                                 DDIM's step to s
-//! x ← √(ᾱ_t'/ᾱ_s)·y + √(1 − ᾱ_t'/ᾱ_s)·noise                   y itself after the last visit
+//! s = ⌊(1 − η)·t'⌋                            t' is the next visit; η = 0 jumps straight to it
+//! y = √ᾱ_s·x_0 + √(1 − ᾱ_s)·ε                 DDIM's step to s
+//! x ← √(ᾱ_t'/ᾱ_s)·y + √(1 − ᾱ_t'/ᾱ_s)·noise   y itself after the last visit
 //! ```
 //!
-//! Only for models that were distilled for it: 1 to 8 steps. η (the paper's γ, the setting `eta`) is 0.3 by default: a little
-//! more with many steps. diffusers' class has the same default, but its pipeline passes 0 unless told otherwise.
+//! Only for models that were distilled for it: 1 to 8 steps. η (the paper's γ, the setting `eta`)
+//! is 0.3 by default: a little more with many steps. diffusers' class has the same default, but its
+//! pipeline passes 0 by default.
 //!
-//! Zheng et al. 2024 (arXiv:2402.19159), algorithm 2; diffusers' `TCDScheduler`. See [`super::lcm`].
+//! Zheng et al. 2024 (arXiv:2402.19159), algorithm 2; diffusers' `TCDScheduler`. See
+//! [`super::lcm`].
 
 use serde_json::Value;
 

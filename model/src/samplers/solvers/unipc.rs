@@ -1,16 +1,18 @@
-//! UniPC: a predictor, and a corrector that uses the guess at the new point without calling the UNet again.
+//! UniPC: a predictor, and a corrector that uses the guess at the new point without calling the
+//! UNet again.
 //!
 //! ```text
 //! h = λ_{i+1} − λ_i,  r_k = (λ_{i−k} − λ_i)/h,  D_k = (x_0(i−k) − x_0(i))/r_k,  B = e^{−h} − 1  (bh2)  or −h  (bh1)
-//! x̄      = σ_{i+1}/σ_i·x − α_{i+1}·(e^{−h} − 1)·x_0(i)
-//! predict  x ← x̄ − α_{i+1}·B·Σ_k ρ_k·D_k                              then the UNet is called at x
+//! x̄                                        = σ_{i+1}/σ_i·x − α_{i+1}·(e^{−h} − 1)·x_0(i)
+//! predict  x ← x̄ − α_{i+1}·B·Σ_k ρ_k·D_k   then the UNet is called at x
 //! correct  x ← x̄ − α_{i+1}·B·(Σ_k ρ_k·D_k + ρ_n·(x_0(i+1) − x_0(i)))  before the next prediction
 //! ```
 //!
-//! The weights ρ solve R·ρ = b with R_{jk} = r_k^j, so that the rule is exact for polynomials. One call of the UNet a step:
-//! what a call learns first corrects the step that led to it.
+//! The weights ρ solve R·ρ = b with R_{jk} = r_k^j, so that the rule is exact for polynomials. One
+//! call of the UNet a step: what a call learns first corrects the step that led to it.
 //!
-//! Zhao et al. 2023 (arXiv:2302.04867), algorithms 1 and 2; diffusers' `UniPCMultistepScheduler` with `predict_x0`.
+//! Zhao et al. 2023 (arXiv:2302.04867), algorithms 1 and 2; diffusers' `UniPCMultistepScheduler`
+//! with `predict_x0`.
 
 use std::collections::VecDeque;
 
@@ -62,8 +64,8 @@ impl UniPc {
         })
     }
 
-    /// The step `i` from `start`. `guesses` are those of step i and before, the newest first; `arrived` is the guess at the
-    /// end of the step, if it is known.
+    /// The step `i` from `start`. `guesses` are those of step i and before, the newest first;
+    /// `arrived` is the guess at the end of the step, if it is known.
     fn update(&self, i: usize, order: usize, start: &[f32], arrived: Option<&[f32]>) -> Vec<f32> {
         let (now, next) = (self.lambdas.at(i), self.lambdas.at(i + 1));
         let h = self.lambdas.step_length(i);
@@ -145,7 +147,8 @@ impl Sampler for UniPc {
         self.x0s.truncate(self.solver_order);
 
         let left = self.lambdas.steps() - call;
-        // At σ = 0 a higher order has no meaning: diffusers gives NaN if it is told not to lower it.
+        // At σ = 0 a higher order has no meaning: diffusers gives NaN if asked not to lower
+        // it.
         let must_lower = self.lower_order_final || self.lambdas.at(call + 1).sigma == 0.0;
         let bound = if must_lower { left } else { self.solver_order };
         let order = self.x0s.len().min(bound);
