@@ -60,7 +60,7 @@ pub(super) fn print(stages: &Stages<'_>, budget: f64, probe: &Probe, python: &Pa
             pairs.len(),
             pairs.len() + dropped,
             stages.precision_of(network),
-            stages.isa.name_for(stages.precision_of(network).products),
+            stages.isa.name_for(stages.precision_of(network).products()),
             peer.name
         );
     }

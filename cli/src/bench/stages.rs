@@ -185,7 +185,7 @@ impl Stages<'_> {
     }
 
     fn wanted(&self, stage: &str, precision: Precisions, shape: &str) -> bool {
-        matches(&name("stage", stage, precision, self.isa.name_for(precision.products), shape), self.filter)
+        matches(&name("stage", stage, precision, self.isa.name_for(precision.products()), shape), self.filter)
     }
 
     /// The text encoder's is that in a pipeline.
@@ -206,7 +206,7 @@ impl Stages<'_> {
             kernel: "stage".into(),
             rung: stage.into(),
             precision,
-            isa: self.isa.name_for(precision.products).into(),
+            isa: self.isa.name_for(precision.products()).into(),
             shape,
             threads: self.threads,
             count: 1,

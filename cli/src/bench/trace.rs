@@ -36,7 +36,7 @@ pub(super) fn print(
         let run = stages.load(network, &configs)?;
         let trace = Trace::measure(budget, probe, run);
         let precision = stages.precision_of(network);
-        let isa = stages.isa.name_for(precision.products);
+        let isa = stages.isa.name_for(precision.products());
         println!(
             "\n{}, {precision}, {isa}: {:.1} ms, {} runs, {} more in disturbed moments",
             network.name(),
