@@ -1,8 +1,9 @@
 //! Between pictures and latents: the two ends of every task.
 //!
 //! ```text
-//! encode   latents = scaling_factor · (mean + exp(logvar / 2) · noise)   mean, logvar = vae.encode(picture)
-//! decode   picture = vae.decode(latents / scaling_factor)
+//! encode   mean, logvar = vae.encode(image)
+//!          latents = scaling_factor · (mean + exp(logvar / 2) · noise)
+//! decode   image = vae.decode(latents / scaling_factor)
 //! ```
 //!
 //! Latents are `[1, channels, h/8, w/8]` in torch's order, because noise is drawn in that order.

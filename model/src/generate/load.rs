@@ -1,13 +1,13 @@
 //! From a folder, as diffusers writes and Hugging Face publishes it, to a [`Pipeline`].
 //!
 //! ```text
-//! model_index.json         which parts there are, and of which classes
+//! model_index.json         the components and their classes
 //! tokenizer/               vocab.json and merges.txt, or tokenizer.json
 //! text_encoder/            config.json, model.safetensors
 //! unet/                    config.json, diffusion_pytorch_model.safetensors
 //! vae/                     config.json, diffusion_pytorch_model.safetensors
 //! scheduler/               scheduler_config.json
-//! generation_config.json   perhaps: the steps and the guidance that suit the model, by the names of diffusers' arguments
+//! generation_config.json   optional: steps and guidance, by the names of diffusers' arguments
 //! ```
 //!
 //! A safety checker and its feature extractor, where a folder has them, play no part in making a

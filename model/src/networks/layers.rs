@@ -1,11 +1,11 @@
 //! The layers of which all three networks are made: weights beside `load` and `forward`.
 //!
 //! ```text
-//! Linear      y = x·Wᵀ + b   also a 1×1 convolution, since a pixel's channels are contiguous
-//! Conv2d      y = Σ w[o, c, i, j] · x[.., c] + b   UpsampleConv2d: of an image that is enlarged first
-//! GroupNorm   y = (x − mean) / √(variance + eps) · weight + bias   over a group of channels and all pixels
+//! Linear      y = x·Wᵀ + b                  also a 1×1 convolution: a pixel's channels are contiguous
+//! Conv2d      y = Σ w[o, c, i, j] · x[.., c] + b         UpsampleConv2d: of a doubled image
+//! GroupNorm   y = (x − mean) / √(variance + eps) · weight + bias    over channels of a group, pixels
 //! LayerNorm   the same over the channels of one token
-//! Embedding                                                        y = table[id]
+//! Embedding   y = table[id]
 //! ```
 //!
 //! The fields of a layer that has parts of its own carry the names of the checkpoint, so that
@@ -119,8 +119,9 @@ impl Linear {
         trace::layer(|| self.work(x, epilogue), || linear::linear(isa, x, &self.weight, epilogue))
     }
 
-    /// [`forward_with`](Self::forward_with) of tokens that are the pixels of images of `[height, width]`, for a group norm behind it:
-    /// `x: [n, height·width, in_features]` → `[n, height, width, out_features]`.
+    /// [`forward_with`](Self::forward_with) of tokens that are the pixels of images of `[height,
+    /// width]`, for a group norm behind it: `x: [n, height·width, in_features]` → `[n, height,
+    /// width, out_features]`.
     pub fn forward_to_image<'a>(
         &self,
         isa: Isa,
@@ -178,7 +179,8 @@ impl GatedLinear {
 pub struct FeatureMap {
     /// `[n, h, w, c]`; private, so that nothing changes them behind the statistics.
     pixels: Tensor<f32, 4>,
-    /// Of its channels, for a group norm behind it; `None` if the layer that made it did not take them.
+    /// Of its channels, for a group norm behind it; `None` if the layer that made it did not take
+    /// them.
     stats: Option<ChannelStats>,
 }
 
@@ -228,7 +230,8 @@ pub struct Conv2d {
     weight: conv2d::ConvWeights,
     bias: Vec<f32>,
     geometry: Geometry,
-    /// Whether it has so few output channels that a dot product for each is faster, and may differ in the last digits.
+    /// Whether it has so few output channels that a dot product for each is faster, and may differ
+    /// in the last digits.
     narrow: bool,
 }
 

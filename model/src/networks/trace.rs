@@ -1,11 +1,12 @@
-//! What each layer of a network takes: its shape, its work and its seconds, in the order in which a network calls its layers.
+//! What each layer of a network takes: its shape, its work and its seconds, in the order in which a
+//! network calls its layers.
 //!
 //! ```text
 //! let (image, layers) = trace::record(|| unet.forward(isa, latents, step, &conditioning));
 //! ```
 //!
-//! Layers are timed on the thread that calls the network, which waits for all others. Outside of [`record`] a layer only
-//! asks whether anybody wants to know.
+//! Layers are timed on the thread that calls the network, which waits for all others. Outside of
+//! [`record`] a layer only asks whether anybody wants to know.
 
 use std::cell::RefCell;
 use std::time::Instant;
@@ -40,8 +41,8 @@ pub struct LayerTime {
 }
 
 impl LayerWork {
-    /// A product with so many rows that reads inputs of so many bytes, and so many for each number of its output with
-    /// writing it.
+    /// A product with so many rows that reads inputs of so many bytes, and so many for each number
+    /// of its output with writing it.
     pub(crate) fn linear(
         kind: &'static str,
         rows: usize,

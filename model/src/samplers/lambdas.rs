@@ -7,8 +7,8 @@
 //!
 //! A noise level s = σ/α of [`super::sigmas`] gives α = 1/√(s² + 1). In λ the linear part of the
 //! ODE has a closed form (Lu et al. 2022, arXiv:2206.00927, section 3), and a sampler is a rule for
-//! the rest: a polynomial through the guesses of the last few steps. Where the noise levels end at σ = 0, λ
-//! is infinite, and the last step takes the last guess as it is.
+//! the rest: a polynomial through the guesses of the last few steps. Where the noise levels end at
+//! σ = 0, λ is infinite, and the last step takes the last guess as it is.
 //!
 //! Next: [`super::dpmpp_2m`].
 

@@ -40,7 +40,8 @@ use solvers::{
     dpmpp_sde_multistep, euler, euler_ancestral, heun, lcm, lms, pndm, tcd, unipc,
 };
 
-/// An integrator from noise to an image. `call` counts the evaluations of the UNet from 0 and must grow.
+/// An integrator from noise to an image. `call` counts the evaluations of the UNet from 0 and must
+/// grow.
 ///
 /// ```text
 /// sample = randn · init_noise_sigma

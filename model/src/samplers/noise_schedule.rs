@@ -1,7 +1,7 @@
 //! What the model was trained on: x_t = √ᾱ_t·x_0 + √(1 − ᾱ_t)·noise for t in 0..1000.
 //!
 //! ```text
-//! ᾱ_t = Π_{s ≤ t} (1 − β_s)   β grows slowly: at t = 0 the picture is clean, at t = 999 hardly visible
+//! ᾱ_t = Π_{s ≤ t} (1 − β_s)     β grows slowly: clean at t = 0, hardly visible at t = 999
 //! ```
 //!
 //! The numbers are the very f32 ones of torch on an x86-64 CPU: `linspace` works from both ends

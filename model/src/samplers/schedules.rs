@@ -2,13 +2,13 @@
 //! lowest.
 //!
 //! ```text
-//! Karras       σ_i = (σ_max^(1/7) + u·(σ_min^(1/7) − σ_max^(1/7)))^7,  u = i/(n − 1)   small steps where σ is small
-//! exponential  ln σ_i = ln σ_max + u·(ln σ_min − ln σ_max)   even in ln σ
-//! lu   even in λ = −ln σ, the same in another order
-//! beta         σ_i = σ_min + F⁻¹(1 − u)·(σ_max − σ_min)   dense at both ends
-//! AYS   eleven measured levels, ln σ linear between them; the last becomes 0
+//! Karras       σ_i = (σ_max^(1/7) + u·(σ_min^(1/7) − σ_max^(1/7)))^7,  u = i/(n − 1)
+//! exponential  ln σ_i = ln σ_max + u·(ln σ_min − ln σ_max)
+//! lu           even in λ = −ln σ, the same in another order
+//! beta         σ_i = σ_min + F⁻¹(1 − u)·(σ_max − σ_min), dense at both ends
+//! AYS          eleven measured levels, ln σ linear between them; the last becomes 0
 //! sgm_uniform  timesteps even from 999 to 0 in n + 1 points, the last of them left out
-//! simple   every (1000/n)th timestep from 999 down
+//! simple       every (1000/n)th timestep from 999 down
 //! ```
 //!
 //! F is the distribution function of Beta(0.6, 0.6). Normal follows the folder's `timestep_spacing`

@@ -59,8 +59,8 @@ pub(super) fn read_noise_schedule(config: &SchedulerConfig) -> Result<(NoiseSche
     Ok((noise_schedule, sigmas))
 }
 
-/// The timesteps of Euler's method and its relatives: where the spacing or the schedule puts the steps,
-/// from the highest noise level that the spacing visits to the lowest.
+/// The timesteps of Euler's method and its relatives: where the spacing or the schedule puts the
+/// steps, from the highest noise level that the spacing visits to the lowest.
 ///
 /// # Errors
 /// `Request` if the noise levels are given and do not fit.

@@ -5,8 +5,8 @@
 //! a single file   the weights under LDM's names, as A1111, ComfyUI and diffusers' `from_single_file` read them
 //! ```
 //!
-//! Which tensors there are, the load code says; so only what a picture needs is written. One tensor at a time is in
-//! memory.
+//! Which tensors there are, the load code says; so only what a picture needs is written. One tensor
+//! at a time is in memory.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -30,8 +30,8 @@ use crate::source::{
 };
 use crate::text::tokenizer;
 
-/// Writes the model `from` to `out`: a single file if it ends in `.safetensors`, else a folder. Without `dtype` every
-/// tensor keeps its type, if it is f32, f16 or bf16.
+/// Writes the model `from` to `out`: a single file if it ends in `.safetensors`, else a folder.
+/// Without `dtype` every tensor keeps its type, if it is f32, f16 or bf16.
 ///
 /// # Errors
 /// If the model cannot be read, or if `out` exists or cannot be written.
@@ -124,7 +124,8 @@ impl Network {
     }
 }
 
-/// A tensor's name in published folders, where those of old and new versions of diffusers and transformers differ.
+/// A tensor's name in published folders, where those of old and new versions of diffusers and
+/// transformers differ.
 fn published_name(component: &Component, name: &str) -> String {
     if *component == TEXT_ENCODER && !name.starts_with("text_model.") {
         return format!("text_model.{name}");

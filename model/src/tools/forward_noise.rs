@@ -2,16 +2,17 @@
 //! to make pictures.
 //!
 //! ```text
-//! x_t = √ᾱ_t · x_0 + √(1 − ᾱ_t) · noise   x_0 = vae.encode(picture), ᾱ falls from almost 1 to almost 0
+//! x_t = √ᾱ_t · x_0 + √(1 − ᾱ_t) · noise     x_0 = vae.encode(image); ᾱ falls from almost 1 to 0
 //! ```
 //!
 //! **Why does noise let a model learn?** To draw a picture out of nothing is a task without a right
 //! answer: many pictures would do, and the average of them, which is what training settles on, is a
-//! grey fog. To say which noise was added to a given picture *has* an answer, and exercises are free: take a picture, draw noise, mix, and ask. With little noise
-//! (small t) the answer lies in edges and textures; with much of it only in the large shapes; at
-//! the end nothing is left of the picture, and what is left is known exactly: a normal
-//! distribution, from which one can draw. So the one impossible step is cut into a thousand small
-//! ones, each of which can be learned alone, and undone one after the other.
+//! grey fog. To say which noise was added to a given picture *has* an answer, and exercises are
+//! free: take a picture, draw noise, mix, and ask. With little noise (small t) the answer lies in
+//! edges and textures; with much of it only in the large shapes; at the end nothing is left of the
+//! picture, and what is left is known exactly: a normal distribution, from which one can draw. So
+//! the one impossible step is cut into a thousand small ones, each of which can be learned alone,
+//! and undone one after the other.
 //!
 //! The strip shows which t destroys what; it is also what the strength of `image_to_image.rs`
 //! chooses from.

@@ -1,7 +1,7 @@
 //! What a model is, and what it lacks, without loading its weights.
 //!
-//! Only configs and the headers of files are read. What a network should hold is asked of its own load code, by way of a
-//! [`Schema`]; what became of every other tensor, of [`accounts`].
+//! Only configs and the headers of files are read. What a network should hold is asked of its own
+//! load code, by way of a [`Schema`]; what became of every other tensor, of [`accounts`].
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -72,8 +72,8 @@ pub struct Count {
 /// Looks at a model: a folder, or a file of weights.
 ///
 /// # Errors
-/// If there is nothing, or nothing that is understood. What is wrong *inside* a model is no error but one of
-/// [`Report::problems`].
+/// If there is nothing, or nothing that is understood. What is wrong *inside* a model is no error
+/// but one of [`Report::problems`].
 pub fn inspect(spec: impl Into<ModelSpec>) -> Result<Report> {
     let spec = spec.into();
     if files::is_file(&spec.model) { inspect_file(&spec) } else { inspect_folder(&spec) }

@@ -29,8 +29,8 @@ pub(super) fn write(folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Re
     written
 }
 
-/// Gives a file of weights the permissions that new files have here: the crate `safetensors` makes files that only their
-/// owner can read.
+/// Gives a file of weights the permissions that new files have here: the crate `safetensors` makes
+/// files that only their owner can read.
 pub(super) fn make_readable(path: &Path) -> Result<()> {
     let usual = path.with_extension("permissions");
     fs::write(&usual, "")

@@ -4,7 +4,7 @@
 //! ```text
 //! folder/model_index.json, */config.json, scheduler/…   from `model/assets/`, as published
 //! folder/tokenizer/vocab.json, merges.txt               CLIP's own vocabulary
-//! folder/{text_encoder,unet,vae}/*.safetensors          the tensors that the load code asks for
+//! folder/{text_encoder,unet,vae}/*.safetensors          the tensors that the load code requests
 //! ```
 //!
 //! A weight of a layer with n inputs is uniform between ±√(3/n), which has variance 1/n, so that a

@@ -1,13 +1,14 @@
 //! The UNet's blocks: down, middle, up.
 //!
 //! ```text
-//! down   [resnet → transformer] × layers, then halve the size   every result is also kept as a skip
-//! mid                                                           resnet → transformer → resnet
-//! up   [join a skip → resnet → transformer] × (layers + 1), then double the size
+//! down   [resnet → transformer] × layers, then halve the size     every result is also a skip
+//! mid    resnet → transformer → resnet
+//! up     [join a skip → resnet → transformer] × (layers + 1), then double the size
 //! ```
 //!
-//! `DownBlock2D` and `UpBlock2D` are the same without transformers. Source: Ronneberger et al., *U-Net: Convolutional
-//! Networks for Biomedical Image Segmentation* (2015); diffusers' classes of the same names.
+//! `DownBlock2D` and `UpBlock2D` are the same without transformers. Source: Ronneberger et al.,
+//! *U-Net: Convolutional Networks for Biomedical Image Segmentation* (2015); diffusers' classes of
+//! the same names.
 
 use aquatint_kernels::Isa;
 

@@ -13,8 +13,8 @@
 //! `transformer.rs`, `sample.rs` (halving and doubling), `conditioning.rs`, `blocks.rs`, then
 //! `prepare` and `forward` below.
 //!
-//! Source: Rombach et al., *High-Resolution Image Synthesis with Latent Diffusion Models* (2022); diffusers'
-//! `UNet2DConditionModel`. Field names are those of its checkpoints.
+//! Source: Rombach et al., *High-Resolution Image Synthesis with Latent Diffusion Models* (2022);
+//! diffusers' `UNet2DConditionModel`. Field names are those of its checkpoints.
 
 pub mod blocks;
 pub mod conditioning;

@@ -3,13 +3,14 @@
 //! ```text
 //! h = conv1(silu(norm1(x))) + time_emb_proj(silu(temb))   the time, added to each pixel alike
 //! h = conv2(silu(norm2(h)))
-//! (shortcut(x) + h) / output_scale_factor   shortcut: 1×1, only if the channels change
+//! (shortcut(x) + h) / output_scale_factor                 shortcut: 1×1, if the channels change
 //! ```
 //!
 //! The VAE uses it without a time. The two additions happen in the convolutions' epilogues, before
 //! the results are stored.
 //!
-//! Source: He et al., *Deep Residual Learning for Image Recognition* (2015), in the form of diffusers' `ResnetBlock2D`.
+//! Source: He et al., *Deep Residual Learning for Image Recognition* (2015), in the form of
+//! diffusers' `ResnetBlock2D`.
 
 use aquatint_kernels::Isa;
 use aquatint_kernels::conv2d::Geometry;

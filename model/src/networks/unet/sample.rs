@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Downsample2D   3×3 convolution that takes every second pixel
-//! Upsample2D   each pixel repeated in a square, then a 3×3 convolution: one kernel, `upsample_conv`
+//! Upsample2D     each pixel repeated in a square, then a 3×3 convolution: one kernel
 //! ```
 
 use aquatint_kernels::Isa;

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! frequency[i] = exp(−ln(10000) · i / (half − freq_shift))   i in 0..half, half = channels / 2
-//! t_emb        = [cos(t · frequency), sin(t · frequency)]    sines first if flip_sin_to_cos is off
-//! temb   = linear_2(silu(linear_1(t_emb + cond_proj(w_emb))))
+//! t_emb        = [cos(t · frequency), sin(t · frequency)]    sines first unless flip_sin_to_cos
+//! temb         = linear_2(silu(linear_1(t_emb + cond_proj(w_emb))))
 //! ```
 //!
 //! w_emb, in guidance-distilled models only, is such an embedding of the guidance scale.

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! x = resnets[0](x)
-//! x = x + to_out(attention(to_q(h), to_k(h), to_v(h)))   h = group_norm(x), every pixel sees every other
+//! x = x + to_out(attention(to_q(h), to_k(h), to_v(h)))   h = group_norm(x)
 //! x = resnets[1](x)
 //! ```
 //!

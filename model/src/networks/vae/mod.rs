@@ -1,8 +1,8 @@
 //! The VAE: pictures to latents and back, 8 times smaller in height and width.
 //!
 //! ```text
-//! encode   picture [n, 512, 512, 3] → a normal distribution for each of 64×64×4 numbers: mean and log-variance
-//! decode   latent  [n, 64, 64, 4]   → picture [n, 512, 512, 3] in −1..1
+//! encode   image  [n, 512, 512, 3] → mean and log-variance of each of 64×64×4 numbers
+//! decode   latent [n, 64, 64, 4]   → image [n, 512, 512, 3] in −1..1
 //! ```
 //!
 //! Encoder and decoder are loaded apart, because making a picture from text needs the decoder
@@ -10,8 +10,9 @@
 //! the one attention layer), `decoder.rs`, `encoder.rs`; `projection.rs` is the cheap look at
 //! latents.
 //!
-//! Source: Kingma and Welling, *Auto-Encoding Variational Bayes* (2013); Esser et al., *Taming Transformers for High-Resolution
-//! Image Synthesis* (2021); diffusers' `AutoencoderKL`. Field names are those of its checkpoints.
+//! Source: Kingma and Welling, *Auto-Encoding Variational Bayes* (2013); Esser et al., *Taming
+//! Transformers for High-Resolution Image Synthesis* (2021); diffusers' `AutoencoderKL`. Field
+//! names are those of its checkpoints.
 
 mod config;
 mod decoder;

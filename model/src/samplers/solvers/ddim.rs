@@ -2,9 +2,9 @@
 //! direction.
 //!
 //! ```text
-//! x_0     = (x_t − √(1 − ᾱ_t)·ε) / √ᾱ_t                      the guess, optionally clipped
+//! x_0     = (x_t − √(1 − ᾱ_t)·ε) / √ᾱ_t                      optionally clipped
 //! x_{t−1} = √ᾱ_{t−1}·x_0 + √(1 − ᾱ_{t−1} − σ²)·ε + σ·noise   the same noise, less of it
-//! σ²      = η²·(1 − ᾱ_{t−1})/(1 − ᾱ_t)·(1 − ᾱ_t/ᾱ_{t−1})   fresh noise instead: none at η = 0, DDPM's at η = 1
+//! σ²      = η²·(1 − ᾱ_{t−1})/(1 − ᾱ_t)·(1 − ᾱ_t/ᾱ_{t−1})     fresh noise: DDPM's at η = 1
 //! ```
 //!
 //! Song et al. 2020 (arXiv:2010.02502), equations 12 and 16; diffusers' `DDIMScheduler`. η is the

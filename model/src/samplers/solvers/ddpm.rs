@@ -2,9 +2,9 @@
 //! diffusion models.
 //!
 //! ```text
-//! α = ᾱ_t/ᾱ_s,  β = 1 − α     s is the next visit
+//! α = ᾱ_t/ᾱ_s,  β = 1 − α                                     s is the next timestep
 //! x ← √ᾱ_s·β/(1 − ᾱ_t)·x_0 + √α·(1 − ᾱ_s)/(1 − ᾱ_t)·x + √v·noise
-//! v = β·(1 − ᾱ_s)/(1 − ᾱ_t)   fixed_small;  fixed_large takes v = β
+//! v = β·(1 − ᾱ_s)/(1 − ᾱ_t)                                   fixed_small; fixed_large: v = β
 //! ```
 //!
 //! It wants hundreds of steps. A visit of t = 0 draws no noise.

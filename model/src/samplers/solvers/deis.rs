@@ -2,14 +2,14 @@
 //! σ/α.
 //!
 //! ```text
-//! c_j = ∫ L_j(ln ρ) dρ  from ρ_i to ρ_{i+1}   L_j is 1 at step i − j and 0 at the others
-//! x                                           ← α_{i+1}·(x/α_i + Σ_j c_j·ε_{i−j})
+//! c_j = ∫ L_j(ln ρ) dρ  from ρ_i to ρ_{i+1}     L_j is 1 at step i − j and 0 at the others
+//! x   ← α_{i+1}·(x/α_i + Σ_j c_j·ε_{i−j})
 //! ```
 //!
 //! With one ε it is DDIM's step, with two a line, with three a parabola; [`super::lms`] does the
 //! same in σ instead of ln σ. Unlike most, it never goes to σ = 0: it ends at the lowest noise
-//! level of the training, and with a schedule that visits this one the last step changes nothing, as
-//! in diffusers.
+//! level of the training, and with a schedule that visits this one the last step changes nothing,
+//! as in diffusers.
 //!
 //! Zhang and Chen 2022 (arXiv:2204.13902), section 3.3 (ρAB-DEIS, here in ln ρ); diffusers'
 //! `DEISMultistepScheduler`.

@@ -2,9 +2,9 @@
 //! last two guesses.
 //!
 //! ```text
-//! h                                         = λ_{i+1} − λ_i,  r = (λ_i − λ_{i−1})/h
-//! D   = x_0(i) + (x_0(i) − x_0(i−1)) / 2r   the guess, carried on to the middle of the step
-//! x                                         ← σ_{i+1}/σ_i·x − α_{i+1}·(e^{−h} − 1)·D
+//! h   = λ_{i+1} − λ_i,  r = (λ_i − λ_{i−1})/h
+//! D   = x_0(i) + (x_0(i) − x_0(i−1)) / 2r       x_0 extrapolated to the middle of the step
+//! x   ← σ_{i+1}/σ_i·x − α_{i+1}·(e^{−h} − 1)·D
 //! ```
 //!
 //! Here x = α·x_0 + σ·ε as in [`super::ddim`]; [`crate::samplers::lambdas`] has α, σ and λ. The

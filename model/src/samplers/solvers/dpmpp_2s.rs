@@ -2,9 +2,10 @@
 //! first began.
 //!
 //! ```text
-//! odd steps    x' = to(i + 1, x_0(i))   a step of DDIM, at which the UNet is asked
+//! odd steps    x' = to(i + 1, x_0(i))           a step of DDIM, where the UNet is evaluated
 //! even steps   D = x_0(i−1) + (x_0(i) − x_0(i−1))/2r,  r = (λ_i − λ_{i−1})/h
-//!              x ← σ_{i+1}/σ_{i−1}·x − α_{i+1}·(e^{−h} − 1)·D,  h = λ_{i+1} − λ_{i−1}   with the x of step i−1
+//!              x ← σ_{i+1}/σ_{i−1}·x − α_{i+1}·(e^{−h} − 1)·D,  h = λ_{i+1} − λ_{i−1}
+//!              with the x of step i−1
 //! ```
 //!
 //! So a step of the paper, which asks twice, counts as two here, as it does in diffusers. The last

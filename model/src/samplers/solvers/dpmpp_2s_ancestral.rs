@@ -4,8 +4,8 @@
 //! ```text
 //! σ_up² = σ_{i+1}²·(σ_i² − σ_{i+1}²)/σ_i²,   σ_down² = σ_{i+1}² − σ_up²   as in Euler a
 //! to(σ*, x_0) = σ*/σ_i·x + (1 − σ*/σ_i)·x_0                               exact if x_0 stays
-//! first call   x' = to(√(σ_i·σ_down), x_0 at (x, σ_i))
-//! second call   x ← to(σ_down, x_0 at (x', σ')) + σ_up·noise   from the x where the step began
+//! first call    x' = to(√(σ_i·σ_down), x_0 at (x, σ_i))
+//! second call   x ← to(σ_down, x_0 at (x', σ')) + σ_up·noise              x where the step began
 //! ```
 //!
 //! The last step, to σ = 0, is Euler's and draws no noise.

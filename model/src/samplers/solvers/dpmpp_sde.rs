@@ -5,7 +5,8 @@
 //! to(σ'): σ_up² = σ'²·(σ_i² − σ'²)/σ_i²,  σ_down² = σ'² − σ_up²   as in Euler a
 //!         x' = σ_down/σ_i·x + (1 − σ_down/σ_i)·x_0 + σ_up·noise   exact if x_0 stays
 //! first call   x_0 at (x, σ_i),   to(√(σ_i·σ_{i+1})) with noise z_1
-//! second call  x_0 at (x', σ'),   to(σ_{i+1}) from x with noise (√(σ_i − σ')·z_1 + √(σ' − σ_{i+1})·z_2)/√(σ_i − σ_{i+1})
+//! second call  x_0 at (x', σ'),   to(σ_{i+1}) from x with noise
+//!              (√(σ_i − σ')·z_1 + √(σ' − σ_{i+1})·z_2)/√(σ_i − σ_{i+1})
 //! ```
 //!
 //! The noises of a step belong to one Brownian motion W in σ: z_1 is W over the first part, the

@@ -1,9 +1,9 @@
 //! LMS: one cubic through the last four slopes, integrated over the step.
 //!
 //! ```text
-//! d_i = (x − x_0) / σ_i                    dx/dσ
-//! c_j = ∫ L_j(τ) dτ  from σ_i to σ_{i+1}   L_j(σ_{i−j}) = 1, 0 at the other three
-//! x                                        ← x + Σ_j c_j·d_{i−j}
+//! d_i = (x − x_0) / σ_i                     dx/dσ
+//! c_j = ∫ L_j(τ) dτ  from σ_i to σ_{i+1}    L_j(σ_{i−j}) = 1, 0 at the other three
+//! x   ← x + Σ_j c_j·d_{i−j}
 //! ```
 //!
 //! Adams–Bashforth for uneven steps: [`super::euler`] with a memory, at one call a step. The first

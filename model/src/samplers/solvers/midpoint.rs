@@ -43,8 +43,8 @@ impl MidpointGrid {
     /// `sampler` is for messages.
     ///
     /// # Errors
-    /// `Request` if that number of steps is not possible, `Model` if the model predicts samples, which no
-    /// class of these supports.
+    /// `Request` if that number of steps is not possible, `Model` if the model predicts samples,
+    /// which no class of these supports.
     pub(crate) fn new(
         config: &SchedulerConfig,
         schedule: Schedule,

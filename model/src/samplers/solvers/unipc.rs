@@ -2,9 +2,10 @@
 //! UNet again.
 //!
 //! ```text
-//! h = λ_{i+1} − λ_i,  r_k = (λ_{i−k} − λ_i)/h,  D_k = (x_0(i−k) − x_0(i))/r_k,  B = e^{−h} − 1  (bh2)  or −h  (bh1)
-//! x̄                                        = σ_{i+1}/σ_i·x − α_{i+1}·(e^{−h} − 1)·x_0(i)
-//! predict  x ← x̄ − α_{i+1}·B·Σ_k ρ_k·D_k   then the UNet is called at x
+//! h = λ_{i+1} − λ_i,  r_k = (λ_{i−k} − λ_i)/h,  D_k = (x_0(i−k) − x_0(i))/r_k
+//! B = e^{−h} − 1  (bh2)  or  −h  (bh1)
+//! x̄ = σ_{i+1}/σ_i·x − α_{i+1}·(e^{−h} − 1)·x_0(i)
+//! predict  x ← x̄ − α_{i+1}·B·Σ_k ρ_k·D_k     then the UNet is evaluated at x
 //! correct  x ← x̄ − α_{i+1}·B·(Σ_k ρ_k·D_k + ρ_n·(x_0(i+1) − x_0(i)))  before the next prediction
 //! ```
 //!
