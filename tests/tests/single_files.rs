@@ -150,7 +150,7 @@ fn an_inpainting_model() {
             only_masked: None,
             keep_outside: None,
         };
-        let mut pictures = pipeline.make(&Task::Inpaint(inpaint), 1, &mut |_| {}).expect("a picture");
+        let mut pictures = pipeline.generate(&Task::Inpaint(inpaint), 1, &mut |_| {}).expect("a picture");
         pictures.remove(0).pixels().to_vec()
     };
     assert_eq!(picture(&load(spec)), picture(&load(folder)));
