@@ -1,10 +1,11 @@
 //! A request in JSON, with the field names of A1111's API; a manifest has one a line.
 //!
-//! `settings.rs` has the names. Beside them there are `n_iter` and `batch_size`, and `override_settings`, in which
-//! `CLIP_stop_at_last_layers` and `randn_source` are looked for. A scheduler `Automatic` is the model's own.
+//! `settings.rs` has the names. Beside them there are `n_iter` and `batch_size`, and
+//! `override_settings`, in which `CLIP_stop_at_last_layers` and `randn_source` are looked for. A
+//! scheduler `Automatic` is the model's own.
 //!
-//! A field that is not known is an error, unless it changes nothing: its value says "off" (null, false, 0, "" or empty),
-//! or is the one with which A1111's API fills it in.
+//! A field that is not known is an error, unless it changes nothing: its value says "off" (null,
+//! false, 0, "" or empty), or is the one with which A1111's API fills it in.
 
 use serde_json::{Map, Value};
 
@@ -57,7 +58,8 @@ const NEUTRAL: &[(&str, &[&str])] = &[
     ("subseed", &["-1"]),
 ];
 
-/// Settings of A1111's second pass over an enlarged picture; they count only if `enable_hr` is true, which is refused.
+/// Settings of A1111's second pass over an enlarged picture; they count only if `enable_hr` is
+/// true, which is refused.
 const OF_SECOND_PASS: &str = "hr_";
 
 impl ApiRequest {

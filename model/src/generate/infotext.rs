@@ -13,8 +13,9 @@
 //!
 //! Pictures from pictures have more keys; `partial.rs` reads them.
 //!
-//! Settings of a picture by A1111 are taken as far as we have them, but the pictures are not equal: A1111 has its own
-//! samplers and spacings. Ours carry `Version: aquatint …` and can be made again to the byte.
+//! Settings of a picture by A1111 are taken as far as we have them, but the pictures are not equal:
+//! A1111 has its own samplers and spacings. Ours carry `Version: aquatint …` and can be made again
+//! to the byte.
 
 use std::str::FromStr;
 
@@ -88,7 +89,8 @@ impl Parameters {
         self
     }
 
-    /// The precision with which a picture of ours was made; `None` for pictures by others, which do not say.
+    /// The precision with which a picture of ours was made; `None` for pictures by others, which do
+    /// not say.
     ///
     /// # Errors
     /// `Request` if the value has no meaning.
@@ -149,7 +151,8 @@ impl Parameters {
         Ok(())
     }
 
-    /// The keys of settings that [`Parameters::apply`] does not know, and that may change the picture.
+    /// The keys of settings that [`Parameters::apply`] does not know, and that may change the
+    /// picture.
     pub fn ignored(&self) -> impl Iterator<Item = &str> {
         let keys = self.settings.iter().map(|(key, _)| key.as_str());
         let known = |key: &&str| {

@@ -32,8 +32,9 @@ pub enum TaskKind {
 }
 
 impl TaskKind {
-    /// From what a picture was made, as its text says. A1111 writes no hash of a mask, and a strength for its second pass over an
-    /// enlarged picture (`Hires …`) as well, which is still made from text.
+    /// From what a picture was made, as its text says. A1111 writes no hash of a mask, and a
+    /// strength for its second pass over an enlarged picture (`Hires …`) as well, which is still
+    /// made from text.
     pub fn of(parameters: &Parameters) -> Self {
         let has = |key: &str| parameters.get(key).is_some();
         let enlarged = parameters.settings.iter().any(|(key, _)| key.starts_with("Hires "));
@@ -139,8 +140,8 @@ impl PartialRequest {
         })
     }
 
-    /// The settings that all tasks share: what this request says, else `stored`, the text of a picture,
-    /// else `defaults`.
+    /// The settings that all tasks share: what this request says, else `stored`, the text of a
+    /// picture, else `defaults`.
     ///
     /// # Errors
     /// `Request` if a name or a stored value has no meaning.
@@ -185,7 +186,8 @@ impl PartialRequest {
         Ok(request)
     }
 
-    /// The settings of a picture that this request does not replace; the others need not have a meaning.
+    /// The settings of a picture that this request does not replace; the others need not have a
+    /// meaning.
     fn left_of(&self, stored: &Parameters) -> Parameters {
         let mut left = stored.clone();
         left.settings.retain(|(key, _)| !self.replaces(key));
@@ -279,7 +281,8 @@ impl PartialRequest {
         (self.only_masked == Some(true)).then(|| self.padding.unwrap_or(PADDING))
     }
 
-    /// The defaults with the size that the pictures suggest, in multiples of `multiple`, the model's.
+    /// The defaults with the size that the pictures suggest, in multiples of `multiple`, the
+    /// model's.
     #[must_use]
     pub fn sized(&self, images: &TaskImages, mut defaults: TextToImage, multiple: usize) -> TextToImage {
         if let TaskImages::Image(picture) | TaskImages::Masked(picture, _) = images
@@ -290,7 +293,8 @@ impl PartialRequest {
         defaults
     }
 
-    /// The size at which to work on a picture, `[width, height]`: its own, or that of its proportions with the given side.
+    /// The size at which to work on a picture, `[width, height]`: its own, or that of its
+    /// proportions with the given side.
     fn size(&self, picture: &Image, multiple: usize) -> [usize; 2] {
         let (width, height) = (picture.width(), picture.height());
         let nearest = |side: f64| ((side / multiple as f64).round() as usize).max(1) * multiple;

@@ -66,8 +66,8 @@ impl Default for TextToImage {
 /// compares 7·10¹⁰ pairs.
 pub const LARGEST_SIDE: usize = 4096;
 
-/// Of what sides are multiples with a VAE that makes a pixel of `scale_factor`² of them. diffusers asks for multiples of 8
-/// whatever the VAE; a VAE with more levels needs larger ones.
+/// Of what sides are multiples with a VAE that makes a pixel of `scale_factor`² of them. diffusers
+/// asks for multiples of 8 whatever the VAE; a VAE with more levels needs larger ones.
 pub(super) fn size_multiple(scale_factor: usize) -> usize {
     scale_factor.max(8)
 }

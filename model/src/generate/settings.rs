@@ -1,9 +1,9 @@
 //! Every setting of a picture, one row each.
 //!
-//! From a row come the field of a [`PartialRequest`], its merging, its key in a manifest and in A1111's API, and which
-//! keys of a picture's text it replaces. The row also says by which flag the command line knows it; a test there
-//! compares the two. Read next: `partial.rs` merges and completes, `api_request.rs` reads JSON, `infotext.rs` a
-//! picture's text.
+//! From a row come the field of a [`PartialRequest`], its merging, its key in a manifest and in
+//! A1111's API, and which keys of a picture's text it replaces. The row also says by which flag the
+//! command line knows it; a test there compares the two. Read next: `partial.rs` merges and
+//! completes, `api_request.rs` reads JSON, `infotext.rs` a picture's text.
 
 use serde_json::Value;
 
@@ -40,8 +40,8 @@ macro_rules! settings {
         $field:ident: $type:ty { flag: $flag:literal, api: $api:expr, infotext: $infotext:expr,
             replaced_by: $replaced_by:expr, default: $default:literal }
     )*) => {
-        /// A request as far as somebody has said something; merged with others, in this order: a line of a manifest, flags, the
-        /// text of a picture, the model's defaults.
+        /// A request as far as somebody has said something; merged with others, in this order: a
+        /// line of a manifest, flags, the text of a picture, the model's defaults.
         #[derive(Clone, Debug, Default, PartialEq)]
         pub struct PartialRequest {
             /// What is made from what.
@@ -164,7 +164,8 @@ pub(super) fn with_infotext_key(key: &str) -> impl Iterator<Item = &'static Sett
 }
 
 impl PartialRequest {
-    /// Whether a setting of a picture's text does not count any more. `Size` holds two fields, and is replaced if both are.
+    /// Whether a setting of a picture's text does not count any more. `Size` holds two fields, and
+    /// is replaced if both are.
     pub(super) fn replaces(&self, key: &str) -> bool {
         let replaced = |setting: &Setting| {
             self.says(setting.field) || setting.replaced_by.iter().any(|field| self.says(field))
