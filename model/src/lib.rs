@@ -21,6 +21,7 @@
 
 pub mod error;
 pub mod generate;
+mod guard;
 pub mod image;
 pub mod networks;
 pub mod precisions;

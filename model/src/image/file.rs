@@ -18,8 +18,9 @@ use std::path::Path;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
-use super::{Image, Mask};
+use super::{Image, Mask, jpeg};
 use crate::error::{Error, Result};
+use crate::guard::guarded;
 
 /// 100 million pixels: the largest cameras make pictures of this size, and its 16-bit RGBA fits into 0.8 GB.
 const LARGEST_AREA: u64 = 100_000_000;
@@ -112,16 +113,25 @@ fn open(path: &Path) -> Result<DynamicImage> {
 
 /// Decodes a file's content; the error is a sentence.
 fn decode(bytes: &[u8]) -> std::result::Result<DynamicImage, String> {
-    let damaged = |error: image::ImageError| format!("the picture is damaged or not supported: {error}");
-    let mut reader =
+    let reader =
         ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;
     let format = reader.format();
     if !matches!(format, Some(ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP)) {
         return Err("this is no PNG, JPEG or WebP picture".into());
     }
-    if format == Some(ImageFormat::Jpeg) && !jpeg_is_complete(bytes) {
-        return Err("the picture is damaged: the file ends too early".into());
+    match format {
+        Some(ImageFormat::Jpeg) => jpeg::check(bytes, LARGEST_AREA)?,
+        Some(ImageFormat::WebP) if is_animated_webp(bytes) => {
+            return Err("this WebP is an animation; expected a still picture".into());
+        }
+        _ => {}
     }
+    guarded(|reason| format!("the picture is damaged or not supported: {reason}"), || decode_known(reader))
+}
+
+/// Decodes what is known to be a PNG, JPEG or WebP file.
+fn decode_known(mut reader: ImageReader<Cursor<&[u8]>>) -> std::result::Result<DynamicImage, String> {
+    let damaged = |error: image::ImageError| format!("the picture is damaged or not supported: {error}");
     let mut limits = Limits::default();
     limits.max_alloc = Some(LARGEST_AREA * 8);
     reader.limits(limits);
@@ -140,24 +150,12 @@ fn decode(bytes: &[u8]) -> std::result::Result<DynamicImage, String> {
     Ok(image)
 }
 
-/// Whether the picture has its end marker; the decoder would fill what is missing with grey. What follows, as the film of a
-/// moving photo, is not looked at.
+/// Whether a WebP file is an animation, which no still picture is, and on which the decoder panics.
 ///
-/// Segments are skipped by their length, so that a thumbnail's end is not taken for the picture's. Within the data of a
-/// scan 0xFF is always followed by 0 or by a restart marker.
-fn jpeg_is_complete(bytes: &[u8]) -> bool {
-    let is_segment = |pair: &[u8]| pair[0] == 0xff && !matches!(pair[1], 0 | 1 | 0xd0..=0xd8 | 0xff);
-    let mut rest = bytes;
-    while let Some(start) = rest.windows(2).position(is_segment) {
-        rest = &rest[start..];
-        if rest[1] == 0xd9 {
-            return true;
-        }
-        let Some(&[_, _, high, low]) = rest.first_chunk() else { return false };
-        let length = usize::from(u16::from_be_bytes([high, low]));
-        rest = rest.get(2 + length..).unwrap_or_default();
-    }
-    false
+/// `RIFF`, size, `WEBP`, then `VP8X` with its own size and flags, if the file has more than pixels.
+fn is_animated_webp(bytes: &[u8]) -> bool {
+    const ANIMATION: u8 = 1 << 1;
+    bytes.get(12..16) == Some(b"VP8X") && bytes.get(20).is_some_and(|flags| flags & ANIMATION != 0)
 }
 
 #[cfg(test)]

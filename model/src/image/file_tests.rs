@@ -88,8 +88,9 @@ fn what_is_no_whole_picture_is_refused() {
     for (bytes, expected) in [
         (&whole[..whole.len() / 2], "damaged"),
         (&whole[..20], "damaged"),
-        (&photo[..photo.len() / 2], "ends too early"),
+        (&photo[..photo.len() / 2], "% of its data is there"),
         (b"", "no PNG, JPEG or WebP"),
+        (include_bytes!("test_data/animated.webp"), "an animation; expected a still picture"),
         (b"GIF89a and so on", "no PNG, JPEG or WebP"),
         (b"<svg></svg>", "no PNG, JPEG or WebP"),
     ] {
@@ -210,4 +211,24 @@ fn a_picture_grows_at_its_margins() {
     assert_eq!((picture.width(), picture.height()), (5, 2));
     assert_eq!(reds(&picture), [5, 5, 5, 9, 9].repeat(2));
     assert_eq!(mask.grey(), [255, 255, 0, 7, 255, 255, 255, 255, 255, 255]);
+}
+
+#[test]
+fn what_is_beyond_a_multiple_of_8_is_cut_and_the_rest_keeps_its_bits() {
+    for (width, height) in [(107, 91), (75, 57), (75, 56), (64, 71), (15, 9)] {
+        let pixels: Vec<u8> = (0..3 * width * height).map(|i| (i * i % 251) as u8).collect();
+        let image = Image::from_rgb(width, height, pixels);
+        let [cut_width, cut_height] = [width, height].map(|side| side / 8 * 8);
+        let region = Region {
+            left: width / 2 - cut_width / 2,
+            top: height / 2 - cut_height / 2,
+            width: cut_width,
+            height: cut_height,
+        };
+        let cut = image.resized(cut_width, cut_height, ResizeMode::Crop);
+        assert!(cut == image.cropped(region), "{width}×{height}");
+        let mask = Mask::from_picture(&image);
+        let cut_mask = mask.resized(cut_width, cut_height, ResizeMode::Crop);
+        assert!(cut_mask == mask.cropped(region), "the mask of {width}×{height}");
+    }
 }

@@ -3,6 +3,7 @@
 //! PNG and WebP keep every value; JPEG does not. All of them hold the text that says how the picture was made.
 
 pub mod file;
+mod jpeg;
 pub mod mask;
 pub mod metadata;
 mod raster;

@@ -20,7 +20,8 @@ use crate::image::Image;
 /// What happens to a picture whose proportions are not those of the wanted size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ResizeMode {
-    /// As large as the wanted size; what sticks out is cut off evenly. diffusers' `crop`.
+    /// As large as the wanted size; what sticks out is cut off evenly. diffusers' `crop`, but a
+    /// picture that is larger by less than 8 pixels is cut only.
     #[default]
     Crop,
     /// The whole picture within the wanted size; its outermost pixels fill the bars. diffusers' `fill`.
@@ -61,6 +62,7 @@ impl Raster {
         let by_height = (self.width * height / self.height).max(1);
         let by_width = (self.height * width / self.width).max(1);
         let (scaled_width, scaled_height) = match (mode, wider) {
+            _ if mode == ResizeMode::Crop && self.is_nearly(width, height) => (self.width, self.height),
             (ResizeMode::Stretch, _) => (width, height),
             (ResizeMode::Crop, true) => (by_height, height),
             (ResizeMode::Crop, false) => (width, by_width),
@@ -74,6 +76,14 @@ impl Raster {
         scaled.gather(width, height, |x, y| {
             (along(x, width, scaled_width) - columns.start, along(y, height, scaled_height) - rows.start)
         })
+    }
+
+    /// Whether less than a pixel of the latents is to be cut off each side. That is done without
+    /// scaling, so that what is kept keeps its bits.
+    fn is_nearly(&self, width: usize, height: usize) -> bool {
+        const PIXEL: usize = 8;
+        let nearly = |own: usize, wanted: usize| (wanted..wanted + PIXEL).contains(&own);
+        nearly(self.width, width) && nearly(self.height, height)
     }
 
     fn transposed(&self) -> Self {

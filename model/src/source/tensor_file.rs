@@ -15,6 +15,7 @@ use super::files::{self, Bytes};
 use super::tensor::{StoredTensor, StoredType};
 use super::{safetensors, torch_file};
 use crate::error::{Error, Result};
+use crate::guard::guarded;
 
 /// A file of tensors whose header has been validated.
 pub struct TensorFile {
@@ -53,12 +54,16 @@ impl TensorFile {
         if size == 0 {
             return Err(corrupt(path, size, "it is empty"));
         }
-        let header = match torch_file::is(&bytes) {
-            true => torch_file::read(&bytes).map_err(|error| {
-                Error::in_file(path, format_args!("not a file of weights that `torch.save` wrote: {error}"))
-            })?,
-            false => safetensors::read(&bytes).map_err(|error| corrupt(path, size, error))?,
+        let is_torch = torch_file::is(&bytes);
+        let refused = |reason: &dyn fmt::Display| match is_torch {
+            true => {
+                let message = "not a file of weights that `torch.save` wrote";
+                Error::in_file(path, format_args!("{message}: {reason}"))
+            }
+            false => corrupt(path, size, reason),
         };
+        let read = if is_torch { torch_file::read } else { safetensors::read };
+        let header = guarded(refused, || read(&bytes).map_err(|error| refused(&error)))?;
         Ok(Self { path: path.to_owned(), bytes, header })
     }
 

@@ -17,6 +17,7 @@ use exif::experimental::Writer;
 use exif::{Field, In, Reader, Tag, Value};
 
 use crate::error::{Error, Result};
+use crate::guard::guarded;
 
 /// What stands before text in UTF-16.
 const UNICODE: &[u8; 8] = b"UNICODE\0";
@@ -57,8 +58,13 @@ pub fn read(path: &Path) -> Result<Option<String>> {
         Error::request(format_args!("cannot read `{}` as a PNG, JPEG or WebP picture: {e}", path.display()))
     };
     let bytes = fs::read(path).map_err(|e| refused(&e))?;
+    guarded(refused, || comment(bytes).map_err(|e| refused(&e)))
+}
+
+/// The text in a file's EXIF block.
+fn comment(bytes: Vec<u8>) -> std::result::Result<Option<String>, exif::Error> {
     let mut reader = Reader::new();
-    // piexif leaves out the four bytes that say "no further directory", and the text is read in their place.
+    // piexif leaves out the four bytes that say "no further directory", and the text is read there.
     reader.continue_on_error(true);
     let block = reader.read_from_container(&mut Cursor::new(bytes));
     match block.or_else(|error| error.distill_partial_result(|_| {})) {
@@ -69,7 +75,7 @@ pub fn read(path: &Path) -> Result<Option<String>> {
             }))
         }
         Err(exif::Error::NotFound(_)) => Ok(None),
-        Err(error) => Err(refused(&error)),
+        Err(error) => Err(error),
     }
 }
 

@@ -14,6 +14,7 @@ use std::path::Path;
 use png::{BitDepth, ColorType, DecodingError, Encoder, Info};
 
 use crate::error::{Error, Result};
+use crate::guard::guarded;
 
 const KEYWORD: &str = "parameters";
 
@@ -54,13 +55,15 @@ pub fn read(path: &Path) -> Result<Option<String>> {
         Error::request(format_args!("cannot read `{}` as a PNG picture: {e}", path.display()))
     };
     let file = File::open(path).map_err(|e| refused(&e))?;
-    let mut reader = png::Decoder::new(BufReader::new(file)).read_info().map_err(|e| refused(&e))?;
-    if let Some(text) = text(reader.info()) {
-        return text.map(Some).map_err(|e| refused(&e));
-    }
-    // Some programs write their text behind the pixels.
-    reader.finish().map_err(|e| refused(&e))?;
-    text(reader.info()).transpose().map_err(|e| refused(&e))
+    guarded(refused, || {
+        let mut reader = png::Decoder::new(BufReader::new(file)).read_info().map_err(|e| refused(&e))?;
+        if let Some(text) = text(reader.info()) {
+            return text.map(Some).map_err(|e| refused(&e));
+        }
+        // Some programs write their text behind the pixels.
+        reader.finish().map_err(|e| refused(&e))?;
+        text(reader.info()).transpose().map_err(|e| refused(&e))
+    })
 }
 
 fn text(info: &Info<'_>) -> Option<std::result::Result<String, DecodingError>> {
