@@ -27,6 +27,8 @@ pub mod solvers;
 pub mod timestep_spacing;
 
 #[cfg(test)]
+mod sweep_tests;
+#[cfg(test)]
 mod tests;
 
 pub use config::SchedulerConfig;
@@ -34,7 +36,7 @@ pub use descriptions::Description;
 pub(crate) use noise_schedule::Prediction;
 pub use registry::{SamplerChoice, SamplerKind, Schedule};
 
-use crate::{Generator, Result};
+use crate::{Error, Generator, Result};
 use solvers::{
     ddim, ddpm, deis, dpm2, dpm2_ancestral, dpmpp_2m, dpmpp_2s, dpmpp_2s_ancestral, dpmpp_sde,
     dpmpp_sde_multistep, euler, euler_ancestral, heun, lcm, lms, pndm, tcd, unipc,
@@ -121,6 +123,36 @@ pub(crate) fn pred_original_sample(
 /// the configuration holds a setting that is not supported.
 pub fn build(config: &SchedulerConfig, choice: SamplerChoice, steps: usize) -> Result<Box<dyn Sampler>> {
     let (kind, schedule) = config.resolve(choice)?;
+    // Two steps at one noise level, as of more steps than the model has timesteps, are divided by
+    // their distance in some formulas. A walk with one value shows it before the model is asked.
+    if !is_finite(&mut *construct(config, kind, schedule, steps)?) {
+        return Err(Error::request(format_args!(
+            "the sampler `{}` finds no finite numbers for {steps} steps of this model's noise \
+             schedule; choose fewer steps, or another sampler or schedule",
+            kind.label()
+        )));
+    }
+    construct(config, kind, schedule, steps)
+}
+
+/// Whether a walk from noise stays finite if the model's output does.
+fn is_finite(sampler: &mut dyn Sampler) -> bool {
+    let mut rng = Generator::new(0);
+    let mut sample = [sampler.init_noise_sigma()];
+    (0..sampler.timesteps().len()).all(|call| {
+        let mut input = sample;
+        sampler.scale_model_input(&mut input, call);
+        sampler.step(&[0.5], call, &mut sample, &mut rng);
+        input[0].is_finite() && sample[0].is_finite()
+    })
+}
+
+fn construct(
+    config: &SchedulerConfig,
+    kind: SamplerKind,
+    schedule: Schedule,
+    steps: usize,
+) -> Result<Box<dyn Sampler>> {
     Ok(match kind {
         SamplerKind::Ddim => Box::new(ddim::Ddim::new(config, steps)?),
         SamplerKind::Ddpm => Box::new(ddpm::Ddpm::new(config, steps)?),

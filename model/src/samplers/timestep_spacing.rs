@@ -100,14 +100,15 @@ pub(super) fn distilled_timesteps(
     noise_schedule: &NoiseSchedule,
     steps: usize,
 ) -> Result<Vec<usize>> {
-    let original = config.count("original_inference_steps", 50, 1..=noise_schedule.len())?;
+    let trained = noise_schedule.len();
+    let original = config.count("original_inference_steps", trained.min(50), 1..=trained)?;
     if !(1..=original).contains(&steps) {
         return Err(Error::request(format!(
             "{steps} steps are not possible with this sampler; choose from 1 to {original} \
              (`original_inference_steps`), best 1 to 8"
         )));
     }
-    let stride = noise_schedule.len() / original;
+    let stride = trained / original;
     let picked = (0..steps).map(|i| (i as f64 * (original as f64 / steps as f64)).floor() as usize);
     Ok(picked.map(|i| (original - i) * stride - 1).collect())
 }

@@ -62,6 +62,11 @@ impl DpmPpSdeMultistep {
         if call + 1 == steps && self.first_order_at_end {
             return 1;
         }
+        // A step of no length, as the last one to σ_min may be, changes nothing, and 0/0 of the
+        // higher orders is no number.
+        if self.lambdas.step_length(call) == 0.0 {
+            return 1;
+        }
         lambdas::order_at(self.order, self.x0s.len(), call, steps, self.lower_order_final)
     }
 }
