@@ -4,6 +4,7 @@
 //! ```text
 //! memory      the larger of, each with its weights as stored or, for bf16, as packed
 //!                 UNet   latents' pixels · texts · 48 · block_out_channels[0] · 4 bytes
+//!                        + 77 · chunks · texts · channels of keys and values · 4 bytes
 //!                 VAE    image's pixels · 9 · block_out_channels[0] · 4 bytes
 //!             with all weights if the networks are kept for the next image
 //! arithmetic  2 · weights for each pixel of their level
@@ -32,12 +33,16 @@ use crate::source::{
     Component, ModelSource, ModelSpec, Role, Schema, TEXT_ENCODER, TensorKind, TensorSource, TensorSpec,
     UNET, Usage, VAE,
 };
+use crate::text::prompt;
 
 /// Channels that a step holds for each pixel, text and channel of the first level.
 const UNET_CHANNELS: u64 = 48;
 
 /// The same for the decoder.
 const VAE_CHANNELS: u64 = 9;
+
+/// Tokens of a chunk of a prompt.
+const CHUNK: usize = 77;
 
 /// Memory that a model needs.
 #[derive(Clone, Debug)]
@@ -48,6 +53,8 @@ pub struct Footprint {
     keep: bool,
     unet_per_pixel: u64,
     vae_per_pixel: u64,
+    /// Keys and values of a chunk of a prompt, in all layers.
+    unet_per_chunk: u64,
     /// Pixels of a picture in a row of those of one pixel of its latents.
     factor: u64,
     /// What a request asks for unless it says otherwise; see
@@ -67,19 +74,25 @@ impl Footprint {
         let source = ModelSource::open(model)?;
         let unet = UNetConfig::from_config(source.config(&UNET)?)?;
         let vae = VaeConfig::from_config(source.config(&VAE)?)?;
-        let weights = |component: &Component, precisions: Precisions| -> Result<u64> {
+        let mut queries = 0; // channels that attend to the text; as many are keys, and values
+        let mut weights = |component: &Component, precisions: Precisions| -> Result<u64> {
             let (checkpoint, schema) = (source.checkpoint(component)?, Schema::new());
             let architecture = networks::architecture(component, source.config(component)?)?;
             architecture.read(&schema.weights().for_precision(precisions))?;
-            Ok(loaded(stored(&checkpoint, &schema.tensors()), &schema.tensors()))
+            let tensors = schema.tensors();
+            let of_text = tensors.iter().filter(|spec| spec.usage.role == Role::CrossAttention);
+            queries += of_text.map(|spec| spec.shape[0]).sum::<usize>();
+            Ok(loaded(stored(&checkpoint, &tensors), &tensors))
         };
+        let weights = [
+            weights(&TEXT_ENCODER, precision.for_text(isa).into())?,
+            weights(&UNET, precision)?,
+            weights(&VAE, precision)?,
+        ];
         Ok(Self {
-            weights: [
-                weights(&TEXT_ENCODER, precision.for_text(isa).into())?,
-                weights(&UNET, precision)?,
-                weights(&VAE, precision)?,
-            ],
+            weights,
             keep,
+            unet_per_chunk: (4 * CHUNK * 2 * queries) as u64,
             unet_per_pixel: 4 * UNET_CHANNELS * unet.block_out_channels[0] as u64,
             vae_per_pixel: 4 * VAE_CHANNELS * vae.block_out_channels[0] as u64,
             factor: vae.scale_factor() as u64,
@@ -96,7 +109,9 @@ impl Footprint {
     pub fn bytes(&self, request: &TextToImage, together: usize) -> u64 {
         let pixels = request.width as u64 * request.height as u64;
         let texts = together as u64 * if request.guided() { 2 } else { 1 };
-        let unet = pixels / self.factor.pow(2) * texts * self.unet_per_pixel;
+        let chunks = |text: &str| prompt::estimated_chunks(text, request.prompt_syntax);
+        let chunks = chunks(&request.prompt).max(chunks(&request.negative_prompt)) as u64;
+        let unet = texts * (pixels / self.factor.pow(2) * self.unet_per_pixel + chunks * self.unet_per_chunk);
         let [text_weights, unet_weights, vae_weights] = self.weights;
         let vae = pixels * self.vae_per_pixel;
         match self.keep {

@@ -8,7 +8,7 @@
 //! each other. A chunk that fills up inside of a phrase is therefore cut at its last comma, if that is at most 20 tokens back,
 //! which is A1111's default ("comma padding backtrack").
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::text::prompt::emphasis::Piece;
 use crate::text::tokenizer::Tokenizer;
 
@@ -20,6 +20,10 @@ pub struct Chunk {
     /// As many weights.
     pub weights: Vec<f32>,
 }
+
+/// The most chunks of a prompt: nearly 10,000 tokens. Each takes a run of the text encoder and keys
+/// and values in every layer of the UNet that attends to the text.
+pub const MOST_CHUNKS: usize = 128;
 
 /// How far back a comma may be to be cut at.
 const BACKTRACK: usize = 20;
@@ -42,7 +46,7 @@ impl Chunk {
 /// Cuts a prompt into chunks; there is at least one.
 ///
 /// # Errors
-/// See [`Tokenizer::tokens`].
+/// `Request` if there are more than [`MOST_CHUNKS`]; see also [`Tokenizer::tokens`].
 pub fn split(pieces: &[Piece], tokenizer: &Tokenizer) -> Result<Vec<Chunk>> {
     let room = tokenizer.max_length() - 2;
     let comma = tokenizer.id(",</w>");
@@ -50,6 +54,9 @@ pub fn split(pieces: &[Piece], tokenizer: &Tokenizer) -> Result<Vec<Chunk>> {
     let mut tokens: Vec<(u32, f32)> = Vec::new(); // of the chunk that is being filled
     let mut after_comma = None; // where in it the phrase behind its last comma begins
     for piece in pieces {
+        if chunks.len() > MOST_CHUNKS {
+            break;
+        }
         let Piece::Text(text, weight) = piece else {
             chunks.push(Chunk::new(tokenizer, &tokens));
             tokens.clear();
@@ -73,5 +80,63 @@ pub fn split(pieces: &[Piece], tokenizer: &Tokenizer) -> Result<Vec<Chunk>> {
     if !tokens.is_empty() || chunks.is_empty() {
         chunks.push(Chunk::new(tokenizer, &tokens));
     }
+    if chunks.len() > MOST_CHUNKS {
+        return Err(Error::request(format_args!(
+            "the prompt has more than {MOST_CHUNKS} chunks of {room} tokens; expected fewer: shorten \
+             it, or take out some `BREAK`"
+        )));
+    }
     Ok(chunks)
+}
+
+/// About how many chunks a prompt will have, for an estimate of the memory: words of up to six
+/// letters and every other sign are taken for a token each.
+pub(super) fn estimated(prompt: &str) -> usize {
+    const ROOM: usize = 75;
+    let words = |text: &str| -> usize {
+        let pieces = text.split_inclusive(|c: char| !c.is_ascii_alphabetic());
+        pieces.map(|piece| piece.trim_end().len().div_ceil(6)).sum()
+    };
+    let chunks = |text: &str| words(text).div_ceil(ROOM).max(1);
+    prompt.split("BREAK").map(chunks).sum::<usize>().min(MOST_CHUNKS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::text::prompt::emphasis;
+
+    fn tokenizer() -> Tokenizer {
+        let folder = Path::new(crate::EMBEDDED).join("tokenizer");
+        Tokenizer::load(&folder).expect("the embedded model has a tokenizer")
+    }
+
+    #[test]
+    fn a_prompt_has_a_number_of_chunks_that_can_be_computed() {
+        let tokenizer = tokenizer();
+        let chunks = |text: &str| split(&emphasis::parse(text), &tokenizer);
+        let breaks = |count| vec!["a"; count].join(" BREAK ");
+        assert_eq!(chunks(&breaks(MOST_CHUNKS)).expect("just so many").len(), MOST_CHUNKS);
+        for text in [breaks(MOST_CHUNKS + 1), breaks(10_000), "(a".repeat(500_000)] {
+            let error = chunks(&text).expect_err("too many").to_string();
+            assert!(error.contains("more than 128 chunks of 75 tokens"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_estimate_is_near_the_truth() {
+        let tokenizer = tokenizer();
+        let texts =
+            ["", "a fox", "a BREAK b BREAK c", &"a red fox in the snow, ".repeat(60), &"x ".repeat(300)];
+        for text in texts {
+            let exact = split(&emphasis::parse(text), &tokenizer).expect("not too many").len();
+            let about = estimated(text);
+            assert!(
+                about <= exact + exact / 2 && exact <= about + about / 2 + 1,
+                "{text}: {about}, not {exact}"
+            );
+        }
+    }
 }

@@ -24,6 +24,12 @@ pub enum Piece {
 /// What a pair of brackets without a number multiplies or divides by.
 const STEP: f64 = 1.1;
 
+/// Brackets within more brackets than this change no weight, so that the time is linear in the text.
+const DEEPEST: usize = 64;
+
+/// The longest weight: `:1.5)` with its digits and spaces.
+const LONGEST_WEIGHT: usize = 64;
+
 /// Reads a prompt. Every text has a meaning; the empty one is a single empty piece.
 ///
 /// ```
@@ -47,12 +53,12 @@ pub fn parse(prompt: &str) -> Vec<Piece> {
             }
             '(' => round.push(pieces.len()),
             '[' => square.push(pieces.len()),
-            ')' if !round.is_empty() => multiply(&mut pieces, round.pop(), STEP),
-            ']' if !square.is_empty() => multiply(&mut pieces, square.pop(), 1.0 / STEP),
+            ')' if !round.is_empty() => close(&mut pieces, &mut round, STEP),
+            ']' if !square.is_empty() => close(&mut pieces, &mut square, 1.0 / STEP),
             ':' if !round.is_empty() => match explicit_weight(rest) {
                 Some((weight, end)) => {
                     length = end;
-                    multiply(&mut pieces, round.pop(), weight);
+                    close(&mut pieces, &mut round, weight);
                 }
                 None => pieces.push(Piece::Text(":".into(), 1.0)),
             },
@@ -64,14 +70,19 @@ pub fn parse(prompt: &str) -> Vec<Piece> {
         }
         rest = &rest[length..];
     }
-    round.into_iter().for_each(|start| multiply(&mut pieces, Some(start), STEP));
-    square.into_iter().for_each(|start| multiply(&mut pieces, Some(start), 1.0 / STEP));
+    for (mut open, by) in [(round, STEP), (square, 1.0 / STEP)] {
+        while !open.is_empty() {
+            close(&mut pieces, &mut open, by);
+        }
+    }
     merged(pieces)
 }
 
-/// Multiplies the weights from a bracket's first piece on.
-fn multiply(pieces: &mut [Piece], start: Option<usize>, by: f64) {
-    for piece in &mut pieces[start.unwrap_or(0)..] {
+/// Closes the innermost of the `open` brackets: multiplies the weights from its first piece on.
+fn close(pieces: &mut [Piece], open: &mut Vec<usize>, by: f64) {
+    let start = open.pop().filter(|_| open.len() < DEEPEST);
+    let start = start.unwrap_or(pieces.len());
+    for piece in &mut pieces[start..] {
         if let Piece::Text(_, weight) = piece {
             *weight *= by;
         }
@@ -80,7 +91,7 @@ fn multiply(pieces: &mut [Piece], start: Option<usize>, by: f64) {
 
 /// `:1.5)` at the beginning of `text` → 1.5 and the length of all this.
 fn explicit_weight(text: &str) -> Option<(f64, usize)> {
-    let end = text.find(')')?;
+    let end = text.bytes().take(LONGEST_WEIGHT).position(|byte| byte == b')')?;
     let number = text[1..end].trim();
     let digits = number.strip_prefix(['+', '-']).unwrap_or(number);
     let is_number = digits.chars().all(|c| c.is_ascii_digit() || c == '.');
@@ -176,5 +187,20 @@ mod tests {
         check("BREAK", &[("", 1.0), ("", 0.0), ("", 1.0)]);
         check("a BREAKFAST, DAYBREAK, break", &[("a BREAKFAST, DAYBREAK, break", 1.0)]);
         check("(a BREAK b:2)", &[("a", 2.0), ("", 0.0), ("b", 2.0)]);
+    }
+
+    /// A megabyte of brackets, colons, backslashes: seconds at most, where squares would take hours.
+    #[test]
+    fn a_long_text_takes_linear_time() {
+        for unit in ["(a", "[a", "(:", "a:1", "(a:1.5", r"\(", "BREAK ", "(", "a)", "([", ")]", "(a)["] {
+            let text = unit.repeat(1_000_000 / unit.len());
+            let pieces = parse(&text);
+            assert!(!pieces.is_empty(), "{unit}");
+        }
+        let [Piece::Text(text, weight)] = &parse(&"(".repeat(100_000))[..] else { panic!("one piece") };
+        assert_eq!((text.as_str(), *weight), ("", 1.0));
+        let deep = parse(&"(".repeat(65).replace("(", "(a"));
+        let Some(Piece::Text(_, weight)) = deep.last() else { panic!("a text") };
+        assert!((weight - STEP.powi(64)).abs() < 1e-9, "64 brackets count: {weight}");
     }
 }

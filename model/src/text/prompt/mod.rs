@@ -50,6 +50,14 @@ pub struct PromptEncoder<'a> {
     pub clip_skip: usize,
 }
 
+/// About how many chunks a text will have; see [`chunks`].
+pub(crate) fn estimated_chunks(text: &str, syntax: PromptSyntax) -> usize {
+    match syntax {
+        PromptSyntax::Plain => 1,
+        PromptSyntax::A1111 => chunks::estimated(text),
+    }
+}
+
 /// Checks what a request says against a model's number of layers.
 ///
 /// # Errors

@@ -15,6 +15,7 @@
 //! [`vocabulary`], then the text encoder in `clip/`.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::path::Path;
 
 use tokenizers::models::bpe::{BPE, Merges};
@@ -25,6 +26,8 @@ use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
+use crate::error::excerpt;
+use crate::guard::guarded;
 use crate::source::files;
 use crate::{Error, Result};
 use settings::Settings;
@@ -68,11 +71,7 @@ impl Tokenizer {
         let (json, vocab, merges) =
             (folder.join("tokenizer.json"), folder.join("vocab.json"), folder.join("merges.txt"));
         let mut words = if files::is_file(&json) {
-            let mut words = tokenizers::Tokenizer::from_bytes(&*files::open(&json)?)
-                .map_err(|e| Error::in_file(&json, e))?;
-            words.with_padding(None);
-            words.with_truncation(None).map_err(|e| Error::in_file(&json, e))?;
-            words
+            from_json(&json)?
         } else if files::is_file(&vocab) || files::is_file(&merges) {
             from_vocab_and_merges(&vocab, &merges, settings.unknown())?
         } else if files::is_published(folder) {
@@ -83,21 +82,10 @@ impl Tokenizer {
             let expected = "expected `tokenizer.json`, or `vocab.json` and `merges.txt`; found neither";
             return Err(Error::in_file(folder, expected));
         };
+        let refused = |reason: &dyn Display| Error::in_file(folder, reason);
+        guarded(refused, || add_tokens(&mut words, &settings).map_err(|reason| refused(&reason)))?;
 
-        let known = words.get_added_vocabulary().get_vocab().clone();
-        let mut special: Vec<AddedToken> = Vec::new();
-        for token in settings.special_tokens().filter(|token| !known.contains_key(&token.content)) {
-            special.retain(|earlier| earlier.content != token.content);
-            special.push(token.clone());
-        }
-        let lacks = |token: &str| {
-            Error::in_file(folder, format_args!("the vocabulary lacks the special token `{token}`"))
-        };
-        if let Some(token) = special.iter().find(|token| words.token_to_id(&token.content).is_none()) {
-            return Err(lacks(&token.content));
-        }
-        words.add_special_tokens(&special);
-
+        let lacks = |token: &str| refused(&lacks(token));
         let id = |token: &str| words.token_to_id(token).ok_or_else(|| lacks(token));
         let (start, end, pad) = (id(settings.start())?, id(settings.end())?, id(settings.pad())?);
         let largest = words.get_vocab(true).into_values().max().unwrap_or(0);
@@ -116,8 +104,7 @@ impl Tokenizer {
     /// # Errors
     /// `Run` if the tokenizer's rules fail on this text, which those of CLIP do not.
     pub fn encode(&self, text: &str) -> Result<Encoding> {
-        let encoding =
-            self.words.encode(text, false).map_err(|e| Error::run(format_args!("tokenizer: {e}")))?;
+        let encoding = self.encoded(text)?;
         let tokens = encoding.get_ids();
         let room = self.max_length - 2;
         let kept = tokens.len().min(room);
@@ -131,8 +118,12 @@ impl Tokenizer {
     /// # Errors
     /// See [`Tokenizer::encode`].
     pub fn tokens(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.words.encode(text, false);
-        Ok(encoding.map_err(|e| Error::run(format_args!("tokenizer: {e}")))?.get_ids().to_vec())
+        Ok(self.encoded(text)?.get_ids().to_vec())
+    }
+
+    fn encoded(&self, text: &str) -> Result<tokenizers::Encoding> {
+        let refused = |reason: &dyn Display| Error::run(format_args!("tokenizer: {reason}"));
+        guarded(refused, || self.words.encode(text, false).map_err(|e| refused(&e)))
     }
 
     /// Start, `tokens`, end and padding: [`Tokenizer::max_length`] numbers.
@@ -165,6 +156,65 @@ impl Tokenizer {
     }
 }
 
+/// The tokenizer of a `tokenizer.json`, without its own padding and cutting.
+fn from_json(path: &Path) -> Result<tokenizers::Tokenizer> {
+    let bytes = files::open(path)?;
+    let refused = |reason: &dyn Display| Error::in_file(path, reason);
+    guarded(refused, || {
+        // The crate panics on JSON that ends inside of some objects.
+        serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).map_err(|e| refused(&e))?;
+        let mut words = tokenizers::Tokenizer::from_bytes(&*bytes).map_err(|e| refused(&e))?;
+        words.with_padding(None);
+        words.with_truncation(None).map_err(|e| refused(&e))?;
+        Ok(words)
+    })
+}
+
+fn lacks(token: &str) -> String {
+    format!("the vocabulary lacks the special token `{}`", excerpt(token))
+}
+
+/// Adds what the vocabulary's own file does not have: learned tokens, which continue it, and how the
+/// marks are found in a text.
+fn add_tokens(words: &mut tokenizers::Tokenizer, settings: &Settings) -> std::result::Result<(), String> {
+    let known = words.get_added_vocabulary().get_vocab().clone();
+    let vocabulary = words.get_vocab(true).into_values().max().map_or(0, |largest| largest + 1);
+    let wrong = |token: &AddedToken, id: u32, expected: u32| {
+        format!("the added token `{}` has number {id}; expected {expected}", excerpt(&token.content))
+    };
+    let (mut added, mut next) = (Vec::new(), vocabulary);
+    for (id, token) in settings.added_tokens() {
+        match words.token_to_id(&token.content) {
+            Some(found) if found == *id => {}
+            Some(found) => return Err(wrong(token, *id, found)),
+            None if token.special && *id < vocabulary => return Err(lacks(&token.content)),
+            None if *id == next => next += 1,
+            None => return Err(wrong(token, *id, next)),
+        }
+        if !known.contains_key(&token.content) {
+            added.push(token.clone());
+        }
+    }
+    let marks = settings.marks();
+    let is_mark = |token: &AddedToken| marks.iter().any(|mark| mark.content == token.content);
+    added.retain(|token| !is_mark(token) || words.token_to_id(&token.content).is_none());
+    words.add_tokens(&added);
+
+    let mut special: Vec<AddedToken> = Vec::new();
+    for mark in marks.into_iter().filter(|mark| !known.contains_key(&mark.content)) {
+        if words.token_to_id(&mark.content).is_none() {
+            return Err(lacks(&mark.content));
+        }
+        special.retain(|earlier| earlier.content != mark.content);
+        special.push(mark.clone());
+    }
+    words.add_special_tokens(&special);
+    match settings.added_tokens().iter().find(|(id, token)| words.token_to_id(&token.content) != Some(*id)) {
+        Some((id, token)) => Err(wrong(token, *id, words.token_to_id(&token.content).unwrap_or(0))),
+        None => Ok(()),
+    }
+}
+
 /// The tokenizer that `vocab.json` and `merges.txt` mean, with the rules of CLIP around them.
 fn from_vocab_and_merges(vocab: &Path, merges: &Path, unknown: &str) -> Result<tokenizers::Tokenizer> {
     let text = files::read_to_string(vocab)?;
@@ -181,12 +231,17 @@ fn bpe(
     merges: Merges,
     unknown: &str,
 ) -> Result<tokenizers::Tokenizer> {
-    let bpe = BPE::builder()
-        .vocab_and_merges(tokens.into_iter().collect::<tokenizers::models::bpe::Vocab>(), merges)
-        .unk_token(unknown.to_owned())
-        .end_of_word_suffix("</w>".to_owned())
-        .build()
-        .map_err(|e| Error::in_file(path, format_args!("does not belong to `vocab.json`: {e}")))?;
+    let refused = |reason: &dyn Display| {
+        Error::in_file(path, format_args!("does not belong to `vocab.json`: {reason}"))
+    };
+    let build = || {
+        BPE::builder()
+            .vocab_and_merges(tokens.into_iter().collect::<tokenizers::models::bpe::Vocab>(), merges)
+            .unk_token(unknown.to_owned())
+            .end_of_word_suffix("</w>".to_owned())
+            .build()
+    };
+    let bpe = guarded(refused, || build().map_err(|e| refused(&e)))?;
     with_rules_of_clip(bpe).map_err(|e| Error::run(format_args!("tokenizer: {e}")))
 }
 
@@ -199,9 +254,9 @@ fn parse_merges(path: &Path, text: &str) -> Result<Merges> {
         }
         _ => {
             let line_number = i + 1;
-            let message =
-                format_args!("line {line_number}: expected two symbols and a space between, found {line:?}");
-            Err(Error::in_file(path, message))
+            let found = excerpt(line);
+            let expected = "expected two symbols and a space between";
+            Err(Error::in_file(path, format_args!("line {line_number}: {expected}, found {found:?}")))
         }
     };
     lines.map(pair).collect()

@@ -3,12 +3,16 @@
 //! `tokenizer_config.json` says it, and `special_tokens_map.json` overrides it (Stable Diffusion 2.x names its padding only
 //! there), unless the former lists `added_tokens_decoder`, as newer versions of transformers write it. A token is a string,
 //! or an object with its `content` and how to look for it. Both files may be absent: then CLIP's own tokens are meant.
+//!
+//! Learned tokens (textual inversion) are in `added_tokens_decoder` as well, or, by older versions, in
+//! `added_tokens.json`, an object of tokens and their numbers.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
+use crate::error::excerpt;
 use crate::source::files;
 use crate::{Error, Result};
 
@@ -19,8 +23,8 @@ pub(super) struct Settings {
     end: AddedToken,
     unknown: AddedToken,
     pad: AddedToken,
-    /// Further tokens of `added_tokens_decoder`.
-    added: Vec<AddedToken>,
+    /// All tokens beside the vocabulary with their numbers, in the order of these.
+    added: Vec<(u32, AddedToken)>,
     max_length: usize,
 }
 
@@ -32,31 +36,35 @@ impl Settings {
     pub(super) fn read(folder: &Path) -> Result<Self> {
         let config = JsonFile::read(folder.join("tokenizer_config.json"))?;
         let map = JsonFile::read(folder.join("special_tokens_map.json"))?;
-        let added = config.added_tokens()?;
+        let decoder = config.added_tokens()?;
         let named = |key: &str, default: &AddedToken| -> Result<AddedToken> {
-            let legacy = if added.is_none() { map.token(key)? } else { None };
+            let legacy = if decoder.is_none() { map.token(key)? } else { None };
             let token = match legacy {
                 Some(token) => Some(token),
                 None => config.token(key)?,
             };
             let token = token.unwrap_or_else(|| default.clone()).special(true);
-            let listed = added.iter().flatten().find(|listed| listed.content == token.content);
-            Ok(listed.cloned().unwrap_or(token).special(true))
+            let listed = decoder.iter().flatten().find(|(_, listed)| listed.content == token.content);
+            Ok(listed.map_or(token, |(_, listed)| listed.clone()).special(true))
         };
         let end_of_text = AddedToken::from("<|endoftext|>", true);
-        Ok(Self {
-            start: named("bos_token", &AddedToken::from("<|startoftext|>", true))?,
-            end: named("eos_token", &end_of_text)?,
-            unknown: named("unk_token", &end_of_text)?,
-            pad: named("pad_token", &end_of_text)?,
-            max_length: config.max_length()?,
-            added: added.unwrap_or_default(),
-        })
+        let start = named("bos_token", &AddedToken::from("<|startoftext|>", true))?;
+        let [end, unknown, pad] = ["eos_token", "unk_token", "pad_token"].map(|key| named(key, &end_of_text));
+        let added = match decoder {
+            Some(decoder) => decoder,
+            None => JsonFile::read(folder.join("added_tokens.json"))?.numbered_tokens()?,
+        };
+        Ok(Self { start, end: end?, unknown: unknown?, pad: pad?, max_length: config.max_length()?, added })
     }
 
-    /// All special tokens, in the order in which transformers adds them: of two with the same content the later counts.
-    pub(super) fn special_tokens(&self) -> impl Iterator<Item = &AddedToken> {
-        self.added.iter().chain([&self.start, &self.end, &self.unknown, &self.pad])
+    /// Tokens that the vocabulary may lack, with their numbers.
+    pub(super) fn added_tokens(&self) -> &[(u32, AddedToken)] {
+        &self.added
+    }
+
+    /// The marks; of two with the same content the later counts.
+    pub(super) fn marks(&self) -> [&AddedToken; 4] {
+        [&self.start, &self.end, &self.unknown, &self.pad]
     }
 
     /// The mark before a text.
@@ -111,7 +119,7 @@ impl JsonFile {
     }
 
     /// The tokens of `added_tokens_decoder`, in the order of their numbers.
-    fn added_tokens(&self) -> Result<Option<Vec<AddedToken>>> {
+    fn added_tokens(&self) -> Result<Option<Vec<(u32, AddedToken)>>> {
         const KEY: &str = "added_tokens_decoder";
         let Some(Value::Object(entries)) = self.keys.get(KEY) else { return Ok(None) };
         let mut tokens = Vec::new();
@@ -120,7 +128,26 @@ impl JsonFile {
             tokens.push((id, self.parse_token(KEY, value)?));
         }
         tokens.sort_by_key(|&(id, _)| id);
-        Ok(Some(tokens.into_iter().map(|(_, token)| token).collect()))
+        Ok(Some(tokens))
+    }
+
+    /// All keys as learned tokens whose values are their numbers.
+    fn numbered_tokens(&self) -> Result<Vec<(u32, AddedToken)>> {
+        let number = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+        let token = |(content, value): (&String, &Value)| match number(value) {
+            Some(id) => Ok((id, AddedToken::from(content.clone(), false))),
+            None => Err(Error::in_file(
+                &self.path,
+                format_args!(
+                    "`{}` is {}; expected its number",
+                    excerpt(content),
+                    excerpt(&value.to_string())
+                ),
+            )),
+        };
+        let mut tokens = self.keys.iter().map(token).collect::<Result<Vec<_>>>()?;
+        tokens.sort_by_key(|&(id, _)| id);
+        Ok(tokens)
     }
 
     /// `model_max_length`.
@@ -133,7 +160,10 @@ impl JsonFile {
                 Some(length @ 3..=65_536) => Ok(length as usize),
                 _ => Err(Error::in_file(
                     &self.path,
-                    format_args!("`{KEY}` is {value}; expected a whole number from 3 to 65536"),
+                    format_args!(
+                        "`{KEY}` is {}; expected a whole number from 3 to 65536",
+                        excerpt(&value.to_string())
+                    ),
                 )),
             },
         }
@@ -147,7 +177,7 @@ impl JsonFile {
         let content =
             value.get("content").and_then(Value::as_str).ok_or_else(|| self.unexpected(key, value))?;
         let flag = |name: &str| value.get(name).and_then(Value::as_bool);
-        let token = AddedToken::from(content, true)
+        let token = AddedToken::from(content, flag("special").unwrap_or(true))
             .single_word(flag("single_word").unwrap_or(false))
             .lstrip(flag("lstrip").unwrap_or(false))
             .rstrip(flag("rstrip").unwrap_or(false));
@@ -158,7 +188,10 @@ impl JsonFile {
     fn unexpected(&self, key: &str, value: &Value) -> Error {
         Error::in_file(
             &self.path,
-            format_args!("`{key}` is {value}; expected a token, as a string or as an object with `content`"),
+            format_args!(
+                "`{key}` is {}; expected a token, as a string or as an object with `content`",
+                excerpt(&value.to_string())
+            ),
         )
     }
 }

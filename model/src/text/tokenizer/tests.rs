@@ -25,6 +25,9 @@ const SD_2: &str = r#"{"bos_token": {"content": "<|startoftext|>", "lstrip": fal
     "single_word": false}, "pad_token": "!", "unk_token": {"content": "<|endoftext|>", "lstrip": false, "normalized": true,
     "rstrip": false, "single_word": false}}"#;
 
+/// It ends inside of its decoder.
+const TRUNCATED: &str = r#"{"version":"1.0","decoder":{"type":"ByteLevel""#;
+
 /// The tokens from start to end mark, without padding.
 fn ids(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
     let encoding = tokenizer.encode(text).expect("any text has tokens");
@@ -154,4 +157,64 @@ fn a_folder_that_lies_is_named() {
     assert!(Tokenizer::load(Path::new("/no/such/folder")).is_err());
     let unset = settings(r#"{"model_max_length": 1000000000000000019884624838656}"#);
     assert_eq!(Tokenizer::load(folder(&unset).path()).map(|t| t.max_length()).ok(), Some(77));
+}
+
+/// A learned token is one number, behind the vocabulary; transformers 5.23 gives the same.
+#[test]
+fn learned_tokens_are_read_from_either_file() {
+    let old = ("added_tokens.json", r#"{"sks-style": 49409, "<cat-toy>": 49408}"#);
+    let new = (
+        "tokenizer_config.json",
+        r#"{"added_tokens_decoder": {"49406": {"content": "<|startoftext|>", "special": true},
+            "49407": {"content": "<|endoftext|>", "special": true}, "49408": {"content": "<cat-toy>",
+            "normalized": true, "special": false}, "49409": {"content": "sks-style", "special": false}}}"#,
+    );
+    for file in [old, new] {
+        let tokenizer = clip(&[file]);
+        assert_eq!(tokenizer.vocab_size(), 49410, "{}", file.0);
+        let expected = [49406, 320, 49408, 530, 49409, 267, 2870, 49407];
+        assert_eq!(ids(&tokenizer, "a <cat-toy> in sks-style, oil"), expected, "{}", file.0);
+        assert_eq!(ids(&tokenizer, "A <CAT-TOY>"), [49406, 320, 49408, 49407], "{}", file.0);
+    }
+}
+
+#[test]
+fn added_tokens_that_do_not_continue_the_vocabulary_are_refused() {
+    let refused = |name: &str, text: &str| {
+        let folder = folder(&[(name, text)]);
+        write_clip_vocabulary(folder.path()).expect("writable");
+        let error = Tokenizer::load(folder.path()).expect_err("it is refused");
+        assert_eq!(error.kind(), ErrorKind::Model);
+        error.to_string()
+    };
+    let error = refused("added_tokens.json", r#"{"<a>": 49408, "<b>": 49410}"#);
+    assert!(error.contains("the added token `<b>` has number 49410; expected 49409"), "{error}");
+    let error = refused("added_tokens.json", r#"{"cat</w>": 7}"#);
+    assert!(error.contains("`cat</w>` has number 7; expected 2368"), "{error}");
+    let error = refused("added_tokens.json", r#"{"<a>": "x"}"#);
+    assert!(error.contains("`<a>` is \"x\"; expected its number"), "{error}");
+    // A hundred thousand of them: no longer than reading the file.
+    let many: Vec<String> = (0..100_000).map(|i| format!(r#""{i}": {{"content": "t{i}"}}"#)).collect();
+    let many = format!(r#"{{"added_tokens_decoder": {{{}}}}}"#, many.join(","));
+    let start = std::time::Instant::now();
+    let error = refused("tokenizer_config.json", &many);
+    assert!(error.contains("`t0`") && start.elapsed().as_secs() < 20, "{error}, {:?}", start.elapsed());
+}
+
+/// The crate `tokenizers` panics on the first, and its own reader of `decoder` on the second.
+#[test]
+fn a_truncated_file_is_named() {
+    for text in [TRUNCATED, r#"{"version": "1.0", "decoder": {"type": "BPEDecoder""#, "{", "[]"] {
+        let error = Tokenizer::load(folder(&[("tokenizer.json", text)]).path()).expect_err("it is truncated");
+        assert_eq!(error.kind(), ErrorKind::Model);
+        assert!(error.to_string().contains("tokenizer.json"), "{error}");
+    }
+}
+
+#[test]
+fn a_line_without_end_is_shortened() {
+    let long = "x".repeat(1_000_000);
+    let error = Tokenizer::load(folder(&[("vocab.json", "{}"), ("merges.txt", &long)]).path());
+    let error = error.expect_err("it is no merge").to_string();
+    assert!(error.contains("line 1: expected two symbols") && error.len() < 400, "{}", error.len());
 }
