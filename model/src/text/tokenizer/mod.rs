@@ -26,7 +26,7 @@ use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
-use crate::error::excerpt;
+use crate::error::shortened;
 use crate::guard::guarded;
 use crate::source::files;
 use crate::{Error, Result};
@@ -171,7 +171,7 @@ fn from_json(path: &Path) -> Result<tokenizers::Tokenizer> {
 }
 
 fn lacks(token: &str) -> String {
-    format!("the vocabulary lacks the special token `{}`", excerpt(token))
+    format!("the vocabulary lacks the special token `{}`", shortened(token))
 }
 
 /// Adds what the vocabulary's own file does not have: learned tokens, which continue it, and how the
@@ -180,7 +180,7 @@ fn add_tokens(words: &mut tokenizers::Tokenizer, settings: &Settings) -> std::re
     let known = words.get_added_vocabulary().get_vocab().clone();
     let vocabulary = words.get_vocab(true).into_values().max().map_or(0, |largest| largest + 1);
     let wrong = |token: &AddedToken, id: u32, expected: u32| {
-        format!("the added token `{}` has number {id}; expected {expected}", excerpt(&token.content))
+        format!("the added token `{}` has number {id}; expected {expected}", shortened(&token.content))
     };
     let (mut added, mut next) = (Vec::new(), vocabulary);
     for (id, token) in settings.added_tokens() {
@@ -254,7 +254,7 @@ fn parse_merges(path: &Path, text: &str) -> Result<Merges> {
         }
         _ => {
             let line_number = i + 1;
-            let found = excerpt(line);
+            let found = shortened(line);
             let expected = "expected two symbols and a space between";
             Err(Error::in_file(path, format_args!("line {line_number}: {expected}, found {found:?}")))
         }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
-use crate::error::excerpt;
+use crate::error::shortened;
 use crate::source::files;
 use crate::{Error, Result};
 
@@ -140,8 +140,8 @@ impl JsonFile {
                 &self.path,
                 format_args!(
                     "`{}` is {}; expected its number",
-                    excerpt(content),
-                    excerpt(&value.to_string())
+                    shortened(content),
+                    shortened(&value.to_string())
                 ),
             )),
         };
@@ -162,7 +162,7 @@ impl JsonFile {
                     &self.path,
                     format_args!(
                         "`{KEY}` is {}; expected a whole number from 3 to 65536",
-                        excerpt(&value.to_string())
+                        shortened(&value.to_string())
                     ),
                 )),
             },
@@ -190,7 +190,7 @@ impl JsonFile {
             &self.path,
             format_args!(
                 "`{key}` is {}; expected a token, as a string or as an object with `content`",
-                excerpt(&value.to_string())
+                shortened(&value.to_string())
             ),
         )
     }
