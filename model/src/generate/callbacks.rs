@@ -13,8 +13,8 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use super::denoise::{DenoisingBatch, SampleState};
-use crate::error::Result;
+use super::denoise::{DenoisingBatch, InpaintMode, SampleState, sha256};
+use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::samplers;
 
@@ -105,6 +105,26 @@ pub struct RunInfo {
     pub total: usize,
 }
 
+impl RunInfo {
+    /// Everything that the steps depend on but the UNet.
+    pub(super) fn of(batch: &DenoisingBatch) -> Self {
+        let [_, channels, height, width] = batch.shape;
+        let shape = [batch.states.len(), channels, height, width];
+        let sizes = shape.map(|side| side as f32);
+        let scale = [batch.guidance_scale, batch.first as f32];
+        let mut parts = vec![&sizes[..], &scale, batch.timesteps(), batch.text.hidden.as_slice()];
+        for state in &batch.states {
+            parts.push(&state.latents);
+            match &state.inpaint {
+                InpaintMode::None => {}
+                InpaintMode::Blend { mask, latents, noise } => parts.extend([&mask[..], latents, noise]),
+                InpaintMode::Concat(more) => parts.push(more.as_slice()),
+            }
+        }
+        Self { digest: sha256(parts), shape, total: batch.timesteps().len() }
+    }
+}
+
 /// A run after a step.
 pub struct StepInfo<'a> {
     pub(super) batch: &'a DenoisingBatch,
@@ -164,5 +184,33 @@ impl StepInfo<'_> {
             samplers::pred_original_sample(self.batch.prediction, level, &self.before[index], output);
         inpaint.blend(&mut x0, sampler.as_ref(), sampler.timesteps().len());
         x0
+    }
+}
+
+/// Reports a step and, if the caller ends the run here, puts the predictions of x_0 in place of the
+/// latents. `before` are the latents before the step.
+pub(super) fn end_of_step(
+    callbacks: &mut dyn Callbacks,
+    batch: &mut DenoisingBatch,
+    before: &[Vec<f32>],
+    outputs: &[f32],
+    step: usize,
+) -> Result<ControlFlow<()>> {
+    let (done, total) = (step + 1, batch.timesteps().len());
+    let info = StepInfo { batch, before, outputs, call: batch.first + step, done, total };
+    match callbacks.on_step_end(&info)? {
+        ControlFlow::Break(Interrupt::Discard) => Err(Error::Interrupted),
+        ControlFlow::Break(Interrupt::Decode) if done < total => {
+            let x0s: Vec<_> = (0..before.len()).map(|i| info.pred_original_sample(i)).collect();
+            for (state, x0) in batch.states.iter_mut().zip(x0s) {
+                state.latents = x0;
+            }
+            batch.stopped = Some(done);
+            Ok(ControlFlow::Break(()))
+        }
+        ControlFlow::Break(Interrupt::Decode) | ControlFlow::Continue(()) => {
+            callbacks.progress(Progress::Step { done, total });
+            Ok(ControlFlow::Continue(()))
+        }
     }
 }

@@ -6,13 +6,9 @@
 //! one another UNet or arithmetic; equal digests and other pixels mean another VAE. Four digits
 //! agree by chance once in 65,536 times, and the next step then shows it.
 
-use std::ops::ControlFlow;
-
 use aquatint_tensor::{Tensor, concat};
 use sha2::{Digest, Sha256};
 
-use super::callbacks::{Callbacks, Interrupt, RunInfo, StepInfo};
-use super::inpaint::InpaintMode;
 use super::latents::channels_last;
 use crate::error::{Error, Result};
 use crate::rng::Generator;
@@ -69,61 +65,82 @@ impl DenoisingBatch {
         concat(&inputs.iter().map(Tensor::view).collect::<Vec<_>>(), 0)
     }
 
-    /// One step of every image with the model's outputs `[n, c, h, w]`. `Break` if the caller ends
-    /// the run here, with predictions of x_0 in place of the latents.
-    pub(super) fn step(
-        &mut self,
-        outputs: &[f32],
-        step: usize,
-        callbacks: &mut dyn Callbacks,
-    ) -> Result<ControlFlow<()>> {
+    /// One step of every image with the model's outputs `[n, c, h, w]`; returns the latents from
+    /// before.
+    pub(super) fn step(&mut self, outputs: &[f32], step: usize) -> Vec<Vec<f32>> {
         let (call, count) = (self.first + step, self.shape.iter().product());
-        let before: Vec<_> = self.states.iter().map(|state| state.latents.clone()).collect();
-        for (state, output) in self.states.iter_mut().zip(outputs.chunks_exact(count)) {
+        let steps = self.states.iter_mut().zip(outputs.chunks_exact(count)).map(|(state, output)| {
+            let before = state.latents.clone();
             state.sampler.step(output, call, &mut state.latents, &mut state.generator);
             state.inpaint.blend(&mut state.latents, state.sampler.as_ref(), call + 1);
             let digest = sha256([state.latents.as_slice()]);
             state.digest.push_str(&digest[..DIGITS_PER_STEP]);
-        }
-        let (done, total) = (step + 1, self.timesteps().len());
-        let info = StepInfo { batch: self, before: &before, outputs, call, done, total };
-        match callbacks.on_step_end(&info)? {
-            ControlFlow::Break(Interrupt::Discard) => Err(Error::Interrupted),
-            ControlFlow::Break(Interrupt::Decode) if done < total => {
-                let x0s: Vec<_> = (0..before.len()).map(|i| info.pred_original_sample(i)).collect();
-                for (state, x0) in self.states.iter_mut().zip(x0s) {
-                    state.latents = x0;
-                }
-                self.stopped = Some(done);
-                Ok(ControlFlow::Break(()))
-            }
-            ControlFlow::Break(Interrupt::Decode) | ControlFlow::Continue(()) => {
-                Ok(ControlFlow::Continue(()))
-            }
-        }
-    }
-
-    /// Everything that the steps depend on but the UNet.
-    pub(super) fn run_info(&self) -> RunInfo {
-        let [_, channels, height, width] = self.shape;
-        let shape = [self.states.len(), channels, height, width];
-        let sizes = shape.map(|side| side as f32);
-        let scale = [self.guidance_scale, self.first as f32];
-        let mut parts = vec![&sizes[..], &scale, self.timesteps(), self.text.hidden.as_slice()];
-        for state in &self.states {
-            parts.push(&state.latents);
-            match &state.inpaint {
-                InpaintMode::None => {}
-                InpaintMode::Blend { mask, latents, noise } => parts.extend([&mask[..], latents, noise]),
-                InpaintMode::Concat(more) => parts.push(more.as_slice()),
-            }
-        }
-        RunInfo { digest: sha256(parts), shape, total: self.timesteps().len() }
+            before
+        });
+        steps.collect()
     }
 }
 
+/// What is known of the picture while it is made.
+pub(super) enum InpaintMode {
+    /// Nothing: the task is no inpainting.
+    None,
+    /// The latents outside the mask, which are put back after each step.
+    Blend {
+        /// `[h, w]`: 1 is repainted.
+        mask: Vec<f32>,
+        /// `[c, h, w]`, clean.
+        latents: Vec<f32>,
+        /// `[c, h, w]`: the noise of the first latents.
+        noise: Vec<f32>,
+    },
+    /// Mask and masked picture, `[1, h, w, 1 + c]`, which the UNet sees beside the latents.
+    Concat(Tensor<f32, 4>),
+}
+
+impl InpaintMode {
+    /// What the UNet sees. `latents: [1, h, w, c]` → `[1, h, w, in_channels]`.
+    pub(super) fn model_input(&self, latents: Tensor<f32, 4>) -> Tensor<f32, 4> {
+        match self {
+            Self::Concat(more) => concat(&[latents.view(), more.view()], 3),
+            Self::None | Self::Blend { .. } => latents,
+        }
+    }
+
+    /// Puts the known latents back around the mask, as noisy as the sampler's `call` expects them;
+    /// clean after the last.
+    pub(super) fn blend(&self, latents: &mut [f32], sampler: &dyn Sampler, call: usize) {
+        let Self::Blend { mask, latents: clean, noise } = self else { return };
+        let mut outside = clean.clone();
+        if call < sampler.timesteps().len() {
+            sampler.add_noise(&mut outside, noise, call);
+        }
+        for ((x, outside), &mask) in latents.iter_mut().zip(outside).zip(mask.iter().cycle()) {
+            *x = (1.0 - mask) * outside + mask * *x;
+        }
+    }
+}
+
+/// The call with which a walk begins that takes ⌊steps · strength⌋ of all steps. In f64, as Python
+/// computes it: 0.29 of 100 steps are 28.
+pub(super) fn first_call(sampler: &dyn Sampler, steps: usize, strength: f64) -> Result<usize> {
+    if !(0.0..=1.0).contains(&strength) {
+        return Err(Error::request(format_args!(
+            "the strength is {strength}; expected a number from 0 to 1"
+        )));
+    }
+    let taken = ((steps as f64 * strength) as usize).min(steps);
+    if taken == 0 {
+        return Err(Error::request(format_args!(
+            "a strength of {strength} leaves none of {steps} steps; expected at least {:.3}, or more steps",
+            1.0 / steps as f64
+        )));
+    }
+    Ok((steps - taken) * sampler.calls_per_step())
+}
+
 /// SHA-256 of numbers, in hex.
-fn sha256<'a>(parts: impl IntoIterator<Item = &'a [f32]>) -> String {
+pub(super) fn sha256<'a>(parts: impl IntoIterator<Item = &'a [f32]>) -> String {
     let mut sha = Sha256::new();
     for part in parts {
         sha.update(bytemuck::cast_slice(part)); // little endian on every machine that this runs on

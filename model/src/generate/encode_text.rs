@@ -1,6 +1,8 @@
 //! The prompts of a request, and what is reported of them.
 
-use super::{Callbacks, Pipeline, Progress, TextToImage};
+use super::callbacks::{Callbacks, Progress};
+use super::pipeline::Pipeline;
+use super::request::TextToImage;
 use crate::error::Result;
 use crate::text::encode::{Encoded, Reading, TextConditioning, encode};
 

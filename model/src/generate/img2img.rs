@@ -11,13 +11,12 @@
 //! the VAE first, then for the noise. Source: Meng et al., *SDEdit: Guided Image Synthesis and
 //! Editing with Stochastic Differential Equations* (2021).
 
-use super::denoise::InitialLatents;
-use super::inpaint::InpaintMode;
-use super::{Callbacks, Pipeline, Task, TextToImage};
-use crate::error::{Error, Result};
+use super::denoise::{InitialLatents, InpaintMode};
+use super::pipeline::Pipeline;
+use super::request::TextToImage;
+use crate::error::Result;
 use crate::image::Image;
 use crate::image::metadata::Parameters;
-use crate::samplers::Sampler;
 
 /// A picture to be made from a text and another picture.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,15 +38,6 @@ impl ImageToImage {
 }
 
 impl Pipeline {
-    /// Makes a picture from a picture.
-    ///
-    /// # Errors
-    /// See [`Pipeline::text_to_image`]; also if the picture does not have the request's size, or if
-    /// the strength leaves no step.
-    pub fn image_to_image(&self, request: &ImageToImage, callbacks: &mut dyn Callbacks) -> Result<Image> {
-        self.one(Task::ImageToImage(request.clone()), callbacks)
-    }
-
     /// Noise on the image, as much as the sampler expects at call `first`.
     pub(super) fn latents_from_image(&self, task: &ImageToImage, first: usize) -> Result<InitialLatents<'_>> {
         let moments = self.moments(task.image.to_signed())?;
@@ -58,22 +48,4 @@ impl Pipeline {
             (latents, InpaintMode::None)
         }))
     }
-}
-
-/// The call with which a walk begins that takes ⌊steps · strength⌋ of all steps. In f64, as Python
-/// computes it: 0.29 of 100 steps are 28.
-pub(super) fn first_call(sampler: &dyn Sampler, steps: usize, strength: f64) -> Result<usize> {
-    if !(0.0..=1.0).contains(&strength) {
-        return Err(Error::request(format_args!(
-            "the strength is {strength}; expected a number from 0 to 1"
-        )));
-    }
-    let taken = ((steps as f64 * strength) as usize).min(steps);
-    if taken == 0 {
-        return Err(Error::request(format_args!(
-            "a strength of {strength} leaves none of {steps} steps; expected at least {:.3}, or more steps",
-            1.0 / steps as f64
-        )));
-    }
-    Ok((steps - taken) * sampler.calls_per_step())
 }

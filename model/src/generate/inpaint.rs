@@ -19,15 +19,15 @@
 
 use aquatint_tensor::{Tensor, concat};
 
-use super::denoise::InitialLatents;
+use super::denoise::{InitialLatents, InpaintMode};
 use super::latents::channels_last;
-use super::{Callbacks, Pipeline, Task, TextToImage};
+use super::pipeline::Pipeline;
+use super::request::TextToImage;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::image::mask::Region;
 use crate::image::metadata::Parameters;
 use crate::image::{Mask, ResizeMode};
-use crate::samplers::Sampler;
 
 /// A picture of which a part is to be made anew.
 #[derive(Clone, Debug, PartialEq)]
@@ -129,15 +129,6 @@ impl Inpaint {
 }
 
 impl Pipeline {
-    /// Makes a part of a picture anew.
-    ///
-    /// # Errors
-    /// See [`Pipeline::image_to_image`]; also if the mask does not have the picture's size, or
-    /// nothing in it is white.
-    pub fn inpaint(&self, request: &Inpaint, callbacks: &mut dyn Callbacks) -> Result<Image> {
-        self.one(Task::Inpaint(request.clone()), callbacks)
-    }
-
     /// Noise on the image at the request's size, and what is known of it outside the mask.
     pub(super) fn latents_to_inpaint(&self, task: &Inpaint, first: usize) -> Result<InitialLatents<'_>> {
         let shape = self.latent_shape(&task.text);
@@ -212,44 +203,4 @@ fn without_masked(image: &Image, mask: &Mask) -> Tensor<f32, 4> {
         }
     }
     signed
-}
-
-/// What is known of the picture while it is made.
-pub(super) enum InpaintMode {
-    /// Nothing: the task is no inpainting.
-    None,
-    /// The latents outside the mask, which are put back after each step.
-    Blend {
-        /// `[h, w]`: 1 is repainted.
-        mask: Vec<f32>,
-        /// `[c, h, w]`, clean.
-        latents: Vec<f32>,
-        /// `[c, h, w]`: the noise of the first latents.
-        noise: Vec<f32>,
-    },
-    /// Mask and masked picture, `[1, h, w, 1 + c]`, which the UNet sees beside the latents.
-    Concat(Tensor<f32, 4>),
-}
-
-impl InpaintMode {
-    /// What the UNet sees. `latents: [1, h, w, c]` → `[1, h, w, in_channels]`.
-    pub(super) fn model_input(&self, latents: Tensor<f32, 4>) -> Tensor<f32, 4> {
-        match self {
-            Self::Concat(more) => concat(&[latents.view(), more.view()], 3),
-            Self::None | Self::Blend { .. } => latents,
-        }
-    }
-
-    /// Puts the known latents back around the mask, as noisy as the sampler's `call` expects them;
-    /// clean after the last.
-    pub(super) fn blend(&self, latents: &mut [f32], sampler: &dyn Sampler, call: usize) {
-        let Self::Blend { mask, latents: clean, noise } = self else { return };
-        let mut outside = clean.clone();
-        if call < sampler.timesteps().len() {
-            sampler.add_noise(&mut outside, noise, call);
-        }
-        for ((x, outside), &mask) in latents.iter_mut().zip(outside).zip(mask.iter().cycle()) {
-            *x = (1.0 - mask) * outside + mask * *x;
-        }
-    }
 }

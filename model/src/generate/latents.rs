@@ -11,7 +11,8 @@
 
 use aquatint_tensor::{Recycling, Tensor, View};
 
-use super::{Pipeline, TextToImage};
+use super::pipeline::Pipeline;
+use super::request::TextToImage;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::networks::vae::Moments;

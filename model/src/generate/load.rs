@@ -16,46 +16,22 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use aquatint_kernels::Isa;
-
 use super::estimate::Arithmetic;
-use super::{Pipeline, TextToImage};
+use super::load_options::{LoadOptions, defaults};
+use super::pipeline::Pipeline;
+use super::request::TextToImage;
 use crate::error::{Error, Result};
 use crate::networks::clip::{ClipTextConfig, ClipTextModel};
 use crate::networks::unet::{UNet2DConditionModel, UNetConfig};
 use crate::networks::vae::{Decoder, Encoder, VaeConfig};
-use crate::precisions::Precisions;
 use crate::samplers::SchedulerConfig;
 use crate::source::ModelId;
-use crate::source::config::ConfigFile;
-use crate::source::files;
 use crate::source::lazy::LazyNetwork;
 use crate::source::{
     Account, ModelSource, ModelSpec, SCHEDULER, TEXT_ENCODER, TOKENIZER, UNET, VAE, accounts,
 };
 use crate::text::encode::TextEncoder;
 use crate::text::tokenizer::Tokenizer;
-
-/// How a model is loaded.
-#[derive(Clone, Copy, Debug)]
-pub struct LoadOptions {
-    /// The instruction set to compute with.
-    pub isa: Isa,
-    /// The precision of the large products in UNet and VAE; of the text encoder's see
-    /// [`Precisions::for_text`].
-    pub precision: Precisions,
-    /// Whether text encoder, UNet and VAE stay in memory for the next picture. Otherwise each is
-    /// loaded when a picture comes to it and freed when it leaves it, so that memory is needed for
-    /// the largest and not for all.
-    pub keep: bool,
-}
-
-impl Default for LoadOptions {
-    /// The best instruction set that this CPU has, f32, and everything is kept.
-    fn default() -> Self {
-        Self { isa: Isa::best(), precision: Precisions::default(), keep: true }
-    }
-}
 
 impl Pipeline {
     /// Loads a model: a folder, or a single file.
@@ -161,21 +137,6 @@ impl Settings {
 /// As [`Pipeline::load`].
 pub(crate) fn check(source: &ModelSource) -> Result<()> {
     Settings::read(source).map(drop)
-}
-
-/// What a request asks for unless it says otherwise: the size for which the model was trained, and
-/// what its folder recommends.
-pub(super) fn defaults(folder: &Path, unet: &UNetConfig, vae: &VaeConfig) -> Result<TextToImage> {
-    let [height, width] = unet.sample_size.map(|side| side * vae.scale_factor());
-    let mut defaults = TextToImage { width, height, ..TextToImage::default() };
-    let path = folder.join("generation_config.json");
-    if files::is_file(&path) {
-        let file = ConfigFile::open(&path)?;
-        defaults.steps = file.count("num_inference_steps", defaults.steps, 1..=1000)?;
-        let scale = file.number("guidance_scale", defaults.guidance_scale.into(), 0.0..=1000.0)?;
-        defaults.guidance_scale = scale as f32;
-    }
-    Ok(defaults)
 }
 
 /// Each part fits its own config; do the parts fit each other?

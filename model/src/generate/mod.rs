@@ -20,6 +20,7 @@
 
 pub mod api_request;
 mod callbacks;
+mod checks;
 mod denoise;
 mod encode_text;
 mod estimate;
@@ -29,6 +30,7 @@ pub mod infotext;
 mod inpaint;
 mod latents;
 mod load;
+mod load_options;
 pub mod partial;
 mod pipeline;
 mod request;
@@ -46,8 +48,8 @@ pub use estimate::Footprint;
 pub use image_input::ImageInput;
 pub use img2img::ImageToImage;
 pub use inpaint::Inpaint;
-pub use load::LoadOptions;
 pub(crate) use load::check;
+pub use load_options::LoadOptions;
 pub use partial::{Seed, TaskImages, TaskKind};
 pub use pipeline::Pipeline;
 pub use request::{LARGEST_SIDE, TextToImage};
@@ -60,10 +62,7 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::image::Image;
 use crate::networks::unet::Conditions;
-use crate::rng::Generator;
-use crate::text::encode::TextConditioning;
-use denoise::{DenoisingBatch, InitialLatents, SampleState};
-use inpaint::InpaintMode;
+use denoise::DenoisingBatch;
 use latents::channels_first;
 
 impl Pipeline {
@@ -93,35 +92,9 @@ impl Pipeline {
         images.collect()
     }
 
-    /// A sampler, a generator and the first latents for each image.
-    fn initial_batch(
-        &self,
-        task: &Task,
-        count: usize,
-        text: TextConditioning,
-        first: usize,
-    ) -> Result<DenoisingBatch> {
-        let request = task.text();
-        let shape = self.latent_shape(request);
-        let initial_latents = match task {
-            Task::TextToImage(_) => latents_from_noise(shape),
-            Task::ImageToImage(task) => self.latents_from_image(task, first)?,
-            Task::Inpaint(task) => self.latents_to_inpaint(task, first)?,
-        };
-        let state = |i| {
-            let sampler = self.sampler(request)?;
-            let mut generator = Generator::of(request.rng, request.seed_of(i));
-            let (latents, inpaint) = initial_latents(sampler.as_ref(), &mut generator);
-            Ok(SampleState { sampler, generator, latents, inpaint, digest: String::new() })
-        };
-        let states = (0..count).map(state).collect::<Result<_>>()?;
-        let (guidance_scale, prediction) = (request.guidance_scale, self.scheduler.prediction()?);
-        Ok(DenoisingBatch { shape, text, guidance_scale, prediction, first, stopped: None, states })
-    }
-
     /// The loop: from noisy latents to clean ones.
     fn denoise(&self, batch: &mut DenoisingBatch, callbacks: &mut dyn Callbacks) -> Result<()> {
-        callbacks.on_run_start(&batch.run_info())?;
+        callbacks.on_run_start(&RunInfo::of(batch))?;
         let unet = self.unet.get()?;
         let _recycling = Recycling::start(); // the buffers of one step serve the next
         let text = batch.text.repeated(batch.states.len());
@@ -140,10 +113,10 @@ impl Pipeline {
                     channels_first(noise)
                 }
             };
-            if batch.step(&output, step, callbacks)?.is_break() {
+            let before = batch.step(&output, step);
+            if callbacks::end_of_step(callbacks, batch, &before, &output, step)?.is_break() {
                 break;
             }
-            callbacks.progress(Progress::Step { done: step + 1, total });
         }
         Ok(())
     }
@@ -159,15 +132,4 @@ impl Pipeline {
         let guided = elementwise::guide(self.isa, uncond, text, batch.guidance_scale);
         Tensor::from_vec([images, height, width, channels], guided)
     }
-}
-
-/// Pure noise at the sampler's scale.
-fn latents_from_noise(shape: [usize; 4]) -> InitialLatents<'static> {
-    Box::new(move |sampler, generator| {
-        let mut latents = generator.randn(shape.iter().product());
-        for x in &mut latents {
-            *x *= sampler.init_noise_sigma();
-        }
-        (latents, InpaintMode::None)
-    })
 }

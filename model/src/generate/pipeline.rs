@@ -3,8 +3,8 @@
 use aquatint_kernels::{Isa, elementwise};
 use aquatint_tensor::Tensor;
 
-use super::TextToImage;
 use super::estimate::Arithmetic;
+use super::request::TextToImage;
 use crate::error::{Error, Result};
 use crate::image::metadata::Parameters;
 use crate::networks::unet::{UNet2DConditionModel, UNetConfig};

@@ -6,12 +6,17 @@
 //! is the image that it would be alone, bit for bit. One call of the UNet then serves all of them,
 //! and its weights are read once.
 
-use super::denoise::DenoisingBatch;
-use super::img2img::first_call;
-use super::{Callbacks, ImageToImage, Inpaint, Pipeline, TextToImage};
+use super::callbacks::Callbacks;
+use super::denoise::{DenoisingBatch, InitialLatents, InpaintMode, SampleState, first_call};
+use super::img2img::ImageToImage;
+use super::inpaint::Inpaint;
+use super::pipeline::Pipeline;
+use super::request::TextToImage;
 use crate::error::Result;
 use crate::image::Image;
 use crate::image::metadata::Parameters;
+use crate::rng::Generator;
+use crate::text::encode::TextConditioning;
 
 /// A picture to be made.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,6 +85,24 @@ impl Task {
 }
 
 impl Pipeline {
+    /// Makes a picture from a picture.
+    ///
+    /// # Errors
+    /// See [`Pipeline::text_to_image`]; also if the picture does not have the request's size, or if
+    /// the strength leaves no step.
+    pub fn image_to_image(&self, request: &ImageToImage, callbacks: &mut dyn Callbacks) -> Result<Image> {
+        self.one(Task::ImageToImage(request.clone()), callbacks)
+    }
+
+    /// Makes a part of a picture anew.
+    ///
+    /// # Errors
+    /// See [`Pipeline::image_to_image`]; also if the mask does not have the picture's size, or
+    /// nothing in it is white.
+    pub fn inpaint(&self, request: &Inpaint, callbacks: &mut dyn Callbacks) -> Result<Image> {
+        self.one(Task::Inpaint(request.clone()), callbacks)
+    }
+
     /// A single image.
     pub(super) fn one(&self, task: Task, callbacks: &mut dyn Callbacks) -> Result<Image> {
         self.generate(&task, 1, callbacks).map(|mut images| images.remove(0))
@@ -113,4 +136,41 @@ impl Pipeline {
         }
         Ok(parameters)
     }
+
+    /// A sampler, a generator and the first latents for each image.
+    pub(super) fn initial_batch(
+        &self,
+        task: &Task,
+        count: usize,
+        text: TextConditioning,
+        first: usize,
+    ) -> Result<DenoisingBatch> {
+        let request = task.text();
+        let shape = self.latent_shape(request);
+        let initial_latents = match task {
+            Task::TextToImage(_) => latents_from_noise(shape),
+            Task::ImageToImage(task) => self.latents_from_image(task, first)?,
+            Task::Inpaint(task) => self.latents_to_inpaint(task, first)?,
+        };
+        let state = |i| {
+            let sampler = self.sampler(request)?;
+            let mut generator = Generator::of(request.rng, request.seed_of(i));
+            let (latents, inpaint) = initial_latents(sampler.as_ref(), &mut generator);
+            Ok(SampleState { sampler, generator, latents, inpaint, digest: String::new() })
+        };
+        let states = (0..count).map(state).collect::<Result<_>>()?;
+        let (guidance_scale, prediction) = (request.guidance_scale, self.scheduler.prediction()?);
+        Ok(DenoisingBatch { shape, text, guidance_scale, prediction, first, stopped: None, states })
+    }
+}
+
+/// Pure noise at the sampler's scale.
+fn latents_from_noise(shape: [usize; 4]) -> InitialLatents<'static> {
+    Box::new(move |sampler, generator| {
+        let mut latents = generator.randn(shape.iter().product());
+        for x in &mut latents {
+            *x *= sampler.init_noise_sigma();
+        }
+        (latents, InpaintMode::None)
+    })
 }

@@ -42,6 +42,7 @@ pub mod published;
 mod reader;
 mod safetensors;
 mod schema;
+mod spec;
 mod tensor;
 mod tensor_file;
 mod torch_file;
@@ -57,7 +58,8 @@ pub use model::{ModelSource, ModelSpec, read_index};
 pub use model_id::ModelId;
 pub use naming::Naming;
 pub use reader::{Table, Weights};
-pub use schema::{Mismatch, Role, Schema, TensorKind, TensorSpec, Usage};
+pub use schema::{Mismatch, Schema};
+pub use spec::{Role, TensorKind, TensorSpec, Usage};
 pub use tensor::{Elements, StoredTensor, StoredType, Visitor};
 pub use tensor_file::TensorFile;
 

@@ -19,7 +19,7 @@ use aquatint_kernels::gemm::{GegluWeights, Packable};
 use aquatint_kernels::{Precision, conv2d, gemm};
 use aquatint_tensor::View;
 
-use super::schema::{Role, TensorKind, TensorSpec, Usage};
+use super::spec::{Role, TensorKind, TensorSpec, Usage, same_shape};
 use super::tensor::{Elements, Visitor};
 use super::{Schema, TensorSource};
 use crate::error::{Error, Result};
@@ -45,14 +45,17 @@ enum Source<'a> {
     Schema(&'a Schema<'a>),
 }
 
+impl Schema<'_> {
+    /// The cursor that load code is given.
+    pub fn weights(&self) -> Weights<'_> {
+        Weights::at_top(Source::Schema(self))
+    }
+}
+
 impl<'a> Weights<'a> {
     /// The top of the tree of names of `source`.
     pub fn of(source: &'a dyn TensorSource) -> Self {
         Self::at_top(Source::Tensors(source))
-    }
-
-    pub(super) fn of_schema(schema: &'a Schema<'a>) -> Self {
-        Self::at_top(Source::Schema(schema))
     }
 
     fn at_top(source: Source<'a>) -> Self {
@@ -251,17 +254,6 @@ impl<'a> Weights<'a> {
     fn full(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
-}
-
-/// Whether two shapes mean the same weights: a matrix `[out, in]` is also a 1×1 kernel `[out, in, 1, 1]`.
-pub(super) fn same_shape(a: &[usize], b: &[usize]) -> bool {
-    fn matrix(shape: &[usize]) -> &[usize] {
-        match shape {
-            [_, _, 1] | [_, _, 1, 1] => &shape[..2],
-            _ => shape,
-        }
-    }
-    matrix(a) == matrix(b)
 }
 
 /// Packed weights that are made of numbers of N axes.

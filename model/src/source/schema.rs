@@ -16,60 +16,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use aquatint_kernels::Precision;
-
-use super::{TensorSource, Weights};
-
-/// A tensor that an architecture needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TensorSpec {
-    /// Its full name.
-    pub name: String,
-    /// Its shape, as diffusers or transformers would save it.
-    pub shape: Vec<usize>,
-    /// For which products it would be packed, if it is a matrix or a kernel.
-    pub precision: Precision,
-    /// What it becomes.
-    pub kind: TensorKind,
-    /// How often it is applied.
-    pub usage: Usage,
-}
-
-/// What a tensor becomes when it is loaded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TensorKind {
-    /// Numbers in f32: a bias, or the weights of a norm.
-    Vector,
-    /// Vectors that are looked up, in the file's type.
-    Table,
-    /// A packed matrix, or the packed kernel of a convolution.
-    Matrix,
-    /// The packed kernel of a convolution of a doubled image: a 2×2 kernel for each of four phases.
-    Upsampling,
-}
-
-/// How often the weights at a place in the tree of names are applied when the network runs once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// How often the image was halved on which the layer computes.
-    pub halvings: usize,
-    /// For what it computes.
-    pub role: Role,
-}
-
-/// For what a layer computes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Role {
-    /// For each pixel or token.
-    #[default]
-    Each,
-    /// The same: queries that attend to every pixel.
-    SelfAttention,
-    /// The same: queries that attend to the tokens of the text.
-    CrossAttention,
-    /// Once for all steps of an image: the time embedding, keys and values of the text.
-    Once,
-}
+use super::TensorSource;
+use super::spec::{TensorSpec, same_shape};
 
 /// Where a checkpoint and an architecture disagree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,11 +47,6 @@ impl<'a> Schema<'a> {
         Self { spelling: Some(source), tensors: Mutex::default() }
     }
 
-    /// The cursor that load code is given.
-    pub fn weights(&self) -> Weights<'_> {
-        Weights::of_schema(self)
-    }
-
     /// What has been asked for, in the order of asking.
     pub fn tensors(&self) -> Vec<TensorSpec> {
         self.tensors.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -116,8 +59,7 @@ impl<'a> Schema<'a> {
             .filter_map(|expected| {
                 let found = source.find(&expected.name).map(|found| found.shape());
                 source.mark_used(&expected.name);
-                let fits =
-                    found.as_ref().is_some_and(|found| super::reader::same_shape(found, &expected.shape));
+                let fits = found.as_ref().is_some_and(|found| same_shape(found, &expected.shape));
                 (!fits).then_some(Mismatch { expected, found })
             })
             .collect()

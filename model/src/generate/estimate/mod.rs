@@ -21,9 +21,10 @@ use std::time::Duration;
 
 use aquatint_kernels::Precision;
 
+use super::load_options::{self, LoadOptions};
+use super::request::TextToImage;
 use crate::error::Result;
 use crate::generate::request::size_multiple;
-use crate::generate::{LoadOptions, TextToImage, load};
 use crate::networks;
 use crate::networks::clip::{ClipTextConfig, ClipTextModel};
 use crate::networks::unet::{UNet2DConditionModel, UNetConfig};
@@ -96,7 +97,7 @@ impl Footprint {
             unet_per_pixel: 4 * UNET_CHANNELS * unet.block_out_channels[0] as u64,
             vae_per_pixel: 4 * VAE_CHANNELS * vae.block_out_channels[0] as u64,
             factor: vae.scale_factor() as u64,
-            defaults: load::defaults(source.settings(), &unet, &vae)?,
+            defaults: load_options::defaults(source.settings(), &unet, &vae)?,
         })
     }
 
