@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use aquatint_kernels::{Isa, Precision};
 use aquatint_model::Precisions;
 use aquatint_model::networks::clip::{ClipTextConfig, ClipTextModel};
-use aquatint_model::networks::unet::{UNet2DConditionModel, UNetConfig};
+use aquatint_model::networks::unet::{Conditions, UNet2DConditionModel, UNetConfig};
 use aquatint_model::networks::vae::{Decoder, Encoder, VaeConfig};
 use aquatint_model::source::{Checkpoint, TEXT_ENCODER, UNET, VAE, accounts};
 use aquatint_tensor::{Tensor, View};
@@ -122,6 +122,31 @@ fn unet_call_in_every_precision() {
                     assert!(error <= tolerance, "{what}: relative distance {error:.1e} > {tolerance:.0e}");
                     assert!(error > 1e-7, "{what}: the precision had no effect");
                 }
+            }
+        }
+    }
+}
+
+/// No middle block; the guidance scale as an input; transformers of 1, 2 and 3 blocks.
+#[test]
+fn unet_call_of_other_configs() {
+    for name in ["no_middle", "guided", "deep"] {
+        let golden = Golden::open(&format!("unets/{name}.safetensors"));
+        let folder = path(&format!("unets/{name}"));
+        let config = UNetConfig::open(&folder.join("config.json")).expect("a valid config");
+        let weights = Checkpoint::open(&folder, &UNET).expect("valid weights");
+        let unet = UNet2DConditionModel::load(&weights.weights(), &config).expect("weights that fit");
+        assert_every_tensor_used(name, &weights);
+        let text: Tensor<f32, 3> = golden.tensor("encoder_hidden_states");
+        let timesteps: Tensor<f32, 1> = golden.tensor("timestep");
+        for guidance_scale in [1.0, 8.0] {
+            let expected = golden.image(&format!("out_{guidance_scale}"));
+            for isa in Isa::available() {
+                let conditions =
+                    Conditions { text: text.view(), timesteps: timesteps.as_slice(), guidance_scale };
+                let cond = unet.prepare_with(isa, conditions);
+                let found = unet.forward(isa, golden.image("sample").view(), 0, &cond);
+                check(&format!("UNet {name} at scale {guidance_scale}"), isa, found.view(), expected.view());
             }
         }
     }

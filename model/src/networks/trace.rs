@@ -15,8 +15,7 @@ use aquatint_kernels::Precision;
 use aquatint_kernels::conv2d::{ConvWeights, Geometry};
 use aquatint_kernels::gemm::{GegluWeights, PackedWeights};
 use aquatint_kernels::norm::group::NormInput;
-
-use super::layers::{Activations, Input};
+use aquatint_kernels::packed_input::{Activations, Input};
 
 /// What a layer is and has to do at least.
 #[derive(Clone, Debug, PartialEq)]

@@ -272,8 +272,12 @@ pub fn read_index(folder: &Path) -> Result<(PathBuf, Value)> {
 
 /// Is this a Stable Diffusion folder, and are all components there?
 fn check_index(folder: &Path) -> Result<Value> {
-    const PIPELINES: [&str; 3] =
-        ["StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"];
+    const PIPELINES: [&str; 4] = [
+        "StableDiffusionPipeline",
+        "StableDiffusionImg2ImgPipeline",
+        "StableDiffusionInpaintPipeline",
+        "LatentConsistencyModelPipeline",
+    ];
     let (path, index) = read_index(folder)?;
     let class = &index["_class_name"];
     if !class.as_str().is_some_and(|class| PIPELINES.contains(&class)) {
