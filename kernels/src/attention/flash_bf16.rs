@@ -186,7 +186,7 @@ impl Places<'_> {
     fn multiply<S: Simd, U: MatmulUnit>(
         &self,
         (s, unit): (S, U),
-        (row_tile, k_steps): (usize, Range<usize>),
+        (row_tile, k_steps, last_depth): (usize, Range<usize>, usize),
         b: &[Vec<BTile>; 2],
         sums: &mut [PanelRow],
         first: bool,
@@ -200,11 +200,17 @@ impl Places<'_> {
                     lower: (sums.len() > TILE_M).then(|| self.get(term, row_tile + 1, k_steps.clone())),
                     b: &b[term_of_b][..k_steps.len()],
                     first: first && n == 0,
+                    last_depth,
                 };
                 unit.multiply(s, job, sums);
             }
         }
     }
+}
+
+/// Of a depth, what is left for its last step: of a head_dim of 40 only 8 numbers.
+fn last_depth(depth: usize) -> usize {
+    depth - (depth.div_ceil(TILE_K).max(1) - 1) * TILE_K
 }
 
 /// What all queries of a head share.
@@ -303,7 +309,8 @@ impl UnitOp for Attend<'_> {
         for first in (0..visible).step_by(BLOCK_KEYS) {
             let block = first..visible.min(first + BLOCK_KEYS);
             scores.resize(block.len().next_multiple_of(TILE_M), PanelRow::ZERO);
-            keys.multiply((s, unit), (first / TILE_M, 0..keys.k_steps), q_steps, scores, true);
+            let channels = (first / TILE_M, 0..keys.k_steps, last_depth(head_dim));
+            keys.multiply((s, unit), channels, q_steps, scores, true);
 
             scores.truncate(block.len());
             if task.settings.causal {
@@ -325,7 +332,7 @@ impl UnitOp for Attend<'_> {
                 split(unit, scores, numerators, terms);
             }
             let k_steps = first / TILE_K..block.end.div_ceil(TILE_K);
-            values.multiply((s, unit), (0, k_steps), numerators, sums, false);
+            values.multiply((s, unit), (0, k_steps, last_depth(block.len())), numerators, sums, false);
         }
 
         let total = if has_row_of_ones { &sums[head_dim] } else { &softmax.total };

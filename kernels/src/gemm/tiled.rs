@@ -27,7 +27,7 @@ use super::{Epilogue, NR, Output, PackedWeights, PanelRow, Rows};
 use crate::Isa;
 use crate::cpu::simd::Simd;
 use crate::cpu::tile::UnitOp;
-use crate::cpu::tile::{ATile, MatmulUnit, TILE_M, TileJob, ZERO_TILE, term_products};
+use crate::cpu::tile::{ATile, MatmulUnit, TILE_K, TILE_M, TileJob, ZERO_TILE, term_products};
 
 /// Rows of a task.
 const MC: usize = 8 * JOB_ROWS;
@@ -313,6 +313,7 @@ impl<T: TileSource, F: OutputSink> UnitOp for TiledTask<'_, T, F> {
                             lower: (job_rows.len() > TILE_M).then(|| tiles(term_of_a, 2 * i + 1)),
                             b: &w.panel_k_steps(number, term_of_b)[block.clone()],
                             first: block.start == 0 && n == 0,
+                            last_depth: TILE_K,
                         };
                         // Of each part of what has the next turn every job has its share fetched.
                         let ahead = match next {

@@ -9,8 +9,8 @@
 use std::arch::x86_64::*;
 
 use super::{
-    ATile, BTile, Bf16Gain, Done, HiLoPlanes, MatmulUnit, Pair, PanelRow, TILE_K, TileJob, TileRow, UnitOp,
-    layout,
+    ATile, BTile, Bf16Gain, Done, HiLoPlanes, MatmulUnit, NR, Pair, PanelRow, TILE_K, TileJob, TileRow,
+    UnitOp, layout,
 };
 use crate::cpu::simd::Simd;
 
@@ -122,24 +122,23 @@ fn multiply(job: TileJob<'_>, sums: &mut [PanelRow]) {
     let tiles = [Some(job.upper), job.lower].into_iter().flatten();
     for (a, sums) in tiles.zip(sums.chunks_exact_mut(2 * ROWS)) {
         let (upper, lower) = sums.split_at_mut(ROWS);
-        register_tile::<0>(a, job.b, job.first, upper);
-        register_tile::<ROWS>(a, job.b, job.first, lower);
+        register_tile::<0>(a, job, upper);
+        register_tile::<ROWS>(a, job, lower);
     }
 }
 
 /// Rows FIRST to FIRST + 8 of A.
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn register_tile<const FIRST: usize>(a: &[&ATile], b: &[BTile], first: bool, sums: &mut [PanelRow]) {
+fn register_tile<const FIRST: usize>(a: &[&ATile], job: TileJob<'_>, sums: &mut [PanelRow]) {
+    let TileJob { b, first, last_depth, .. } = job;
     let mut sum = [[_mm512_setzero_ps(); 2]; ROWS];
-    for (a, b) in a.iter().zip(b) {
-        for (k, row) in b.0.iter().enumerate() {
-            let b = [load_pairs(&row[..16]), load_pairs(&row[16..])].map(as_bf16);
-            for i in 0..ROWS {
-                let a = as_bf16(_mm512_set1_epi32(bits(a[FIRST + i].0[k])));
-                for j in 0..2 {
-                    sum[i][j] = _mm512_dpbf16_ps(sum[i][j], a, b[j]);
-                }
-            }
+    if let (Some((last_a, a)), Some((last_b, b))) = (a.split_last(), b.split_last()) {
+        for (a, b) in a.iter().zip(b) {
+            add_step::<FIRST>(a, &b.0, &mut sum);
+        }
+        match last_b.0.get(..last_depth.div_ceil(2)) {
+            Some(pairs) if last_depth < TILE_K => add_step::<FIRST>(last_a, pairs, &mut sum),
+            _ => add_step::<FIRST>(last_a, &last_b.0, &mut sum),
         }
     }
     for (sum, out) in sum.into_iter().zip(sums) {
@@ -148,6 +147,21 @@ fn register_tile<const FIRST: usize>(a: &[&ATile], b: &[BTile], first: bool, sum
             let after = _mm512_add_ps(before, sum);
             // SAFETY: writes 16 numbers that `out` borrows.
             unsafe { _mm512_storeu_ps(out.as_mut_ptr(), after) };
+        }
+    }
+}
+
+/// The products of a step, or of as many pairs of its depth as `b` has.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn add_step<const FIRST: usize>(a: &ATile, b: &[[Pair; NR]], sum: &mut [[__m512; 2]; ROWS]) {
+    for (k, row) in b.iter().enumerate() {
+        let b = [load_pairs(&row[..16]), load_pairs(&row[16..])].map(as_bf16);
+        for i in 0..ROWS {
+            let a = as_bf16(_mm512_set1_epi32(bits(a[FIRST + i].0[k])));
+            for j in 0..2 {
+                sum[i][j] = _mm512_dpbf16_ps(sum[i][j], a, b[j]);
+            }
         }
     }
 }

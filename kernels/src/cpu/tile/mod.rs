@@ -51,6 +51,8 @@ pub(crate) struct TileJob<'a> {
     pub(crate) b: &'a [BTile],
     /// Whether the sums begin at zero; otherwise at what they are.
     pub(crate) first: bool,
+    /// How much of the last step's depth there is: behind it A and B are zero, and a unit that can leave that out does.
+    pub(crate) last_depth: usize,
 }
 
 impl TileJob<'_> {

@@ -42,7 +42,8 @@ impl UnitOp for OneJob<'_> {
             vec![Row([self.before.unwrap_or(f32::NAN); NR]); if rows > TILE_M { 2 * TILE_M } else { TILE_M }];
         let [upper, lower] = [upper, lower].map(|tiles| tiles.iter().collect::<Vec<_>>());
         let lower = (rows > TILE_M).then_some(&lower[..]);
-        let job = TileJob { upper: &upper, lower, b: &b, first: self.before.is_none() };
+        let last_depth = depth - (steps.max(1) - 1) * TILE_K;
+        let job = TileJob { upper: &upper, lower, b: &b, first: self.before.is_none(), last_depth };
         match self.ahead {
             None => unit.multiply(s, job, &mut sums),
             Some(ahead) => unit.multiply_ahead(s, job, &vec![BTile::ZERO; ahead], &mut sums),
