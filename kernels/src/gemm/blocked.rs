@@ -105,13 +105,20 @@ impl<R: Rows, F: OutputSink> Op for BlockedTask<'_, R, F> {
         let mut a_rows: Vec<&[f32]> = Vec::with_capacity(padded_rows);
         // A list, lest the inner loop compute the ends of its block again and again.
         let depths: Vec<DepthRange> = blocks(w.segments(), w.segment_len()).collect();
-        for (i, depth) in depths.into_iter().enumerate() {
+        for (i, depth) in depths.iter().enumerate() {
             let (start, len) = (depth.start, depth.range.len());
             a_rows.clear();
-            a.gather(task.rows.clone(), depth, &mut a_rows);
+            a.gather(task.rows.clone(), depth.clone(), &mut a_rows);
             a_rows.resize(padded_rows, &ZEROS);
             for (panel, sums) in task.panels.clone().zip(scratch.sums.chunks_exact_mut(padded_rows)) {
                 let b = w.block(s, panel, start, len, &mut scratch.weights);
+                let (panel, ahead) = match task.panels.contains(&(panel + 1)) {
+                    true => (panel + 1, Some(depth)),
+                    false => (task.panels.start, depths.get(i + 1)),
+                };
+                if let Some(ahead) = ahead {
+                    w.prefetch(s, panel, ahead.start, ahead.range.len());
+                }
                 for (a, sums) in a_rows.chunks(MR).zip(sums.chunks_mut(MR)) {
                     tile(s, a, b, sums, i == 0);
                 }

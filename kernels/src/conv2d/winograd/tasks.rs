@@ -120,9 +120,19 @@ impl Op for Products<'_> {
     #[inline(always)]
     fn eval<S: Simd>(mut self, s: S) {
         let tiles = self.patch.tiles();
+        let blocks: Vec<Range<usize>> = ranges(self.grid.channels, self.block).collect();
         for panel in self.panels.clone() {
-            for block in ranges(self.grid.channels, self.block) {
+            for (i, block) in blocks.iter().enumerate() {
                 transform_weights(s, self.w, panel, block.clone(), &mut self.scratch.weights);
+                // While this block is multiplied, the next one's weights come from memory: nine short pieces, for which
+                // the CPU's own prefetching is too late.
+                match blocks.get(i + 1) {
+                    Some(next) => prefetch_weights(s, self.w, panel, next),
+                    None if panel + 1 < self.panels.end => {
+                        prefetch_weights(s, self.w, panel + 1, &blocks[0]);
+                    }
+                    None => {}
+                }
                 let values = &self.values[POINTS * tiles * block.start..];
                 for (point, (sums, weights)) in
                     self.scratch.sums.iter_mut().zip(&self.scratch.weights).enumerate()
@@ -148,6 +158,14 @@ fn multiply<S: Simd>(s: S, values: &[f32], weights: &[PanelRow], sums: &mut [Pan
             *row = values;
         }
         tile(s, &rows[..sums.len()], weights, sums, first);
+    }
+}
+
+/// Has all taps of a block of channels of a panel's weights fetched.
+#[inline(always)]
+fn prefetch_weights<S: Simd>(s: S, w: &gemm::PackedWeights, panel: usize, block: &Range<usize>) {
+    for tap in 0..9 {
+        w.prefetch(s, panel, tap * w.segment_len() + block.start, block.len());
     }
 }
 

@@ -121,6 +121,18 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    fn prefetch(self, x: &[f32]) {
+        for line in x.chunks(16) {
+            avx2!(_mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()));
+        }
+    }
+    #[inline(always)]
+    fn prefetch_f16(self, x: &[f16]) {
+        for line in x.chunks(32) {
+            avx2!(_mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()));
+        }
+    }
+    #[inline(always)]
     fn exp2_with<const N: usize>(self, x: __m256, p: [f32; N]) -> __m256 {
         // In `max` the second operand wins over NaN.
         let x = self.max(self.splat(-126.0), x);

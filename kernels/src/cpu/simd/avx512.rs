@@ -133,6 +133,12 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    fn prefetch_f16(self, x: &[f16]) {
+        for line in x.chunks(32) {
+            avx512!(_mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()));
+        }
+    }
+    #[inline(always)]
     fn exp2_with<const N: usize>(self, x: __m512, p: [f32; N]) -> __m512 {
         // One instruction takes x − ⌊x⌋; another multiplies by 2^⌊x⌋, and knows by itself what to do with an x far below.
         let fraction = avx512!(_mm512_reduce_ps::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(x));

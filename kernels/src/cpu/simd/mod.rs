@@ -93,6 +93,10 @@ pub trait Simd: Copy + Send + Sync + 'static {
         x.convert_to_f32_slice(out);
     }
 
+    /// Has the cache lines of `x` fetched, which will be read soon.
+    #[inline(always)]
+    fn prefetch_f16(self, _x: &[f16]) {}
+
     /// `2^⌊x⌋·p(x − ⌊x⌋)` with the coefficients of p, constant term first: 2ˣ, where p is 2ʳ on [0, 1].
     ///
     /// For x up to 127. From x = −126 down it is 2⁻¹²⁵ at most, nothing at all where the instruction set can; NaN stays NaN.

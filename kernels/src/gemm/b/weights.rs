@@ -233,6 +233,17 @@ impl PackedWeights {
         scratch
     }
 
+    /// Has those rows fetched into the L2 cache, which [`block`](Self::block) will soon be asked for.
+    #[inline(always)]
+    pub(crate) fn prefetch<S: Simd>(&self, s: S, panel: usize, start: usize, len: usize) {
+        let from = panel * self.segments * self.segment_len + start;
+        match &self.panels {
+            Panels::F32(panels) => s.prefetch(flat(&panels[from..from + len])),
+            Panels::F16(panels) => s.prefetch_f16(flat(&panels[from..from + len])),
+            Panels::Bf16(_) | Panels::Steps(..) => {}
+        }
+    }
+
     /// The number of steps that the depth of a panel has, for weights that were rounded.
     pub(in crate::gemm) fn k_steps(&self) -> usize {
         self.segments * self.segment_len.div_ceil(TILE_K)
