@@ -46,6 +46,8 @@ use stages::{Configs, Stages};
 
 /// The whole machine is measured in the time of so many kernels.
 const MACHINE_SHARE: f64 = 40.0;
+/// But no longer than this: what is measured for minutes must not wait for as many.
+const MACHINE_SECONDS: f64 = 10.0;
 /// A network takes so many times as long as a kernel.
 const STAGE_SHARE: f64 = 4.0;
 /// The first word of a filter that asks for layers.
@@ -135,8 +137,6 @@ pub(crate) fn run(args: &Bench) -> Result<(), Error> {
     let isas = Isas::of(isa);
 
     let probe = Probe::new(isa);
-    let machine = Machine::measure(MACHINE_SHARE * args.seconds, threads, &isas.peaks());
-    machine.print();
     let precision = args.precision.unwrap_or(Precision::Auto).on(isa);
     let (trace, filter) = match args.filter.split_first() {
         Some((first, rest)) if first == TRACE => (true, rest),
@@ -144,6 +144,11 @@ pub(crate) fn run(args: &Bench) -> Result<(), Error> {
     };
     let stages = args.model.as_deref().map(|folder| Stages { folder, isa, precision, threads, filter });
     let budget = STAGE_SHARE * args.seconds;
+    if let (Some(Peer::Openvino), Some(stages), Some(python)) = (args.against, &stages, &args.python) {
+        return against::print(stages, budget, &probe, python);
+    }
+    let machine = Machine::measure(MACHINE_SECONDS.min(MACHINE_SHARE * args.seconds), threads, &isas.peaks());
+    machine.print();
     match &stages {
         Some(stages) if trace => {
             let unet = ["UNet".to_owned()];
@@ -154,9 +159,6 @@ pub(crate) fn run(args: &Bench) -> Result<(), Error> {
             return Err(Error::request("a trace is of a model's network: name a folder with --model"));
         }
         _ => {}
-    }
-    if let (Some(Peer::Openvino), Some(stages), Some(python)) = (args.against, &stages, &args.python) {
-        return against::print(stages, budget, &probe, python);
     }
     let cases = kernels::cases(&isas);
     let mut report = Report { version: env!("CARGO_PKG_VERSION").into(), machine, rows: Vec::new() };
