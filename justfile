@@ -3,11 +3,12 @@
 _default:
     @just --list
 
-# Format, lints and documentation, warnings denied.
+# Format, lints and documentation, warnings denied; layers and the width of comments.
 check:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets --locked -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+    cargo test --package aquatint-tests --locked --test layers
 
 # Every test on every instruction set that this CPU has, then the command line once more on the portable one.
 test:

@@ -1,5 +1,7 @@
-//! Convolutions of Stable Diffusion 1.5, each rung on each instruction set: `cargo bench -p aquatint-benches --bench conv2d`.
+//! Convolutions of Stable Diffusion 1.5, each rung on each instruction set:
+//! `cargo bench -p aquatint-benches --bench conv2d`.
 
+use aquatint_benches::assert_close;
 use aquatint_kernels::conv2d::{ConvWeights, Geometry, im2col, indirect, winograd};
 use aquatint_kernels::gemm::Epilogue;
 use aquatint_kernels::{Isa, Precision};
@@ -22,6 +24,20 @@ fn bench(c: &mut Criterion) {
                 let shape =
                     format!("{kernel_size}x{kernel_size} {in_channels}-{out_channels} @{size} s{stride}");
                 let id = |rung: &str| BenchmarkId::new(format!("{rung}/{isa}"), &shape);
+                // Away from the border each tap adds an eighth for each channel.
+                let taps = kernel_size * kernel_size;
+                let expected = vec![0.125 * (taps * in_channels) as f32; out_channels];
+                let assert_middle = |rung: &str, found: Tensor<f32, 4>| {
+                    let [_, h, w, columns] = found.shape();
+                    let middle = (h / 2 * w + w / 2) * columns;
+                    assert_close(rung, &found.as_slice()[middle..][..columns], &expected, 1e-5);
+                };
+                let epilogue = Epilogue::default();
+                if winograd::can(Precision::F32, geometry) {
+                    assert_middle("winograd", winograd::conv2d(isa, x.view(), &w, geometry, epilogue));
+                }
+                assert_middle("indirect", indirect::conv2d(isa, x.view(), &w, geometry, epilogue));
+                assert_middle("im2col", im2col::conv2d(isa, x.view(), &w, geometry, epilogue));
                 if winograd::can(Precision::F32, geometry) {
                     group.bench_function(id("winograd"), |b| {
                         b.iter(|| winograd::conv2d(isa, x.view(), &w, geometry, Epilogue::default()));

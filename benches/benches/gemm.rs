@@ -1,5 +1,7 @@
-//! Linear layers of Stable Diffusion 1.5, each rung on each instruction set: `cargo bench -p aquatint-benches --bench gemm`.
+//! Linear layers of Stable Diffusion 1.5, each rung on each instruction set:
+//! `cargo bench -p aquatint-benches --bench gemm`.
 
+use aquatint_benches::assert_close;
 use aquatint_kernels::Isa;
 use aquatint_kernels::gemm::{Epilogue, PackedWeights, row_at_a_time};
 use aquatint_kernels::linear::linear;
@@ -20,6 +22,12 @@ fn bench(c: &mut Criterion) {
             let id = |rung: &str| {
                 BenchmarkId::new(format!("{rung}/{isa}"), format!("{rows}x{in_features}-{out_features}"))
             };
+            // Each sum is exact: as many eighths as the product is deep.
+            let expected = vec![0.125 * in_features as f32; rows * out_features];
+            for w in [&single, &half] {
+                let found = linear(isa, x.view(), w, Epilogue::default());
+                assert_close("blocked", found.as_slice(), &expected, 0.0);
+            }
             group.bench_function(id("blocked"), |b| {
                 b.iter(|| linear(isa, x.view(), &single, Epilogue::default()));
             });
@@ -27,6 +35,8 @@ fn bench(c: &mut Criterion) {
                 b.iter(|| linear(isa, x.view(), &half, Epilogue::default()));
             });
             if rows <= 512 {
+                let found = row_at_a_time::product(isa, x.view(), &single);
+                assert_close("row_at_a_time", found.as_slice(), &expected, 0.0);
                 group.bench_function(id("row_at_a_time"), |b| {
                     b.iter(|| row_at_a_time::product(isa, x.view(), &single));
                 });

@@ -1,8 +1,10 @@
-//! Normalisations on the image sizes of Stable Diffusion 1.5: `cargo bench -p aquatint-benches --bench norms`.
+//! Normalisations on the image sizes of Stable Diffusion 1.5:
+//! `cargo bench -p aquatint-benches --bench norms`.
 
+use aquatint_benches::assert_close;
 use aquatint_kernels::Isa;
-use aquatint_kernels::norm::group::{Activation, GroupNorm, group_norm};
-use aquatint_kernels::norm::layer::layer_norm;
+use aquatint_kernels::norm::group::{self, Activation, GroupNorm, group_norm};
+use aquatint_kernels::norm::layer::{self, layer_norm};
 use aquatint_model::tools::shapes::{FeatureMap, SD_IMAGES};
 use aquatint_tensor::Tensor;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -27,6 +29,14 @@ fn bench(c: &mut Criterion) {
                 bias: &bias,
                 activation,
             };
+            for activation in [Activation::None, Activation::Silu] {
+                let expected = group::reference::group_norm(x.view(), norm(activation));
+                let found = group_norm(isa, x.view(), norm(activation));
+                assert_close("group_norm", found.as_slice(), expected.as_slice(), 1e-5);
+            }
+            let expected = layer::reference::layer_norm(tokens.view(), &weight, &bias, 1e-5);
+            let found = layer_norm(isa, tokens.view(), &weight, &bias, 1e-5);
+            assert_close("layer_norm", found.as_slice(), expected.as_slice(), 1e-5);
             group.bench_function(id("group_norm"), |b| {
                 b.iter(|| group_norm(isa, x.view(), norm(Activation::None)));
             });

@@ -1,4 +1,5 @@
-//! Whole networks at Stable Diffusion 1.5's sizes: a UNet step with guidance, VAE decode and encode at 512×512, 77 tokens of text.
+//! Whole networks at Stable Diffusion 1.5's sizes: a UNet step with guidance, VAE decode and encode
+//! at 512×512, 77 tokens of text.
 //!
 //! Needs a model folder, which `aquatint random-model --arch sd15 --dtype f32 sd15` makes:
 //!
@@ -9,6 +10,7 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
+use aquatint_benches as _; // its allocator
 use aquatint_kernels::Isa;
 use aquatint_model::networks::clip::{ClipTextConfig, ClipTextModel};
 use aquatint_model::networks::unet::{UNet2DConditionModel, UNetConfig};
@@ -40,6 +42,7 @@ fn stages(c: &mut Criterion, folder: &Path) -> Result<(), Box<dyn Error>> {
     let text_encoder = ClipTextModel::load(&weights.weights(), &config)?;
     let ids: Vec<u32> = (0..77).map(|i| i * 613 % 49_000).collect();
     group.throughput(flop(shapes::TEXT_GFLOP));
+    assert_finite("text encoder", text_encoder.forward(isa, &[&ids]).as_slice());
     group.bench_function("text encoder", |b| b.iter(|| text_encoder.forward(isa, &[&ids])));
 
     let weights = Checkpoint::open(&VAE.folder(folder), &VAE)?;
@@ -48,6 +51,7 @@ fn stages(c: &mut Criterion, folder: &Path) -> Result<(), Box<dyn Error>> {
         (Encoder::load(&weights.weights(), &config)?, Decoder::load(&weights.weights(), &config)?);
     let (picture, latents) = (waves([1, 512, 512, 3]), waves([1, 64, 64, 4]));
     group.throughput(flop(shapes::DECODE_GFLOP));
+    assert_finite("VAE decode", decoder.forward(isa, latents.view()).as_slice());
     group.bench_function("VAE decode", |b| b.iter(|| decoder.forward(isa, latents.view())));
     group.throughput(flop(shapes::ENCODE_GFLOP));
     group.bench_function("VAE encode", |b| b.iter(|| encoder.forward(isa, picture.view())));
@@ -58,8 +62,15 @@ fn stages(c: &mut Criterion, folder: &Path) -> Result<(), Box<dyn Error>> {
     let (latents, text) = (waves([1, 64, 64, 4]), waves([2, 77, 768, 1]).reshape([2, 77, 768]));
     let told = unet.prepare(isa, text.view(), &[500.0]);
     group.throughput(flop(shapes::UNET_GFLOP));
+    assert_finite("UNet step", unet.forward(isa, latents.view(), 0, &told).as_slice());
     group.bench_function("UNet step", |b| b.iter(|| unet.forward(isa, latents.view(), 0, &told)));
     Ok(())
+}
+
+/// Random weights have no known result; it must at least be numbers, and not all the same.
+fn assert_finite(what: &str, found: &[f32]) {
+    assert!(found.iter().all(|x| x.is_finite()), "{what}: not a number");
+    assert!(found.iter().any(|&x| x != found[0]), "{what}: all numbers are {}", found[0]);
 }
 
 /// Numbers between −1 and 1 with some variety.

@@ -1,8 +1,8 @@
 //! Arithmetic on whole slices, number by number: what is left between the networks.
 //!
-//! Each loop reads and writes memory and little else, in tasks of 64 KiB on all cores. There is no ladder: the formula
-//! *is* the loop. Sums of a layer's result with something else are not here; the
-//! [`Epilogue`](crate::gemm::Epilogue) of the layer does them before it stores.
+//! Each loop reads and writes memory and little else, in tasks of 64 KiB on all cores. There is no
+//! ladder: the formula *is* the loop. Sums of a layer's result with something else are not here;
+//! the [`Epilogue`](crate::gemm::Epilogue) of the layer does them before it stores.
 
 use rayon::prelude::*;
 
@@ -12,8 +12,9 @@ use crate::cpu::simd::{Op, Simd};
 
 /// `out = uncond + guidance_scale·(text − uncond)`: classifier-free guidance.
 ///
-/// `uncond` is the prediction without the text, `text` the one with it. A scale of 0 ignores the text, 1 is the plain
-/// prediction, more goes beyond it (Ho & Salimans 2022, [arXiv:2207.12598](https://arxiv.org/abs/2207.12598)).
+/// `uncond` is the prediction without the text, `text` the one with it. A scale of 0 ignores the
+/// text, 1 is the plain prediction, more goes beyond it (Ho & Salimans 2022,
+/// [arXiv:2207.12598](https://arxiv.org/abs/2207.12598)).
 ///
 /// ```
 /// # use aquatint_kernels::{Isa, elementwise::guide};

@@ -1,4 +1,5 @@
-//! The arithmetic of Stable Diffusion on a CPU: kernels from their definition to their fastest form, one idea at a time.
+//! The arithmetic of Stable Diffusion on a CPU: kernels from their definition to their fastest
+//! form, one idea at a time.
 //!
 //! | folder | what | where in Stable Diffusion |
 //! |---|---|---|
@@ -13,14 +14,18 @@
 //! | [`cpu::peak`] | how fast all of these could be at most | |
 //! | [`cpu::isa`], [`cpu::simd`] | which instructions the CPU has; vector code that is written once | below all of these |
 //!
-//! Every kernel with more than one form is a folder with a ladder: `reference.rs` is the definition, with sums in `f64`; each further file is one
-//! idea; `mod.rs` lists the steps, with their speed where arithmetic is the limit, and picks. All agree with the reference on every instruction set.
+//! Every kernel with more than one form is a folder with a ladder: `reference.rs` is the
+//! definition, with sums in `f64`; each further file is one idea; `mod.rs` lists the steps, with
+//! their speed where arithmetic is the limit, and picks. All agree with the reference on every
+//! instruction set.
 //!
-//! Kernels take an [`Isa`] first and cut their work by shape, so that a result has the same bits on any number of threads.
-//! They know shapes, not networks: what a UNet is stands in `aquatint-model`.
+//! Kernels take an [`Isa`] first and cut their work by shape, so that a result has the same bits on
+//! any number of threads. They know shapes, not networks: what a UNet is stands in
+//! `aquatint-model`.
 //!
-//! Reading order: [`gemm`] (three loops, then vectors, then register tiles), [`cpu::simd`] (how a loop is written once for all CPUs), [`conv2d`] (from
-//! seven loops to a product that never writes its matrix), [`cpu::tile`] (tile units), [`attention`], [`norm::group`] and [`norm::stats`].
+//! Reading order: [`gemm`] (three loops, then vectors, then register tiles), [`cpu::simd`] (how a
+//! loop is written once for all CPUs), [`conv2d`] (from seven loops to a product that never writes
+//! its matrix), [`cpu::tile`] (tile units), [`attention`], [`norm::group`] and [`norm::stats`].
 
 pub mod activation;
 pub mod attention;

@@ -4,17 +4,19 @@
 //! |---|---|---|---|---|
 //! | `F32` | f32 | f32 | 6e-8 | the reference |
 //! | `Bf16` | rounded to bf16 | f32 | 8e-3 | half the memory, and units that multiply nothing else |
-//! | `Bf16x3` | split in two bf16 parts | f32 | 3e-5 | nearly f32, on the same units, for three products instead of one |
+//! | `Bf16x3` | split in two bf16 terms | f32 | 3e-5 | nearly f32, on the same units, for three products instead of one |
 //!
-//! A bf16 is the upper half of an f32: the same range, 8 significant bits. Written `x = high + low`, with `high` the nearest bf16 of `x` and
-//! `low` that of the rest, two of them hold 17 bits, and
+//! A bf16 is the upper half of an f32: the same range, 8 significant bits. Written `x = hi + lo`,
+//! with `hi` the nearest bf16 of `x` and `lo` that of the rest, two of them hold 17 bits,
+//! and
 //!
 //! ```text
-//! x·y ≈ high·high + high·low + low·high          what is left out, low·low, is below 2⁻¹⁶ of the product
+//! x·y ≈ hi·hi + hi·lo + lo·hi       what is left out, lo·lo, is below 2⁻¹⁶ of the product
 //! ```
 //!
-//! Sums, the statistics of norms and the residual stream are f32 always: a rounded residual stream would double the error of a UNet. What only a
-//! product reads is rounded where it is made: what norms and GEGLU put out, Q, K and V, the weights of attention.
+//! Sums, the statistics of norms and the residual stream are f32 always: a rounded residual stream
+//! would double the error of a UNet. What only a product reads is rounded where it is made: what
+//! norms and GEGLU put out, Q, K and V, the weights of attention.
 
 use std::fmt;
 use std::str::FromStr;
@@ -27,7 +29,7 @@ pub enum Precision {
     F32,
     /// Operands rounded to bf16, sums in f32.
     Bf16,
-    /// Operands split into two bf16 parts, three products, sums in f32.
+    /// Operands split into two bf16 terms, three products, sums in f32.
     Bf16x3,
 }
 
@@ -44,7 +46,7 @@ impl Precision {
         }
     }
 
-    /// The number of bf16 parts that an operand is made of; 0 if it stays f32.
+    /// The number of bf16 terms that an operand is made of; 0 if it stays f32.
     pub(crate) fn terms(self) -> usize {
         match self {
             Self::F32 => 0,

@@ -1,4 +1,5 @@
-//! What the tests of all kernels share: repeatable numbers, and a comparison that names the worst element.
+//! What the tests of all kernels share: repeatable numbers, and a comparison that names the worst
+//! element.
 
 use aquatint_tensor::{Tensor, bf16, shape::count};
 
@@ -14,12 +15,14 @@ pub(crate) fn random<const N: usize>(shape: [usize; N], seed: u64) -> Tensor<f32
     Tensor::from_vec(shape, data)
 }
 
-/// The numbers rounded to bf16. With operands that are bf16 already, a product in bf16 must be as exact as one in f32: rounding must not hide a bug.
+/// The numbers rounded to bf16. With operands that are bf16 already, a product in bf16 must be as
+/// exact as one in f32: rounding must not hide a bug.
 pub(crate) fn to_bf16<const N: usize>(x: &Tensor<f32, N>) -> Tensor<f32, N> {
     x.map(|x| bf16::from_f32(x).to_f32())
 }
 
-/// Panics, naming the worst element, unless `|found − expected| ≤ tolerance · max|expected|` everywhere.
+/// Panics, naming the worst element, unless `|found − expected| ≤ tolerance · max|expected|`
+/// everywhere.
 pub(crate) fn assert_close<const N: usize>(
     what: &str,
     found: &Tensor<f32, N>,

@@ -1,4 +1,5 @@
-//! What a tensor may hold: 32-bit floats, and the two 16-bit formats in which weights are published.
+//! What a tensor may hold: 32-bit floats, and the two 16-bit formats in which weights are
+//! published.
 //!
 //! | type | sign, exponent, fraction | largest | spacing at 1 |
 //! |---|---|---|---|

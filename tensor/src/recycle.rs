@@ -1,17 +1,22 @@
 //! Buffers that are used again: the memory of a finished layer serves the next.
 //!
-//! A large buffer comes from the operating system a page at a time, each cleared when it is first touched, and goes back when it is freed.
-//! A UNet step at 512×512 allocates 3 GB like that, one layer after the other: 700 000 page faults. While somebody holds a
-//! [`Recycling`], freed buffers of `f32` are kept instead, and [`Tensor::recycled`](crate::Tensor::recycled) takes the smallest that will
-//! do. Sizes repeat from step to step, so from the second step on nothing is asked of the operating system any more.
+//! A large buffer comes from the operating system a page at a time, each cleared when it is first
+//! touched, and goes back when it is freed. A UNet step at 512×512 allocates 3 GB like that, one
+//! layer after the other: 700 000 page faults. While somebody holds a [`Recycling`], freed buffers
+//! of `f32` are kept instead, and [`Tensor::recycled`](crate::Tensor::recycled) takes the smallest
+//! that will do. Sizes repeat from step to step, so from the second step on nothing is asked of the
+//! operating system any more.
 //!
-//! Where sizes grow from layer to layer, as in the VAE's decoder, nothing that is kept would fit any more. So a buffer that has to be allocated
-//! takes the place of smaller ones, which are freed until as much is gained as it needs.
+//! Where sizes grow from layer to layer, as in the VAE's decoder, nothing that is kept would fit
+//! any more. So a buffer that has to be allocated takes the place of smaller ones, which are freed
+//! until as much is gained as it needs.
 //!
-//! Huge pages were tried as well and are not asked for. The layers took 2 % less CPU time on them; but on a virtual machine, whose host gives memory
-//! a small page at a time, each of them took 3 ms to appear: three seconds for the weights of Stable Diffusion 1.5.
+//! Huge pages were tried as well and are not asked for. The layers took 2 % less CPU time on them;
+//! but on a virtual machine, whose host gives memory a small page at a time, each of them took 3 ms
+//! to appear: three seconds for the weights of Stable Diffusion 1.5.
 //!
-//! No plan of lifetimes is needed: Rust frees each tensor at its last use, which is what such a plan would compute.
+//! No plan of lifetimes is needed: Rust frees each tensor at its last use, which is what such a
+//! plan would compute.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -23,15 +28,16 @@ struct Pool {
     holders: usize,
     /// Freed buffers, by capacity.
     buffers: Vec<Vec<f32>>,
-    /// Numbers in buffers that were handed out and have not come back. No more is kept than that: a tensor whose memory came from elsewhere, once
-    /// in each step, would otherwise make the pool larger in each step.
+    /// Numbers in buffers that were handed out and have not come back. No more is kept than that: a
+    /// tensor whose memory came from elsewhere, once in each step, would otherwise make the pool
+    /// larger in each step.
     lent: usize,
 }
 
 static POOL: Mutex<Pool> = Mutex::new(Pool { holders: 0, buffers: Vec::new(), lent: 0 });
 
-/// While one is alive, buffers that are freed anywhere in the process are kept for [`Tensor::recycled`](crate::Tensor::recycled); with the last
-/// one all of them are freed.
+/// While one is alive, buffers that are freed anywhere in the process are kept for
+/// [`Tensor::recycled`](crate::Tensor::recycled); with the last one all of them are freed.
 ///
 /// ```
 /// # use aquatint_tensor::{Recycling, Tensor};
@@ -69,7 +75,8 @@ impl Drop for Recycling {
 }
 
 impl Pool {
-    /// The smallest buffer for `len` numbers, unless it would waste more than half of itself. If there is none, room is made for one.
+    /// The smallest buffer for `len` numbers, unless it would waste more than half of itself. If
+    /// there is none, room is made for one.
     fn take(&mut self, len: usize) -> Option<Vec<f32>> {
         let mut i = self.buffers.partition_point(|buffer| buffer.capacity() < len);
         if self.buffers.get(i).is_some_and(|buffer| buffer.capacity() / 2 <= len) {
@@ -94,7 +101,8 @@ impl Pool {
     }
 }
 
-/// `len` numbers, of any value; NaN in a debug build, so that a test fails if one of them is not written.
+/// `len` numbers, of any value; NaN in a debug build, so that a test fails if one of them is not
+/// written.
 pub(crate) fn take(len: usize) -> Vec<f32> {
     let kept = match len < SMALLEST {
         true => None,

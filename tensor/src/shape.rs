@@ -26,7 +26,8 @@ pub fn row_major<const N: usize>(shape: [usize; N]) -> [usize; N] {
     strides
 }
 
-/// Whether `strides` walk the buffer in row-major order without gaps. Axes of length 1 may have any stride.
+/// Whether `strides` walk the buffer in row-major order without gaps. Axes of length 1 may have any
+/// stride.
 pub fn is_row_major<const N: usize>(shape: [usize; N], strides: [usize; N]) -> bool {
     count(shape) == 0 || (0..N).all(|axis| shape[axis] == 1 || strides[axis] == row_major(shape)[axis])
 }
@@ -36,7 +37,8 @@ pub(crate) fn position<const N: usize>(index: [usize; N], strides: [usize; N]) -
     (0..N).map(|axis| index[axis] * strides[axis]).sum()
 }
 
-/// The smallest buffer that a view with this shape and these strides can look into; `None` if no buffer is so large.
+/// The smallest buffer that a view with this shape and these strides can look into; `None` if no
+/// buffer is so large.
 pub(crate) fn extent<const N: usize>(shape: [usize; N], strides: [usize; N]) -> Option<usize> {
     if count(shape) == 0 {
         return Some(0);
@@ -47,8 +49,8 @@ pub(crate) fn extent<const N: usize>(shape: [usize; N], strides: [usize; N]) -> 
 
 /// Strides for `new` over the same elements in the same order, if no copy is needed.
 ///
-/// Runs of old axes that are contiguous with each other can be cut anew; a new axis must not cross the border
-/// between two runs.
+/// Runs of old axes that are contiguous with each other can be cut anew; a new axis must not cross
+/// the border between two runs.
 pub(crate) fn reshape<const N: usize, const M: usize>(
     shape: [usize; N],
     strides: [usize; N],

@@ -112,7 +112,8 @@ impl<T: Element, const N: usize> Tensor<T, N> {
 }
 
 impl<const N: usize> Tensor<f32, N> {
-    /// Elements of any value, to be overwritten: the memory of an earlier tensor, if somebody holds a [`Recycling`](crate::Recycling).
+    /// Elements of any value, to be overwritten: the memory of an earlier tensor, if somebody holds
+    /// a [`Recycling`](crate::Recycling).
     pub fn recycled(shape: [usize; N]) -> Self {
         Self { shape, data: recycle::take(shape::count(shape)) }
     }

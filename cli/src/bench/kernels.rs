@@ -82,9 +82,9 @@ const fn in_bf16<L>(name: &'static str, prepare: fn(L, Isa) -> Run) -> Rung<L> {
     Rung { precision: Precision::Bf16, ..rung(name, idea, prepare) }
 }
 
-/// The same with operands in two parts. The operations of the product are counted once, not three times, so that speeds can be compared.
+/// The same with operands in two terms. The operations of the product are counted once, not three times, so that speeds can be compared.
 const fn in_bf16x3<L>(name: &'static str, prepare: fn(L, Isa) -> Run) -> Rung<L> {
-    let idea = "Operands split into two bf16 parts, three products, sums in f32";
+    let idea = "Operands split into two bf16 terms, three products, sums in f32";
     Rung { precision: Precision::Bf16x3, ..rung(name, idea, prepare) }
 }
 
@@ -340,7 +340,7 @@ fn bytes(numbers: usize, weights: usize, precision: Precision) -> f64 {
     let weight = match precision {
         Precision::F32 => F32,
         Precision::Bf16 => F32 / 2.0,
-        Precision::Bf16x3 => F32, // two parts
+        Precision::Bf16x3 => F32, // two terms
     };
     F32 * numbers as f64 + weight * weights as f64
 }

@@ -50,7 +50,8 @@ pub fn gelu(isa: Isa, x: &mut [f32]) {
     apply(isa, x, Gelu);
 }
 
-/// `x = x·(1 + tanh(√(2/π)·(x + 0.044715·x³))) / 2`, in place. As `torch.nn.GELU(approximate="tanh")`.
+/// `x = x·(1 + tanh(√(2/π)·(x + 0.044715·x³))) / 2`, in place. As
+/// `torch.nn.GELU(approximate="tanh")`.
 ///
 /// ```
 /// # use aquatint_kernels::{Isa, activation::gelu_tanh};
@@ -80,8 +81,9 @@ fn apply(isa: Isa, x: &mut [f32], f: impl Pointwise) {
 
 /// `out[.., j] = x[.., j]·gelu(x[.., c + j])`: one half of the channels opens or shuts the other.
 ///
-/// `x: [.., 2c]` → `[.., c]`. GEGLU of Shazeer 2020 ([arXiv:2002.05202](https://arxiv.org/abs/2002.05202)), with the
-/// gate in the second half as in diffusers' class `GEGLU`.
+/// `x: [.., 2c]` → `[.., c]`. GEGLU of Shazeer 2020
+/// ([arXiv:2002.05202](https://arxiv.org/abs/2002.05202)), with the gate in the second half as in
+/// diffusers' class `GEGLU`.
 ///
 /// ```
 /// # use aquatint_kernels::{Isa, activation::geglu};
@@ -100,7 +102,8 @@ pub fn geglu<const N: usize>(isa: Isa, x: View<'_, f32, N>) -> Tensor<f32, N> {
     tensor_of_rows(isa, shape, &Gated { x: &row_major(x), columns: shape[N - 1], f: Gelu })
 }
 
-/// `out[row, j] = x[row, j]·f(x[row, columns + j])`: the second half of each row is the gate of the first.
+/// `out[row, j] = x[row, j]·f(x[row, columns + j])`: the second half of each row is the gate of the
+/// first.
 struct Gated<'a, F> {
     x: &'a [f32],
     columns: usize,

@@ -14,8 +14,8 @@ pub fn silu(x: f64) -> f64 {
     x * sigmoid(x)
 }
 
-/// `x·Φ(x)`, where `Φ(x) = (1 + erf(x/√2)) / 2` is the share of a normal distribution that lies below x
-/// (Hendrycks & Gimpel 2016, [arXiv:1606.08415](https://arxiv.org/abs/1606.08415)).
+/// `x·Φ(x)`, where `Φ(x) = (1 + erf(x/√2)) / 2` is the share of a normal distribution that lies
+/// below x (Hendrycks & Gimpel 2016, [arXiv:1606.08415](https://arxiv.org/abs/1606.08415)).
 pub fn gelu(x: f64) -> f64 {
     x * (1.0 + erf(x / 2.0f64.sqrt())) / 2.0
 }
@@ -25,7 +25,8 @@ pub fn gelu_tanh(x: f64) -> f64 {
     x * (1.0 + ((2.0 / PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh()) / 2.0
 }
 
-/// `x·σ(1.702·x)`, the coarser approximation of the same paper, which OpenAI's CLIP was trained with.
+/// `x·σ(1.702·x)`, the coarser approximation of the same paper, which OpenAI's CLIP was trained
+/// with.
 pub fn quick_gelu(x: f64) -> f64 {
     x * sigmoid(1.702 * x)
 }
@@ -47,7 +48,8 @@ pub fn geglu<const N: usize>(x: View<'_, f32, N>) -> Tensor<f32, N> {
 
 /// `erf(x) = 2/√π · e^(−x²) · Σₖ 2ᵏ·x^(2k+1) / (1·3·5·…·(2k+1))`
 ///
-/// All terms of the series have the sign of x, so nothing cancels; beyond 6 the value is ±1 to the last digit.
+/// All terms of the series have the sign of x, so nothing cancels; beyond 6 the value is ±1 to the
+/// last digit.
 pub fn erf(x: f64) -> f64 {
     if x.abs() > 6.0 {
         return x.signum();

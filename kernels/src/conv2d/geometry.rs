@@ -6,23 +6,25 @@
 /// output = floor((input + padding − dilation·(kernel − 1) − 1) / stride) + 1
 /// ```
 ///
-/// where `padding` is the sum of both sides. `None` if the window is larger than the padded input, or the stride or the
-/// kernel is 0. The formula of `torch.nn.Conv2d`.
+/// where `padding` is the sum of both sides. `None` if the window is larger than the padded input,
+/// or the stride or the kernel is 0. The formula of `torch.nn.Conv2d`.
 ///
-/// The window covers `dilation·(kernel − 1) + 1` pixels. It fits at position 0 if the padded input is at least as long;
-/// each further `stride` pixels give one more position. A rest that is shorter than a stride gives none, hence the
-/// floor: an image cannot have half a pixel.
+/// The window covers `dilation·(kernel − 1) + 1` pixels. It fits at position 0 if the padded input
+/// is at least as long; each further `stride` pixels give one more position. A rest that is shorter
+/// than a stride gives none, hence the floor: an image cannot have half a pixel.
 ///
 /// ```
 /// # use aquatint_kernels::conv2d::output_size;
 /// // Kernel 3, stride 2, no padding. (512 − 2 − 1)/2 + 1 is 255.5: the last column has no
 /// // neighbour to the right, no window ends there, and 255 is what remains.
 /// assert_eq!(output_size(512, 3, 2, 0, 1), Some(255));
-/// // With one pixel of padding on each side: (256 + 2 − 2 − 1)/2 + 1 = 128.5 → 128. Without: 127.5 → 127.
+/// // With one pixel of padding on each side: (256 + 2 − 2 − 1)/2 + 1 = 128.5 → 128.
+/// // Without: 127.5 → 127.
 /// assert_eq!(output_size(256, 3, 2, 2, 1), Some(128));
 /// assert_eq!(output_size(256, 3, 2, 0, 1), Some(127));
 /// // The VAE's encoder must halve 512 exactly. It pads one pixel on the right and bottom only:
-/// // (512 + 1 − 2 − 1)/2 + 1 = 256, and the windows start at pixels 0, 2, 4, … as if nothing had been padded.
+/// // (512 + 1 − 2 − 1)/2 + 1 = 256, and the windows start at pixels 0, 2, 4, … as if nothing
+/// // had been padded.
 /// assert_eq!(output_size(512, 3, 2, 1, 1), Some(256));
 /// ```
 pub fn output_size(
@@ -108,7 +110,8 @@ impl Geometry {
         self.output(input).unwrap_or_else(|| panic!("{self:?} has no position on an image of {input:?}"))
     }
 
-    /// The input pixel along `axis` under tap `tap` of output pixel `position`, unless it lies in the padding.
+    /// The input pixel along `axis` under tap `tap` of output pixel `position`, unless it lies in
+    /// the padding.
     #[inline]
     pub(super) fn source(&self, axis: usize, position: usize, tap: usize, length: usize) -> Option<usize> {
         let before = [self.padding.top, self.padding.left][axis];

@@ -1,8 +1,10 @@
-//! Image to columns: each patch of the input becomes a row of a matrix, and the convolution one matrix product.
+//! Image to columns: each patch of the input becomes a row of a matrix, and the convolution one
+//! matrix product.
 //!
-//! The idea that made convolutions fast on hardware that was built for matrices (Chellapilla, Puri and Simard, "High
-//! Performance Convolutional Neural Networks for Document Processing", 2006). The price: a 3×3 window writes every
-//! pixel nine times. At 512×512 with 128 channels in `f32` that is 1.2 GB for a single layer.
+//! The idea that made convolutions fast on hardware that was built for matrices (Chellapilla, Puri
+//! and Simard, "High Performance Convolutional Neural Networks for Document Processing", 2006). The
+//! price: a 3×3 window writes every pixel nine times. At 512×512 with 128 channels in `f32` that is
+//! 1.2 GB for a single layer.
 
 use aquatint_tensor::{Tensor, View};
 use rayon::prelude::*;

@@ -1,11 +1,14 @@
-//! The general form, any window in any precision: the matrix of all patches is never written; its rows are read where they stand in the image.
+//! The general form, any window in any precision: the matrix of all patches is never written; its
+//! rows are read where they stand in the image.
 //!
-//! In a channels-last image the C channels under one tap of the window are contiguous. So a row of the patch matrix is
-//! nothing but one pointer for each tap, and the matrix product can follow the pointers: the *indirect convolution*
-//! of Dukhan, "The Indirect Convolution Algorithm" (2019, arXiv:1907.02129). PatchRows in the padding point to zeros.
+//! In a channels-last image the C channels under one tap of the window are contiguous. So a row of
+//! the patch matrix is nothing but one pointer for each tap, and the matrix product can follow the
+//! pointers: the *indirect convolution* of Dukhan, "The Indirect Convolution Algorithm" (2019,
+//! arXiv:1907.02129). PatchRows in the padding point to zeros.
 //!
-//! Where that paper keeps a buffer with all pointers, this file computes them when a task needs them: 240
-//! at a time, for 240 × 320 × 256 multiplications. `indirect_tiles.rs` is the same for images in bf16, with a pointer to each tile of 16 pixels.
+//! Where that paper keeps a buffer with all pointers, this file computes them when a task needs
+//! them: 240 at a time, for 240 × 320 × 256 multiplications. `indirect_tiles.rs` is the same for
+//! images in bf16, with a pointer to each tile of 16 pixels.
 
 use std::ops::Range;
 
@@ -38,7 +41,8 @@ pub fn conv2d(
     out
 }
 
-/// The patch matrix, as pointers into the image. Row m is output pixel (n, y, x); segment s is tap (i, j).
+/// The patch matrix, as pointers into the image. Row m is output pixel (n, y, x); segment s is tap
+/// (i, j).
 pub(crate) struct PatchRows<'x> {
     x: &'x [f32],
     input: [usize; 2],

@@ -1,13 +1,17 @@
-//! The same rule for images that were [`PackedA`]: where does a tile stand that holds what 16 output pixels see under a tap?
+//! The same in bf16: images are packed as [`PackedA`], and for each tap a task finds the tile that
+//! holds what 16 output pixels see.
 //!
-//! With stride 1, 16 output pixels of a row see 16 neighbours in a row of the input, and planes hold neighbours one behind the other: the
-//! tile is there already, whatever the tap, as long as the border is as wide as the window reaches. All that is left of the convolution
-//! is a list of addresses. Where the 16 are no neighbours, at the end of a row that is no multiple of 16 or with another stride, their lines are
-//! copied together, by each task that needs them.
+//! With stride 1, 16 output pixels of a row see 16 neighbours in a row of the input, and planes
+//! hold neighbours one behind the other: the tile is there already, whatever the tap, as long as
+//! the border is as wide as the window reaches. All that is left of the convolution is a list of
+//! addresses. Where the 16 are no neighbours, at the end of a row that is no multiple of 16 or with
+//! another stride, their lines are copied together, by each task that needs them.
 //!
-//! In an image that is narrower than a tile no 16 pixels are neighbours, and a network is deepest where its images are that small: every task would
-//! copy nearly as much as it multiplies. So such an image is copied once, for each column of the window as that column sees it, without what
-//! the border adds to a row ([`ColumnCopies`]). There 16 output pixels see neighbours again, in one row or in several.
+//! In an image that is narrower than a tile no 16 pixels are neighbours, and a network is deepest
+//! where its images are that small: every task would copy nearly as much as it multiplies. So such
+//! an image is copied once, for each column of the window as that column sees it, without what the
+//! border adds to a row ([`ColumnCopies`]). There 16 output pixels see neighbours again, in one row
+//! or in several.
 
 use std::ops::Range;
 use std::slice::IterMut;
@@ -79,14 +83,16 @@ pub(crate) fn pack_image(isa: Isa, x: View<'_, f32, 4>, precision: Precision, ge
     PackedA::new(isa, (precision, border), [images, h, width], channels, &source)
 }
 
-/// The patch matrix in tiles. Row m is output pixel (n, y, x); the steps are those of the first 32 channels, tap by tap, then of the next 32.
+/// The patch matrix in tiles. Row m is output pixel (n, y, x); the k-steps are the taps of the
+/// first 32 channels, then those of the next 32.
 pub(crate) struct IndirectTiles<'a> {
     x: &'a PackedA,
     layout: PlaneLayout,
     output: [usize; 2],
     geometry: Geometry,
     taps: Vec<Tap>,
-    /// Whether no window reaches beyond the border: then a tap is an offset, for all pixels the same.
+    /// Whether no window reaches beyond the border: then a tap is an offset, for all pixels the
+    /// same.
     bordered: bool,
     /// If it is narrower than a tile.
     columns: Option<ColumnCopies>,
@@ -95,7 +101,8 @@ pub(crate) struct IndirectTiles<'a> {
 /// A tap of the window.
 struct Tap {
     position: [usize; 2],
-    /// The line that a pixel sees under it, counted from the one under the first tap, where both lie within the border.
+    /// The line that a pixel sees under it, counted from the one under the first tap, where both
+    /// lie within the border.
     offset: usize,
 }
 
@@ -111,8 +118,9 @@ enum TileLocation<'a> {
     PerPixel,
 }
 
-/// What each column of the window sees, row by row: `[part][step][column][image][rows][output width]`, a line each. The `rows` of an image are those that
-/// the first row of the window sees, and as many more as it reaches down.
+/// What each column of the window sees, row by row:
+/// `[part][step][column][image][rows][output width]`, a line each. The `rows` of an image are those
+/// that the first row of the window sees, and as many more as it reaches down.
 struct ColumnCopies {
     lines: AlignedBuffer,
     k_steps: usize,

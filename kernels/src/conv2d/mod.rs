@@ -1,4 +1,5 @@
-//! Two-dimensional convolution: a small window of weights slides over an image, and each position gives one pixel.
+//! Two-dimensional convolution: a small window of weights slides over an image, and each position
+//! gives one pixel.
 //!
 //! | step | idea | AVX-512 | AVX2 | portable |
 //! |---|---|---|---|---|
@@ -9,15 +10,17 @@
 //! | [`winograd`] | 3×3: 36 products of sums for 16 outputs, where the definition has 144; the speed is that of its 144 | 2.8 × `indirect` | | |
 //! | [`narrow`] | few output channels: dot products along those of the input, where the others compute 32 columns | | | |
 //!
-//! GFLOP/s and share of the peak (`benches/benches/peak.rs`) on two cores of an AMD EPYC (Zen 5), 3×3, 640 → 640 channels,
-//! two images of 32×32: `cargo bench -p aquatint-benches --bench conv2d -- "3x3 640-640 @32 s1"`.
-//! The last row was measured on one core of Zen 4, alternating with `indirect`: its GFLOP/s are *effective* and exceed the peak.
+//! GFLOP/s and share of the peak (`benches/benches/peak.rs`) on two cores of an AMD EPYC (Zen 5),
+//! 3×3, 640 → 640 channels, two images of 32×32: `cargo bench -p aquatint-benches --bench conv2d --
+//! "3x3 640-640 @32 s1"`. The last row was measured on one core of Zen 4, alternating with
+//! `indirect`: its GFLOP/s are *effective* and exceed the peak.
 //!
-//! Images are channels-last, `[n, h, w, c]`, so that the channels of a pixel are neighbours in memory: under each tap of
-//! the window, a row of the product is a contiguous piece of the input. A 1×1 convolution is a plain matrix
-//! product over the pixels.
+//! Images are channels-last, `[n, h, w, c]`, so that the channels of a pixel are neighbours in
+//! memory: under each tap of the window, a row of the product is a contiguous piece of the input. A
+//! 1×1 convolution is a plain matrix product over the pixels.
 //!
-//! Read next: [`Geometry`] (how the output gets its size), then the files in the order of the table.
+//! Read next: [`Geometry`] (how the output gets its size), then the files in the order of the
+//! table.
 
 mod geometry;
 pub mod im2col;
@@ -40,8 +43,9 @@ use crate::{Isa, Precision};
 
 /// `out[n, y, x, o] = epilogue(Σ_{i, j, c} x[n, y·s + i·d − p, x·s + j·d − p, c] · w[o, c, i, j])`
 ///
-/// `x: [n, h, w, in_channels]` → `[n, h', w', out_channels]`, with h' and w' from [`output_size`]. As `torch.nn.Conv2d`
-/// with one group, but channels-last. An image that was rounded before must have been for the precision of the weights.
+/// `x: [n, h, w, in_channels]` → `[n, h', w', out_channels]`, with h' and w' from [`output_size`].
+/// As `torch.nn.Conv2d` with one group, but channels-last. An image that was rounded before must
+/// have been for the precision of the weights.
 ///
 /// ```
 /// # use aquatint_kernels::{Isa, conv2d::{Geometry, ConvWeights, conv2d}, gemm::Epilogue};
@@ -53,8 +57,8 @@ use crate::{Isa, Precision};
 /// ```
 ///
 /// # Panics
-/// If the channels of input and weights differ, the kernel is larger than the padded input, or a term of the epilogue
-/// does not fit.
+/// If the channels of input and weights differ, the kernel is larger than the padded input, or a
+/// term of the epilogue does not fit.
 pub fn conv2d<'a>(
     isa: Isa,
     x: impl Into<Input<'a, 4>>,
@@ -65,8 +69,8 @@ pub fn conv2d<'a>(
     fastest_form(isa, x.into(), w, geometry, (epilogue, None))
 }
 
-/// [`conv2d()`], with the statistics of the channels of each image, for the group norm behind it; none in the cases of
-/// [`linear_with_stats`](crate::linear::linear_with_stats).
+/// [`conv2d()`], with the statistics of the channels of each image, for the group norm behind it;
+/// none in the cases of [`linear_with_stats`](crate::linear::linear_with_stats).
 ///
 /// # Panics
 /// As [`conv2d()`].
@@ -83,7 +87,8 @@ pub fn conv2d_with_stats<'a>(
     (y, stats.if_any())
 }
 
-/// The last step of the ladder that can be had: in f32 [`winograd`] or [`indirect`], in bf16 [`indirect_tiles`].
+/// The last step of the ladder that can be had: in f32 [`winograd`] or [`indirect`], in bf16
+/// [`indirect_tiles`].
 fn fastest_form(
     isa: Isa,
     x: Input<'_, 4>,
@@ -102,14 +107,16 @@ fn fastest_form(
 
 /// Whether [`winograd`] is the faster form, of those that [can](winograd::can) be had so.
 ///
-/// It is but for tiny images and few channels: there the transform of the weights, whose cost is that of 32 pixels, serves too few tiles. Time over that
-/// of [`indirect`], AVX-512, one core of an AMD EPYC (Zen 4), one image (of 4 channels two):
+/// It is but for tiny images and few channels: there the transform of the weights, whose cost is
+/// that of 32 pixels, serves too few tiles. Time over that of [`indirect`], AVX-512, one core of an
+/// AMD EPYC (Zen 4), one image (of 4 channels two):
 ///
 /// | 320 channels @16 | 640 @9 | 1280 @8 | 1280 @4 | 32 @16 | 16 @64 | 4 → 320 @64 | 64 → 3 @256 |
 /// |---|---|---|---|---|---|---|---|
 /// | 0.41 | 0.90 | 0.63 | 1.5 | 0.42 | 0.47 | 0.97 | 0.59 |
 ///
-/// The number of images does not count, although it would be right to: a picture has the same bits alone and in a batch.
+/// The number of images does not count, although it would be right to: a picture has the same bits
+/// alone and in a batch.
 pub fn wants_winograd([_, h, width, channels]: [usize; 4], precision: Precision, geometry: Geometry) -> bool {
     let tiles = h.div_ceil(winograd::OUT) * width.div_ceil(winograd::OUT);
     winograd::can(precision, geometry) && channels >= 16 && 4 * tiles + 32 <= h * width

@@ -1,4 +1,5 @@
-//! Few output channels, the three of a picture or the four of a latent: a dot product for each, along the input's channels.
+//! Few output channels, the three of a picture or the four of a latent: a dot product for each,
+//! along the input's channels.
 //!
 //! ```text
 //! for each task of pixels
@@ -8,8 +9,9 @@
 //!         out[pixel][column] = sum of the lanes + bias
 //! ```
 //!
-//! The other forms compute a panel of 32 columns whatever there is to be computed; here a lane is a channel of the input, not a
-//! column of the output, and no multiplication is wasted. The order of a sum is another one, so results differ in the last digits.
+//! The other forms compute a panel of 32 columns whatever there is to be computed; here a lane is a
+//! channel of the input, not a column of the output, and no multiplication is wasted. The order of
+//! a sum is another one, so results differ in the last digits.
 
 use aquatint_tensor::{Tensor, View};
 use rayon::prelude::*;
@@ -29,10 +31,12 @@ const TASK_PIXELS: usize = 256;
 /// Channels of a part of a tap: the most that [`Rows::gather`] gives at a time.
 const PART: usize = 512;
 
-/// A convolution with few output channels; see [`conv2d`](super::conv2d()). `bias`: one number for each.
+/// A convolution with few output channels; see [`conv2d`](super::conv2d()). `bias`: one number for
+/// each.
 ///
 /// # Panics
-/// As [`conv2d`](super::conv2d()); also if there are more than [`MAX_COLUMNS`] output channels, or the weights are not for f32.
+/// As [`conv2d`](super::conv2d()); also if there are more than [`MAX_COLUMNS`] output channels, or
+/// the weights are not for f32.
 pub fn conv2d(
     isa: Isa,
     x: View<'_, f32, 4>,
@@ -94,7 +98,8 @@ impl Op for Task<'_> {
     type Output = ();
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
-        // As many pixels as leave registers for a vector of each column's weights, and one of the pixel.
+        // As many pixels as leave registers for a vector of each column's weights, and one of the
+        // pixel.
         match S::REGISTERS {
             32.. => self.eval_with::<S, 6>(s),
             16.. => self.eval_with::<S, 2>(s),

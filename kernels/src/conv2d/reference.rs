@@ -4,11 +4,12 @@ use aquatint_tensor::{Element, Tensor, View};
 
 use super::Geometry;
 
-/// `out[n, y, x, o] = Σ_{i, j, c} x[n, y·s + i·d − p, x·s + j·d − p, g·C + c] · w[o, c, i, j]`, where pixels outside the
-/// image are 0.
+/// `out[n, y, x, o] = Σ_{i, j, c} x[n, y·s + i·d − p, x·s + j·d − p, g·C + c] · w[o, c, i, j]`,
+/// where pixels outside the image are 0.
 ///
 /// With `groups` > 1 the channels fall into as many equal groups: output channel o belongs to group
-/// g = o / (out_channels / groups) and sees only that group's C = in_channels / groups input channels.
+/// g = o / (out_channels / groups) and sees only that group's C = in_channels / groups input
+/// channels.
 ///
 /// `x: [n, h, w, in_channels]`, `w: [out_channels, in_channels / groups, kernel_h, kernel_w]`
 /// → `[n, h', w', out_channels]`. As `torch.nn.functional.conv2d`, but channels-last.
@@ -22,7 +23,8 @@ use super::Geometry;
 /// ```
 ///
 /// # Panics
-/// If the channels do not fit the weights and the groups, or the window is larger than the padded input.
+/// If the channels do not fit the weights and the groups, or the window is larger than the padded
+/// input.
 pub fn conv2d<T: Element>(
     x: View<'_, f32, 4>,
     w: View<'_, T, 4>,

@@ -6,27 +6,30 @@ use crate::Precision;
 use crate::gemm;
 use crate::gemm::Packable;
 
-/// ConvWeights of a convolution: one segment of depth for each tap of the window, in row-major order of the taps, each as
-/// long as the input has channels.
+/// ConvWeights of a convolution: one segment of depth for each tap of the window, in row-major
+/// order of the taps, each as long as the input has channels.
 pub struct ConvWeights {
     pub(crate) packed: gemm::PackedWeights,
     kernel_size: [usize; 2],
 }
 
 impl ConvWeights {
-    /// Packs `w: [out_channels, in_channels, kernel_height, kernel_width]`, the order of PyTorch, for products in f32.
+    /// Packs `w: [out_channels, in_channels, kernel_height, kernel_width]`, the order of PyTorch,
+    /// for products in f32.
     pub fn pack<T: Packable>(w: View<'_, T, 4>) -> Self {
         Self::pack_for(Precision::F32, w)
     }
 
-    /// Packs `w: [out_channels, in_channels, kernel_height, kernel_width]` for products in any precision.
+    /// Packs `w: [out_channels, in_channels, kernel_height, kernel_width]` for products in any
+    /// precision.
     pub fn pack_for<T: Packable>(precision: Precision, w: View<'_, T, 4>) -> Self {
         let [.., height, width] = w.shape();
         let packed = with_taps(w, |w| gemm::PackedWeights::pack_segments(precision, w));
         Self { packed, kernel_size: [height, width] }
     }
 
-    /// A window of `kernel_size` whose tap i is the sum of the taps `taps[i]` of `w`, rounded; taps are counted row by row.
+    /// A window of `kernel_size` whose tap i is the sum of the taps `taps[i]` of `w`, rounded; taps
+    /// are counted row by row.
     pub(crate) fn pack_sums<T: Packable>(
         precision: Precision,
         w: View<'_, T, 4>,
@@ -49,7 +52,8 @@ impl ConvWeights {
         Self { packed: gemm::PackedWeights::empty(), kernel_size: [0, 0] }
     }
 
-    /// Panics unless these are the weights of an image of so many channels, under a window of this size.
+    /// Panics unless these are the weights of an image of so many channels, under a window of this
+    /// size.
     pub(super) fn check(&self, channels: usize, kernel_size: [usize; 2]) {
         let (found, expected) = (channels, self.in_channels());
         assert_eq!(found, expected, "the input has {found} channels, not {expected}");

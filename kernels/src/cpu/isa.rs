@@ -1,7 +1,8 @@
 //! Which instructions this CPU has, decided at run time.
 //!
-//! An [`Isa`] is an opaque value; holding one proves that the CPU can run it, because every way to get one asks the
-//! CPU first. Kernels take it as their first argument and hand their inner loop to [`Isa::run`]:
+//! An [`Isa`] is an opaque value; holding one proves that the CPU can run it, because every way to
+//! get one asks the CPU first. Kernels take it as their first argument and hand their inner loop to
+//! [`Isa::run`]:
 //!
 //! | name | vectors | products of bf16 | tier |
 //! |---|---|---|---|
@@ -11,7 +12,8 @@
 //! | `avx512_bf16` | the same | 16 sums of two products in an instruction | Zen 4, Cooper Lake and newer |
 //! | `amx` | the same | 256 sums of 32 products in an instruction | Intel servers since 2023 (Linux only) |
 //!
-//! `avx512`, `avx512_bf16` and `amx` differ only where [`Precision`] says bf16. `cpu/tile` has what they then do.
+//! `avx512`, `avx512_bf16` and `amx` differ only where [`Precision`] says bf16. `cpu/tile` has what
+//! they then do.
 
 use std::fmt;
 
@@ -74,7 +76,8 @@ pub enum IsaError {
 }
 
 impl Isa {
-    /// The instruction sets that this CPU has and that differ in f32, from the slowest to the fastest.
+    /// The instruction sets that this CPU has and that differ in f32, from the slowest to the
+    /// fastest.
     pub fn available() -> Vec<Isa> {
         let software = |vectors| Isa { vectors, bf16: Bf16Unit::Software(Software) };
         #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut, reason = "nothing to add"))]
@@ -87,7 +90,8 @@ impl Isa {
         all
     }
 
-    /// All instruction sets that this CPU has, from the slowest to the fastest: also those that are only faster with bf16.
+    /// All instruction sets that this CPU has, from the slowest to the fastest: also those that are
+    /// only faster with bf16.
     pub fn all() -> Vec<Isa> {
         #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut, reason = "nothing to add"))]
         let mut all = Self::available();
@@ -161,7 +165,8 @@ impl Isa {
         })
     }
 
-    /// The instruction set that `AQUATINT_ISA` names, or the best one if the variable is not set or empty.
+    /// The instruction set that `AQUATINT_ISA` names, or the best one if the variable is not set or
+    /// empty.
     ///
     /// # Errors
     /// If the variable names an instruction set that does not exist or that this CPU does not have.
@@ -208,8 +213,8 @@ impl Isa {
 
     /// Runs `op` compiled for this instruction set.
     ///
-    /// Call it inside each parallel task, not around the parallel loop: a closure that is handed to another thread
-    /// is compiled without the caller's instruction set.
+    /// Call it inside each parallel task, not around the parallel loop: a closure that is handed to
+    /// another thread is compiled without the caller's instruction set.
     #[inline]
     pub fn run<O: Op>(self, op: O) -> O::Output {
         match self.vectors {
@@ -221,9 +226,11 @@ impl Isa {
         }
     }
 
-    /// Runs an operation with this instruction set's vectors and its unit for bf16. Tile registers are configured while it runs.
+    /// Runs an operation with this instruction set's vectors and its unit for bf16. Tile registers
+    /// are configured while it runs.
     ///
-    /// A unit of its own stands beside AVX-512 only, so loops are compiled for no others; a tile unit that is emulated, in tests, beside any.
+    /// A unit of its own stands beside AVX-512 only, so loops are compiled for no others; a tile
+    /// unit that is emulated, in tests, beside any.
     #[inline]
     pub(crate) fn run_with_unit<O: UnitOp>(self, op: O) -> O::Output {
         match (self.vectors, self.bf16) {

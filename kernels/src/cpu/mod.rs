@@ -1,4 +1,5 @@
-//! The CPU: which instructions it has, vectors and tile units that are written once, how fast all of them are, and how work is cut into tasks.
+//! The CPU: its instruction sets, vectors and tile units that are written once for all of them,
+//! their peaks, and how work is cut into tasks. Nothing here knows a kernel.
 
 pub mod isa;
 pub(crate) mod partition;

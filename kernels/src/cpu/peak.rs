@@ -1,4 +1,5 @@
-//! The most that an instruction set can do: multiply-adds that never leave the registers. Speeds of kernels are shares of it.
+//! The most that an instruction set can do: multiply-adds that never leave the registers. Speeds of
+//! kernels are shares of it.
 //!
 //! | unit | in a round | operations |
 //! |---|---|---|
@@ -6,11 +7,12 @@
 //! | `avx512_bf16` | `sum += a·b` for twenty vectors, `vdpbf16ps` | 4 for each lane |
 //! | `amx` | the same for four tiles, `tdpbf16ps` | 16,384 for each tile |
 //!
-//! No sum waits for another, and there are more of them than instructions on their way; so what limits the loop is how often the unit
-//! starts one. Each loop is beside the instructions that it uses, in `cpu/tile`.
+//! No sum waits for another, and there are more of them than instructions on their way; so what
+//! limits the loop is how often the unit starts one. Each loop is beside the instructions that it
+//! uses, in `cpu/tile`.
 //!
-//! A product in [`Bf16x3`](crate::Precision::Bf16x3) runs on the same units as three products. Its operations are counted once, so the most that
-//! it can reach is a third of this.
+//! A product in [`Bf16x3`](crate::Precision::Bf16x3) runs on the same units as three products. Its
+//! operations are counted once, so the most that it can reach is a third of this.
 
 use std::hint::black_box;
 
@@ -18,8 +20,9 @@ use crate::Isa;
 use crate::cpu::simd::Simd;
 use crate::cpu::tile::{Done, MatmulUnit, UnitOp};
 
-/// Keeps this thread's best unit of `isa` busy for so many rounds, and says how many multiplications and additions these were: of bf16
-/// where the instruction set has a unit for it, else of f32. The peak in f32 is that of [`Isa::for_f32`].
+/// Keeps this thread's best unit of `isa` busy for so many rounds, and says how many
+/// multiplications and additions these were: of bf16 where the instruction set has a unit for it,
+/// else of f32. The peak in f32 is that of [`Isa::for_f32`].
 ///
 /// ```
 /// # use aquatint_kernels::{Isa, cpu::peak};
@@ -31,7 +34,7 @@ use crate::cpu::tile::{Done, MatmulUnit, UnitOp};
 /// ```
 pub fn multiply_adds(isa: Isa, rounds: usize) -> usize {
     let Done { operations, total } = isa.run_with_unit(MultiplyAdds { rounds });
-    black_box(total); // what nobody reads, the compiler would not compute
+    black_box(total); // what is never read would not be computed
     operations
 }
 

@@ -2,7 +2,8 @@
 
 use aquatint_tensor::{Element, Tensor, View};
 
-/// `out[m, n] = Σₖ a[m, k]·w[n, k]`, the product of a linear layer (`torch.nn.Linear` keeps w as [out, in]).
+/// `out[m, n] = Σₖ a[m, k]·w[n, k]`, the product of a linear layer (`torch.nn.Linear` keeps w as
+/// [out, in]).
 ///
 /// `a: [rows, in]`, `w: [out, in]` → `[rows, out]`
 ///

@@ -1,5 +1,5 @@
-//! One row of A against one panel: vector arithmetic and sequential reads, but each weight that is loaded is used only
-//! once before the next row needs it again. Large products wait for memory.
+//! One row of A against one panel: vector arithmetic and sequential reads, but each weight that is
+//! loaded is used only once before the next row needs it again. Large products wait for memory.
 
 use aquatint_tensor::{Tensor, View};
 

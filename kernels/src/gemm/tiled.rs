@@ -1,14 +1,23 @@
-//! Products for a [`MatmulUnit`]: cut as those in f32 are, and kept from ever waiting.
+//! The product in bf16, in blocks for a [`MatmulUnit`] that multiplies faster than memory delivers.
 //!
-//! A tile unit multiplies faster than memory delivers, so nothing else may stand in its way:
+//! ```text
+//! in parallel, for each MC rows × NC columns of the output (a task):
+//!     for each run of k-blocks: all of them if the rows of A fit the L2 cache, else one at a time:
+//!         gather the tiles of A                          pointers, or copies where rows are apart
+//!         for each panel of NR columns, for each k-block of the run (a pass):
+//!             for each 32 rows (a job):
+//!                 sums[32][NR] += A[32][KC] · B[KC][NR]  `TileJob`: on AMX one asm! block
+//!                 prefetch a share of the next pass's B
+//!                 store some pending rows                through the epilogue
+//!             after its last k-block: the panel's sums are pending
+//!     store what is still pending
+//! ```
 //!
-//! - Rows of A are rounded before, once for all panels that they meet.
-//! - While a panel is used, the next one is fetched from memory, a few lines with each step of a job.
-//! - Complete sums wait until later jobs are under way and go through the epilogue a few rows after each: vectors and tiles
-//!   work at the same time only if their instructions stand near each other. What the epilogue will add is fetched before.
-//! - The order of *passes*, a panel with a block of the depth, keeps few sums open. If a task's rows of A fit the L2 cache,
-//!   a panel passes through its whole depth before the next one begins; otherwise all panels pass through a block before the
-//!   next block.
+//! 1. A is not packed here, but by the norm or the activation that makes it (`a/packed.rs`).
+//! 2. Sums are stored a few rows behind each job: vectors and tiles work at the same time only if
+//!    their instructions are near each other. What the epilogue adds is prefetched a pass before.
+//! 3. All k-blocks of a panel at once keep few sums open; that A is read once for each panel costs
+//!    nothing while it is in the L2 cache.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -29,14 +38,24 @@ use crate::cpu::simd::Simd;
 use crate::cpu::tile::UnitOp;
 use crate::cpu::tile::{ATile, MatmulUnit, TILE_K, TILE_M, TileJob, ZERO_TILE, term_products};
 
-/// Rows of a task.
-const MC: usize = 8 * JOB_ROWS;
-/// Rows of a full job.
+// | | rows or columns | bytes | why |
+// |---|---|---|---|
+// | MR | 32 = 2 tiles of 16 (`JOB_ROWS`) | sums: 4 KB | 4 tiles of sums, 2 of A and 2 of B are the 8 registers |
+// | NR | 32 = 2 tiles of 16 (a panel) | | each tile that is loaded is multiplied twice |
+// | KC | `MatmulUnit::KC_STEPS` · 32 | B: 16 KB (AMX, 8 k-steps) | stays in the L1 cache for all jobs of a pass |
+// | KC of windows | `WINDOW_KC_STEPS` · 32 | B: 250 KB (AMX, 126) | nine taps share rows of A; sums stay in registers |
+// | MC | 256 = 8 jobs | A: 16 KB a k-step | 64 k-steps (`CACHED_STEPS`) are 1 MB, half of an L2 cache |
+// | NC | 320 = 10 panels | sums: 32 KB a panel | open panels and A fit the L2 cache together |
+// | NC of GEGLU | 1280 = 40 panels | | pairs are finished, so few are open; A is read less often |
+
+/// Rows of a full job: MR.
 const JOB_ROWS: usize = 2 * TILE_M;
+/// MC: rows of a task.
+const MC: usize = 8 * JOB_ROWS;
 /// A task.
 const BLOCKS: BlockSizes = BlockSizes { tile_rows: JOB_ROWS, rows: MC, panels: NC_PANELS };
-/// A task where two panels are finished together: of so wide a product each row of A is needed often, and sums of few panels wait at a time. Against
-/// 10 panels, Stable Diffusion's layers take 5 to 9 % less time on AMX.
+/// A task of GEGLU, which finishes value and gate panels in pairs: N is large, so A's rows are
+/// reused often. Against 10 panels, Stable Diffusion's layers take 5 to 9 % less time on AMX.
 const GEGLU_BLOCKS: BlockSizes = BlockSizes { panels: 40, ..BLOCKS };
 /// Rows that are rounded together if a product gets them in f32: 128 tasks, and no copy of a whole large image.
 const ROUNDED_ROWS: usize = 128 * MC;
@@ -315,7 +334,7 @@ impl<T: TileSource, F: OutputSink> UnitOp for TiledTask<'_, T, F> {
                             first: block.start == 0 && n == 0,
                             last_depth: TILE_K,
                         };
-                        // Of each part of what has the next turn every job has its share fetched.
+                        // Each job prefetches its share of the next pass's weights (`hi` and `lo`).
                         let ahead = match next {
                             Some(next) if n < terms => {
                                 let next =

@@ -16,7 +16,8 @@ pub mod three_pass;
 
 /// `x[.., j] = e^x[.., j] / Σₖ e^x[.., k]`, in place. As `torch.softmax(x, dim=-1)`.
 ///
-/// `−∞` gets a share of exactly 0; shares below e^−87 become 0. A row that holds NaN, or nothing but −∞, becomes NaN.
+/// `−∞` gets a share of exactly 0; shares below e^−87 become 0. A row that holds NaN, or nothing
+/// but −∞, becomes NaN.
 ///
 /// ```
 /// # use aquatint_kernels::{Isa, softmax::softmax};

@@ -4,8 +4,8 @@ use aquatint_tensor::{Tensor, View};
 
 /// `out[.., j] = e^x[.., j] / Σₖ e^x[.., k]`
 ///
-/// Every exponent is lowered by the row's largest number. Numerator and denominator shrink by the same factor, and
-/// nothing overflows.
+/// Every exponent is lowered by the row's largest number. Numerator and denominator shrink by the
+/// same factor, and nothing overflows.
 pub fn softmax<const N: usize>(x: View<'_, f32, N>) -> Tensor<f32, N> {
     let mut out = x.to_tensor();
     let columns = *out.shape().last().expect("softmax needs a tensor of rank 1 or more");

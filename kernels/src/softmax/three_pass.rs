@@ -1,4 +1,5 @@
-//! Three passes over a row that stays in the cache: its largest number; e^(x − largest) and their sum; the division.
+//! Three passes over a row that stays in the cache: its largest number; e^(x − largest) and their
+//! sum; the division.
 
 use aquatint_tensor::Tensor;
 use rayon::prelude::*;

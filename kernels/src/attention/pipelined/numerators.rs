@@ -14,8 +14,21 @@
 
 use std::sync::LazyLock;
 
-use super::schedule::{KEYS, QUERIES, ScoreTile};
-use crate::cpu::tile::{ATile, Pair};
+use crate::cpu::tile::{ATile, Pair, TILE_K, TILE_M};
+
+/// Keys of a tile of scores.
+pub(crate) const KEYS: usize = TILE_K;
+/// Queries of a tile.
+pub(crate) const QUERIES: usize = TILE_M;
+
+/// The scores of 16 queries for 32 keys.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct ScoreTile(pub(super) [[f32; KEYS]; QUERIES]);
+
+impl ScoreTile {
+    pub(super) const ZERO: Self = Self([[0.0; KEYS]; QUERIES]);
+}
 
 /// 1.5·2¹⁵: numbers near it have steps of 1/256.
 pub(super) const ROUNDER: f32 = 49152.0;

@@ -16,14 +16,11 @@
 //! sums do not fit eight registers together: so all scores of a block come first, then all values,
 //! while P waits in the L1 cache.
 
-use crate::cpu::tile::{ATile, BTile, TILE_K, TILE_M, TileRow};
+use crate::cpu::tile::{ATile, BTile, TILE_M, TileRow};
 
 use super::numerators::Exp;
+pub(crate) use super::numerators::{KEYS, QUERIES, ScoreTile};
 
-/// Keys of a tile of scores.
-pub(crate) const KEYS: usize = TILE_K;
-/// Queries of a tile.
-pub(crate) const QUERIES: usize = TILE_M;
 /// Columns of V that are multiplied in one go, in tiles.
 pub(crate) const GROUP: usize = 3;
 /// Tiles of keys of a block, at least 2. To be timed on a CPU with AMX: 2 or 4. For heads of 40,
@@ -39,15 +36,6 @@ pub(crate) const GROUP: usize = 3;
 /// the fewest that fit an L1 cache of 48 KB are enough. Q and O come from L2: 5 KB for a tile of
 /// keys.
 pub(crate) const BLOCK: usize = 2;
-
-/// The scores of 16 queries for 32 keys.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-pub(crate) struct ScoreTile(pub(super) [[f32; KEYS]; QUERIES]);
-
-impl ScoreTile {
-    pub(super) const ZERO: Self = Self([[0.0; KEYS]; QUERIES]);
-}
 
 /// Sums of 16 queries, 16 columns of V.
 #[derive(Clone, Copy)]

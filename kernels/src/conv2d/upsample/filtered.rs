@@ -1,7 +1,8 @@
 //! The production form in f32: minimal filtering of a doubled image that never exists.
 //!
-//! [`winograd`] reads 6×6 pixels for each tile of 4×4 outputs. Of a doubled image these are 4×4 pixels of the small one, most of them in four
-//! places: halving the coordinates is all that it takes. 36 products make 16 outputs, where four 2×2 windows need 64.
+//! [`winograd`] reads 6×6 pixels for each tile of 4×4 outputs. Of a doubled image these are 4×4
+//! pixels of the small one, most of them in four places: halving the coordinates is all that it
+//! takes. 36 products make 16 outputs, where four 2×2 windows need 64.
 
 use aquatint_tensor::{Tensor, View};
 
@@ -13,7 +14,8 @@ use crate::gemm::Epilogue;
 /// See [`upsample_conv`](super::upsample_conv()).
 ///
 /// # Panics
-/// As [`upsample_conv`](super::upsample_conv()); also if the weights are not for f32, or the input has no channels.
+/// As [`upsample_conv`](super::upsample_conv()); also if the weights are not for f32, or the input
+/// has no channels.
 pub fn upsample_conv(
     isa: Isa,
     x: View<'_, f32, 4>,

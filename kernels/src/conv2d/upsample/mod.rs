@@ -1,17 +1,19 @@
-//! An image doubled, then convolved 3×3, as every upsampling in the UNet and the VAE: the doubled image never exists.
+//! An image doubled, then convolved 3×3, as every upsampling in the UNet and the VAE: the doubled
+//! image never exists.
 //!
-//! In a doubled image all four pixels of a square are equal, so a 3×3 window never sees more than 2×2 different pixels. Which
-//! weights fall on the same pixel depends on where in its square the output pixel stands. One row of the picture, of which
-//! pixel y becomes 2y and 2y + 1:
+//! In a doubled image all four pixels of a square are equal, so a 3×3 window never sees more than
+//! 2×2 different pixels. Which weights fall on the same pixel depends on where in its square the
+//! output pixel stands. One row of the picture, of which pixel y becomes 2y and 2y + 1:
 //!
 //! ```text
 //! the doubled row                  … y−1  y−1 │ y   y │ y+1  y+1 …
-//! output 2y      taps 0, 1, 2 on        y−1     y   y                    w₀·x[y−1] + (w₁ + w₂)·x[y]
-//! output 2y + 1  taps 0, 1, 2 on                y   y   y+1              (w₀ + w₁)·x[y] + w₂·x[y+1]
+//! output 2y      taps 0, 1, 2 on        y−1     y   y             w₀·x[y−1] + (w₁ + w₂)·x[y]
+//! output 2y + 1  taps 0, 1, 2 on                y   y   y+1       (w₀ + w₁)·x[y] + w₂·x[y+1]
 //! ```
 //!
-//! The same for columns: four *phases*, each a 2×2 convolution of the small image with sums of the weights, in 4/9 of the multiplications. Minimal
-//! filtering, which takes 3×3 windows of any image, needs but 1/4. It is done in f32 only; rounded operands are multiplied phase by phase.
+//! The same for columns: four *phases*, each a 2×2 convolution of the small image with sums of the
+//! weights, in 4/9 of the multiplications. Minimal filtering, which takes 3×3 windows of any image,
+//! needs but 1/4. It is done in f32 only; rounded operands are multiplied phase by phase.
 //!
 //! | step | idea | f32 | bf16 |
 //! |---|---|---|---|
@@ -20,9 +22,10 @@
 //! | [`filtered`] | minimal filtering whose tiles read each pixel of the small image for four | 284 | |
 //! | [`phases`] | four 2×2 convolutions of the small image, with weights that were summed before they were rounded | | 65 |
 //!
-//! Milliseconds for 640 channels from 32×32 on two cores, `aquatint bench upsample_conv`: in f32 with AVX2 on an AMD EPYC (Zen 1), where four phases took
-//! 428; in bf16 on Zen 4. The first two differ by noise there; for the VAE's last doubling, to 512×512, they took 1733 and 1555, and the doubled image
-//! would be 268 MB.
+//! Milliseconds for 640 channels from 32×32 on two cores, `aquatint bench upsample_conv`: in f32
+//! with AVX2 on an AMD EPYC (Zen 1), where four phases took 428; in bf16 on Zen 4. The first two
+//! differ by noise there; for the VAE's last doubling, to 512×512, they took 1733 and 1555, and the
+//! doubled image would be 268 MB.
 
 pub mod filtered;
 pub mod nearest;
@@ -42,8 +45,8 @@ use phases::PHASES;
 
 /// The weights of a 3×3 convolution that follows a doubling.
 ///
-/// For products in f32 they are kept as published. Otherwise only the sums of the phases are kept, 16/9 as large: both would take 80 MB more in Stable
-/// Diffusion 1.5.
+/// For products in f32 they are kept as published. Otherwise only the sums of the phases are kept,
+/// 16/9 as large: both would take 80 MB more in Stable Diffusion 1.5.
 pub struct UpsampleWeights {
     plain: OnceLock<conv2d::ConvWeights>,
     /// None if the weights are for f32.
@@ -81,8 +84,8 @@ impl UpsampleWeights {
         Self { plain: conv2d::ConvWeights::empty().into(), phases: None }
     }
 
-    /// For an image that is enlarged to another size than the double. If they are not there they are made of the phases when they are first
-    /// asked for, and then stay.
+    /// For an image that is enlarged to another size than the double. If they are not there they
+    /// are made of the phases when they are first asked for, and then stay.
     pub fn plain(&self) -> &conv2d::ConvWeights {
         // Not `get_or_init`: the thread that makes them would hold a lock while it waits for
         // others in the thread pool, and could in the meantime be given a task that asks for the
@@ -116,10 +119,12 @@ impl UpsampleWeights {
 /// `x: [n, h, w, in_channels]` → `[n, 2h, 2w, out_channels]`. The epilogue has no residual.
 ///
 /// ```
-/// # use aquatint_kernels::{Isa, gemm::Epilogue, conv2d::upsample::{UpsampleWeights, upsample_conv}};
+/// # use aquatint_kernels::conv2d::upsample::{UpsampleWeights, upsample_conv};
+/// # use aquatint_kernels::{Isa, gemm::Epilogue};
 /// # use aquatint_tensor::Tensor;
 /// let x = Tensor::from_vec([1, 1, 2, 1], vec![1.0, 10.0]); // doubled: 1 1 10 10, twice
-/// let ones = UpsampleWeights::pack(Tensor::full([1, 1, 3, 3], 1.0f32).view()); // sums its neighbourhood
+/// // A window of ones sums its neighbourhood.
+/// let ones = UpsampleWeights::pack(Tensor::full([1, 1, 3, 3], 1.0f32).view());
 /// let y = upsample_conv(Isa::best(), x.view(), &ones, Epilogue::default());
 /// assert_eq!(y.as_slice(), [4.0, 24.0, 42.0, 40.0, 4.0, 24.0, 42.0, 40.0]);
 /// ```
@@ -135,7 +140,8 @@ pub fn upsample_conv(
     fastest_form(isa, x, w, (epilogue, None))
 }
 
-/// [`upsample_conv()`], with the statistics of the channels of each image; see [`conv2d_with_stats`](conv2d::conv2d_with_stats).
+/// [`upsample_conv()`], with the statistics of the channels of each image; see
+/// [`conv2d_with_stats`](conv2d::conv2d_with_stats).
 ///
 /// # Panics
 /// As [`upsample_conv()`].

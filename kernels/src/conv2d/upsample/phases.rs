@@ -1,9 +1,11 @@
-//! The form in bf16: each of the four phases is a 2×2 convolution of the small image, and writes every second pixel of
-//! every second row.
+//! The form in bf16: each of the four phases is a 2×2 convolution of the small image, and writes
+//! every second pixel of every second row.
 //!
-//! The sums of the weights are made and rounded when they are packed, as a tile unit would wait for them, and the plain weights are not kept.
+//! The sums of the weights are made and rounded when they are packed, as a tile unit would wait for
+//! them, and the plain weights are not kept.
 //!
-//! Images of an odd size, which grow to one row less than the double, need the plain weights. They follow from the sums (`plain` below).
+//! Images of an odd size, which grow to one row less than the double, need the plain weights. They
+//! follow from the sums (`plain` below).
 
 use aquatint_tensor::{Tensor, View};
 
@@ -74,7 +76,8 @@ pub(super) fn taps([row, column]: [usize; 2]) -> Vec<Vec<usize>> {
 /// w₀ and w₂ are there;  w₁ = ((w₁ + w₂) − w₂)/2 + ((w₀ + w₁) − w₀)/2
 /// ```
 ///
-/// and the same of both axes. The middle tap gathers 16 rounding errors, each a quarter or less: about twice that of a weight which was rounded itself.
+/// and the same of both axes. The middle tap gathers 16 rounding errors, each a quarter or less:
+/// about twice that of a weight which was rounded itself.
 pub(super) fn plain(phases: &[conv2d::ConvWeights; 4]) -> conv2d::ConvWeights {
     /// For each tap of three: phase, tap of two, factor.
     const AXIS: [&[(usize, usize, f32)]; 3] =

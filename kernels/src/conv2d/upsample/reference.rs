@@ -1,4 +1,5 @@
-//! The definition: nearest-neighbour doubling, then a 3×3 convolution, each as its own reference has it.
+//! The definition: nearest-neighbour doubling, then a 3×3 convolution, each as its own reference
+//! has it.
 
 use aquatint_tensor::{Element, Tensor, View};
 

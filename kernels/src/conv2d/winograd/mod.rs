@@ -1,21 +1,27 @@
 //! Fewer multiplications: 3×3 windows in a quarter of them, by Winograd's *minimal filtering*.
 //!
-//! Two neighbouring outputs of a window of three share two of their three inputs, and four products do the work of six, F(2, 3):
+//! Two neighbouring outputs of a window of three share two of their three inputs, and four products
+//! do the work of six, F(2, 3):
 //!
 //! ```text
-//! y₀ = d₀g₀ + d₁g₁ + d₂g₂      m₀ = (d₀ − d₂)·g₀     m₁ = (d₁ + d₂)·(g₀ + g₁ + g₂)/2     y₀ = m₀ + m₁ + m₂
-//! y₁ = d₁g₀ + d₂g₁ + d₃g₂      m₃ = (d₁ − d₃)·g₂     m₂ = (d₂ − d₁)·(g₀ − g₁ + g₂)/2     y₁ = m₁ − m₂ − m₃
+//! y₀ = d₀g₀ + d₁g₁ + d₂g₂     m₀ = (d₀ − d₂)·g₀    m₁ = (d₁ + d₂)·(g₀ + g₁ + g₂)/2
+//! y₁ = d₁g₀ + d₂g₁ + d₃g₂     m₃ = (d₁ − d₃)·g₂    m₂ = (d₂ − d₁)·(g₀ − g₁ + g₂)/2
+//!
+//! y₀ = m₀ + m₁ + m₂           y₁ = m₁ − m₂ − m₃
 //! ```
 //!
-//! The brackets with g are computed once for all pixels, those with d once for all output channels, and the m are summed over the input channels before
-//! they become y. For a window of 3×3 each number above becomes a row that is treated likewise: 16 products for 2×2 outputs, not 36. This file uses
-//! F(4, 3) (`transforms.rs`): **36 products for 4×4 outputs, not 144**, each a matrix product over all tiles, by the microkernel of [`gemm`](crate::gemm).
+//! The brackets with g are computed once for all pixels, those with d once for all output channels,
+//! and the m are summed over the input channels before they become y. For a window of 3×3 each
+//! number above becomes a row that is treated likewise: 16 products for 2×2 outputs, not 36. This
+//! file uses F(4, 3) (`transforms.rs`): **36 products for 4×4 outputs, not 144**, each a matrix
+//! product over all tiles, by the microkernel of [`gemm`](crate::gemm).
 //!
-//! The price: transforms, a quarter to nearly half of the time, and half a digit of f32: the mean error is three times that of a direct sum,
-//! 8·10⁻⁷ of the result. F(2, 3) is as exact as a direct sum, but was 1.3 to 1.9 times as slow (8×8 images: 0.9).
+//! The price: transforms, a quarter to nearly half of the time, and half a digit of f32: the mean
+//! error is three times that of a direct sum, 8·10⁻⁷ of the result. F(2, 3) is as exact as a direct
+//! sum, but was 1.3 to 1.9 times as slow (8×8 images: 0.9).
 //!
-//! Sources: Winograd, *Arithmetic Complexity of Computations* (1980); Lavin and Gray, "Fast Algorithms for Convolutional Neural
-//! Networks" (2016, arXiv:1509.09308).
+//! Sources: Winograd, *Arithmetic Complexity of Computations* (1980); Lavin and Gray, "Fast
+//! Algorithms for Convolutional Neural Networks" (2016, arXiv:1509.09308).
 //!
 //! Read next: `transforms.rs`, then `tasks.rs`.
 
@@ -50,7 +56,8 @@ const SLAB: usize = 2 << 20;
 /// Panels of a task.
 const TASK_PANELS: usize = 10;
 
-/// Whether this form can do it: a dense 3×3 window, one pixel at a time, one pixel of padding, in f32.
+/// Whether this form can do it: a dense 3×3 window, one pixel at a time, one pixel of padding, in
+/// f32.
 pub fn can(precision: Precision, geometry: Geometry) -> bool {
     geometry == Geometry::same(3) && precision == Precision::F32
 }
@@ -78,7 +85,8 @@ pub fn conv2d(
 pub(crate) enum Size {
     /// As large as the input.
     Same,
-    /// Twice as high and as wide: each pixel of the input is a square of four, which are never written.
+    /// Twice as high and as wide: each pixel of the input is a square of four, which are never
+    /// written.
     Double,
 }
 

@@ -112,7 +112,8 @@ fn mean_error(found: &Tensor<f32, 4>, expected: &Tensor<f32, 4>) -> f64 {
 
 #[test]
 fn less_than_a_digit_is_lost() {
-    // As in the networks: weights like 1/√fan_in, pixels after a SiLU, which are not zero in the mean.
+    // As in the networks: weights like 1/√fan_in, pixels after a SiLU, which are not zero in the
+    // mean.
     let x = random([1, 8, 12, 320], 1).map(|x| 3.0 * x / (1.0 + (-3.0 * x).exp()));
     let w = random([48, 320, 3, 3], 2).map(|x| x / 2880f32.sqrt());
     let expected = reference::conv2d(x.view(), w.view(), SAME, 1);

@@ -1,20 +1,24 @@
-//! F(4, 3): four outputs of a window of three from six products, along one axis and then along the other.
+//! F(4, 3): four outputs of a window of three from six products, along one axis and then along the
+//! other.
 //!
-//! Three numbers of a window g are the coefficients of a polynomial, and a convolution is a product of polynomials. One of degree n is
-//! known from its values at n + 1 points, and the values of a product are products of values: *Toom–Cook*. A filter does the same
-//! backwards. Six points: 0, ±a, ±b and ∞, where the value is the highest coefficient. With N(p) the product of p's distances from
-//! the other finite points:
+//! Three numbers of a window g are the coefficients of a polynomial, and a convolution is a product
+//! of polynomials. One of degree n is known from its values at n + 1 points, and the values of a
+//! product are products of values: *Toom–Cook*. A filter does the same backwards. Six points: 0,
+//! ±a, ±b and ∞, where the value is the highest coefficient. With N(p) the product of p's distances
+//! from the other finite points:
 //!
 //! ```text
 //! weights   u(p) = (g₀ + p·g₁ + p²·g₂) / N(p)                    u(∞) = g₂
-//! input     v(p) = Σ dᵢ · (coefficient i of x(x² − a²)(x² − b²) / (x − p))     v(∞): of x(x² − a²)(x² − b²)
+//! input     v(p) = Σ dᵢ · (coefficient i of x(x² − a²)(x² − b²) / (x − p))
+//!           v(∞): of x(x² − a²)(x² − b²)
 //! output    yᵢ   = Σ pⁱ · u(p)·v(p)                              y₃ also + u(∞)·v(∞)
 //! ```
 //!
-//! In exact arithmetic any points do. In f32 large powers drown small ones. The mean error over that of a direct sum, for 320 channels:
-//! ±1, ±2 (Lavin and Gray) 6.1; ±1/2, ±3/2 3.4; ±2/3, ±4/3 2.9; ±5/8, ±3/2 2.8, and in those all numbers of the input's and the output's
-//! formula are exact. What to look for: Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd Convolution for Deep
-//! Neural Networks" (2018).
+//! In exact arithmetic any points do. In f32 large powers drown small ones. The mean error over
+//! that of a direct sum, for 320 channels: ±1, ±2 (Lavin and Gray) 6.1; ±1/2, ±3/2 3.4; ±2/3, ±4/3
+//! 2.9; ±5/8, ±3/2 2.8, and in those all numbers of the input's and the output's formula are exact.
+//! What to look for: Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd
+//! Convolution for Deep Neural Networks" (2018).
 
 use super::{IN, OUT};
 use crate::cpu::simd::Simd;

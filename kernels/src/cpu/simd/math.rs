@@ -2,11 +2,13 @@
 
 use super::Simd;
 
-/// ln 2 in two parts: the first has so few bits that n·`LN2_HIGH` is exact for every exponent n of an `f32`.
+/// ln 2 in two parts: the first has so few bits that n·`LN2_HIGH` is exact for every exponent n of
+/// an `f32`.
 const LN2_HIGH: f32 = 0.693_359_4; // 355/512
 const LN2_LOW: f32 = -2.121_944_4e-4; // ln 2 − 355/512
 
-/// Adding and subtracting 1.5·2²³ leaves no bit for a fraction: the sum rounds to the nearest integer, ties to even.
+/// Adding and subtracting 1.5·2²³ leaves no bit for a fraction: the sum rounds to the nearest
+/// integer, ties to even.
 const ROUNDER: f32 = 12_582_912.0;
 
 /// Below this, eˣ would be smaller than the smallest normal number; it becomes 0.
@@ -21,10 +23,11 @@ pub fn round<S: Simd>(s: S, x: S::V) -> S::V {
     s.sub(s.add(x, rounder), rounder)
 }
 
-/// eˣ = 2ⁿ·eʳ with n = round(x / ln 2) and |r| ≤ ln 2 / 2, where eʳ is its Taylor polynomial of degree 7
-/// (the first term left out is below r⁸/8! = 5.2e-9).
+/// eˣ = 2ⁿ·eʳ with n = round(x / ln 2) and |r| ≤ ln 2 / 2, where eʳ is its Taylor polynomial of
+/// degree 7 (the first term left out is below r⁸/8! = 5.2e-9).
 ///
-/// Relative error at most 1.5e-7 (an ulp and a quarter). 0 below −87.3; saturates at 2.4e38 above 88.3; NaN stays NaN.
+/// Relative error at most 1.5e-7 (an ulp and a quarter). 0 below −87.3; saturates at 2.4e38 above
+/// 88.3; NaN stays NaN.
 #[inline(always)]
 pub fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     let lowest = s.splat(EXP_LOWEST);
@@ -51,8 +54,9 @@ pub fn polynomial<S: Simd, const N: usize>(s: S, coefficients: [f32; N], x: S::V
     sum
 }
 
-/// [`polynomial`] as `c₀ + x·((c₁ + c₂·x) + x²·((c₃ + c₄·x) + …))`: one operation more, but less of a chain, for registers too few to hold many polynomials
-/// that are under way. Of at least two coefficients.
+/// [`polynomial`] as `c₀ + x·((c₁ + c₂·x) + x²·((c₃ + c₄·x) + …))`: one operation more, but less of
+/// a chain, for registers too few to hold many polynomials that are under way. Of at least two
+/// coefficients.
 #[inline(always)]
 pub fn polynomial_in_pairs<S: Simd, const N: usize>(s: S, coefficients: [f32; N], x: S::V) -> S::V {
     let (first, pairs) = (coefficients[0], &coefficients[1..]);
@@ -71,15 +75,16 @@ pub fn polynomial_in_pairs<S: Simd, const N: usize>(s: S, coefficients: [f32; N]
     s.mul_add(sum.expect("a second coefficient"), x, s.splat(first))
 }
 
-/// The polynomial of degree 6 whose largest relative error against 2ʳ on [0, 1] is smallest, constant term first. Found by Remez exchange;
-/// 7.3e-9 with these rounded coefficients.
+/// The polynomial of degree 6 whose largest relative error against 2ʳ on [0, 1] is smallest,
+/// constant term first. Found by Remez exchange; 7.3e-9 with these rounded coefficients.
 #[expect(clippy::approx_constant, reason = "the best polynomial's slope is near ln 2, and not ln 2")]
 const EXP2: [f32; 7] =
     [1.0, 0.693_147, 0.240_229_83, 0.055_483_34, 0.009_678_841, 1.243_968_7e-3, 2.170_225_6e-4];
 
 /// 2ˣ = 2ⁿ·2ʳ with n = ⌊x⌋.
 ///
-/// Relative error at most 1.5e-7 of 2ˣ. For x up to 127; next to nothing from x = −126 down; NaN stays NaN.
+/// Relative error at most 1.5e-7 of 2ˣ. For x up to 127; next to nothing from x = −126 down; NaN
+/// stays NaN.
 #[inline(always)]
 pub fn exp2<S: Simd>(s: S, x: S::V) -> S::V {
     s.exp2_with(x, EXP2)
@@ -90,13 +95,15 @@ const COARSE_EXP2: [f32; 4] = [0.999_925_2, 0.695_833_56, 0.226_067_16, 0.078_02
 
 /// 2ˣ to four digits: for weights that are rounded to bf16 afterwards, fifty times as coarsely.
 ///
-/// Relative error at most 7.6e-5. For x up to 127; next to nothing from x = −126 down; NaN stays NaN.
+/// Relative error at most 7.6e-5. For x up to 127; next to nothing from x = −126 down; NaN stays
+/// NaN.
 #[inline(always)]
 pub fn coarse_exp2<S: Simd>(s: S, x: S::V) -> S::V {
     s.exp2_with(x, COARSE_EXP2)
 }
 
-/// The logistic function σ(x) = 1 / (1 + e⁻ˣ). Relative error at most 3e-7 where the result is a normal number.
+/// The logistic function σ(x) = 1 / (1 + e⁻ˣ). Relative error at most 3e-7 where the result is a
+/// normal number.
 #[inline(always)]
 pub fn sigmoid<S: Simd>(s: S, x: S::V) -> S::V {
     let one = s.splat(1.0);
@@ -106,8 +113,9 @@ pub fn sigmoid<S: Simd>(s: S, x: S::V) -> S::V {
 /// From here on, erf(x) rounds to 1: 1 − erf(4) = 1.5e-8 is less than half of the last digit.
 const ERF_ONE: f32 = 4.0;
 
-/// q(x) of degree 7 that minimises the largest error of e^(−x·q(x)) against 1 − erf(x) on [0, 4]; constant term first.
-/// Found by Remez exchange on −ln(1 − erf(x)) with weight 1 − erf(x), from 15-digit values; the error left is 1.6e-8.
+/// q(x) of degree 7 that minimises the largest error of e^(−x·q(x)) against 1 − erf(x) on [0, 4];
+/// constant term first. Found by Remez exchange on −ln(1 − erf(x)) with weight 1 − erf(x), from
+/// 15-digit values; the error left is 1.6e-8.
 const ERF: [f32; 8] = [
     1.128_380_3,
     0.636_597_75,
@@ -119,8 +127,9 @@ const ERF: [f32; 8] = [
     3.144_018e-5,
 ];
 
-/// The error function erf(x) = 2/√π · ∫₀ˣ e^(−t²) dt, as ±(1 − e^(−|x|·q(|x|))): −ln(1 − erf) is so smooth that a
-/// polynomial follows it, and the exponential forgives its errors where erf is near 1.
+/// The error function erf(x) = 2/√π · ∫₀ˣ e^(−t²) dt, as ±(1 − e^(−|x|·q(|x|))): −ln(1 − erf) is so
+/// smooth that a polynomial follows it, and the exponential forgives its errors where erf is
+/// near 1.
 ///
 /// Absolute error at most 1.5e-7. Exactly ±1 from |x| = 4 on; NaN stays NaN.
 #[inline(always)]
@@ -132,14 +141,17 @@ pub fn erf<S: Simd>(s: S, x: S::V) -> S::V {
     s.select_less(x, s.zero(), s.sub(s.zero(), erf), erf)
 }
 
-/// log₂ Φ(x) of degree 3 for x ≤ 0, constant term first. Found by Remez exchange with weight 1 down to −1 and then that of x·Φ(x), so that |x|·Φ(x)
-/// has a relative error of 5.2e-4 down to there, and one of 8.3e-5 absolutely from there on.
+/// log₂ Φ(x) of degree 3 for x ≤ 0, constant term first. Found by Remez exchange with weight 1 down
+/// to −1 and then that of x·Φ(x), so that |x|·Φ(x) has a relative error of 5.2e-4 down to there,
+/// and one of 8.3e-5 absolutely from there on.
 const COARSE_NORMAL_CDF: [f32; 4] = [-1.000_750_1, 1.139_036_7, -0.489_707_77, 0.027_288_416];
 
-/// Φ(x) = (1 + erf(x/√2)) / 2, the share of a normal distribution that lies below x, for x ≤ 0: log₂ Φ is so smooth that a cubic follows it.
+/// Φ(x) = (1 + erf(x/√2)) / 2, the share of a normal distribution that lies below x, for x ≤ 0:
+/// log₂ Φ is so smooth that a cubic follows it.
 ///
-/// For what is multiplied by x and rounded to bf16 afterwards: relative error at most 6e-4 down to −1 and 1.6e-3 down to −2, absolute error of x·Φ(x) at most
-/// 9.5e-5 everywhere, and the product vanishes as it should far below. NaN stays NaN.
+/// For what is multiplied by x and rounded to bf16 afterwards: relative error at most 6e-4 down to
+/// −1 and 1.6e-3 down to −2, absolute error of x·Φ(x) at most 9.5e-5 everywhere, and the product
+/// vanishes as it should far below. NaN stays NaN.
 #[inline(always)]
 pub fn coarse_normal_cdf<S: Simd>(s: S, x: S::V) -> S::V {
     coarse_exp2(s, polynomial(s, COARSE_NORMAL_CDF, x))

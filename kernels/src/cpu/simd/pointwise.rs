@@ -1,4 +1,5 @@
-//! Each activation on a vector: one small type per function, so that a loop can be compiled for any of them.
+//! Each activation on a vector: one small type per function, so that a loop can be compiled for any
+//! of them.
 
 use super::{Op, Pointwise, Simd, math};
 
@@ -26,7 +27,8 @@ impl Pointwise for Gelu {
     }
 }
 
-/// [`Gelu`] for what is rounded to bf16, a third as much work: `max(x, 0) − |x|·Φ(−|x|)`, where Φ is that of [`math::coarse_normal_cdf`].
+/// [`Gelu`] for what is rounded to bf16, a third as much work: `max(x, 0) − |x|·Φ(−|x|)`, where Φ
+/// is that of [`math::coarse_normal_cdf`].
 ///
 /// Absolute error at most 1e-4, relative error at most 6e-4 from −1 up, where rounding adds 3.9e-3.
 #[derive(Clone, Copy)]
@@ -40,7 +42,8 @@ impl Pointwise for CoarseGelu {
     }
 }
 
-/// `x·(1 + tanh(u)) / 2` with `u = √(2/π)·(x + 0.044715·x³)`, computed as `x·σ(2u)`, which is the same thing.
+/// `x·(1 + tanh(u)) / 2` with `u = √(2/π)·(x + 0.044715·x³)`, computed as `x·σ(2u)`, which is the
+/// same thing.
 #[derive(Clone, Copy)]
 pub(crate) struct GeluTanh;
 

@@ -1,8 +1,8 @@
 //! The tier that every CPU has: eight lanes of the crate `wide`.
 //!
-//! `wide` chooses its instructions when the program is built, so this is SSE2 on an x86-64 baseline binary and NEON on
-//! aarch64. Eight lanes are two registers on both: SSE2 has 16, room for eight vectors, NEON 32. The two treat NaN
-//! differently in `min` and `max`; here they don't.
+//! `wide` chooses its instructions when the program is built, so this is SSE2 on an x86-64 baseline
+//! binary and NEON on aarch64. Eight lanes are two registers on both: SSE2 has 16, room for eight
+//! vectors, NEON 32. The two treat NaN differently in `min` and `max`; here they don't.
 
 use wide::f32x8;
 
@@ -67,7 +67,8 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn ldexp(self, x: f32x8, n: f32x8) -> f32x8 {
-        // 2ⁿ has n + 127 in the eight exponent bits of an f32 and nothing else. Where n is NaN, so is x: then any integer will do.
+        // 2ⁿ has n + 127 in the eight exponent bits of an f32 and nothing else. Where n is NaN, so
+        // is x: then any integer will do.
         x * f32x8::new(
             n.fast_round_int().to_array().map(|n| f32::from_bits((n.wrapping_add(127) << 23) as u32)),
         )

@@ -1,13 +1,14 @@
-//! How rounded numbers stand in memory: what a tile register holds, and how it gets there.
+//! The memory layout of bf16 operands: what a tile register holds, and how it gets there.
 //!
 //! ```text
-//! TileRow     32 numbers               pairs (k, k + 1) for k = 0, 2, … 30                 64 bytes
-//! ATile    16 rows × 32 deep        a line for each row                                 1 KB
-//! BTile    32 deep × 32 columns     row k/2: pairs (k, k + 1) of columns 0, 1, … 31     128 bytes a row, 2 KB
+//! TileRow  32 numbers             pairs (k, k + 1) for k = 0, 2, … 30                    64 bytes
+//! ATile    16 rows × 32 deep      a `TileRow` for each row                               1 KB
+//! BTile    32 deep × 32 columns   row k/2: pairs (k, k + 1) of columns 0, 1, … 31        2 KB
 //! ```
 //!
-//! Intel calls the last order VNNI. Rounding is to the nearest bf16, ties to even, as the instructions do it: cutting the lower half off
-//! instead would make every number smaller, and errors that all point one way add up.
+//! Intel calls the last order VNNI. Rounding is to the nearest bf16, ties to even, as the
+//! instructions do it: cutting the lower half off instead would make every number smaller, and
+//! errors that all point one way add up.
 
 use super::panel::{NR, PanelRow};
 use crate::cpu::simd::{MAX_LANES, Simd};
@@ -59,11 +60,13 @@ impl Pair {
 /// The bits of an f32 that are its bf16.
 const HIGH: u32 = 0xFFFF_0000;
 
-/// The nearest bf16 as the bits of an f32, ties to even; NaN stays NaN, and what is beyond the largest bf16 becomes infinite.
+/// The nearest bf16 as the bits of an f32, ties to even; NaN stays NaN, and what is beyond the
+/// largest bf16 becomes infinite.
 #[inline(always)]
 fn round(x: f32) -> u32 {
     let bits = x.to_bits();
-    // Adding almost half of the last place carries into it when the rest is larger than half; the last place itself decides a tie.
+    // Adding almost half of the last place carries into it when the rest is larger than half; the
+    // last place itself decides a tie.
     let rounded = bits.wrapping_add(0x7FFF + (bits >> 16 & 1));
     // The carry could turn a NaN into a number; its top bit makes it a quiet one.
     (if x.is_nan() { bits | 0x0040_0000 } else { rounded }) & HIGH
@@ -120,7 +123,8 @@ pub(crate) type ATile = [TileRow; TILE_M];
 /// A tile of zeros.
 pub(crate) const ZERO_TILE: ATile = [TileRow::ZERO; TILE_M];
 
-/// 32 columns of B, one step deep: two tile registers side by side, 2 KB. Public only as a part of packed weights.
+/// 32 columns of B, one step deep: two tile registers side by side, 2 KB. Public only as a part of
+/// packed weights.
 #[doc(hidden)]
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
@@ -271,7 +275,8 @@ pub(super) fn split_panel(rows: &[PanelRow], hi: &mut [BTile], lo: &mut [BTile])
     });
 }
 
-/// Calls `f(step, row of pairs, row of the panel, next row)` for all pairs of all steps; rows that do not exist are zero.
+/// Calls `f(step, row of pairs, row of the panel, next row)` for all pairs of all steps; rows that
+/// do not exist are zero.
 #[inline(always)]
 pub(super) fn fill_panel(
     rows: &[PanelRow],

@@ -1,14 +1,16 @@
 //! The innermost loop: a tile of the product that lives in registers.
 //!
-//! For each depth k, a row of the panel (32 columns) is multiplied by one number from each of the tile's rows:
+//! For each depth k, a row of the panel (32 columns) is multiplied by one number from each of the
+//! tile's rows:
 //!
 //! ```text
 //! for k:  b = panel[k][0..32]
 //!         for i in 0..ROWS:  sum[i][0..32] += a[i][k] · b
 //! ```
 //!
-//! Each number of `b` is used once per row and each number of `a` 32 times, so the more rows, the fewer loads per
-//! multiplication. The register file sets the limit: ROWS·VECTORS sums, VECTORS of `b` and one of `a` must fit.
+//! Each number of `b` is used once per row and each number of `a` 32 times, so the more rows, the
+//! fewer loads per multiplication. The register file sets the limit: ROWS·VECTORS sums, VECTORS of
+//! `b` and one of `a` must fit.
 //!
 //! | instruction set | registers | ROWS × VECTORS × lanes | registers used |
 //! |---|---|---|---|
@@ -55,8 +57,8 @@ pub(crate) fn tile<S: Simd>(s: S, a: &[&[f32]], b: &[PanelRow], sums: &mut [Pane
 
 /// The sums of ROWS rows with all columns of the panel, VECTORS vectors of columns at a time.
 ///
-/// Loops over plain arrays, no closures: behind `array::from_fn` the compiler may lose sight of the lengths and check seven indices for 12 multiply-adds, or
-/// even leave the closure out of line.
+/// Loops over plain arrays, no closures: behind `array::from_fn` the compiler may lose sight of the
+/// lengths and check seven indices for 12 multiply-adds, or even leave the closure out of line.
 #[inline(always)]
 fn block<S: Simd, const ROWS: usize, const VECTORS: usize>(
     s: S,

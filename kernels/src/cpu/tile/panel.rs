@@ -8,7 +8,8 @@ pub const NR: usize = 32;
 /// Vectors in a row of a panel at the most: every instruction set has at least eight lanes.
 pub(crate) const MAX_VECTORS: usize = NR / 8;
 
-/// One row of a panel: 32 neighbouring columns at one depth. It begins at a cache line, so that no vector crosses one.
+/// One row of a panel: 32 neighbouring columns at one depth. It begins at a cache line, so that no
+/// vector crosses one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[repr(C, align(64))]
 pub struct Row<T>(pub [T; NR]);

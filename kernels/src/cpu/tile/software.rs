@@ -1,6 +1,7 @@
 //! The unit that every CPU has: bf16 widened to f32, which is exact, and the register tile for f32.
 //!
-//! It is slower than f32 alone, and it is the reason why packing and blocking can be tested on any machine.
+//! It is slower than f32 alone, and it is the reason why packing and blocking can be tested on any
+//! machine.
 
 use super::microkernel::{MR, tile};
 use super::{ATile, BTile, Done, MatmulUnit, NR, PanelRow, TILE_K, TILE_M, TileJob};
@@ -69,7 +70,8 @@ fn widen_b(step: &BTile, rows: &mut [PanelRow]) {
     }
 }
 
-/// Independent sums, at most: eight hide four cycles of latency at two multiply-adds a cycle, and a few more do no harm.
+/// Independent sums, at most: eight hide four cycles of latency at two multiply-adds a cycle, and a
+/// few more do no harm.
 const SUMS: usize = 12;
 pub(crate) const START: f32 = 0.5;
 pub(crate) const FACTOR: f32 = 0.999;

@@ -14,8 +14,8 @@ pub(crate) static ZEROS: [f32; MAX_DEPTH_RANGE] = [0.0; MAX_DEPTH_RANGE];
 
 /// The left operand of a product: rows that are cut into segments, each contiguous in memory.
 ///
-/// A plain matrix has one segment. A convolution has one for each tap of its kernel: row m is an output pixel,
-/// segment s the channels of the input pixel under tap s.
+/// A plain matrix has one segment. A convolution has one for each tap of its kernel: row m is an
+/// output pixel, segment s the channels of the input pixel under tap s.
 pub trait Rows: Sync {
     /// Appends to `out`, for each row of `rows` in order, its numbers at `part` of the depth.
     fn gather<'a>(&'a self, rows: Range<usize>, depth: DepthRange, out: &mut Vec<&'a [f32]>);
@@ -38,7 +38,8 @@ pub struct DepthRange {
     pub start: usize,
 }
 
-/// A row-major matrix as left operand. If the weights come in several segments, each row is cut likewise.
+/// A row-major matrix as left operand. If the weights come in several segments, each row is cut
+/// likewise.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a> {
     data: &'a [f32],
@@ -69,15 +70,17 @@ impl RowSource for Matrix<'_> {
     }
 }
 
-/// Matrices side by side as left operand: row m is row m of the first, then of the second, and so on. A matrix with fewer rows begins
-/// again at its end. No segment of the weights may cross a border.
+/// Matrices side by side as left operand: row m is row m of the first, then of the second, and so
+/// on. A matrix with fewer rows begins again at its end. No segment of the weights may cross a
+/// border.
 pub struct ConcatRows<'a> {
     /// Each matrix: its first column in the whole, its columns, its numbers.
     matrices: Vec<(usize, usize, &'a [f32])>,
 }
 
 impl<'a> ConcatRows<'a> {
-    /// Of matrices, each given by its columns and its numbers, for weights with segments of `segment_len`.
+    /// Of matrices, each given by its columns and its numbers, for weights with segments of
+    /// `segment_len`.
     ///
     /// # Panics
     /// If the columns of a matrix are no multiple of `segment_len`.

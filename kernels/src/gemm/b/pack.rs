@@ -1,13 +1,15 @@
 //! How weights come into their panels: a transposition, 32 columns and 32 deep at a time.
 //!
 //! ```text
-//! as published    all the depth of a column, then the next column        [out][in] of a linear layer, [out][in][taps] of a convolution
+//! as published    all the depth of a column, then the next column
+//!                 [out][in] of a linear layer, [out][in][taps] of a convolution
 //! in a panel      32 columns side by side, one row for each depth
 //! ```
 //!
-//! A piece is gathered column by column, since that is how the file is read from start to end; converted and rounded in this order, where
-//! the compiler makes vectors of it; and turned last, when two numbers are one pair. All of it happens in the L1 cache, so loading a model takes as long
-//! as its bytes take to come and go.
+//! A piece is gathered column by column, since that is how the file is read from start to end;
+//! converted and rounded in this order, where the compiler makes vectors of it; and turned last,
+//! when two numbers are one pair. All of it happens in the L1 cache, so loading a model takes as
+//! long as its bytes take to come and go.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -15,7 +17,7 @@ use std::ops::Range;
 use aquatint_tensor::View;
 use rayon::prelude::*;
 
-use super::weights::Packable;
+use super::panels::Packable;
 use crate::cpu::simd::{Op, Simd};
 use crate::cpu::tile::{BTile, NR, Row, TILE_K, split_bf16};
 use crate::{Isa, Precision};
@@ -25,7 +27,8 @@ const PIECE: usize = 32;
 /// Pieces of a task, at least.
 const TASK: usize = 8;
 
-/// PackedWeights `[out_features, segments, segment_len]` as they are published: the depth of a column in one piece, in either order.
+/// PackedWeights `[out_features, segments, segment_len]` as they are published: the depth of a
+/// column in one piece, in either order.
 pub(in crate::gemm) struct Columns<'a, T: Clone> {
     data: Cow<'a, [T]>,
     out_features: usize,
@@ -38,7 +41,8 @@ pub(in crate::gemm) struct Columns<'a, T: Clone> {
 }
 
 impl<'a, T: Packable> Columns<'a, T> {
-    /// Of a view under any strides; it is copied if they are neither those of a linear layer nor those of a convolution.
+    /// Of a view under any strides; it is copied if they are neither those of a linear layer nor
+    /// those of a convolution.
     pub(in crate::gemm) fn of(w: View<'a, T, 3>) -> Self {
         let [out_features, segments, segment_len] = w.shape();
         let (data, strides) = if let Some(data) = w.as_slice() {
@@ -114,7 +118,8 @@ fn pieces<T: Packable, const DEPTH: usize>(w: &Columns<'_, T>) -> Vec<[Row<T>; D
     (0..w.panels() * per_panel).into_par_iter().with_min_len(TASK).map(piece).collect()
 }
 
-/// `[panels][parts][steps]`, rounded, in the order of [`PackedWeights`](super::PackedWeights). Segment i is the sum of the segments `sums[i]` of `w`, in f32.
+/// `[panels][parts][steps]`, rounded, in the order of [`PackedWeights`](super::PackedWeights).
+/// Segment i is the sum of the segments `sums[i]` of `w`, in f32.
 pub(in crate::gemm) fn k_steps<T: Packable>(
     precision: Precision,
     w: &Columns<'_, T>,
@@ -150,7 +155,8 @@ impl Op for Transpose<'_> {
     }
 }
 
-/// Of each column of a panel the sum of some segments, from one position to another of at most a step; zero where there is nothing.
+/// Of each column of a panel the sum of some segments, from one position to another of at most a
+/// step; zero where there is nothing.
 fn sum<T: Packable>(
     w: &Columns<'_, T>,
     panel: usize,
@@ -181,7 +187,8 @@ mod tests {
     use super::*;
     use aquatint_tensor::{Tensor, bf16, f16};
 
-    /// Numbers of which each is met once, under the strides of a linear layer, of a convolution, and of neither.
+    /// Numbers of which each is met once, under the strides of a linear layer, of a convolution,
+    /// and of neither.
     fn views(w: &Tensor<f32, 3>, visit: &mut dyn FnMut(&str, View<'_, f32, 3>)) {
         let turned = w.view().permute([0, 2, 1]).to_tensor();
         let outside = w.view().permute([2, 0, 1]).to_tensor();

@@ -20,11 +20,11 @@
 //! Here the segments take turns: the nine taps of 32 channels follow each other. What the window's neighbours see is nearly the same, so the nine
 //! steps of a tile of pixels read little more than one of them alone, and find it in the L1 cache.
 
-use aquatint_tensor::{DType, Element, View, bf16, f16};
-use half::slice::HalfFloatSliceExt;
+use aquatint_tensor::{DType, View, bf16};
 use rayon::prelude::*;
 
 use super::pack::{self, Columns};
+use super::panels::{Packable, Panels};
 use crate::Precision;
 use crate::cpu::simd::Simd;
 use crate::cpu::tile::{BTile, NR, PanelRow, Row, TILE_K, split_bf16};
@@ -35,50 +35,6 @@ pub struct PackedWeights {
     out_features: usize,
     segments: usize,
     segment_len: usize,
-}
-
-/// The packed numbers. Not part of the public interface.
-#[doc(hidden)]
-pub enum Panels {
-    F32(Vec<PanelRow>),
-    F16(Vec<Row<f16>>),
-    Bf16(Vec<Row<bf16>>),
-    /// PackedA for [`Precision::Bf16`], or split for [`Precision::Bf16x3`].
-    Steps(Precision, Vec<BTile>),
-}
-
-/// An element type that weights can be packed from: `f32`, `f16` or `bf16`.
-pub trait Packable: Element {
-    #[doc(hidden)]
-    fn wrap(panels: Vec<Row<Self>>) -> Panels;
-    /// `out[i] = x[i]`
-    #[doc(hidden)]
-    fn widen(x: &[Self], out: &mut [f32]);
-}
-
-impl Packable for f32 {
-    fn wrap(panels: Vec<PanelRow>) -> Panels {
-        Panels::F32(panels)
-    }
-    fn widen(x: &[Self], out: &mut [f32]) {
-        out.copy_from_slice(x);
-    }
-}
-impl Packable for f16 {
-    fn wrap(panels: Vec<Row<f16>>) -> Panels {
-        Panels::F16(panels)
-    }
-    fn widen(x: &[Self], out: &mut [f32]) {
-        x.convert_to_f32_slice(out);
-    }
-}
-impl Packable for bf16 {
-    fn wrap(panels: Vec<Row<bf16>>) -> Panels {
-        Panels::Bf16(panels)
-    }
-    fn widen(x: &[Self], out: &mut [f32]) {
-        x.convert_to_f32_slice(out);
-    }
 }
 
 impl PackedWeights {
@@ -295,7 +251,7 @@ fn flat_mut<T>(rows: &mut [Row<T>]) -> &mut [T] {
 mod tests {
     use super::*;
     use crate::cpu::simd::portable::Portable;
-    use aquatint_tensor::Tensor;
+    use aquatint_tensor::{Tensor, f16};
 
     #[test]
     fn a_panel_holds_32_columns_depth_by_depth() {

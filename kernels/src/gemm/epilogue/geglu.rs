@@ -1,12 +1,16 @@
-//! A product whose columns come in two halves, one the gate of the other: `out[m, j] = value·gelu(gate)`, the feed-forward layers' GEGLU.
+//! A product whose columns come in two halves, one the gate of the other:
+//! `out[m, j] = value·gelu(gate)`, the feed-forward layers' GEGLU.
 //!
 //! ```text
-//! in memory:   v0 … v31 | v32 … v63 | …  g0 … g31 | g32 … g63 | …        packed:   v0 … v31 | g0 … g31 | v32 … v63 | g32 … g63 | …
+//! in memory:   v0 … v31 | v32 … v63 | …  g0 … g31 | g32 … g63 | …
+//! packed:      v0 … v31 | g0 … g31 | v32 … v63 | g32 … g63 | …
 //! ```
 //!
-//! Packed so that the panels of value and gate are neighbours, both sums of a number are complete at about the same time, in the same core's
-//! cache. The product, eight times as wide as the tokens, is never written: what leaves is half of it, and rounded if the layer behind it wants
-//! it so. For the 8192 tokens of a step of Stable Diffusion at 64×64 that saves 84 MB written and read again.
+//! Packed so that the panels of value and gate are neighbours, both sums of a number are complete
+//! at about the same time, in the same core's cache. The product, eight times as wide as the
+//! tokens, is never written: what leaves is half of it, and rounded if the layer behind it wants it
+//! so. For the 8192 tokens of a step of Stable Diffusion at 64×64 that saves 84 MB written and read
+//! again.
 
 use std::ops::Range;
 
@@ -126,7 +130,7 @@ pub(in crate::gemm) struct StoreGegluBf16<'a> {
     pub(in crate::gemm) bias: &'a [f32],
     /// Columns of the output that the task has.
     pub(in crate::gemm) columns: usize,
-    /// The task's rows of its planes, those of the second part behind those of the first.
+    /// The task's rows of its planes, those of the `lo` term behind those of the `hi` term.
     pub(in crate::gemm) planes: Vec<&'a mut [TileRow]>,
 }
 
@@ -162,7 +166,7 @@ impl OutputSink for StoreGegluBf16<'_> {
     }
 }
 
-/// Makes zero what stands in columns that do not exist.
+/// Zeroes the columns that do not exist.
 #[inline(always)]
 fn narrow(lines: &mut [TileRow], width: usize) {
     if width < NR {
@@ -170,7 +174,7 @@ fn narrow(lines: &mut [TileRow], width: usize) {
     }
 }
 
-/// Gated rows in one part. This is so coarse that an exact gelu would be no better.
+/// Gated rows as bf16, which is so coarse that an exact gelu would be no better.
 struct Round<'a> {
     values: &'a [PanelRow],
     gates: &'a [PanelRow],
@@ -189,7 +193,7 @@ impl UnitOp for Round<'_> {
     }
 }
 
-/// Gated rows in two parts.
+/// Gated rows as `hi` and `lo` terms.
 struct Split<'a, 'b> {
     values: &'a [PanelRow],
     gates: &'a [PanelRow],

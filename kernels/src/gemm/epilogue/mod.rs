@@ -1,4 +1,5 @@
-//! The formula for each number of a product before it is stored, while it is still in the cache. `finish.rs` calls it.
+//! The formula for each number of a product before it is stored, while it is still in the cache.
+//! `finish.rs` calls it.
 
 use std::ops::Range;
 
@@ -13,15 +14,17 @@ use crate::cpu::simd::Simd;
 use crate::cpu::tile::{MAX_VECTORS, NR, PanelRow};
 use stats::{ChannelStats, StatsSink};
 
-/// `out[m, n] = (product[m, n] + bias[n] + per_image[image(m), n] + residual[m, n]) · scale`, absent terms being 0.
+/// `out[m, n] = (product[m, n] + bias[n] + per_image[image(m), n] + residual[m, n]) · scale`,
+/// absent terms being 0.
 #[derive(Clone, Copy)]
 pub struct Epilogue<'a> {
     /// One number for each output column.
     pub bias: Option<&'a [f32]>,
-    /// One row for each image, added to all its pixels: the time embedding of a residual block. `[images, columns]`,
-    /// row-major; the rows of the product are divided evenly among the images.
+    /// One row for each image, added to all its pixels: the time embedding of a residual block.
+    /// `[images, columns]`, row-major; the rows of the product are divided evenly among the images.
     pub per_image: Option<View<'a, f32, 2>>,
-    /// A tensor of the output's size, row-major: the input of a residual block or of an attention layer.
+    /// A tensor of the output's size, row-major: the input of a residual block or of an attention
+    /// layer.
     pub residual: Option<&'a [f32]>,
     /// A factor for everything: diffusers' `1 / output_scale_factor`.
     pub scale: f32,
@@ -59,7 +62,8 @@ impl<'a> Epilogue<'a> {
         }
     }
 
-    /// Has fetched what [`store_rows`](Self::store_rows) will read of other memory for these rows of a whole panel.
+    /// Has fetched what [`store_rows`](Self::store_rows) will read of other memory for these rows
+    /// of a whole panel.
     #[inline(always)]
     pub(crate) fn prefetch<S: Simd>(&self, s: S, rows: Range<usize>, at: TileOrigin) {
         let Some(residual) = self.residual.filter(|_| at.has_whole_panel()) else { return };
@@ -68,7 +72,8 @@ impl<'a> Epilogue<'a> {
         }
     }
 
-    /// Writes columns `column..` of output row `m` from one row of a panel; `out` may be narrower than the panel. `watch` sees what is written.
+    /// Writes columns `column..` of output row `m` from one row of a panel; `out` may be narrower
+    /// than the panel. `watch` sees what is written.
     #[inline(always)]
     pub(crate) fn store<S: Simd>(
         &self,
@@ -101,9 +106,11 @@ impl<'a> Epilogue<'a> {
         out.copy_from_slice(&sums[..out.len()]);
     }
 
-    /// Stores some rows from `m` on. The place of the panel in each row of `out` is from `column` on; a whole one can be written past the caches.
+    /// Stores some rows from `m` on. The place of the panel in each row of `out` is from `column`
+    /// on; a whole one can be written past the caches.
     ///
-    /// Beside a tile unit this must be short, 10 to 24 instructions a vector: so what the rows share is found once, and absent terms are added like others.
+    /// Beside a tile unit this must be short, 10 to 24 instructions a vector: so what the rows
+    /// share is found once, and absent terms are added like others.
     #[inline(always)]
     pub(crate) fn store_rows<S: Simd>(
         &self,
@@ -160,7 +167,8 @@ impl<'a> Epilogue<'a> {
     }
 }
 
-/// A row of a term that there is not: −0 can be added to any number, even to −0, and changes nothing.
+/// A row of a term that there is not: −0 can be added to any number, even to −0, and changes
+/// nothing.
 static ABSENT: [f32; NR] = [-0.0; NR];
 
 /// A panel's columns, from `first` on.
@@ -189,7 +197,8 @@ fn formula<S: Simd>(s: S, product: S::V, [bias, per_image, residual]: [S::V; 3],
 pub(crate) struct Output<'a> {
     /// The place of each row.
     pub(crate) rows: Vec<&'a mut [f32]>,
-    /// The statistics of the columns of each image, if they are wanted; products in f32 leave them empty.
+    /// The statistics of the columns of each image, if they are wanted; products in f32 leave them
+    /// empty.
     pub(crate) stats: Option<&'a mut ChannelStats>,
 }
 

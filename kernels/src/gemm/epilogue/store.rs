@@ -1,4 +1,5 @@
-//! Where complete sums go: [`StoreF32`] writes f32 through the epilogue, `rounding.rs` bf16 for the next product, `gated.rs` values times their gates.
+//! Where complete sums go: [`StoreF32`] writes f32 through the epilogue, `rounding.rs` bf16 for the
+//! next product, `gated.rs` values times their gates.
 
 use std::ops::Range;
 
@@ -13,12 +14,13 @@ pub(in crate::gemm) trait OutputSink: Send {
     /// Neighbouring panels that it needs at the same time, 1 or 2.
     const PANELS: usize;
 
-    /// Has fetched what [`store`](Self::store) will read of other memory for these rows of a panel, when their sums are begun.
+    /// Has fetched what [`store`](Self::store) will read of other memory for these rows of a panel,
+    /// when their sums are begun.
     #[inline(always)]
     fn prefetch<S: Simd>(&self, _s: S, _panel: usize, _rows: Range<usize>) {}
 
-    /// Takes some rows of a panel, or of two from `panel` on; both rows and panels are counted from the task's first. A row of sums
-    /// for each, of the second panel none if one is needed.
+    /// Takes some rows of a panel, or of two from `panel` on; both rows and panels are counted from
+    /// the task's first. A row of sums for each, of the second panel none if one is needed.
     fn store<S: Simd, U: MatmulUnit>(
         &mut self,
         s: S,

@@ -1,20 +1,24 @@
-//! Group normalisation: `y = (x − mean) / √(variance + eps) · weight[c] + bias[c]`, where mean and variance are those of
-//! one image's pixels over a group of neighbouring channels (32 groups everywhere in Stable Diffusion).
+//! Group normalisation: `y = (x − mean) / √(variance + eps) · weight[c] + bias[c]`, where mean and
+//! variance are those of one image's pixels over a group of neighbouring channels (32 groups
+//! everywhere in Stable Diffusion).
 //!
-//! Why groups? *Batch* norm takes its statistics over all images of a batch: what one image becomes then depends on
-//! which others are computed with it, and batches of one or two (all that fit while training on large pictures) give
-//! noise instead of statistics. *Layer* norm over all channels forces features that live on different scales under
-//! one; *instance* norm over single channels wipes out how strongly a feature is present. Groups are between
-//! the two, need no running averages, and do the same in training as in use.
+//! Why groups? *Batch* norm takes its statistics over all images of a batch: what one image becomes
+//! then depends on which others are computed with it, and batches of one or two (all that fit while
+//! training on large pictures) give noise instead of statistics. *Layer* norm over all channels
+//! forces features that live on different scales under one; *instance* norm over single channels
+//! wipes out how strongly a feature is present. Groups are between the two, need no running
+//! averages, and do the same in training as in use.
 //!
 //! | step | idea |
 //! |---|---|
 //! | [`mod@reference`] | mean, then variance, then the formula, in `f64` |
 //! | [`streaming`] | statistics in one reading pass; scale, shift and SiLU in one writing pass |
 //!
-//! The statistics are those of [`moments`](crate::norm::stats), which the layer in front may have taken: then an image is read once.
+//! The statistics are those of [`moments`](crate::norm::stats), which the layer in front may have
+//! taken: then an image is read once.
 //!
-//! Source: Wu & He 2018, [arXiv:1803.08494](https://arxiv.org/abs/1803.08494); `torch.nn.GroupNorm`.
+//! Source: Wu & He 2018, [arXiv:1803.08494](https://arxiv.org/abs/1803.08494);
+//! `torch.nn.GroupNorm`.
 
 use std::borrow::Cow;
 
@@ -33,7 +37,8 @@ pub mod streaming;
 pub enum Activation {
     /// Nothing.
     None,
-    /// `x·σ(x)`: nearly every group norm in Stable Diffusion is followed by it, and a pass over memory is saved.
+    /// `x·σ(x)`: nearly every group norm in Stable Diffusion is followed by it, and a pass over
+    /// memory is saved.
     Silu,
 }
 
@@ -104,7 +109,8 @@ impl GroupNorm<'_> {
 /// ```
 /// # use aquatint_kernels::{Isa, norm::group::{Activation, GroupNorm, group_norm}};
 /// # use aquatint_tensor::Tensor;
-/// let x = Tensor::from_vec([1, 1, 2, 2], vec![1.0, 30.0, 3.0, 10.0]); // channel 0: 1 and 3, channel 1: 30 and 10
+/// // Channel 0 is 1 and 3, channel 1 is 30 and 10.
+/// let x = Tensor::from_vec([1, 1, 2, 2], vec![1.0, 30.0, 3.0, 10.0]);
 /// let (weight, bias) = (&[1.0, 5.0], &[0.0, 2.0]);
 /// let norm = GroupNorm { num_groups: 2, eps: 0.0, weight, bias, activation: Activation::None };
 /// assert_eq!(group_norm(Isa::best(), x.view(), norm).as_slice(), [-1.0, 7.0, 1.0, -3.0]);
@@ -116,14 +122,16 @@ pub fn group_norm(isa: Isa, x: View<'_, f32, 4>, norm: GroupNorm<'_>) -> Tensor<
     streaming::group_norm(isa, &[x.into()], norm)
 }
 
-/// [`group_norm`] of images that are joined channel by channel, without joining them: `[n, h, w, c₀]`, `[n, h, w, c₁]`, … →
-/// `[n, h, w, c₀ + c₁ + …]`. A group may span the border between two. Of images that come in smaller batches, image i is number i mod n.
+/// [`group_norm`] of images that are joined channel by channel, without joining them: `[n, h, w,
+/// c₀]`, `[n, h, w, c₁]`, … → `[n, h, w, c₀ + c₁ + …]`. A group may span the border between two. Of
+/// images that come in smaller batches, image i is number i mod n.
 ///
 /// ```
 /// # use aquatint_kernels::{Isa, norm::group::{Activation, GroupNorm, group_norm_concat}};
 /// # use aquatint_tensor::Tensor;
-/// let (a, b) = (Tensor::from_vec([1, 1, 1, 1], vec![1.0]), Tensor::from_vec([1, 1, 1, 1], vec![3.0]));
-/// let norm = GroupNorm { num_groups: 1, eps: 0.0, weight: &[1.0; 2], bias: &[0.0; 2], activation: Activation::None };
+/// let [a, b] = [1.0, 3.0].map(|x| Tensor::from_vec([1, 1, 1, 1], vec![x]));
+/// let (weight, bias, activation) = (&[1.0; 2], &[0.0; 2], Activation::None);
+/// let norm = GroupNorm { num_groups: 1, eps: 0.0, weight, bias, activation };
 /// assert_eq!(group_norm_concat(Isa::best(), &[a.view(), b.view()], norm).as_slice(), [-1.0, 1.0]);
 /// ```
 ///
@@ -134,7 +142,8 @@ pub fn group_norm_concat(isa: Isa, inputs: &[View<'_, f32, 4>], norm: GroupNorm<
     streaming::group_norm(isa, &inputs, norm)
 }
 
-/// [`group_norm_concat`] as the left operand of a product: f32, or rounded with a border, as `form` says. Pieces whose moments come along are read once.
+/// [`group_norm_concat`] as the left operand of a product: f32, or rounded with a border, as `form`
+/// says. Pieces whose moments come along are read once.
 ///
 /// # Panics
 /// As [`group_norm_concat`].

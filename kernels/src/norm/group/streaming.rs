@@ -1,8 +1,10 @@
-//! A pass that writes the result, after one that only reads and takes the statistics of those pieces that come without [`moments`](crate::norm::stats).
+//! A pass that writes the result, after one that only reads and takes the statistics of those
+//! pieces that come without [`moments`](crate::norm::stats).
 //!
 //! ```text
-//! mean, variance of each group      merged of the moments of its channels, whatever pieces they stand in        f64
-//! y = activation(x·scale[c] + shift[c])           scale = weight / √(variance + eps), shift = bias − mean·scale
+//! mean, variance of each group            f64, merged from those of its channels
+//! scale = weight / √(variance + eps)      shift = bias − mean·scale
+//! y = activation(x·scale[c] + shift[c])
 //! ```
 
 use std::borrow::Cow;
@@ -68,7 +70,8 @@ impl<'a> Normalised<'a> {
         }
     }
 
-    /// The numbers of a pixel, piece by piece; pixels are counted through all images, and a piece with fewer images begins again at its end.
+    /// The numbers of a pixel, piece by piece; pixels are counted through all images, and a piece
+    /// with fewer images begins again at its end.
     #[inline(always)]
     fn pixel(&self, m: usize) -> impl Iterator<Item = &[f32]> {
         let inputs = self.inputs.iter().zip(&self.channels).filter(|(_, channels)| **channels > 0);
@@ -90,7 +93,8 @@ fn scale_and_shift(channels: &[Welford], norm: GroupNorm<'_>) -> (Vec<f32>, Vec<
         for c in range {
             let rounded = (f64::from(norm.weight[c]) / deviation) as f32;
             scale.push(rounded);
-            // From the scale as it will be used, so that its rounding is not multiplied by the mean.
+            // From the scale as it will be used, so that its rounding is not multiplied by the
+            // mean.
             shift.push((f64::from(norm.bias[c]) - whole.mean * f64::from(rounded)) as f32);
         }
     }

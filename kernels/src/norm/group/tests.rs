@@ -29,7 +29,8 @@ const CASES: [Case; 12] = [
     Case { name: "a chunk and one pixel", shape: [1, 3, 43, 32], num_groups: 8, mean: 0.0, tolerance: 1e-6 },
     Case { name: "UNet 64²", shape: [2, 64, 64, 320], num_groups: 32, mean: 0.0, tolerance: 1e-6 },
     Case { name: "UNet 8²", shape: [2, 8, 8, 2560], num_groups: 32, mean: 0.0, tolerance: 1e-6 },
-    // At 100 an f32 has a step of 7.6e-6, 1.3e-5 of the deviation: no method can do better on rounded inputs and shift.
+    // At 100 an f32 has a step of 7.6e-6, 1.3e-5 of the deviation: no method can do better on
+    // rounded inputs and shift.
     Case { name: "mean 100", shape: [1, 33, 31, 64], num_groups: 32, mean: 100.0, tolerance: 2e-5 },
     Case { name: "mean −3000", shape: [1, 64, 64, 32], num_groups: 4, mean: -3000.0, tolerance: 4e-4 },
 ];
@@ -83,7 +84,8 @@ fn any_number_of_threads_gives_the_same_bits() {
 
 #[test]
 fn an_outlier_costs_no_digits() {
-    // The deviations of a chunk are taken from its first pixels; with this one alone the error would be 1e-3.
+    // The deviations of a chunk are taken from its first pixels; with this one alone the error
+    // would be 1e-3.
     let mut x = random([1, 64, 64, 32], 5);
     x.as_mut_slice()[..32].fill(1000.0);
     let (weight, bias) = (vec![1.0; 32], vec![0.0; 32]);
@@ -136,7 +138,8 @@ fn groups_must_be_equal() {
 
 #[test]
 fn joined_images_are_normalised_as_if_they_were_one() {
-    // Channels of the pieces, groups: with a border inside of a group, and pieces narrower than a vector.
+    // Channels of the pieces, groups: with a border inside of a group, and pieces narrower than a
+    // vector.
     for (inputs, num_groups) in [(&[5, 7][..], 4), (&[40, 24], 32), (&[3, 1, 12], 2), (&[8], 2), (&[0, 6], 3)]
     {
         let images: Vec<Tensor<f32, 4>> =

@@ -1,15 +1,17 @@
-//! Layer normalisation: `y = (x − mean) / √(variance + eps) · weight + bias` over the channels of each token.
+//! Layer normalisation: `y = (x − mean) / √(variance + eps) · weight + bias` over the channels of
+//! each token.
 //!
-//! Each token is normalised on its own, so neither the batch nor the length of the text matters: that is why
-//! transformers use it. In Stable Diffusion it stands in front of each attention and feed-forward layer, in the text
-//! encoder as in the UNet.
+//! Each token is normalised on its own, so neither the batch nor the length of the text matters:
+//! that is why transformers use it. In Stable Diffusion it stands in front of each attention and
+//! feed-forward layer, in the text encoder as in the UNet.
 //!
 //! | step | idea |
 //! |---|---|
 //! | [`mod@reference`] | mean, then variance, then the formula, in `f64` |
 //! | [`two_pass`] | the same in f32 on vectors, with the mean's rounding error taken out again |
 //!
-//! Source: Ba, Kiros & Hinton 2016, [arXiv:1607.06450](https://arxiv.org/abs/1607.06450); `torch.nn.LayerNorm`.
+//! Source: Ba, Kiros & Hinton 2016, [arXiv:1607.06450](https://arxiv.org/abs/1607.06450);
+//! `torch.nn.LayerNorm`.
 
 use aquatint_tensor::{Tensor, View};
 

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! m = Σx / c                                   f32: off by a little if the mean is large
-//! e = Σ(x − m) / c                             how much it is off: x − m is exact where x is near m
+//! e = Σ(x − m) / c                how much it is off: x − m is exact where x is near m
 //! variance = Σ(x − m)² / c − e²
 //! y = ((x − m) − e) / √(variance + eps) · weight + bias
 //! ```
 //!
-//! Taking out e is the correction of Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance".
+//! Taking out e is the correction of Chan, Golub & LeVeque 1983, "Algorithms for computing the
+//! sample variance".
 
 use aquatint_tensor::{Tensor, View};
 

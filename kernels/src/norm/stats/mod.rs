@@ -1,6 +1,7 @@
 //! Mean and variance of the channels of an image that no layer took while storing it.
 //!
-//! `gemm/epilogue/stats` has the sums and why they are taken in blocks; this pass reads an image once and fills the same blocks.
+//! `gemm/epilogue/stats` has the sums and why they are taken in blocks; this pass reads an image
+//! once and fills the same blocks.
 
 use aquatint_tensor::View;
 use rayon::prelude::*;
@@ -33,10 +34,11 @@ pub fn channel_stats(isa: Isa, x: View<'_, f32, 4>) -> ChannelStats {
     stats
 }
 
-/// Pixels of a run when they are only read: more would be more places in memory to read from at once.
+/// Pixels of a run when they are only read: more would be more places in memory to read from at
+/// once.
 const READ_RUN: usize = 8;
 
-/// The moments of a block of pixels.
+/// The statistics of a block of pixels.
 struct ReadStats<'a> {
     /// As many channels as `mean` has, for each of them.
     pixels: &'a [f32],

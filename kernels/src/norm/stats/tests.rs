@@ -24,7 +24,8 @@ fn reference(x: View<'_, f32, 4>) -> Vec<Vec<Welford>> {
     (0..images).map(|n| (0..channels).map(|c| of_channel(n, c)).collect()).collect()
 }
 
-/// An error counts in deviations; where the mean is very many of them, what comes of rounding each number once more is granted as well.
+/// An error counts in deviations; where the mean is very many of them, what comes of rounding each
+/// number once more is granted as well.
 fn assert_stats(what: &str, stats: &ChannelStats, x: View<'_, f32, 4>) {
     for (n, expected) in reference(x).iter().enumerate() {
         let found = stats.of_image(n);
@@ -185,7 +186,8 @@ fn neither_changes_a_bit(
 
 #[test]
 fn a_norm_of_moments_is_that_of_the_pixels() {
-    // A group has channels of all three pieces: of a layer, of one image for both, and of one that must be read.
+    // A group has channels of all three pieces: of a layer, of one image for both, and of one that
+    // must be read.
     let (x, w) = (random([2, 8, 16, 24], 1), random([40, 24, 3, 3], 2));
     let read = random([2, 8, 16, 6], 3).map(|x| x + 3.0);
     let (weight, bias) = (random([56], 4), random([56], 5));

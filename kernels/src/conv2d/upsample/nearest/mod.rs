@@ -1,4 +1,5 @@
-//! Nearest-neighbour resizing: `out[y, x] = in[⌊y·h/h'⌋, ⌊x·w/w'⌋]`. Doubled, each pixel becomes a square of four:
+//! Nearest-neighbour resizing: `out[y, x] = in[⌊y·h/h'⌋, ⌊x·w/w'⌋]`. Doubled, each pixel becomes a
+//! square of four:
 //!
 //! ```text
 //!  1  2  3  4          1  1  2  2  3  3  4  4
@@ -8,7 +9,8 @@
 //!                      9  9 10 10 11 11 12 12   …
 //! ```
 //!
-//! It has no weights: the convolution that follows each upsampling in the UNet and the VAE learns to smooth the steps.
+//! It has no weights: the convolution that follows each upsampling in the UNet and the VAE learns
+//! to smooth the steps.
 //!
 //! | step | idea |
 //! |---|---|
@@ -37,10 +39,12 @@ pub fn nearest_2x(isa: Isa, x: View<'_, f32, 4>) -> Tensor<f32, 4> {
     nearest(isa, x, [2 * height, 2 * width])
 }
 
-/// `out[n, y, x, c] = in[n, ⌊y·h/h'⌋, ⌊x·w/w'⌋, c]`. `x: [n, h, w, c]` and `size: [h', w']` → `[n, h', w', c]`.
+/// `out[n, y, x, c] = in[n, ⌊y·h/h'⌋, ⌊x·w/w'⌋, c]`. `x: [n, h, w, c]` and `size: [h', w']` →
+/// `[n, h', w', c]`.
 ///
-/// As `torch.nn.functional.interpolate(x, size=size)`. The UNet needs a size other than the double where an odd one was
-/// halved on the way down. The instruction set does not matter to a copy; it is asked for as by every kernel.
+/// As `torch.nn.functional.interpolate(x, size=size)`. The UNet needs a size other than the double
+/// where an odd one was halved on the way down. The instruction set does not matter to a copy; it
+/// is asked for as by every kernel.
 ///
 /// ```
 /// # use aquatint_kernels::{Isa, conv2d::upsample::nearest};
@@ -56,8 +60,9 @@ pub fn nearest(_isa: Isa, x: View<'_, f32, 4>, size: [usize; 2]) -> Tensor<f32, 
     row_copy::nearest(x, size)
 }
 
-/// The input index that output index `i` shows: `⌊i·(input/output)⌋`, with the ratio rounded to f32 first as PyTorch does
-/// (`nearest_neighbor_compute_source_index` in ATen's UpSample.h), which decides the ties.
+/// The input index that output index `i` shows: `⌊i·(input/output)⌋`, with the ratio rounded to f32
+/// first as PyTorch does (`nearest_neighbor_compute_source_index` in ATen's UpSample.h), which
+/// decides the ties.
 fn source(i: usize, input: usize, output: usize) -> usize {
     // Equal and doubled sizes are exact in PyTorch too, for images of any size.
     if output == input {

@@ -52,8 +52,8 @@ fn views_of_any_strides_are_taken() {
     assert_eq!(nearest_2x(Isa::best(), view), reference::nearest(view, [8, 6]));
 }
 
-/// `torch.nn.functional.interpolate(torch.arange(26.0)[None, None], size=22)`: 26/22 rounded to f32 is a little less than
-/// 13/11, so index 11 shows 12 where exact arithmetic shows 13.
+/// `torch.nn.functional.interpolate(torch.arange(26.0)[None, None], size=22)`: 26/22 rounded to f32
+/// is a little less than 13/11, so index 11 shows 12 where exact arithmetic shows 13.
 #[test]
 fn ties_fall_as_in_pytorch() {
     let x = Tensor::from_vec([1, 1, 26, 1], (0..26).map(|i| i as f32).collect());

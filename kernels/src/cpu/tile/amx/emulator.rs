@@ -1,8 +1,10 @@
-//! AMX on CPUs that do not have it, for tests: the very instructions that ship are executed, only slowly.
+//! AMX on CPUs that do not have it, for tests: the very instructions that ship are executed, only
+//! slowly.
 //!
-//! A CPU without AMX raises an exception at a tile instruction, which Linux delivers as the signal SIGILL. The handler below reads
-//! the instruction, does its work on registers of its own, one set for each thread, and lets the program continue
-//! behind it. Six instructions are all that `mod.rs` and `tiles.rs` use; they share one form, a VEX prefix of three bytes:
+//! A CPU without AMX raises an exception at a tile instruction, which Linux delivers as the signal
+//! SIGILL. The handler below reads the instruction, does its work on registers of its own, one set
+//! for each thread, and lets the program continue behind it. Six instructions are all that `mod.rs`
+//! and `tiles.rs` use; they share one form, a VEX prefix of three bytes:
 //!
 //! ```text
 //! C4  R̅X̅B̅mmmmm  Wv̅v̅v̅v̅Lpp  opcode  ModRM  [SIB  [displacement]]
@@ -16,8 +18,8 @@
 //! F3  5C      11 reg rm                 tdpbf16ps    reg, rm (A), vvvv (B)
 //! ```
 //!
-//! What is not one of these ends the program as it would have without the handler. Source: Intel, *64 and IA-32 Architectures
-//! Software Developer's Manual*, volume 2.
+//! What is not one of these ends the program as it would have without the handler. Source: Intel,
+//! *64 and IA-32 Architectures Software Developer's Manual*, volume 2.
 
 use std::cell::UnsafeCell;
 use std::sync::Once;
@@ -54,7 +56,8 @@ pub(crate) fn install() {
         let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
         action.sa_sigaction = handle as extern "C" fn(_, _, _) as usize;
         action.sa_flags = libc::SA_SIGINFO;
-        // SAFETY: `action` is complete; `handle` has the signature that SA_SIGINFO asks for and calls nothing that a signal handler must not.
+        // SAFETY: `action` is complete; `handle` has the signature that SA_SIGINFO asks for and
+        // calls nothing that a signal handler must not.
         let result = unsafe { libc::sigaction(libc::SIGILL, &raw const action, std::ptr::null_mut()) };
         assert_eq!(result, 0, "a handler for SIGILL");
     });
@@ -62,11 +65,13 @@ pub(crate) fn install() {
 
 /// What the kernel calls at an instruction that the CPU does not know.
 extern "C" fn handle(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    // SAFETY: with SA_SIGINFO, the third argument is the interrupted thread's context, which is ours until we return.
+    // SAFETY: with SA_SIGINFO, the third argument is the interrupted thread's context, which is
+    // ours until we return.
     let registers = unsafe { &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
     let code = registers[libc::REG_RIP as usize] as *const u8;
     let executed = STATE.with(|state| {
-        // SAFETY: the state is this thread's, and the thread is interrupted at a tile instruction, which holds no reference to it.
+        // SAFETY: the state is this thread's, and the thread is interrupted at a tile instruction,
+        // which holds no reference to it.
         let state = unsafe { &mut *state.get() };
         // SAFETY: `code` is where the CPU has just read an instruction.
         unsafe { Instruction::decode(code, registers) }
@@ -143,7 +148,8 @@ impl Instruction {
         };
         length += bytes;
         let address = general(base) + displacement;
-        // For tiles the index is the distance of rows, for the configuration it would be part of the address.
+        // For tiles the index is the distance of rows, for the configuration it would be part of
+        // the address.
         let found = match (prefix, opcode, index) {
             (0, 0x49, index) => Self::Configure { from: (address + index.unwrap_or(0)) as *const u8 },
             (3, 0x4B, Some(stride)) => {
@@ -212,7 +218,8 @@ impl State {
         }
     }
 
-    /// `sums[m][n] += Σₖ a[m][k]·b[k][n]`: even and odd k apart, then both together, as the manual has it; denormals are zero.
+    /// `sums[m][n] += Σₖ a[m][k]·b[k][n]`: even and odd k apart, then both together, as the manual
+    /// has it; denormals are zero.
     fn multiply(&mut self, sums: usize, a: usize, b: usize) {
         let bf16 = |bytes: &[u8], i: usize| {
             flushed(f32::from_bits(u32::from_le_bytes([0, 0, bytes[2 * i], bytes[2 * i + 1]])))

@@ -1,21 +1,26 @@
-//! Intel AMX: eight tile registers of 16 rows × 64 bytes, and an instruction that multiplies two of them.
+//! Intel AMX: eight tile registers of 16 rows × 64 bytes, and an instruction that multiplies two of
+//! them.
 //!
 //! ```text
-//! tdpbf16ps c, a, b      c[16][16] += a[16 rows][32 deep] · b[32 deep][16 columns]      16,384 operations in 16 cycles
+//! tdpbf16ps c, a, b      c[16][16] += a[16 rows][32 deep] · b[32 deep][16 columns]
+//!                        16,384 operations in 16 cycles
 //! ```
 //!
-//! A tile of A is 16 rows of 32 bf16. In a tile of B two neighbours in the depth share a word, since the instruction adds two products to each
-//! sum; `layout.rs` has both.
+//! A tile of A is 16 rows of 32 bf16. In a tile of B two neighbours in the depth share a word,
+//! since the instruction adds two products to each sum; `layout.rs` has both.
 //!
-//! `tiles.rs` has the kernel: 2×2 tiles of sums, so that each tile that is loaded is used twice. Loads set the limit (the measurements are there):
-//! the L1 cache delivers as fast as the unit multiplies, L2 only one of the two operands. So a block of B stays in L1 while A comes from L2, and
-//! the next panel of B is fetched into L2 meanwhile; `blocked.rs` sees to that.
+//! `tiles.rs` has the kernel: 2×2 tiles of sums, so that each tile that is loaded is used twice.
+//! Loads set the limit (the measurements are there): the L1 cache delivers as fast as the unit
+//! multiplies, L2 only one of the two operands. So a block of B stays in L1 while A comes from L2,
+//! and the next panel of B is fetched into L2 meanwhile; `blocked.rs` sees to that.
 //!
-//! The intrinsics are not stable in Rust, inline assembly is. The compiler cannot keep a value in a tile register, it can only be told that one is
-//! overwritten: so one whole job, from the first sum to the last, is one `asm!` block.
+//! The intrinsics are not stable in Rust, inline assembly is. The compiler cannot keep a value in a
+//! tile register, it can only be told that one is overwritten: so one whole job, from the first sum
+//! to the last, is one `asm!` block.
 //!
-//! Before the first tile instruction a process must ask for the registers ([`Amx::detect`], `permission.rs`) and each thread configure them
-//! ([`Amx::configure`]). They are released when a task ends, for a core with live tiles neither switches threads as cheaply nor sleeps as deeply.
+//! Before the first tile instruction a process must ask for the registers ([`Amx::detect`],
+//! `permission.rs`) and each thread configure them ([`Amx::configure`]). They are released when a
+//! task ends, for a core with live tiles neither switches threads as cheaply nor sleeps as deeply.
 //! Where there is no AMX, `emulator.rs` runs the same code in the tests.
 //!
 //! Source: Intel, *64 and IA-32 Architectures Optimization Reference Manual*, chapter "Intel AMX".
@@ -46,7 +51,8 @@ pub(crate) struct Amx {
 }
 
 impl Amx {
-    /// A proof, if CPU, operating system and kernel agree. The permission is asked for once; it holds for all threads, those that exist and those to come.
+    /// A proof, if CPU, operating system and kernel agree. The permission is asked for once; it
+    /// holds for all threads, those that exist and those to come.
     pub(crate) fn detect() -> Option<Self> {
         static GRANTED: OnceLock<bool> = OnceLock::new();
         let granted = *GRANTED.get_or_init(|| permission::is_present() && permission::ask());
@@ -79,8 +85,9 @@ impl Amx {
     #[inline]
     pub(crate) fn configure(self) -> Configured {
         assert!(!CONFIGURED.replace(true), "this thread's tile registers are configured already");
-        // SAFETY: `self` proves that the instruction exists; it reads the 64 bytes of a constant, which are a valid configuration, and changes
-        // nothing but tile registers, which no compiled code uses.
+        // SAFETY: `self` proves that the instruction exists; it reads the 64 bytes of a constant,
+        // which are a valid configuration, and changes nothing but tile registers, which no
+        // compiled code uses.
         unsafe {
             asm!("ldtilecfg [{}]", in(reg) &CONFIGURATION, options(nostack, readonly, preserves_flags));
         };
@@ -88,7 +95,8 @@ impl Amx {
     }
 }
 
-/// Proof that the CPU has the vector instructions that work in the shadow of tile instructions (AVX-512 VBMI).
+/// Proof that the CPU has the vector instructions that work in the shadow of tile instructions
+/// (AVX-512 VBMI).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Vbmi(());
 
@@ -117,7 +125,8 @@ impl Configured {
 
 impl Drop for Configured {
     fn drop(&mut self) {
-        // SAFETY: the instruction exists, since there was an `Amx`; it changes nothing but tile registers.
+        // SAFETY: the instruction exists, since there was an `Amx`; it changes nothing but tile
+        // registers.
         unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
         CONFIGURED.set(false);
     }
@@ -150,20 +159,24 @@ static CONFIGURATION: Configuration = Configuration {
 };
 
 impl MatmulUnit for &Configured {
-    /// 256 deep: 16 KB of B stay in the L1 cache for all rows of a task, and only A comes from L2, which cannot deliver both as fast as they are used.
-    /// Sums are fetched and put back more often, which costs less: against 126 steps, linear layers take 9 % less time.
+    /// 256 deep: 16 KB of B stay in the L1 cache for all rows of a task, and only A comes from L2,
+    /// which cannot deliver both as fast as they are used. Sums are fetched and put back more
+    /// often, which costs less: against 126 steps, linear layers take 9 % less time.
     const KC_STEPS: usize = 8;
-    /// 4032 deep: the 90 steps of a 3×3 window over 320 channels, and its multiples, need few or no second rounds for the sums. 250 KB of B and
-    /// an image's rows, of which the nine taps share nearly all, stay in an L2 cache of 2 MB.
+    /// 4032 deep: the 90 steps of a 3×3 window over 320 channels, and its multiples, need few or no
+    /// second rounds for the sums. 250 KB of B and an image's rows, of which the nine taps share
+    /// nearly all, stay in an L2 cache of 2 MB.
     const WINDOW_KC_STEPS: usize = 126;
-    /// As large as the L2 cache. On the virtual machine where this was measured L3 is no faster than memory (17 GB/s a core), so what is streamed
-    /// loses nothing: linear layers take 4 % less time, convolutions of the VAE 10 %.
+    /// As large as the L2 cache. On the virtual machine where this was measured L3 is no faster
+    /// than memory (17 GB/s a core), so what is streamed loses nothing: linear layers take 4 % less
+    /// time, convolutions of the VAE 10 %.
     const STREAM_FROM: usize = 2 << 20;
 
     #[inline(always)]
     fn multiply_adds<S: Simd>(self, _: S, rounds: usize) -> Done {
         let mut sums = [PanelRow::ZERO; 2 * TILE_M];
-        // SAFETY: `self` proves that the instructions exist and this thread's registers are configured.
+        // SAFETY: `self` proves that the instructions exist and this thread's registers are
+        // configured.
         unsafe { tiles::multiply_adds(rounds, &mut sums) };
         let total = sums.iter().flat_map(|row| row.iter()).sum();
         Done { operations: 2 * 32 * NR * 2 * TILE_M * rounds, total }
@@ -178,8 +191,9 @@ impl MatmulUnit for &Configured {
     fn multiply_ahead<S: Simd>(self, _: S, job: TileJob<'_>, ahead: &[BTile], sums: &mut [PanelRow]) {
         job.check(sums);
         match job.lower {
-            // SAFETY: `self` proves that the instructions exist and this thread's registers are configured; `check` that all three
-            // operands have as many tiles as there are steps, and that there are 32 rows of sums.
+            // SAFETY: `self` proves that the instructions exist and this thread's registers are
+            // configured; `check` that all three operands have as many tiles as there are steps,
+            // and that there are 32 rows of sums.
             Some(lower) => unsafe { tiles::two_by_two(job, lower, ahead, sums) },
             // SAFETY: as above, with 16 rows of sums.
             None => unsafe { tiles::one_by_two(job, ahead, sums) },

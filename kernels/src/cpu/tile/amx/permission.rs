@@ -1,5 +1,6 @@
-//! What must hold before the first tile instruction: the CPU has it (CPUID), the operating system saves the registers (XCR0), and Linux has granted
-//! this process the 8 KB for each thread that this takes (`arch_prctl`, since 5.16).
+//! What must hold before the first tile instruction: the CPU has it (CPUID), the operating system
+//! saves the registers (XCR0), and Linux has granted this process the 8 KB for each thread that
+//! this takes (`arch_prctl`, since 5.16).
 
 /// Whether the CPU has tiles with bf16 products, and the operating system saves them.
 pub(super) fn is_present() -> bool {
@@ -21,7 +22,8 @@ pub(super) fn is_present() -> bool {
 pub(super) fn ask() -> bool {
     const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
     const XFEATURE_XTILEDATA: libc::c_long = 18;
-    // SAFETY: the call takes two integers; it only changes what this process may use, and how large the signal frames are that it gets.
+    // SAFETY: the call takes two integers; it only changes what this process may use, and how large
+    // the signal frames are that it gets.
     unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
 }
 

@@ -1,6 +1,7 @@
 //! Jobs on 2×2 tiles of sums, each a block of assembly.
 //!
-//! What sets the limit, measured on one core of an Intel Xeon (virtual, 2 MB of L2 a core) with tiles of random numbers:
+//! What sets the limit, measured on one core of an Intel Xeon (virtual, 2 MB of L2 a core) with
+//! tiles of random numbers:
 //!
 //! | where the operands are | GFLOP/s |
 //! |---|---|
@@ -12,9 +13,11 @@
 //!
 //! So the order of loads and products hardly matters; that there are loads does, and where from.
 //!
-//! What vectors do meanwhile: while a core uses tiles, 512-bit multiplications, comparisons, shifts and conversions begin once a cycle instead of
-//! twice; additions, logic and permutations keep their second port. 64 of the former fit beside the four products of a step and cost nothing, if
-//! they stand near: a CPU looks 500 micro-operations ahead, and a tile that is loaded takes nine of them, one that is stored thirty.
+//! What vectors do meanwhile: while a core uses tiles, 512-bit multiplications, comparisons, shifts
+//! and conversions begin once a cycle instead of twice; additions, logic and permutations keep
+//! their second port. 64 of the former fit beside the four products of a step and cost nothing, if
+//! they stand near: a CPU looks 500 micro-operations ahead, and a tile that is loaded takes nine of
+//! them, one that is stored thirty.
 
 use std::arch::asm;
 use std::ops::Range;
@@ -23,10 +26,12 @@ use super::super::{ATile, BTile, Pair, PanelRow, TILE_M, TileJob, TileRow};
 
 /// Bytes from a row of an `ATile` to the next.
 const A_STRIDE: usize = 64;
-/// Bytes from a row of a [`BTile`] or of a [`PanelRow`] to the next; the second register's 16 columns stand 64 bytes further on.
+/// Bytes from a row of a [`BTile`] or of a [`PanelRow`] to the next; the second register's 16
+/// columns stand 64 bytes further on.
 const WIDE_STRIDE: usize = 128;
 
-/// How the cache lines of `ahead` are spread over so many steps: begin, end, and how many at each step, of which the last have fewer or none.
+/// How the cache lines of `ahead` are spread over so many steps: begin, end, and how many at each
+/// step, of which the last have fewer or none.
 #[inline(always)]
 fn spread(ahead: &[BTile], steps: usize) -> (Range<*const BTile>, usize) {
     let lines = size_of_val(ahead) / size_of::<TileRow>();
@@ -37,17 +42,23 @@ fn spread(ahead: &[BTile], steps: usize) -> (Range<*const BTile>, usize) {
 ///
 /// ```text
 /// cycle       0      16      32      48      64
-/// load ports  B0 A0  B1      A1              B0 A0        a tile is 16 lines, two a cycle: 32 cycles a step, from the L1 cache
-/// tile unit          A0·B0   A0·B1   A1·B0   A1·B1        16 cycles each, 64 a step
-/// L2 cache    · · · · · ·                                 some lines of what is wanted next, from memory
+/// load ports  B0 A0  B1      A1              B0 A0
+/// tile unit          A0·B0   A0·B1   A1·B0   A1·B1
+/// L2 cache    · · · · · ·
 /// ```
 ///
-/// All four sums are stored behind the last step, which is what short jobs lose by: their 64 lines stand in the way of the next job's loads. Jobs of
-/// 2, 4 and 8 steps reach 2050, 2450 and 2600 GFLOP/s; without stores it would be 2890. That a product is done only 52 cycles after it began costs
-/// nothing: chains of products of one register are as fast as those that take turns.
+/// A tile is 16 cache lines, loaded two a cycle: 32 cycles a k-step from the L1 cache. The four
+/// products take 16 cycles each, 64 a k-step. Meanwhile some lines of the next panel come from
+/// memory into the L2 cache.
+///
+/// All four sums are stored behind the last step, which is what short jobs lose by: their 64 lines
+/// stand in the way of the next job's loads. Jobs of 2, 4 and 8 steps reach 2050, 2450 and 2600
+/// GFLOP/s; without stores it would be 2890. That a product is done only 52 cycles after it began
+/// costs nothing: chains of products of one register are as fast as those that take turns.
 ///
 /// # Safety
-/// AMX is there and configured on this thread; the job has two tiles of rows, the second being `lower`, of as many steps as B; `sums` has 32 rows.
+/// AMX is there and configured on this thread; the job has two tiles of rows, the second being
+/// `lower`, of as many steps as B; `sums` has 32 rows.
 #[inline]
 pub(super) unsafe fn two_by_two(job: TileJob<'_>, lower: &[&ATile], ahead: &[BTile], sums: &mut [PanelRow]) {
     const {
@@ -57,8 +68,9 @@ pub(super) unsafe fn two_by_two(job: TileJob<'_>, lower: &[&ATile], ahead: &[BTi
     };
     let (range, pace) = spread(ahead, job.b.len());
     let mut next = range.start;
-    // SAFETY: reads the tiles of the operands from start to end and reads and writes 32 rows of sums, all of which are borrowed for the call and
-    // as long as the caller vouches for; all registers that change are named.
+    // SAFETY: reads the tiles of the operands from start to end and reads and writes 32 rows of
+    // sums, all of which are borrowed for the call and as long as the caller vouches for; all
+    // registers that change are named.
     unsafe {
         asm!(
             "test {lines}, {lines}",
@@ -190,13 +202,15 @@ pub(super) unsafe fn one_by_two(job: TileJob<'_>, ahead: &[BTile], sums: &mut [P
     debug_assert!(next == range.end || job.b.is_empty(), "all lines were asked for");
 }
 
-/// All four sums gain 32 products of ½·¼ in each place, over and over; a register's products are begun every 64 cycles and done after 52.
+/// All four sums gain 32 products of ½·¼ in each place, over and over; a register's products are
+/// begun every 64 cycles and done after 52.
 ///
 /// # Safety
 /// AMX is there and configured on this thread.
 pub(super) unsafe fn multiply_adds(rounds: usize, sums: &mut [PanelRow; 2 * TILE_M]) {
     let [a, b] = [0.5f32, 0.25].map(f32::to_bits).map(|x| [TileRow([Pair::of(x, x); 16]); TILE_M]);
-    // SAFETY: reads a tile of each operand and writes 32 rows of sums, all of which are borrowed; all registers that change are named.
+    // SAFETY: reads a tile of each operand and writes 32 rows of sums, all of which are borrowed;
+    // all registers that change are named.
     unsafe {
         asm!(
             "tilezero tmm0",

@@ -1,23 +1,25 @@
-//! Mean and variance of the channels of images, for a group norm: taken by whoever has the numbers at hand.
+//! Mean and variance of each channel, taken by the layer that stores an image, for the group norm
+//! behind it.
 //!
-//! A group norm must know the statistics of an image before it can write its first number, so it reads the image twice. On a tile unit that costs as
-//! much as a tenth of the convolution before it, which had every number in a register when it stored it. So there the layer that makes an image
-//! takes its moments ([`Epilogue::stats`](crate::gemm::Epilogue::stats)), and the norm behind it reads once.
+//! A group norm needs the statistics of an image before it writes its first number, so on its own
+//! it reads the image twice. On a tile unit that costs up to a tenth of the convolution before it,
+//! which had every number in a register when it stored it.
 //!
-//! Variance is easy to get wrong. `mean(x²) − mean(x)²` in f32 loses its digits when the mean is far from zero:
-//! for a mean of 100 and a deviation of 1 it subtracts 10000 from 10001, and of seven digits three remain, before
-//! any of the 40 000 additions has rounded. So:
+//! Variance is easy to get wrong. `mean(x²) − mean(x)²` in f32 loses its digits when the mean is
+//! far from zero: for a mean of 100 and a deviation of 1 it subtracts 10000 from 10001, and of
+//! seven digits three remain, before any of the 40 000 additions has rounded. So:
 //!
 //! ```text
-//! for each block of at most 256 pixels of an image:              mean = first pixel, squares = 0, n = 0
-//!     for each run of at most 32, of each channel:
-//!         sum = Σ(x − mean), square = Σ(x − mean)²               f32; x − mean is small: it is the mean of the pixels before
+//! for each block of at most 256 pixels of an image:
+//!     mean = first pixel, squares = 0, n = 0
+//!     for each run of at most 32, of each channel:               f32
+//!         sum = Σ(x − mean), square = Σ(x − mean)²               mean: of the pixels before
 //!         n += run;  squares += square − sum²/n;  mean += sum/n
 //! for each channel, then group: merge its blocks                 f64
 //! ```
 //!
-//! The last line of a run is exact: the squares around the mean of the pixels before, of those and of the run, less n times the square of the step to the
-//! mean of all. Blocks depend on the size of an image alone, and are merged in order: the same bits on any number of threads, and in any batch.
+//! The update is exact: Σ(x − m′)² = Σ(x − m)² − n·(m′ − m)². Blocks depend on the size of an image
+//! alone, and are merged in order: the same bits on any number of threads, and in any batch.
 
 mod running;
 
@@ -32,7 +34,7 @@ pub(crate) const MAX_STATS_BLOCK: usize = 256;
 /// The fewest pixels of a block that are worth the merging.
 pub(crate) const MIN_STATS_BLOCK: usize = 32;
 
-/// Count, mean and squares of each channel of images.
+/// Count, mean and sum of squared deviations of each channel of some images.
 #[derive(Clone)]
 pub struct ChannelStats {
     images: usize,
@@ -50,12 +52,14 @@ pub(crate) struct Block {
 }
 
 impl ChannelStats {
-    /// Statistics of as many images, without a block yet: a layer adds them while it stores its result.
+    /// Statistics of as many images, without a block yet: a layer adds them while it stores its
+    /// result.
     pub(crate) fn new(images: usize) -> Self {
         Self { images, channels: 0, blocks: Vec::new(), numbers: Vec::new() }
     }
 
-    /// For these rows of a product of `[all_rows, columns]`. `None` if its images cannot be cut into equal blocks, or there is nothing.
+    /// For these rows of a product of `[all_rows, columns]`. `None` if its images cannot be cut
+    /// into equal blocks, or there is nothing.
     pub(crate) fn slots(
         &mut self,
         rows: Range<usize>,
@@ -134,7 +138,8 @@ pub(crate) struct StatsSlots<'a> {
 }
 
 impl StatsSlots<'_> {
-    /// Of the block of a row, from a column on, at most a panel: how many of its rows come before, and `[mean, squares]`.
+    /// Of the block of a row, from a column on, at most a panel: how many of its rows come before,
+    /// and `[mean, squares]`.
     #[inline(always)]
     pub(crate) fn at(&mut self, row: usize, column: usize) -> (usize, [&mut [f32]; 2]) {
         let Some([mean, squares]) = self.numbers[row / self.block * 2..].first_chunk_mut() else {
@@ -157,8 +162,8 @@ pub struct Welford {
 }
 
 impl Welford {
-    /// Of both sets together (Chan, Golub & LeVeque 1979, "Updating formulae and a pairwise algorithm for computing
-    /// sample variances", equation 2.1).
+    /// Of both sets together (Chan, Golub & LeVeque 1979, "Updating formulae and a pairwise
+    /// algorithm for computing sample variances", equation 2.1).
     #[must_use]
     pub fn merge(self, other: Self) -> Self {
         let count = self.count + other.count;
@@ -171,7 +176,8 @@ impl Welford {
         }
     }
 
-    /// Divided by the count, not by one less: the variance of all there is, not an estimate from a sample.
+    /// Divided by the count, not by one less: the variance of all there is, not an estimate from a
+    /// sample.
     pub fn variance(self) -> f64 {
         // A NaN must come out as NaN, which `f64::max` would hide.
         let variance = self.squares / self.count;

@@ -1,9 +1,10 @@
-//! The sums behind the moments, for the columns of a panel at a time: what a layer does to each vector that it stores, and the same as a pass of its own.
+//! The sums behind the statistics, for the columns of a panel at a time: what a layer does to each
+//! vector that it stores, and the same in a pass of its own.
 
 use crate::cpu::simd::Simd;
 use crate::cpu::tile::MAX_VECTORS;
 
-/// A panel's columns, or as many as there are, whose moments are being taken.
+/// The statistics of a panel's columns, or of as many as there are.
 pub(crate) struct RunningStats<S: Simd> {
     /// The means of the rows before.
     x0: [S::V; MAX_VECTORS],
@@ -11,13 +12,13 @@ pub(crate) struct RunningStats<S: Simd> {
     squares: [S::V; MAX_VECTORS],
 }
 
-/// Who looks at the vectors of a panel's row on their way to memory.
+/// Sees the vectors of a panel's row on their way to memory.
 pub(crate) trait StatsSink<S: Simd> {
     /// Vector number i of a row. Implementations must be marked `#[inline(always)]`.
     fn add(&mut self, s: S, i: usize, x: S::V);
 }
 
-/// Nobody.
+/// No statistics are wanted.
 impl<S: Simd> StatsSink<S> for () {
     #[inline(always)]
     fn add(&mut self, _: S, _: usize, _: S::V) {}
@@ -43,7 +44,7 @@ impl<S: Simd> RunningStats<S> {
         Self { x0, sums: [s.zero(); MAX_VECTORS], squares: [s.zero(); MAX_VECTORS] }
     }
 
-    /// Ends it: it had so many `rows`, and so many were `before`.
+    /// Ends the run: adds its `rows` to the `before` rows of the block.
     #[inline(always)]
     pub(crate) fn merge(self, s: S, [before, rows]: [usize; 2], [mean, squares]: [&mut [f32]; 2]) {
         let share = s.splat(1.0 / (before + rows) as f32);
