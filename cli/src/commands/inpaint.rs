@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use aquatint_model::Error;
-use aquatint_model::generate::partial::margins;
+use aquatint_model::generate::values::margins;
 use aquatint_model::generate::{PartialRequest, TaskKind};
 use aquatint_model::image::mask::Margins;
 use clap::Args;

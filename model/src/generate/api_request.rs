@@ -9,14 +9,10 @@
 
 use serde_json::{Map, Value};
 
-use super::image_input::ImageInput;
-use super::partial::{Seed, TaskKind, margins};
+use super::api_field::ApiField;
 use super::settings::PartialRequest;
+use super::values::TaskKind;
 use crate::error::{Error, Result, shortened};
-use crate::image::ResizeMode;
-use crate::image::mask::Margins;
-use crate::rng::RandomSource;
-use crate::text::prompt::PromptSyntax;
 
 /// What a JSON object asks for.
 #[derive(Debug, Default)]
@@ -34,29 +30,6 @@ const MOST_BATCHES: u64 = 10_000;
 
 /// The most pictures that are made together.
 pub const LARGEST_BATCH: u64 = 64;
-
-/// The largest whole number of a setting: sides, steps, pixels of a seam.
-const LARGEST_COUNT: u64 = u16::MAX as u64;
-
-/// Values that change nothing, with which A1111's API fills in fields that we do not have.
-const NEUTRAL: &[(&str, &[&str])] = &[
-    ("do_not_save_grid", &["true"]),
-    ("do_not_save_samples", &["true"]),
-    ("disable_extra_networks", &["true"]),
-    ("image_cfg_scale", &["1.5"]),
-    ("include_init_images", &["true"]),
-    ("initial_noise_multiplier", &["1", "1.0"]),
-    ("inpainting_fill", &["1"]),
-    ("mask_round", &["true"]),
-    ("override_settings_restore_afterwards", &["true"]),
-    ("s_noise", &["1", "1.0"]),
-    ("save_images", &["true"]),
-    ("scheduler", &["\"Automatic\"", "\"automatic\""]),
-    ("seed_resize_from_h", &["-1"]),
-    ("seed_resize_from_w", &["-1"]),
-    ("send_images", &["true"]),
-    ("subseed", &["-1"]),
-];
 
 /// Settings of A1111's second pass over an enlarged picture; they count only if `enable_hr` is
 /// true, which is refused.
@@ -116,160 +89,15 @@ impl ApiRequest {
     }
 }
 
-/// A key and its value.
-pub(super) struct ApiField<'a> {
-    pub(super) key: &'a str,
-    pub(super) value: &'a Value,
-}
-
-impl ApiField<'_> {
-    fn unexpected(&self, expected: &str) -> Error {
-        let (key, value) = (shortened(self.key), self.value.to_string());
-        Error::request(format_args!("`{key}` is {}; expected {expected}", shortened(&value)))
-    }
-
-    fn count(&self, most: u64) -> Result<usize> {
-        let count = self.value.as_u64().filter(|&count| count <= most).map(|count| count as usize);
-        count.ok_or_else(|| self.unexpected(&format!("a whole number up to {most}")))
-    }
-
-    fn positive(&self, most: u64) -> Result<usize> {
-        let count = self.count(most).ok().filter(|&count| count > 0);
-        count.ok_or_else(|| self.unexpected(&format!("a whole number from 1 to {most}")))
-    }
-
-    fn number(&self) -> Result<f64> {
-        self.value.as_f64().ok_or_else(|| self.unexpected("a number"))
-    }
-
-    fn text(&self) -> Result<&str> {
-        self.value.as_str().ok_or_else(|| self.unexpected("a text"))
-    }
-
-    fn is_neutral(&self) -> bool {
-        let row = NEUTRAL.iter().find(|(key, _)| *key == self.key);
-        row.is_some_and(|(_, values)| values.contains(&self.value.to_string().as_str()))
-    }
-
-    /// A field without a meaning for us, which is no loss if it is off.
-    fn refuse(&self) -> Result<()> {
-        let off = match self.value {
-            Value::Null => true,
-            Value::Bool(on) => !on,
-            Value::Number(number) => number.as_f64() == Some(0.0),
-            Value::String(text) => text.is_empty(),
-            Value::Array(list) => list.is_empty(),
-            Value::Object(fields) => fields.is_empty(),
-        };
-        if off { Ok(()) } else { Err(self.unexpected("it to be off, because this field is not supported")) }
-    }
-}
-
-/// How a type of setting stands in JSON. `None` says nothing, as if the field were not there.
-pub(super) trait FromApi: Sized {
-    fn from_api(field: &ApiField<'_>) -> Result<Option<Self>>;
-}
-
-impl FromApi for String {
-    fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
-        field.text().map(|text| Some(text.to_owned()))
-    }
-}
-
-impl FromApi for usize {
-    fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
-        field.count(LARGEST_COUNT).map(Some)
-    }
-}
-
-impl FromApi for f64 {
-    fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
-        field.number().map(Some)
-    }
-}
-
-impl FromApi for f32 {
-    fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
-        field.number().map(|number| Some(number as Self))
-    }
-}
-
-/// A Boolean or, as A1111 has some of them, 0 or 1.
-impl FromApi for bool {
-    fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
-        let number = field.value.as_u64().filter(|&number| number < 2).map(|number| number == 1);
-        let flag = field.value.as_bool().or(number);
-        flag.map(Some).ok_or_else(|| field.unexpected("true or false"))
-    }
-}
-
-impl FromApi for Seed {
-    fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
-        let seed = field.value.to_string().parse();
-        seed.map(Some).map_err(|expected: String| field.unexpected(expected.trim_start_matches("expected ")))
-    }
-}
-
-impl FromApi for RandomSource {
-    fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
-        match field.value.as_str().map(str::to_ascii_lowercase).as_deref() {
-            Some("cpu") => Ok(Some(Self::Cpu)),
-            Some("nv" | "gpu" | "cuda") => Ok(Some(Self::Cuda)),
-            _ => Err(field.unexpected("CPU, GPU or NV")),
-        }
-    }
-}
-
-impl FromApi for PromptSyntax {
-    fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
-        match field.value.as_str() {
-            Some("plain") => Ok(Some(Self::Plain)),
-            Some("a1111") => Ok(Some(Self::A1111)),
-            _ => Err(field.unexpected("plain or a1111")),
-        }
-    }
-}
-
-impl FromApi for ResizeMode {
-    fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
-        match field.value.as_u64() {
-            Some(0) => Ok(Some(Self::Stretch)),
-            Some(1) => Ok(Some(Self::Crop)),
-            Some(2) => Ok(Some(Self::Fit)),
-            _ => Err(field.unexpected("0 (stretch), 1 (crop) or 2 (fit)")),
-        }
-    }
-}
-
-impl FromApi for Margins {
-    fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
-        margins(field.text()?)
-            .map(Some)
-            .map_err(|expected| field.unexpected(expected.trim_start_matches("expected ")))
-    }
-}
-
-impl FromApi for Vec<f64> {
-    fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
-        let numbers = field.value.as_array().map(|list| list.iter().map(Value::as_f64).collect());
-        numbers.flatten().map(Some).ok_or_else(|| field.unexpected("a list of numbers"))
-    }
-}
-
-/// A path or base64, alone or in a list of one.
-impl FromApi for ImageInput {
-    fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
-        match (field.value, field.value.as_array().map(Vec::as_slice)) {
-            (_, Some([])) => Ok(None),
-            (Value::String(text), _) | (_, Some([Value::String(text)])) => Self::parse(text).map(Some),
-            _ => Err(field.unexpected("one picture: a path, or base64")),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::generate::image_input::ImageInput;
+    use crate::generate::values::Seed;
+    use crate::image::ResizeMode;
+    use crate::image::mask::Margins;
+    use crate::rng::RandomSource;
+    use crate::text::prompt::PromptSyntax;
 
     #[test]
     fn a_request_for_a1111_is_read() {

@@ -18,6 +18,7 @@
 //! Diffusion Guidance* (2022). Read next: [`crate::networks::clip`], [`crate::networks::unet`],
 //! [`crate::samplers`], [`crate::networks::vae`].
 
+mod api_field;
 pub mod api_request;
 mod callbacks;
 mod checks;
@@ -37,6 +38,7 @@ mod request;
 mod run_checkpoint;
 pub mod settings;
 mod task;
+pub mod values;
 
 use aquatint_kernels::elementwise;
 use aquatint_tensor::{Recycling, Tensor};
@@ -50,12 +52,13 @@ pub use img2img::ImageToImage;
 pub use inpaint::Inpaint;
 pub(crate) use load::check;
 pub use load_options::LoadOptions;
-pub use partial::{Seed, TaskImages, TaskKind};
+pub use partial::TaskImages;
 pub use pipeline::Pipeline;
 pub use request::{LARGEST_SIDE, TextToImage};
 pub use run_checkpoint::RunCheckpoint;
 pub use settings::{PartialRequest, SETTINGS, Setting};
 pub use task::Task;
+pub use values::{Seed, TaskKind};
 
 #[cfg(doc)]
 use crate::error::Error;

@@ -7,9 +7,9 @@
 
 use serde_json::Value;
 
-use super::api_request::{ApiField, FromApi};
+use super::api_field::{ApiField, FromApi};
 use super::image_input::ImageInput;
-use super::partial::{Seed, TaskKind};
+use super::values::{Seed, TaskKind};
 use crate::error::Result;
 use crate::image::ResizeMode;
 use crate::image::mask::Margins;

@@ -31,6 +31,7 @@ mod family;
 pub(crate) mod files;
 mod folder;
 mod found;
+mod header;
 pub mod hub;
 pub(crate) mod lazy;
 pub mod ldm;

@@ -15,8 +15,8 @@ use std::fmt;
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 
+use super::header::{Entry, Header};
 use super::tensor::StoredType;
-use super::tensor_file::{Entry, Header};
 
 /// What the header says; otherwise why it cannot be believed.
 pub(super) fn read(bytes: &[u8]) -> Result<Header, String> {

@@ -8,11 +8,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::files::{self, Bytes};
-use super::tensor::{StoredTensor, StoredType};
+use super::header::{Entry, Header};
+use super::tensor::StoredTensor;
 use super::{safetensors, torch_file};
 use crate::error::{Error, Result};
 use crate::guard::guarded;
@@ -22,25 +22,6 @@ pub struct TensorFile {
     path: PathBuf,
     bytes: Bytes,
     header: Header,
-}
-
-/// What the header of a file says.
-#[derive(Default)]
-pub(super) struct Header {
-    /// By name.
-    pub(super) tensors: BTreeMap<String, Entry>,
-    /// Whatever else the file says: `format`, `modelspec.title`, `global_step`.
-    pub(super) metadata: BTreeMap<String, String>,
-}
-
-/// Where a tensor is.
-pub(super) struct Entry {
-    pub(super) dtype: StoredType,
-    pub(super) shape: Vec<usize>,
-    /// Its bytes in the file, or those of its storage.
-    pub(super) range: Range<usize>,
-    /// See [`StoredTensor::strides`].
-    pub(super) strides: Option<Vec<usize>>,
 }
 
 impl TensorFile {

@@ -12,8 +12,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
+use super::header::{Entry, Header};
 use super::pickle::{self, Id, Pickle, Tensor, Value};
-use super::tensor_file::{Entry, Header};
 use super::zip;
 
 /// Whether the first bytes are those of such a file.
