@@ -9,7 +9,8 @@
 //! this repository does the same arithmetic a hundred times faster; its picture differs by at most
 //! one level of 255.
 //!
-//! Read it from the end: [`draw`] is the algorithm, and each function that it calls stands above it.
+//! Read it from the end: [`draw`] is the algorithm, and each function that it calls stands above
+//! it.
 //!
 //! 1. numbers: [`Tensor`], the weights, random noise
 //! 2. layers: linear, convolution, the two norms, attention
@@ -201,10 +202,12 @@ impl<'a> Layer<'a> {
         y
     }
 
-    /// y[o, y, x] = bias[o] + Σ weight[o, i, j, k]·x[i, y·stride + j − padding, x·stride + k − padding]
+    /// y[o, y, x] = bias[o] + Σ weight[o, i, j, k]·x[i, y·stride + j − padding, x·stride + k −
+    /// padding]
     ///
-    /// What lies beyond the edge counts as zero. With a window of 3, padding 1 and stride 1 the image
-    /// keeps its size; with stride 2 it is halved: ⌊(size + 2·padding − window) / stride⌋ + 1.
+    /// What lies beyond the edge counts as zero. With a window of 3, padding 1 and stride 1 the
+    /// image keeps its size; with stride 2 it is halved: ⌊(size + 2·padding − window) / stride⌋ +
+    /// 1.
     fn conv2d(&self, image: &Tensor, stride: usize) -> Tensor {
         let (weight, bias) = (self.weight(), self.bias());
         let [outputs, inputs, window] = [weight.shape[0], weight.shape[1], weight.shape[2]];
@@ -229,9 +232,9 @@ impl<'a> Layer<'a> {
         result
     }
 
-    /// Each group of channels of an image gets mean 0 and variance 1, over all its pixels; then each
-    /// channel is scaled and shifted. Groups, because a batch of one picture has no statistics over
-    /// pictures, and single channels would forget how bright they are beside each other.
+    /// Each group of channels of an image gets mean 0 and variance 1, over all its pixels; then
+    /// each channel is scaled and shifted. Groups, because a batch of one picture has no statistics
+    /// over pictures, and single channels would forget how bright they are beside each other.
     fn group_norm(&self, image: &Tensor, groups: usize, eps: f32) -> Tensor {
         let (weight, bias) = (self.weight(), self.bias());
         let channels = image.shape[0];
@@ -294,9 +297,9 @@ fn gelu(x: f32) -> f32 {
     0.5 * x * (1.0 + erf.copysign(x))
 }
 
-/// softmax(Q·Kᵀ / √d)·V for each head: what a query takes from each value depends on how well it fits
-/// the value's key. `q: [queries, channels]`, `k` and `v: [keys, channels]`; a head is some of the
-/// channels. In a `causal` text no token sees those behind it.
+/// softmax(Q·Kᵀ / √d)·V for each head: what a query takes from each value depends on how well it
+/// fits the value's key. `q: [queries, channels]`, `k` and `v: [keys, channels]`; a head is some of
+/// the channels. In a `causal` text no token sees those behind it.
 fn attention([q, k, v]: [&Tensor; 3], heads: usize, causal: bool) -> Tensor {
     let (channels, keys) = (q.shape[1], k.shape[0]);
     let width = channels / heads;
@@ -398,8 +401,8 @@ fn letter(byte: u8) -> char {
     .expect("below the surrogates")
 }
 
-/// Cuts a text into words, single digits and runs of other signs; the ends of "it's" and "we'll" are
-/// words of their own.
+/// Cuts a text into words, single digits and runs of other signs; the ends of "it's" and "we'll"
+/// are words of their own.
 fn words(text: &str) -> Vec<String> {
     const ENDS: [&str; 7] = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"];
     let kind = |c: char| match c {
@@ -497,8 +500,8 @@ fn transformer(layer: &Layer<'_>, image: &Tensor, text: &Tensor) -> Tensor {
     layer.at("proj_out").conv2d(&image_again, 1).plus(image)
 }
 
-/// What the timestep is for the network: 64 cosines and 64 sines of it, from fast to slow waves, then
-/// two layers.
+/// What the timestep is for the network: 64 cosines and 64 sines of it, from fast to slow waves,
+/// then two layers.
 fn embed_time(unet: &Layer<'_>, t: usize) -> Tensor {
     let half = unet.at("time_embedding.linear_1").weight().shape[1] / 2;
     let angle = |i: usize| t as f32 * (-(10000f32.ln()) * i as f32 / half as f32).exp();
@@ -508,7 +511,8 @@ fn embed_time(unet: &Layer<'_>, t: usize) -> Tensor {
     unet.at("time_embedding.linear_2").linear(&hidden)
 }
 
-/// The UNet: noisy latent `[4, 16, 16]`, timestep and text → the network's prediction, `[4, 16, 16]`.
+/// The UNet: noisy latent `[4, 16, 16]`, timestep and text → the network's prediction, `[4, 16,
+/// 16]`.
 ///
 /// On the way down the image becomes smaller; on the way up each block sees also what the block of
 /// its size on the way down made (the "skips"), so that nothing fine is lost.
@@ -599,11 +603,11 @@ fn alphas_cumprod() -> Vec<f64> {
 
 /// From a prompt to a picture `[3, 128, 128]` of levels from 0 to 255.
 ///
-/// Training mixed latents of pictures with noise, x = √ᾱ·picture + √(1 − ᾱ)·noise, and asked the UNet
-/// for v = √ᾱ·noise − √(1 − ᾱ)·picture. Both can be had back from x and v, so each step takes the
-/// noise that the UNet sees away and adds it again at the next, lower level (DDIM, Song et al. 2020).
-/// The UNet answers twice, with the prompt and without a text, and the difference is exaggerated:
-/// classifier-free guidance (Ho and Salimans 2022).
+/// Training mixed latents of pictures with noise, x = √ᾱ·picture + √(1 − ᾱ)·noise, and asked the
+/// UNet for v = √ᾱ·noise − √(1 − ᾱ)·picture. Both can be had back from x and v, so each step takes
+/// the noise that the UNet sees away and adds it again at the next, lower level (DDIM, Song et al.
+/// 2020). The UNet answers twice, with the prompt and without a text, and the difference is
+/// exaggerated: classifier-free guidance (Ho and Salimans 2022).
 pub(crate) fn draw(model: &Path, prompt: &str, seed: u32, steps: usize) -> Result<Vec<u8>, Box<dyn Error>> {
     const GUIDANCE: f32 = 4.0;
     let tokenizer = Tokenizer::read(&model.join("tokenizer/merges.txt"))?;

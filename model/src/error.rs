@@ -151,12 +151,13 @@ const LONGEST_MESSAGE: usize = 1000;
 /// The longest value within a message.
 const LONGEST_VALUE: usize = 100;
 
-/// A text as it may be shown on a terminal: control characters, with which a file could steer it, are escaped, and what is
-/// too long loses its middle.
+/// A text as it may be shown on a terminal: control characters, with which a file could steer it,
+/// are escaped, and what is too long loses its middle.
 pub fn printable(message: &str) -> String {
     let text = cut(message, LONGEST_MESSAGE);
     let is_steering = |c: char| {
-        // Marks that turn the direction of writing are no control characters, but hide what follows as well.
+        // Marks that turn the direction of writing are no control characters, but hide what follows
+        // as well.
         c.is_control()
             || matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };

@@ -61,7 +61,8 @@ mod tests {
         assert_eq!(run::<u8>(|| Err("no".into())), Err("no".into()));
     }
 
-    /// The hook of this test is the outer one's: it hears of panics outside of a guard, and of other threads.
+    /// The hook of this test is the outer one's: it hears of panics outside of a guard, and of
+    /// other threads.
     #[test]
     fn a_panic_outside_is_still_told() {
         let _ = run::<()>(|| panic!("inside"));

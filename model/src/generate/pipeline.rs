@@ -21,7 +21,8 @@ use crate::text::encode::TextEncoder;
 /// use aquatint_model::{LoadOptions, Pipeline, TextToImage};
 ///
 /// let pipeline = Pipeline::load("stable-diffusion-v1-5", &LoadOptions::default())?;
-/// let request = TextToImage { prompt: "a fox in the snow".into(), seed: 7, ..pipeline.defaults() };
+/// let prompt = "a fox in the snow".into();
+/// let request = TextToImage { prompt, seed: 7, ..pipeline.defaults() };
 /// let picture = pipeline.text_to_image(&request, &mut |progress| eprintln!("{progress:?}"))?;
 /// picture.save("fox.png")?;
 /// # Ok::<(), aquatint_model::Error>(())

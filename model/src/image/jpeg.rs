@@ -6,10 +6,10 @@
 //! ```
 //!
 //! The decoder fills what is missing with grey, and decodes two kinds of valid files to wrong
-//! colours, all without an error. So the codes are walked here without computing a pixel: each block
-//! that the header promises must have its codes. `zune-jpeg` 0.5.15, compared with libjpeg on 132
-//! files of all samplings: wrong where luma has fewer columns than another component, and where a
-//! sequential picture has more than one scan, unless all sampling factors are 1.
+//! colours, all without an error. So the codes are walked here without computing a pixel: each
+//! block that the header promises must have its codes. `zune-jpeg` 0.5.15, compared with libjpeg on
+//! 132 files of all samplings: wrong where luma has fewer columns than another component, and where
+//! a sequential picture has more than one scan, unless all sampling factors are 1.
 //!
 //! Source: ITU-T T.81, annexes B (segments), F (sequential) and G (progressive).
 

@@ -7,8 +7,9 @@
 //! picture = (1 − share)·original + share·repainted            only inside the mask, so the outside keeps its bits
 //! ```
 //!
-//! A mask that is blurred to both sides, as elsewhere, changes pixels which it was meant to protect; here the seam lies
-//! inside, where everything is new anyway. The first two lines are those of diffusers' mask processor.
+//! A mask that is blurred to both sides, as elsewhere, changes pixels which it was meant to
+//! protect; here the seam lies inside, where everything is new anyway. The first two lines are
+//! those of diffusers' mask processor.
 
 use crate::error::{Error, Result};
 use crate::image::{Image, content_hash};
@@ -118,8 +119,9 @@ impl Mask {
         Self::from_grey(region.width, region.height, grey)
     }
 
-    /// The smallest rectangle around everything that is not black, grown by `padding` and then to the proportions of
-    /// `width` to `height`, as far as the picture reaches. diffusers' `get_crop_region`.
+    /// The smallest rectangle around everything that is not black, grown by `padding` and then to
+    /// the proportions of `width` to `height`, as far as the picture reaches. diffusers'
+    /// `get_crop_region`.
     ///
     /// # Errors
     /// `Request` if the whole mask is black.
@@ -159,7 +161,8 @@ impl Mask {
         Self::from_grey(width, height, grey)
     }
 
-    /// `original` where the mask is black, `repainted` where it is white, with a soft seam of `blur` pixels inside the mask.
+    /// `original` where the mask is black, `repainted` where it is white, with a soft seam of
+    /// `blur` pixels inside the mask.
     ///
     /// # Panics
     /// If the sizes differ.
@@ -181,14 +184,15 @@ impl Mask {
         Image::from_rgb(self.width, self.height, pixels)
     }
 
-    /// Steps, also diagonal ones, to the nearest pixel that is kept: 0 for those that are. The picture's edge counts for
-    /// nothing; a mask that keeps nothing is far from everything.
+    /// Steps, also diagonal ones, to the nearest pixel that is kept: 0 for those that are. The
+    /// picture's edge counts for nothing; a mask that keeps nothing is far from everything.
     fn distances(&self) -> Vec<usize> {
         let (width, height) = (self.width, self.height);
         let far = usize::MAX / 2; // from here one can count on without overflow
         let mut distances: Vec<usize> =
             self.grey.iter().map(|&grey| if grey >= 128 { far } else { 0 }).collect();
-        // Down with the neighbours above and to the left, then up with the others: exact for this distance.
+        // Down with the neighbours above and to the left, then up with the others: exact for this
+        // distance.
         let mut relax = |x: usize, y: usize, neighbours: [(isize, isize); 4]| {
             for (dx, dy) in neighbours {
                 let (Some(x2), Some(y2)) = (x.checked_add_signed(dx), y.checked_add_signed(dy)) else {
@@ -215,7 +219,8 @@ impl Mask {
 fn grow(start: usize, length: usize, wanted: usize, side: usize) -> (usize, usize) {
     let more = wanted.saturating_sub(length);
     let length = length + more;
-    // The formula may leave 0..side on either end; first the far end is brought back, then the near one.
+    // The formula may leave 0..side on either end; first the far end is brought back, then the near
+    // one.
     let start = start as isize - (more / 2) as isize;
     let start = (start - (start + length as isize - side as isize).max(0)).max(0) as usize;
     (start, length.min(side - start))

@@ -5,11 +5,12 @@
 //! w(t)   = sinc(t)·sinc(t/3) for |t| < 3                six pixels, or more where the picture shrinks
 //! ```
 //!
-//! Rows first, then columns. Weights are integers of 22 bits after the point and the rows between the two passes are
-//! bytes, as in Pillow, which diffusers uses: the result is Pillow's `resize(..., LANCZOS)`, byte for byte.
+//! Rows first, then columns. Weights are integers of 22 bits after the point and the rows between
+//! the two passes are bytes, as in Pillow, which diffusers uses: the result is Pillow's
+//! `resize(..., LANCZOS)`, byte for byte.
 //!
-//! Source: Duchon, *Lanczos Filtering in One and Two Dimensions* (1979); the modes are those of diffusers'
-//! `VaeImageProcessor.resize` (`default`, `crop`, `fill`).
+//! Source: Duchon, *Lanczos Filtering in One and Two Dimensions* (1979); the modes are those of
+//! diffusers' `VaeImageProcessor.resize` (`default`, `crop`, `fill`).
 
 use std::ops::Range;
 
@@ -24,7 +25,8 @@ pub enum ResizeMode {
     /// picture that is larger by less than 8 pixels is cut only.
     #[default]
     Crop,
-    /// The whole picture within the wanted size; its outermost pixels fill the bars. diffusers' `fill`.
+    /// The whole picture within the wanted size; its outermost pixels fill the bars. diffusers'
+    /// `fill`.
     Fit,
     /// The whole picture, distorted. diffusers' `default`.
     Stretch,
@@ -69,7 +71,8 @@ impl Raster {
             (ResizeMode::Fit, true) => (width, by_width),
             (ResizeMode::Fit, false) => (by_height, height),
         };
-        // Only what is kept is computed: of a picture that is much longer than wide the whole could be too large for the memory.
+        // Only what is kept is computed: of a picture that is much longer than wide the whole could
+        // be too large for the memory.
         let (columns, rows) = (kept(scaled_width, width), kept(scaled_height, height));
         let scaled = self.lanczos_rows(scaled_width, &columns).transposed();
         let scaled = scaled.lanczos_rows(scaled_height, &rows).transposed();
@@ -90,7 +93,8 @@ impl Raster {
         self.gather(self.height, self.width, |x, y| (y, x))
     }
 
-    /// Lanczos' filter along the rows: some of the pixels that each row has in a picture of this width.
+    /// Lanczos' filter along the rows: some of the pixels that each row has in a picture of this
+    /// width.
     fn lanczos_rows(&self, width: usize, kept: &Range<usize>) -> Self {
         if width == self.width {
             return self.gather(kept.len(), self.height, |x, y| (kept.start + x, y));
@@ -111,8 +115,8 @@ impl Raster {
     }
 }
 
-/// Where pixel i of a side of `new` pixels stands on one of `scaled` pixels: the middle of one on the middle of the other; beyond its edge the
-/// picture goes on with its last pixel.
+/// Where pixel i of a side of `new` pixels stands on one of `scaled` pixels: the middle of one on
+/// the middle of the other; beyond its edge the picture goes on with its last pixel.
 fn along(i: usize, new: usize, scaled: usize) -> usize {
     (i + scaled / 2).saturating_sub(new / 2).min(scaled - 1)
 }

@@ -1,9 +1,9 @@
 //! The layers of which all three networks are made: weights beside `load` and `forward`.
 //!
 //! ```text
-//! Linear      y = x·Wᵀ + b                  also a 1×1 convolution: a pixel's channels are contiguous
+//! Linear      y = x·Wᵀ + b                    also a 1×1 convolution: channels are contiguous
 //! Conv2d      y = Σ w[o, c, i, j] · x[.., c] + b         UpsampleConv2d: of a doubled image
-//! GroupNorm   y = (x − mean) / √(variance + eps) · weight + bias    over channels of a group, pixels
+//! GroupNorm   y = (x − mean) / √(variance + eps) · weight + bias    over a group's channels
 //! LayerNorm   the same over the channels of one token
 //! Embedding   y = table[id]
 //! ```

@@ -6,8 +6,10 @@
 //!
 //! torch has two ways to draw here, and the length of the request chooses between them:
 //!
-//! - n ≥ 16: float uniforms of 24 bits, transformed in blocks of 16 (cosines in the first half, sines in the second);
-//! - n < 16: double uniforms of 53 bits, one pair at a time; the sine waits in the generator for the next such draw.
+//! - n ≥ 16: float uniforms of 24 bits, transformed in blocks of 16 (cosines in the first half,
+//!   sines in the second);
+//! - n < 16: double uniforms of 53 bits, one pair at a time; the sine waits in the generator for
+//!   the next such draw.
 //!
 //! Sources: Matsumoto and Nishimura, "Mersenne Twister" (1998), and the behaviour of torch's
 //! `CPUGeneratorImpl`. The last bits differ from torch's, whose vectorised logarithm and cosine

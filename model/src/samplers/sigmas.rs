@@ -132,7 +132,8 @@ pub(super) struct Ancestral {
 /// σ_up² = σ_{i+1}²·(σ_i² − σ_{i+1}²)/σ_i², σ_down² = σ_{i+1}² − σ_up².
 pub(super) fn ancestral(sigma: f32, sigma_next: f32) -> Ancestral {
     let (variance, variance_next) = (sigma * sigma, sigma_next * sigma_next);
-    // Noise levels that do not fall, as of more steps than timesteps, would give a root of less than 0.
+    // Noise levels that do not fall, as of more steps than timesteps, would give a root of less
+    // than 0.
     let up = (variance_next * (variance - variance_next) / variance).max(0.0).sqrt();
     Ancestral { down: (variance_next - up * up).max(0.0).sqrt(), up }
 }

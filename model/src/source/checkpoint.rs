@@ -108,8 +108,8 @@ impl Checkpoint {
         Some((file, file.tensor(name)?))
     }
 
-    /// The scale of a tensor in fp8: beside `fc1.weight` it is called `fc1.weight_scale`, in ComfyUI's older files
-    /// `fc1.scale_weight`.
+    /// The scale of a tensor in fp8: beside `fc1.weight` it is called `fc1.weight_scale`, in
+    /// ComfyUI's older files `fc1.scale_weight`.
     fn scale(&self, name: &str) -> Option<StoredTensor<'_>> {
         let module = name.strip_suffix(".weight")?;
         let names = [format!("{module}.weight_scale"), format!("{module}.scale_weight")];

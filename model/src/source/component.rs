@@ -6,8 +6,9 @@
 //! "unet": ["diffusers", "UNet2DConditionModel"]        unet/config.json, unet/diffusion_pytorch_model.safetensors
 //! ```
 //!
-//! Loading, the estimate of memory, `inspect`, random models and the benches all ask this table. What the networks
-//! among them need is asked of [`networks::architecture`](crate::networks::architecture).
+//! Loading, the estimate of memory, `inspect`, random models and the benches all ask this table.
+//! What the networks among them need is asked of
+//! [`networks::architecture`](crate::networks::architecture).
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +23,8 @@ pub struct Component {
     pub classes: &'static [&'static str],
     /// The file with its settings.
     pub config: &'static str,
-    /// How its weights are called, without ending, the usual name first; of one without weights empty.
+    /// How its weights are called, without ending, the usual name first; of one without weights
+    /// empty.
     pub weights: &'static [&'static str],
 }
 

@@ -1,8 +1,10 @@
-//! Reading a part's `config.json`: each key with its type, its range and its default, and no key passed over in silence.
+//! Reading a part's `config.json`: each key with its type, its range and its default, and no key
+//! passed over in silence.
 //!
-//! diffusers' models have far more switches than Stable Diffusion 1.x and 2.x use. A part reads the keys that it supports;
-//! [`ConfigFile::finish`] then looks at the rest: a switch that stands at its *neutral* value changes nothing and is fine,
-//! any other value is an error that names it. A picture that is subtly wrong would be worse.
+//! diffusers' models have far more switches than Stable Diffusion 1.x and 2.x use. A part reads the
+//! keys that it supports; [`ConfigFile::finish`] then looks at the rest: a switch that stands at
+//! its *neutral* value changes nothing and is fine, any other value is an error that names it. A
+//! picture that is subtly wrong would be worse.
 //!
 //! ```text
 //! `unet/config.json`: `block_out_channels` is 1000000000 in entry 1; expected a whole number from 1 to 1048576
@@ -19,7 +21,8 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 use crate::source::files;
 
-/// Range of a number of channels, features or tokens. The largest published is 49408 (CLIP's vocabulary).
+/// Range of a number of channels, features or tokens. The largest published is 49408 (CLIP's
+/// vocabulary).
 pub const SIZE: RangeInclusive<usize> = 1..=1 << 20;
 /// Range of a number of blocks, layers, heads or groups.
 pub const COUNT: RangeInclusive<usize> = 1..=1024;
@@ -188,9 +191,10 @@ impl ConfigFile {
 
     /// Looks at the keys that were not read.
     ///
-    /// `neutral` is an object of switches that are not supported, each with the list of its neutral values; `ignored` are keys that
-    /// cannot change a picture. A key in neither is unknown: fine only if it is switched off (`null` or `false`). Keys
-    /// that begin with `_` are diffusers' own notes.
+    /// `neutral` is an object of switches that are not supported, each with the list of its neutral
+    /// values; `ignored` are keys that cannot change a picture. A key in neither is unknown: fine
+    /// only if it is switched off (`null` or `false`). Keys that begin with `_` are diffusers' own
+    /// notes.
     ///
     /// # Errors
     /// If a switch has a value that is not supported.

@@ -1,7 +1,9 @@
-//! The model inside the program: small enough to be compiled in, so that the binary alone can make a picture.
+//! The model inside the program: small enough to be compiled in, so that the binary alone can make
+//! a picture.
 //!
-//! `model/embedded/` is a folder of the same layout as every other Stable Diffusion model, and diffusers reads it too. Its files
-//! are part of the program, and `files.rs` finds them under the name [`EMBEDDED`]:
+//! `model/embedded/` is a folder of the same layout as every other Stable Diffusion model, and
+//! diffusers reads it too. Its files are part of the program, and `files.rs` finds them under the
+//! name [`EMBEDDED`]:
 //!
 //! ```no_run
 //! use aquatint_model::{EMBEDDED, LoadOptions, Pipeline, TextToImage};
@@ -12,9 +14,11 @@
 //! # Ok::<(), aquatint_model::Error>(())
 //! ```
 //!
-//! It knows emoji art and nothing else: `model/embedded/README.md` says what it can draw, `model/training/` how it was made.
+//! It knows emoji art and nothing else: `model/embedded/README.md` says what it can draw,
+//! `model/training/` how it was made.
 
-/// In place of a folder's path: the model that is compiled into the program. Angle brackets are no usual part of a file name.
+/// In place of a folder's path: the model that is compiled into the program. Angle brackets are no
+/// usual part of a file name.
 pub const EMBEDDED: &str = "<embedded>";
 
 /// Lists files of `model/embedded/` with their contents.

@@ -5,9 +5,9 @@
 //! channels of the input    4 text to image · 9 inpainting
 //! ```
 //!
-//! What the UNet of SD 2.x predicts, no shape shows. As in diffusers and ComfyUI, the file's own words decide: its
-//! metadata (`modelspec.prediction_type`), a marker (`v_pred`), the step at which its training ended (875000 is that of
-//! SD 2.0-base); where all are silent, v.
+//! What the UNet of SD 2.x predicts, no shape shows. As in diffusers and ComfyUI, the file's own
+//! words decide: its metadata (`modelspec.prediction_type`), a marker (`v_pred`), the step at which
+//! its training ended (875000 is that of SD 2.0-base); where all are silent, v.
 
 use std::path::{Path, PathBuf};
 

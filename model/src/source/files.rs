@@ -1,9 +1,11 @@
-//! Where a model's files come from: the disk, or, below a name in angle brackets, the program itself.
+//! Where a model's files come from: the disk, or, below a name in angle brackets, the program
+//! itself.
 //!
 //! There are the [`EMBEDDED`] model, and the settings of [`Published`] ones.
 //!
-//! Everything that reads a model does it through these functions, so that both kinds of model take the same way.
-//! Files on disk are mapped, not read: a page of weights comes into memory when it is packed, and is given back then.
+//! Everything that reads a model does it through these functions, so that both kinds of model take
+//! the same way. Files on disk are mapped, not read: a page of weights comes into memory when it is
+//! packed, and is given back then.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -51,8 +53,9 @@ pub(crate) fn open(path: &Path) -> Result<Bytes> {
     if file.metadata().map_err(Error::reading(path))?.len() == 0 {
         return Ok(Bytes::Static(&[])); // nothing can be mapped
     }
-    // SAFETY: the map is read-only, private to the value that is returned, and lent only with its lifetime. That nobody changes
-    // the file's bytes meanwhile cannot be established here; the doc of `tensor_file.rs` says why it is accepted.
+    // SAFETY: the map is read-only, private to the value that is returned, and lent only with its
+    // lifetime. That nobody changes the file's bytes meanwhile cannot be established here; the doc
+    // of `tensor_file.rs` says why it is accepted.
     unsafe { Mmap::map(&file) }.map(Bytes::Mapped).map_err(Error::reading(path))
 }
 

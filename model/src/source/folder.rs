@@ -1,6 +1,7 @@
 //! Which files hold the weights of a model part.
 //!
-//! A part's folder (`unet/`, `vae/`, `text_encoder/`) holds its weights in one of these forms; the first that exists is taken:
+//! A part's folder (`unet/`, `vae/`, `text_encoder/`) holds its weights in one of these forms; the
+//! first that exists is taken:
 //!
 //! ```text
 //! stem.safetensors                    one file
@@ -10,7 +11,8 @@
 //! stem.bin, stem.fp16.bin             the older form, a pickle
 //! ```
 //!
-//! `stem` is `diffusion_pytorch_model` for what diffusers writes, and `model` for what transformers writes.
+//! `stem` is `diffusion_pytorch_model` for what diffusers writes, and `model` for what transformers
+//! writes.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,11 +22,13 @@ use super::component::Component;
 use crate::error::{Error, Result};
 use crate::source::files;
 
-/// Half-precision variants, in the order in which they are looked for when the plain files are absent.
+/// Half-precision variants, in the order in which they are looked for when the plain files are
+/// absent.
 const VARIANTS: [&str; 2] = ["fp16", "bf16"];
 
 impl Component {
-    /// The names that may be taken, best first; each is a safetensors file or, ending in `.json`, an index of shards.
+    /// The names that may be taken, best first; each is a safetensors file or, ending in `.json`,
+    /// an index of shards.
     fn candidates(&self) -> Vec<String> {
         let stems = self.weights;
         let mut names = Vec::new();

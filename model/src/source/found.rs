@@ -7,8 +7,9 @@
 //!                                    + what adapters add                       apply
 //! ```
 //!
-//! [`Checkpoint`](super::Checkpoint) answers from files. A source may wrap another one, find its tensors there and have
-//! something more done to them: so adapters reach the weights before these are packed, one tensor at a time.
+//! [`Checkpoint`](super::Checkpoint) answers from files. A source may wrap another one, find its
+//! tensors there and have something more done to them: so adapters reach the weights before these
+//! are packed, one tensor at a time.
 
 use std::ops::Range;
 
@@ -76,7 +77,8 @@ impl<'a> FoundTensor<'a> {
     /// Whether its numbers can be had; nothing is read.
     ///
     /// # Errors
-    /// If the element type carries no weights, or if the scale is neither one number nor one for each row.
+    /// If the element type carries no weights, or if the scale is neither one number nor one for
+    /// each row.
     pub fn check(&self) -> Result<()> {
         if !self.stored.dtype.is_float() {
             let found = self.stored.dtype;
@@ -122,7 +124,8 @@ impl<'a> FoundTensor<'a> {
         Ok(Elements::F32(numbers.into()))
     }
 
-    /// Gives the memory behind the stored tensor back to the operating system; see [`TensorFile::release`].
+    /// Gives the memory behind the stored tensor back to the operating system; see
+    /// [`TensorFile::release`].
     pub fn release(&self) {
         self.file.release(&self.stored);
     }

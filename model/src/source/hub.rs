@@ -9,8 +9,8 @@
 //! cache/models--org--name/snapshots/COMMIT/     its files
 //! ```
 //!
-//! The cache is `HF_HUB_CACHE`, else `HF_HOME/hub`, else `~/.cache/huggingface/hub`, as `huggingface_hub` has it. Nothing
-//! is downloaded here.
+//! The cache is `HF_HUB_CACHE`, else `HF_HOME/hub`, else `~/.cache/huggingface/hub`, as
+//! `huggingface_hub` has it. Nothing is downloaded here.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -84,7 +84,8 @@ fn stays_inside(path: &str) -> bool {
     Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
 }
 
-/// The path that `name` means: a file or folder of this name, else the model of this id in the cache.
+/// The path that `name` means: a file or folder of this name, else the model of this id in the
+/// cache.
 ///
 /// # Errors
 /// If `name` is the id of a model that is not in the cache.

@@ -1,4 +1,5 @@
-//! The names of tensors in Stable Diffusion's original files, from those of diffusers and transformers.
+//! The names of tensors in Stable Diffusion's original files, from those of diffusers and
+//! transformers.
 //!
 //! ```text
 //! diffusers                                   CompVis, Stability AI ("LDM")
@@ -7,9 +8,10 @@
 //! encoder.layers.4.self_attn.k_proj.weight    transformer.resblocks.4.attn.in_proj_weight, the second third of its rows
 //! ```
 //!
-//! Both name the same modules; LDM numbers the UNet's blocks through, and counts the VAE's decoder from the picture. So
-//! a name is translated when it is asked for, and no table of all names is needed. The OpenCLIP text tower of SD 2.x
-//! keeps the projections to queries, keys and values in one matrix.
+//! Both name the same modules; LDM numbers the UNet's blocks through, and counts the VAE's decoder
+//! from the picture. So a name is translated when it is asked for, and no table of all names is
+//! needed. The OpenCLIP text tower of SD 2.x keeps the projections to queries, keys and values in
+//! one matrix.
 
 /// A name in the file, and which third of the tensor's rows is meant, if not all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,9 +4,10 @@
 //! Model: the folder's name            Model hash: first 10 hex digits of SHA-256(the UNet's weights)
 //! ```
 //!
-//! A1111 hashes the one file that it loads. A folder has several; the UNet is the part in which models differ. If its weights are
-//! split, the files are hashed one after the other, in the order of their names. A picture of the folder therefore bears
-//! another hash than one of the single-file form of the same model.
+//! A1111 hashes the one file that it loads. A folder has several; the UNet is the part in which
+//! models differ. If its weights are split, the files are hashed one after the other, in the order
+//! of their names. A picture of the folder therefore bears another hash than one of the single-file
+//! form of the same model.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -24,8 +25,8 @@ pub struct ModelId {
 }
 
 enum Hash {
-    /// Gigabytes take seconds, so nobody waits for them before the hash is asked for: when a picture is done, or put into a
-    /// file half way.
+    /// Gigabytes take seconds, so nobody waits for them before the hash is asked for: when a
+    /// picture is done, or put into a file half way.
     Running(JoinHandle<Result<String>>),
     Known(Option<String>),
 }
@@ -34,7 +35,8 @@ impl ModelId {
     /// The identity of the model at `path`, whose weights are in `files`.
     pub fn new(path: &Path, files: Vec<PathBuf>) -> Self {
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned()); // `.` has a name as well
-        // Of a file the ending is left out; a folder's name may have a dot in it: stable-diffusion-v1.5.
+        // Of a file the ending is left out; a folder's name may have a dot in it:
+        // stable-diffusion-v1.5.
         let name = if path.is_file() { path.file_stem() } else { path.file_name() };
         let name = name.unwrap_or_default().to_string_lossy().into_owned();
         Self { name, hash: Mutex::new(Hash::Running(thread::spawn(move || sha256_10(&files)))) }

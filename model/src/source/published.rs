@@ -1,7 +1,9 @@
-//! The settings of published models, compiled into the program: what a single file of weights lacks.
+//! The settings of published models, compiled into the program: what a single file of weights
+//! lacks.
 //!
-//! `model/assets/` has a folder for each, with the files of a model folder but weights and vocabulary (which is CLIP's,
-//! and made from its merges). `files.rs` finds them under a name in angle brackets: `<sd15>/unet/config.json`.
+//! `model/assets/` has a folder for each, with the files of a model folder but weights and
+//! vocabulary (which is CLIP's, and made from its merges). `files.rs` finds them under a name in
+//! angle brackets: `<sd15>/unet/config.json`.
 
 use std::path::{Path, PathBuf};
 

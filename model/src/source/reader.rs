@@ -1,4 +1,5 @@
-//! The cursor with which layers read their weights: a place in the tree of names, and typed, shape-checked reads.
+//! The cursor with which layers read their weights: a place in the tree of names, and typed,
+//! shape-checked reads.
 //!
 //! ```text
 //! unet.weights()                            ""
@@ -6,9 +7,9 @@
 //!     .vector("norm1.weight", 1280)         reads `mid_block.resnets.0.norm1.weight`
 //! ```
 //!
-//! Matrices and kernels are packed for the arithmetic as they are read. For products in f32 they keep the file's element
-//! type; for other precisions they are rounded now, once. Vectors (biases, norms) become f32: they are small, and every
-//! kernel wants them so.
+//! Matrices and kernels are packed for the arithmetic as they are read. For products in f32 they
+//! keep the file's element type; for other precisions they are rounded now, once. Vectors (biases,
+//! norms) become f32: they are small, and every kernel wants them so.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -83,7 +84,8 @@ impl<'a> Weights<'a> {
         Self { usage: Usage { role, ..self.usage }, ..self.clone() }
     }
 
-    /// The same place, to read weights for products in this precision, or in one for each kind of product.
+    /// The same place, to read weights for products in this precision, or in one for each kind of
+    /// product.
     pub fn for_precision(&self, precisions: impl Into<Precisions>) -> Self {
         Self { precisions: precisions.into(), ..self.clone() }
     }
@@ -93,15 +95,15 @@ impl<'a> Weights<'a> {
         self.for_precision(self.precisions.windows())
     }
 
-    /// The same place, to look whether everything is there: names, shapes and types are checked, and the layers stay
-    /// empty.
+    /// The same place, to look whether everything is there: names, shapes and types are checked,
+    /// and the layers stay empty.
     pub fn without_numbers(&self) -> Self {
         Self { without_numbers: true, ..self.clone() }
     }
 
-    /// The same place, to read the weights of a layer that computes in f32 whatever the others do: at the borders of a
-    /// network, where there are few channels to win anything with and every rounding shows, and on the way of the time
-    /// embedding.
+    /// The same place, to read the weights of a layer that computes in f32 whatever the others do:
+    /// at the borders of a network, where there are few channels to win anything with and every
+    /// rounding shows, and on the way of the time embedding.
     pub fn in_f32(&self) -> Self {
         self.for_precision(Precision::F32)
     }
@@ -111,8 +113,8 @@ impl<'a> Weights<'a> {
         self.precisions.products()
     }
 
-    /// Whether there is a tensor of this name. Only for names that changed over time; what a model needs follows from
-    /// its config.
+    /// Whether there is a tensor of this name. Only for names that changed over time; what a model
+    /// needs follows from its config.
     pub fn has(&self, name: &str) -> bool {
         let name = self.full(name);
         match self.source {
@@ -130,7 +132,8 @@ impl<'a> Weights<'a> {
             .map(Option::unwrap_or_default)
     }
 
-    /// The packed matrix of a linear layer; `shape`: `[out_features, in_features]`, in the file perhaps `[out, in, 1, 1]`.
+    /// The packed matrix of a linear layer; `shape`: `[out_features, in_features]`, in the file
+    /// perhaps `[out, in, 1, 1]`.
     ///
     /// # Errors
     /// See [`Weights::vector`].
@@ -138,7 +141,8 @@ impl<'a> Weights<'a> {
         self.packed(name, &shape, shape)
     }
 
-    /// The packed matrix of a 1×1 convolution; `shape`: `[out_channels, in_channels]`, in the file `[out, in, 1, 1]`.
+    /// The packed matrix of a 1×1 convolution; `shape`: `[out_channels, in_channels]`, in the file
+    /// `[out, in, 1, 1]`.
     ///
     /// # Errors
     /// See [`Weights::vector`].
@@ -146,7 +150,8 @@ impl<'a> Weights<'a> {
         self.packed(name, &[shape[0], shape[1], 1, 1], shape)
     }
 
-    /// The packed matrix and the bias of a linear layer with gates; `shape`: `[2·features, in_features]`.
+    /// The packed matrix and the bias of a linear layer with gates; `shape`: `[2·features,
+    /// in_features]`.
     ///
     /// # Errors
     /// See [`Weights::vector`].
@@ -157,8 +162,8 @@ impl<'a> Weights<'a> {
         Ok(weights.unwrap_or_else(GegluWeights::empty))
     }
 
-    /// The packed matrix of a 1×1 convolution, in segments of `segment_len` inputs each, for an input that is joined of
-    /// several.
+    /// The packed matrix of a 1×1 convolution, in segments of `segment_len` inputs each, for an
+    /// input that is joined of several.
     ///
     /// # Errors
     /// See [`Weights::vector`].
@@ -180,7 +185,8 @@ impl<'a> Weights<'a> {
         self.packed(name, &shape, shape)
     }
 
-    /// The packed 3×3 kernel of a convolution that follows a doubling, with as many channels in as out.
+    /// The packed 3×3 kernel of a convolution that follows a doubling, with as many channels in as
+    /// out.
     ///
     /// # Errors
     /// See [`Weights::vector`].
@@ -214,7 +220,8 @@ impl<'a> Weights<'a> {
         Ok(weights.unwrap_or_else(W::empty))
     }
 
-    /// Finds the tensor, checks it, and hands its numbers to `build`; `None` if numbers are not wanted or not there.
+    /// Finds the tensor, checks it, and hands its numbers to `build`; `None` if numbers are not
+    /// wanted or not there.
     fn read<R>(
         &self,
         name: &str,

@@ -6,8 +6,9 @@
 //! the rest  the numbers, without holes
 //! ```
 //!
-//! The crate `safetensors` refuses headers that lie: sizes that do not match, ranges that overlap, leave holes or end
-//! elsewhere than the file does. What it lets pass and the format forbids is refused here.
+//! The crate `safetensors` refuses headers that lie: sizes that do not match, ranges that overlap,
+//! leave holes or end elsewhere than the file does. What it lets pass and the format forbids is
+//! refused here.
 
 use std::collections::HashSet;
 use std::fmt;

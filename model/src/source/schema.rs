@@ -1,8 +1,9 @@
 //! The tensors that an architecture needs, found by running its load code without a file.
 //!
-//! A [`Schema`] stands in for a [`Checkpoint`](super::Checkpoint): it notes each name and shape that is asked for and answers with empty
-//! weights. So the list of tensors of a model is never written down a second time; `inspect` (what is missing?) and
-//! `random-model` (what to write?) both come from the code that loads.
+//! A [`Schema`] stands in for a [`Checkpoint`](super::Checkpoint): it notes each name and shape
+//! that is asked for and answers with empty weights. So the list of tensors of a model is never
+//! written down a second time; `inspect` (what is missing?) and `random-model` (what to write?)
+//! both come from the code that loads.
 //!
 //! ```
 //! # use aquatint_model::source::Schema;
@@ -31,13 +32,15 @@ pub struct Mismatch {
 /// A source of weights that holds none, and takes note of what is asked for.
 #[derive(Default)]
 pub struct Schema<'a> {
-    /// Old checkpoints spell some names differently; a known checkpoint decides which spelling is meant.
+    /// Old checkpoints spell some names differently; a known checkpoint decides which spelling is
+    /// meant.
     spelling: Option<&'a dyn TensorSource>,
     tensors: Mutex<Vec<TensorSpec>>,
 }
 
 impl<'a> Schema<'a> {
-    /// A schema in which each tensor has the name that the load code prefers, where there are several.
+    /// A schema in which each tensor has the name that the load code prefers, where there are
+    /// several.
     pub fn new() -> Self {
         Self::default()
     }

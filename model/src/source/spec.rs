@@ -53,7 +53,8 @@ pub enum Role {
     Once,
 }
 
-/// Whether two shapes mean the same weights: a matrix `[out, in]` is also a 1×1 kernel `[out, in, 1, 1]`.
+/// Whether two shapes mean the same weights: a matrix `[out, in]` is also a 1×1 kernel `[out, in,
+/// 1, 1]`.
 pub(super) fn same_shape(a: &[usize], b: &[usize]) -> bool {
     fn matrix(shape: &[usize]) -> &[usize] {
         match shape {

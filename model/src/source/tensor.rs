@@ -7,9 +7,10 @@
 //! f64                  f32                           weights carry no more digits
 //! ```
 //!
-//! The storage type says how a file keeps a number; in which arithmetic a layer computes is another matter, see
-//! [`Precisions`](crate::precisions::Precisions). Everything that has to do something for each element type is a
-//! [`Visitor`], so that a further type is a further arm in this file and nowhere else.
+//! The storage type says how a file keeps a number; in which arithmetic a layer computes is another
+//! matter, see [`Precisions`](crate::precisions::Precisions). Everything that has to do something
+//! for each element type is a [`Visitor`], so that a further type is a further arm in this file and
+//! nowhere else.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -105,8 +106,8 @@ pub struct StoredTensor<'a> {
     pub shape: &'a [usize],
     /// Its numbers, little endian: row-major, or a storage in which `strides` finds them.
     pub bytes: &'a [u8],
-    /// From an element to the next along each axis, in elements; `None` if the numbers are row-major. All of them lie
-    /// in `bytes`.
+    /// From an element to the next along each axis, in elements; `None` if the numbers are
+    /// row-major. All of them lie in `bytes`.
     pub strides: Option<&'a [usize]>,
 }
 
@@ -183,7 +184,8 @@ fn part<T: Clone>(numbers: Cow<'_, [T]>, range: std::ops::Range<usize>) -> Cow<'
     }
 }
 
-/// Little-endian bytes as numbers: in place if they are aligned and this machine is little-endian, else copied.
+/// Little-endian bytes as numbers: in place if they are aligned and this machine is little-endian,
+/// else copied.
 fn decoded<T: bytemuck::Pod, const SIZE: usize>(
     bytes: Cow<'_, [u8]>,
     decode: fn([u8; SIZE]) -> T,
@@ -197,8 +199,8 @@ fn decoded<T: bytemuck::Pod, const SIZE: usize>(
     bytes.as_chunks().0.iter().map(|&chunk| decode(chunk)).collect()
 }
 
-/// `(−1)^s · 2^(e−7) · 1.f`, for e = 0 `2^−6 · 0.f`; all ones are NaN. Micikevicius et al., *FP8 Formats for Deep
-/// Learning* (2022), table 1.
+/// `(−1)^s · 2^(e−7) · 1.f`, for e = 0 `2^−6 · 0.f`; all ones are NaN. Micikevicius et al., *FP8
+/// Formats for Deep Learning* (2022), table 1.
 fn e4m3(x: u8) -> f16 {
     let (sign, exponent, fraction) = (u16::from(x & 0x80) << 8, u16::from(x >> 3 & 15), u16::from(x & 7));
     match (exponent, fraction) {

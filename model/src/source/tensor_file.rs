@@ -1,10 +1,11 @@
 //! One file of tensors, mapped into memory: safetensors, or what torch writes.
 //!
-//! Which of them a file is, its first bytes say; its name says nothing. The readers only look at headers; a tensor's
-//! numbers stay in the file until a layer asks for them.
+//! Which of them a file is, its first bytes say; its name says nothing. The readers only look at
+//! headers; a tensor's numbers stay in the file until a layer asks for them.
 //!
-//! A mapped file can be shortened by another process; a read then ends this process with SIGBUS. Model files are not
-//! edited in place by any known tool (they are replaced by renaming, which leaves our mapping whole), so this is accepted.
+//! A mapped file can be shortened by another process; a read then ends this process with SIGBUS.
+//! Model files are not edited in place by any known tool (they are replaced by renaming, which
+//! leaves our mapping whole), so this is accepted.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -83,7 +84,8 @@ impl TensorFile {
         }
     }
 
-    /// Gives the memory behind `tensor` back to the operating system; reading it again would read the file again.
+    /// Gives the memory behind `tensor` back to the operating system; reading it again would read
+    /// the file again.
     ///
     /// Called after a tensor was packed: without this a model of 4 GB would for a moment occupy 8.
     pub fn release(&self, tensor: &StoredTensor<'_>) {
@@ -93,8 +95,9 @@ impl TensorFile {
         {
             let (offset, length) =
                 (tensor.bytes.as_ptr() as usize - map.as_ptr() as usize, tensor.bytes.len());
-            // SAFETY: the range lies in this map (`tensor` borrows from it), which is read-only and backed by the file,
-            // so dropped pages come back from the file with the same contents. It is advice: a refusal changes nothing.
+            // SAFETY: the range lies in this map (`tensor` borrows from it), which is read-only and
+            // backed by the file, so dropped pages come back from the file with the same contents.
+            // It is advice: a refusal changes nothing.
             let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, length) };
         }
     }

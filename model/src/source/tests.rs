@@ -25,7 +25,8 @@ fn floats(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|x| x.to_le_bytes()).collect()
 }
 
-/// A file of one tensor in a folder of its own; the tensor's data begin at an odd address if the header has an odd length.
+/// A file of one tensor in a folder of its own; the tensor's data begin at an odd address if the
+/// header has an odd length.
 fn one(header: &str, data: &[u8]) -> (TempDir, PathBuf) {
     let folder = folder();
     let path = folder.path().join("model.safetensors");

@@ -6,8 +6,9 @@
 //!              the storages; then each storage: 8 bytes with its length and the numbers
 //! ```
 //!
-//! What there is are dictionaries in dictionaries. A tensor's name is the path to it, `string_to_param.*`; an outermost
-//! `state_dict`, as training frameworks write it, is left out. Numbers and texts beside tensors become metadata.
+//! What there is are dictionaries in dictionaries. A tensor's name is the path to it,
+//! `string_to_param.*`; an outermost `state_dict`, as training frameworks write it, is left out.
+//! Numbers and texts beside tensors become metadata.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
@@ -185,7 +186,8 @@ fn entry(tensor: &Tensor<'_>, storage: &impl Fn(&str) -> Option<Range<usize>>) -
         tensor.shape.iter().zip(&tensor.strides).try_fold(tensor.offset, |reach, (&side, &stride)| {
             reach.checked_add(side.saturating_sub(1).checked_mul(stride)?)
         });
-    // One number may stand for many (`expand`), but a small file must not ask for any amount of memory so.
+    // One number may stand for many (`expand`), but a small file must not ask for any amount of
+    // memory so.
     let fits = numbers.is_some_and(|numbers| numbers <= len.max(MOST_EXPANDED))
         && (numbers == Some(0) || reach.is_some_and(|reach| reach < len));
     if !fits {

@@ -4,8 +4,9 @@
 //! member: 30 bytes, name, extra field, data       …       table: an entry for each member       end: where the table is
 //! ```
 //!
-//! Read from the end: the last record points to the table, the table to the members. Large archives have 64-bit copies
-//! of the numbers that do not fit into 32. Source: PKWARE's *APPNOTE.TXT*, sections 4.3 and 4.5.
+//! Read from the end: the last record points to the table, the table to the members. Large archives
+//! have 64-bit copies of the numbers that do not fit into 32. Source: PKWARE's *APPNOTE.TXT*,
+//! sections 4.3 and 4.5.
 
 use std::collections::HashMap;
 use std::ops::Range;

@@ -5,9 +5,10 @@
 //! block: IFD 0 → Exif IFD → tag 0x9286 UserComment = "UNICODE\0" and UTF-16, big endian
 //! ```
 //!
-//! The standard leaves the byte order of the UTF-16 open; piexif, with which A1111 writes and reads, always has it big
-//! endian. Some programs write it little endian: of the two readings the one with more ASCII in it is taken.
-//! Source: Exif 2.3, section 4.6.5; the behaviour of piexif's `UserComment`.
+//! The standard leaves the byte order of the UTF-16 open; piexif, with which A1111 writes and
+//! reads, always has it big endian. Some programs write it little endian: of the two readings the
+//! one with more ASCII in it is taken. Source: Exif 2.3, section 4.6.5; the behaviour of piexif's
+//! `UserComment`.
 
 use std::fs;
 use std::io::Cursor;

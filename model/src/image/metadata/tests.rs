@@ -33,7 +33,8 @@ fn a_last_line_with_two_settings_is_a_prompt() {
 
 #[test]
 fn odd_values_are_read_as_a1111_reads_them() {
-    // A key has at least two characters; an empty value is dropped; an open quote runs to the comma.
+    // A key has at least two characters; an empty value is dropped; an open quote runs to the
+    // comma.
     let found = Parameters::parse(
         r#"p
 Steps: 1, a: 2, Empty: , Quote: "open, Tab: "a\tb", VAE/x-y z: 3"#,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! x = token_embedding[ids] + position_embedding[0..77]
-//! for each layer:   x += self_attn(layer_norm1(x))   causal: a token sees itself and those before it
+//! for each layer:   x += self_attn(layer_norm1(x))   causal: to itself and those before
 //!                   x += mlp(layer_norm2(x))         fc2(activation(fc1(x)))
 //! final_layer_norm(x)                                transformers' `last_hidden_state`
 //! ```

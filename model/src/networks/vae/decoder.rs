@@ -3,7 +3,7 @@
 //! ```text
 //! z = post_quant_conv(latent)
 //! x = mid_block(conv_in(z))              64², 512 channels
-//! x = up_blocks(x)                       each: layers + 1 residual blocks, then doubling (but the last)
+//! x = up_blocks(x)                       each: layers + 1 residual blocks, then doubling
 //!     conv_out(silu(conv_norm_out(x)))   512², 3 channels in −1..1
 //! ```
 //!

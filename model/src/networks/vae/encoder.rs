@@ -1,7 +1,7 @@
 //! The encoder: from a picture to the distribution of its latent.
 //!
 //! ```text
-//! x = down_blocks(conv_in(picture))   each: residual blocks, then halve the size (all but the last)
+//! x = down_blocks(conv_in(image))     each: residual blocks, then halving
 //! x = mid_block(x)
 //! mean, logvar = split(quant_conv(conv_out(silu(conv_norm_out(x)))))
 //! latent = mean + exp(logvar / 2) · noise

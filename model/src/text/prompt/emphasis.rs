@@ -8,9 +8,10 @@
 //! | `\(` `\)` `\[` `\]` `\\` | the character itself |
 //! | `a BREAK b` | b begins a new chunk |
 //!
-//! Brackets nest, and their weights multiply. A bracket that is never closed ends with the text; one that closes nothing is
-//! text, as is a colon without a number and a closing parenthesis behind it. One difference from A1111: a `BREAK` inside of
-//! brackets breaks here, there it becomes a word with a negative weight.
+//! Brackets nest, and their weights multiply. A bracket that is never closed ends with the text;
+//! one that closes nothing is text, as is a colon without a number and a closing parenthesis behind
+//! it. One difference from A1111: a `BREAK` inside of brackets breaks here, there it becomes a word
+//! with a negative weight.
 
 /// A part of a prompt.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,7 +25,8 @@ pub enum Piece {
 /// What a pair of brackets without a number multiplies or divides by.
 const STEP: f64 = 1.1;
 
-/// Brackets within more brackets than this change no weight, so that the time is linear in the text.
+/// Brackets within more brackets than this change no weight, so that the time is linear in the
+/// text.
 const DEEPEST: usize = 64;
 
 /// The longest weight: `:1.5)` with its digits and spaces.
@@ -189,7 +191,8 @@ mod tests {
         check("(a BREAK b:2)", &[("a", 2.0), ("", 0.0), ("b", 2.0)]);
     }
 
-    /// A megabyte of brackets, colons, backslashes: seconds at most, where squares would take hours.
+    /// A megabyte of brackets, colons, backslashes: seconds at most, where squares would take
+    /// hours.
     #[test]
     fn a_long_text_takes_linear_time() {
         for unit in ["(a", "[a", "(:", "a:1", "(a:1.5", r"\(", "BREAK ", "(", "a)", "([", ")]", "(a)["] {

@@ -1,11 +1,12 @@
 //! The small files beside a vocabulary: which tokens are special, and how long a text is.
 //!
-//! `tokenizer_config.json` says it, and `special_tokens_map.json` overrides it (Stable Diffusion 2.x names its padding only
-//! there), unless the former lists `added_tokens_decoder`, as newer versions of transformers write it. A token is a string,
-//! or an object with its `content` and how to look for it. Both files may be absent: then CLIP's own tokens are meant.
+//! `tokenizer_config.json` says it, and `special_tokens_map.json` overrides it (Stable Diffusion
+//! 2.x names its padding only there), unless the former lists `added_tokens_decoder`, as newer
+//! versions of transformers write it. A token is a string, or an object with its `content` and how
+//! to look for it. Both files may be absent: then CLIP's own tokens are meant.
 //!
-//! Learned tokens (textual inversion) are in `added_tokens_decoder` as well, or, by older versions, in
-//! `added_tokens.json`, an object of tokens and their numbers.
+//! Learned tokens (textual inversion) are in `added_tokens_decoder` as well, or, by older versions,
+//! in `added_tokens.json`, an object of tokens and their numbers.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,5 @@
-//! CLIP's own vocabulary, which all Stable Diffusion 1.x and 2.x share, so that a folder can be made without a download.
+//! CLIP's own vocabulary, which all Stable Diffusion 1.x and 2.x share, so that a folder can be
+//! made without a download.
 //!
 //! ```text
 //!     0..256      one symbol for each byte            "a"
@@ -7,8 +8,8 @@
 //! 49406, 49407    <|startoftext|>, <|endoftext|>
 //! ```
 //!
-//! So the merges are all that must be stored: `assets/clip_merges.txt.gz`, one pair a line (origin and licence in
-//! `assets/README.md`).
+//! So the merges are all that must be stored: `assets/clip_merges.txt.gz`, one pair a line (origin
+//! and licence in `assets/README.md`).
 
 use std::io::Read;
 use std::path::Path;
@@ -77,8 +78,9 @@ pub fn write_clip_vocabulary(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A printable character for each byte, in the order of CLIP's table: first the bytes that are printable in Latin-1,
-/// which stand for themselves, then the others, which take the characters from U+0100 up.
+/// A printable character for each byte, in the order of CLIP's table: first the bytes that are
+/// printable in Latin-1, which stand for themselves, then the others, which take the characters
+/// from U+0100 up.
 fn byte_symbols() -> Vec<char> {
     let printable = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
     let themselves = (0..=255).filter(printable).map(char::from);
