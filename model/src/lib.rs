@@ -23,6 +23,7 @@ pub mod error;
 pub mod generate;
 mod guard;
 pub mod image;
+pub mod input_file;
 pub mod networks;
 pub mod precisions;
 pub mod rng;
@@ -30,6 +31,7 @@ pub mod samplers;
 pub mod source;
 pub mod text;
 pub mod tools;
+pub mod whole_file;
 
 pub use self::image::{Format, Image, ImageFile, Mask, ResizeMode};
 pub use error::{Error, ErrorKind, Result};

@@ -33,11 +33,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use aquatint_model::Error;
+use aquatint_model::whole_file::check_writable;
 use clap::Args;
 
 use crate::flags::precision::Precision;
 use crate::platform::console::warn;
-use crate::run::output::check_writable;
 use cases::{Case, Isas, matches};
 use machine::Machine;
 use probe::Probe;
@@ -130,7 +130,7 @@ pub(crate) fn run(args: &Bench) -> Result<(), Error> {
     let old = args.compare.as_deref().map(Report::open).transpose()?;
     args.model.as_deref().map(Configs::open).transpose()?;
     for path in args.json.iter().chain(&args.svg).filter(|path| !path.exists()) {
-        check_writable(path)?;
+        check_writable(path, 1)?;
     }
     let isa = crate::run::model::machine(args.threads.map(usize::from))?;
     let threads = rayon::current_num_threads();

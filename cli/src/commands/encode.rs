@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use aquatint_model::generate::LARGEST_SIDE;
-use aquatint_model::networks::vae::save_latents;
+use aquatint_model::networks::vae::latents_to_bytes;
 use aquatint_model::{Error, Image, ImageFile, ResizeMode};
 use clap::Args;
 
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Encode) -> Result<(), Error> {
     let pipeline = model::load(&args.model, |footprint| memory::check_vae(footprint, width, height))?;
     let latents = pipeline.encode(&picture)?;
     eprintln!("{width}×{height} pixels → latents {:?}", latents.shape());
-    let path = output::place(&args.output, args.model.force, |path| save_latents(path, latents.view()))?;
+    let path = output::place(&args.output, args.model.force, &latents_to_bytes(latents.view())?)?;
     println!("{}", path.display());
     Ok(())
 }

@@ -8,6 +8,8 @@ use std::fmt::{Arguments, Display};
 use std::io::{self, ErrorKind, Write};
 use std::sync::{Mutex, PoisonError};
 
+use aquatint_model::error::printable;
+
 /// A line for stdout.
 macro_rules! println {
     () => { println!("") };
@@ -39,7 +41,7 @@ pub(crate) fn line_for_stderr(text: Arguments<'_>) {
 
 /// A sentence for stderr about what is unexpected but no error.
 pub(crate) fn warn(message: impl Display) {
-    eprintln!("warning: {message}");
+    eprintln!("warning: {}", printable(&message.to_string()));
 }
 
 /// Whether all results were told. A reader who has seen enough, as in `aquatint inspect sd15 | head -1`, is told nothing

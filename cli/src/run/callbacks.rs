@@ -3,11 +3,12 @@
 use std::ops::ControlFlow;
 
 use aquatint_model::generate::RunInfo;
+use aquatint_model::whole_file::check_writable;
 use aquatint_model::{Callbacks, Error, Image, Interrupt, Progress, RunCheckpoint, StepInfo};
 
 use crate::flags::run::RunFlags;
+use crate::platform::console::warn;
 use crate::platform::signals;
-use crate::run::output;
 use crate::run::progress::Display;
 use crate::run::strip::Strip;
 
@@ -23,7 +24,7 @@ pub(crate) fn check(flags: &RunFlags) -> Result<(), Error> {
             file.display()
         )));
     }
-    output::check_writable(file)
+    check_writable(file, 1)
 }
 
 /// Follows a walk as the flags say.
@@ -31,6 +32,8 @@ pub(crate) struct RunCallbacks<'a> {
     flags: &'a RunFlags,
     pub(crate) display: Display,
     run_checkpoint: Option<RunCheckpoint>,
+    /// Whether a checkpoint could not be written. The picture is finished all the same.
+    checkpoint_failed: bool,
     pub(crate) strip: Option<Strip>,
     /// Whether the user ended the walk.
     pub(crate) stopped: bool,
@@ -40,7 +43,8 @@ impl<'a> RunCallbacks<'a> {
     pub(crate) fn new(flags: &'a RunFlags, run_checkpoint: Option<RunCheckpoint>, pictures: usize) -> Self {
         let strip = flags.save_steps.map(|every| Strip::new(every.into()));
         let known = run_checkpoint.as_ref().map_or(0, |run_checkpoint| run_checkpoint.steps().0);
-        Self { flags, display: Display::new(pictures, known), run_checkpoint, strip, stopped: false }
+        let display = Display::new(pictures, known);
+        Self { flags, display, run_checkpoint, checkpoint_failed: false, strip, stopped: false }
     }
 }
 
@@ -63,8 +67,13 @@ impl Callbacks for RunCallbacks<'_> {
         }
         if let Some(run_checkpoint) = &mut self.run_checkpoint {
             let new = run_checkpoint.record(info)?;
-            if let Some(file) = self.flags.checkpoint.as_ref().filter(|_| new) {
-                signals::whole(|| run_checkpoint.save(file))?;
+            if let Some(file) = self.flags.checkpoint.as_ref().filter(|_| new)
+                && let Err(error) = signals::whole(|| run_checkpoint.save(file))
+            {
+                if !self.checkpoint_failed {
+                    warn(format_args!("no checkpoint: {error}; the picture is made without"));
+                }
+                self.checkpoint_failed = true;
             }
         }
         if !signals::requested() || info.done == info.total {

@@ -8,11 +8,13 @@
 //! A line that cannot be read or made is told, by number, and the rest goes on; in the end the exit code is 4. What is already
 //! there with the same settings is not made again, so that an interrupted batch is finished by running it again.
 
+use std::fs::File;
+use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 
 use aquatint_model::generate::{ApiRequest, PartialRequest, Seed};
-use aquatint_model::image::metadata::{self, Parameters};
-use aquatint_model::{Error, ErrorKind};
+use aquatint_model::{Error, ErrorKind, Footprint, TextToImage, input_file};
 use serde_json::json;
 
 use crate::flags::generate::{GenerateFlags, Several, Shard};
@@ -24,12 +26,15 @@ use crate::run::session::{Batch, GeneratedImage, Session};
 /// Some pictures were not made.
 const PART_FAILED: u8 = 4;
 
+/// A larger manifest has an error.
+const LARGEST_MANIFEST: u64 = 1 << 30;
+
 /// Where pictures go unless it is said.
 const OUTPUT: &str = "{job}-{seed}.png";
 
 /// Makes the pictures of all lines.
 pub(crate) fn run(manifest: &Path, flags: &PartialRequest, args: &GenerateFlags) -> Result<u8, Error> {
-    let text = std::fs::read(manifest)
+    let text = read(manifest)
         .map_err(|error| Error::request(format_args!("cannot read `{}`: {error}", manifest.display())))?;
     let mut output =
         Output::new(args.output.as_deref().unwrap_or(Path::new(OUTPUT)), args.force, args.quality);
@@ -43,12 +48,18 @@ pub(crate) fn run(manifest: &Path, flags: &PartialRequest, args: &GenerateFlags)
             "`{name}` is one name for all pictures; expected {{job}}, {{seed}} or a %03d in it"
         )));
     }
-    output.check(0)?;
-    let session = Session::start(args, None, |footprint| flags.request(None, footprint.defaults.clone()))?;
+    output.check_name()?;
+    // Each line has its own size, which is judged when its turn comes: of a finished batch no picture is made.
+    let smallest = |footprint: &Footprint| {
+        let request = flags.request(None, footprint.defaults.clone())?;
+        let side = footprint.size_multiple();
+        Ok(TextToImage { width: side, height: side, ..request })
+    };
+    let session = Session::start(args, None, smallest)?;
     let (mut failed, mut lines) = (0, 0);
     for (line, bytes) in lines_of(&text, args.several.shard) {
         lines += 1;
-        let made = made(bytes, flags, args, &session, line, &mut output);
+        let made = guarded(|| made(bytes, flags, args, &session, line, &mut output));
         match made {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
@@ -64,6 +75,23 @@ pub(crate) fn run(manifest: &Path, flags: &PartialRequest, args: &GenerateFlags)
     }
     eprintln!("error: {failed} of {lines} lines failed");
     Ok(PART_FAILED)
+}
+
+/// The manifest, from a file or from a pipe that is already open, as in `--batch <(jq … lines.json)`.
+fn read(manifest: &Path) -> io::Result<Vec<u8>> {
+    let open_already = ["/dev/stdin", "/dev/fd/", "/proc/self/fd/"];
+    if open_already.iter().any(|start| manifest.to_string_lossy().starts_with(start)) {
+        return input_file::read_up_to(File::open(manifest)?, LARGEST_MANIFEST);
+    }
+    input_file::read(manifest, LARGEST_MANIFEST)
+}
+
+/// A panic is a mistake of this program, or of one of the decoders in it; the other lines are made all the same.
+fn guarded(line: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+    let result = panic::catch_unwind(AssertUnwindSafe(line));
+    result.unwrap_or_else(|_| {
+        Err(Error::run("this program failed where it should not; please report the line"))
+    })
 }
 
 fn output_name(args: &GenerateFlags) -> String {
@@ -105,7 +133,7 @@ fn made(
     for picture in 0..count {
         let parameters = batch.parameters(picture, &session.pipeline)?;
         let seed = batch.task.text().seed_of(picture);
-        let there = output.find(seed, line, |path| !args.force && contains(path, &parameters));
+        let there = (!args.force).then(|| output.find(seed, line, &parameters)).flatten();
         match there {
             None => batch.wanted.push(picture),
             Some(path) => {
@@ -128,16 +156,6 @@ fn tell(line: usize, status: &str, made: &GeneratedImage) {
         "{}",
         json!({ "job": line, "status": status, "path": path, "seed": seed, "seconds": seconds, "infotext": parameters })
     );
-}
-
-/// Whether a file is a finished picture with these settings.
-fn contains(path: &Path, wanted: &Parameters) -> bool {
-    let Ok(Some(text)) = metadata::read(path) else { return false };
-    let mut found = Parameters::parse(&text);
-    // What only a finished picture knows.
-    found.settings.retain(|(key, _)| key != "Steps digest" && key != "JPEG quality");
-    let wanted = Parameters::parse(&wanted.to_string());
-    found.differences(&wanted).next().is_none()
 }
 
 /// The seed of a line that has none: 32 bits of its hash, so that the same line makes the same pictures again.

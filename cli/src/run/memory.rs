@@ -2,6 +2,7 @@
 //! free is asked only then: later the weights would count twice.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use aquatint_model::generate::LARGEST_SIDE;
 use aquatint_model::{Error, Footprint, TextToImage};
@@ -91,13 +92,63 @@ pub(crate) fn free() -> Result<Option<u64>, Error> {
             .map_err(|_| Error::request(format_args!("{VARIABLE} is `{text}`; expected a number of bytes")));
     }
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| free_of(&text));
-    // In a container its limit counts as well.
-    let [limit, used, kinds] = ["memory.max", "memory.current", "memory.stat"]
-        .map(|name| fs::read_to_string(format!("/sys/fs/cgroup/{name}")).unwrap_or_default());
-    Ok(machine.into_iter().chain(free_in_container(&limit, &used, &kinds)).min())
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let pages = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let all = machine.into_iter().chain(free_in_cgroups()).chain(free_address_space(&limits, &pages));
+    Ok(all.min())
 }
 
-/// What cgroup v2 leaves of a container's `memory.max`; `None` if that is `max`. Pages of files count as used in `memory.current`, but
+/// What the groups leave of their memory to which this process belongs: a container, a systemd unit, a batch system's job.
+fn free_in_cgroups() -> Option<u64> {
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let folders = cgroup_folders(&groups);
+    let read = |folder: &Path, name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
+    let version_2 = folders.iter().filter_map(|folder| {
+        let [limit, used, kinds] =
+            ["memory.max", "memory.current", "memory.stat"].map(|name| read(folder, name));
+        free_in_container(&limit, &used, &kinds)
+    });
+    let version_1 = folders.iter().filter_map(|folder| {
+        let [limit, used, kinds] =
+            ["memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat"].map(|name| read(folder, name));
+        free_in_container(&limit, &used, &kinds)
+    });
+    version_2.chain(version_1).min()
+}
+
+/// The folders of the groups in a text like `0::/system.slice/job`, and of those around them. In a container the path may be
+/// that of the host, and the group is found at the top.
+fn cgroup_folders(groups: &str) -> Vec<PathBuf> {
+    let mut folders = Vec::new();
+    for line in groups.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
+        let root = match controllers {
+            "" => Path::new("/sys/fs/cgroup"),
+            _ if controllers.split(',').any(|controller| controller == "memory") => {
+                Path::new("/sys/fs/cgroup/memory")
+            }
+            _ => continue,
+        };
+        let own = root.join(path.trim_start_matches('/'));
+        folders.extend(own.ancestors().take_while(|folder| folder.starts_with(root)).map(Path::to_owned));
+    }
+    if folders.is_empty() {
+        folders.push("/sys/fs/cgroup".into());
+    }
+    folders
+}
+
+/// What `ulimit -v` leaves, by the texts of `/proc/self/limits` and, in pages, `/proc/self/statm`; `None` without a limit.
+fn free_address_space(limits: &str, pages: &str) -> Option<u64> {
+    const PAGE: u64 = 4096; // where pages are larger, less is counted as used
+    let limit = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    let limit: u64 = limit.split_whitespace().next()?.parse().ok()?;
+    let used: u64 = pages.split_whitespace().next()?.parse().ok()?;
+    Some(limit.saturating_sub(used * PAGE))
+}
+
+/// What is left of a group's `memory.max`; `None` if that is `max`. Pages of files count as used in `memory.current`, but
 /// give way when memory is short; `memory.stat` says how many they are.
 fn free_in_container(limit: &str, used: &str, kinds: &str) -> Option<u64> {
     let [limit, used] = [limit, used].map(|text| text.trim().parse::<u64>().ok());
@@ -145,5 +196,26 @@ mod tests {
         assert_eq!(free_in_container("1000\n", "1100\n", ""), Some(0));
         assert_eq!(free_in_container("max\n", "900\n", kinds), None);
         assert_eq!(free_in_container("", "", ""), None);
+    }
+
+    #[test]
+    fn groups_are_looked_for_from_the_inside_out() {
+        let names = |text| cgroup_folders(text).iter().map(|f| f.display().to_string()).collect::<Vec<_>>();
+        let root = "/sys/fs/cgroup";
+        assert_eq!(names("0::/a/b\n"), [format!("{root}/a/b"), format!("{root}/a"), root.into()]);
+        assert_eq!(names("0::/\n"), [format!("{root}/")]);
+        assert_eq!(
+            names("5:cpu:/x\n4:memory,pids:/x\n"),
+            [format!("{root}/memory/x"), format!("{root}/memory")]
+        );
+        assert_eq!(names(""), [root]);
+    }
+
+    #[test]
+    fn address_space_that_is_limited_counts() {
+        let limits = "Limit   Soft Limit  Hard Limit  Units\nMax address space         8192000    unlimited    bytes\n";
+        assert_eq!(free_address_space(limits, "1000 20 3\n"), Some(8_192_000 - 4_096_000));
+        assert_eq!(free_address_space(limits, "9000 20 3\n"), Some(0));
+        assert_eq!(free_address_space("Max address space   unlimited   unlimited   bytes\n", "1000"), None);
     }
 }

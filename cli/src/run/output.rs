@@ -1,11 +1,12 @@
 //! Where a picture goes: checked before the work starts, and never over another file.
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::collections::{HashMap, HashSet};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use aquatint_model::rng::random_seed;
-use aquatint_model::{Error, Format, Image};
+use aquatint_model::image::metadata::{self, Parameters};
+use aquatint_model::whole_file::{WholeFile, check_writable};
+use aquatint_model::{Error, Format, Image, TextToImage};
 
 /// Endings of pictures.
 pub(crate) const PICTURES: &[&str] = &["png", "jpg", "jpeg", "webp"];
@@ -18,14 +19,52 @@ pub(crate) struct Output {
     replace: bool,
     quality: u8,
     /// Files of this run, which are not replaced.
-    written: Vec<PathBuf>,
+    written: HashSet<PathBuf>,
+    /// The files of each pattern. There may be thousands, which are looked at once.
+    series: HashMap<String, Series>,
     /// Whether paths are told on stdout.
     pub(crate) tell: bool,
 }
 
+/// The files of one pattern, of which seed and line are known.
+#[derive(Default)]
+struct Series {
+    /// Numbers from 1 that are taken.
+    taken: usize,
+    /// Files from 1 whose settings are known.
+    read: usize,
+    /// The first file with these settings.
+    files: HashMap<Vec<String>, PathBuf>,
+}
+
+/// The settings of a finished picture.
+fn stored_settings(path: &Path) -> Option<Vec<String>> {
+    let text = metadata::read(path).ok().flatten()?;
+    Some(settings_of(&Parameters::parse(&text)))
+}
+
+/// Settings in a form in which they can be compared, without those that only a finished picture knows.
+fn settings_of(parameters: &Parameters) -> Vec<String> {
+    // As a reader of the text finds them, who sees no white space at the ends of lines.
+    let Parameters { prompt, negative_prompt, settings } = Parameters::parse(&parameters.to_string());
+    let finished = |key: &str| key == "Steps digest" || key == "JPEG quality";
+    let settings = settings.into_iter().filter(|(key, _)| !finished(key));
+    let mut all: Vec<_> = settings.map(|(key, value)| format!("{key}: {value}")).collect();
+    all.sort();
+    all.extend([prompt, negative_prompt]);
+    all
+}
+
 impl Output {
     pub(crate) fn new(pattern: &Path, replace: bool, quality: u8) -> Self {
-        Self { pattern: pattern.to_owned(), replace, quality, written: Vec::new(), tell: true }
+        Self {
+            pattern: pattern.to_owned(),
+            replace,
+            quality,
+            written: HashSet::new(),
+            series: HashMap::new(),
+            tell: true,
+        }
     }
 
     pub(crate) fn is_stdout(&self) -> bool {
@@ -36,18 +75,26 @@ impl Output {
     ///
     /// # Errors
     /// See [`reserve`].
-    pub(crate) fn check(&self, seed: u64) -> Result<(), Error> {
+    pub(crate) fn check(&mut self, seed: u64) -> Result<(), Error> {
         if self.is_stdout() { Ok(()) } else { self.free(seed, Some(1)).map(drop) }
     }
 
+    /// Refuses a name that no picture can have, whether or not it can be written.
+    ///
+    /// # Errors
+    /// If it does not end as pictures do.
+    pub(crate) fn check_name(&mut self) -> Result<(), Error> {
+        check_name(&self.wanted(0, Some(1)), PICTURES)
+    }
+
     /// The name for a picture.
-    fn free(&self, seed: u64, job: Option<usize>) -> Result<PathBuf, Error> {
+    fn free(&mut self, seed: u64, job: Option<usize>) -> Result<PathBuf, Error> {
         let wanted = self.wanted(seed, job);
         reserve(&wanted, PICTURES, self.may_replace(&wanted))
     }
 
     fn may_replace(&self, path: &Path) -> bool {
-        self.replace && path.exists() && !self.written.iter().any(|written| written == path)
+        self.replace && path.exists() && !self.written.contains(path)
     }
 
     /// The pattern with seed and line filled in; `None` if it is no text.
@@ -57,19 +104,51 @@ impl Output {
     }
 
     /// The pattern with seed, line and the first free number filled in.
-    fn wanted(&self, seed: u64, job: Option<usize>) -> PathBuf {
+    fn wanted(&mut self, seed: u64, job: Option<usize>) -> PathBuf {
         let Some(text) = self.text(seed, job) else { return self.pattern.clone() };
-        let free = numbered(&text).and_then(|mut paths| paths.find(|path| !path.exists()));
-        free.unwrap_or_else(|| text.into())
+        let Some(names) = numbered(&text) else { return text.into() };
+        let series = self.series.entry(text).or_default();
+        for path in names.skip(series.taken) {
+            if !path.exists() {
+                return path;
+            }
+            series.taken += 1;
+        }
+        self.pattern.clone()
     }
 
-    /// The first file among those that [`Output::save`] would have written before for which `same` holds.
-    pub(crate) fn find(&self, seed: u64, job: usize, same: impl Fn(&Path) -> bool) -> Option<PathBuf> {
-        let text = self.text(seed, Some(job)).unwrap_or_default();
-        let there = |path: &PathBuf| path.exists();
-        match numbered(&text) {
-            Some(paths) => paths.take_while(there).find(|path| same(path)),
-            None => names(&self.wanted(seed, Some(job))).take_while(there).find(|path| same(path)),
+    /// The first file among those that [`Output::save`] would have written before that is a finished picture with these
+    /// settings.
+    pub(crate) fn find(&mut self, seed: u64, job: usize, settings: &Parameters) -> Option<PathBuf> {
+        let text = self.text(seed, Some(job))?;
+        let wanted = settings_of(settings);
+        let files: Box<dyn Iterator<Item = PathBuf>> = match numbered(&text) {
+            Some(files) => Box::new(files),
+            None => Box::new(names(text.as_ref())),
+        };
+        let series = self.series.entry(text).or_default();
+        for path in files.skip(series.read).take_while(|path| path.exists()) {
+            series.read += 1;
+            if let Some(settings) = stored_settings(&path) {
+                series.files.entry(settings).or_insert(path);
+            }
+        }
+        series.files.get(&wanted).cloned()
+    }
+
+    /// Makes sure that there is room for a picture.
+    ///
+    /// # Errors
+    /// If it could not be written.
+    pub(crate) fn check_room(
+        &mut self,
+        seed: u64,
+        job: Option<usize>,
+        task: &TextToImage,
+    ) -> Result<(), Error> {
+        match self.is_stdout() {
+            true => Ok(()),
+            false => check_writable(&self.wanted(seed, job), 3 * task.width * task.height),
         }
     }
 
@@ -123,7 +202,7 @@ impl Output {
         if self.tell {
             println!("{}", path.display());
         }
-        self.written.push(path.clone());
+        self.written.insert(path.clone());
         Ok(path)
     }
 }
@@ -134,14 +213,15 @@ impl Output {
 /// If it cannot be written.
 pub(crate) fn save(picture: &Image, wanted: &Path, quality: u8, replace: bool) -> Result<PathBuf, Error> {
     let format = Format::of(wanted, quality).unwrap_or(Format::Png);
-    place(wanted, replace, |path| match (format, picture.parameters()) {
+    let bytes = match (format, picture.parameters()) {
         (Format::Jpeg(quality), Some(parameters)) => {
             let mut parameters = parameters.clone();
             parameters.insert_after("Version", "JPEG quality", quality);
-            picture.clone().with_parameters(parameters).save_as(path, format)
+            picture.clone().with_parameters(parameters).to_bytes(format)?
         }
-        _ => picture.save_as(path, format),
-    })
+        _ => picture.to_bytes(format)?,
+    };
+    place(wanted, replace, &bytes)
 }
 
 /// A picture may be hours of work: where the disk is full, the folder gone or the name too long, it is put into the system's folder
@@ -169,8 +249,9 @@ fn number(name: &str) -> Option<(&str, usize, &str)> {
 }
 
 /// The names that a `%03d` stands for, from 1; `None` if there is none in `name`.
-fn numbered(name: &str) -> Option<impl Iterator<Item = PathBuf>> {
+fn numbered(name: &str) -> Option<impl Iterator<Item = PathBuf> + use<>> {
     let (before, digits, after) = number(name)?;
+    let (before, after) = (before.to_owned(), after.to_owned());
     Some((1..=u32::MAX).map(move |i| PathBuf::from(format!("{before}{i:0digits$}{after}"))))
 }
 
@@ -191,6 +272,14 @@ fn names(wanted: &Path) -> impl Iterator<Item = PathBuf> + use<> {
 /// # Errors
 /// If no file can be written there, or the name does not end so.
 pub(crate) fn reserve(wanted: &Path, extensions: &[&str], replace: bool) -> Result<PathBuf, Error> {
+    check_name(wanted, extensions)?;
+    check_writable(wanted, 1)?;
+    let free = names(wanted).find(|path| replace || !path.exists());
+    free.ok_or_else(|| Error::run("no free file name is left"))
+}
+
+/// Makes sure that a path names a file with one of these endings.
+fn check_name(wanted: &Path, extensions: &[&str]) -> Result<(), Error> {
     let known =
         |found: &std::ffi::OsStr| extensions.iter().any(|extension| found.eq_ignore_ascii_case(extension));
     let fits = wanted.extension().is_some_and(known);
@@ -201,66 +290,32 @@ pub(crate) fn reserve(wanted: &Path, extensions: &[&str], replace: bool) -> Resu
             extensions.join(", .")
         )));
     }
-    check_writable(wanted)?;
-    let free = names(wanted).find(|path| replace || !path.exists());
-    free.ok_or_else(|| Error::run("no free file name is left"))
+    Ok(())
 }
 
-/// Lets `write` make a file under a hidden name, which becomes `wanted` or, if that exists by then and may not be replaced, the next
-/// free name. Returns the name.
+/// Writes a file that appears whole as `wanted` or, if that exists and may not be replaced, under the next free name.
+/// Returns the name.
 ///
 /// # Errors
-/// Those of `write`, or if the file cannot have the name.
-pub(crate) fn place(
-    wanted: &Path,
-    replace: bool,
-    write: impl FnOnce(&Path) -> Result<(), Error>,
-) -> Result<PathBuf, Error> {
-    let hidden = hidden(wanted, "part")?;
-    let placed = write(&hidden).and_then(|()| match replace {
-        true => fs::rename(&hidden, wanted).map(|()| wanted.to_owned()).map_err(Error::writing(wanted)),
-        false => rename_to_free(&hidden, wanted),
-    });
-    placed.map_err(|error| {
-        let _ = fs::remove_file(&hidden); // it may not exist; the first error is the one to report
-        match error {
-            Error::Write { source, .. } => Error::writing(wanted)(source),
-            error => error,
+/// If it cannot be written.
+pub(crate) fn place(wanted: &Path, replace: bool, bytes: &[u8]) -> Result<PathBuf, Error> {
+    let mut file = WholeFile::write(wanted, bytes)?;
+    if replace {
+        file.replace(wanted)?;
+        return Ok(wanted.to_owned());
+    }
+    for path in names(wanted) {
+        if file.name(&path)? {
+            return Ok(path);
         }
-    })
-}
-
-/// Gives a file the first of [`names`] that nobody has. Whoever creates a file has its name: two programs never get the same.
-fn rename_to_free(file: &Path, wanted: &Path) -> Result<PathBuf, Error> {
-    let created = |path: PathBuf| match File::create_new(&path) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => None,
-        created => Some(created.map(|_| path)),
-    };
-    let free = names(wanted).find_map(created).ok_or_else(|| Error::run("no free file name is left"))?;
-    let path = free.map_err(Error::writing(wanted))?;
-    fs::rename(file, &path).map_err(|error| {
-        let _ = fs::remove_file(&path); // it is empty
-        Error::writing(wanted)(error)
-    })?;
-    Ok(path)
-}
-
-/// Makes sure that a file could be written: makes and removes a small one beside `path`.
-pub(crate) fn check_writable(path: &Path) -> Result<(), Error> {
-    path.try_exists().map_err(Error::writing(path))?; // not of a name that is too long
-    let probe = hidden(path, "probe")?;
-    let written = fs::write(&probe, b"aquatint");
-    let removed = fs::remove_file(&probe);
-    written.and(removed).map_err(Error::writing(path))
-}
-
-/// A short hidden name in the folder of `path`, which no other program uses, not even on another machine.
-fn hidden(path: &Path, extension: &str) -> Result<PathBuf, Error> {
-    Ok(path.with_file_name(format!(".aquatint.{:08x}.{extension}", random_seed()?)))
+    }
+    Err(Error::run("no free file name is left"))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -290,7 +345,7 @@ mod tests {
             ("%xd %3d.png", "%xd %3d.png"),
             ("{job}/{seed}.jpg", "3/7.jpg"),
         ] {
-            let output = Output::new(&folder.path().join(pattern), true, 90);
+            let mut output = Output::new(&folder.path().join(pattern), true, 90);
             let path = output.free(7, Some(3)).expect("the folder is writable");
             assert_eq!(path, folder.path().join(expected), "{pattern}");
         }
@@ -347,21 +402,6 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_came_meanwhile_is_kept() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let wanted = folder.path().join("fox.png");
-        let write = |path: &Path| {
-            fs::write(&wanted, b"mine").expect("the folder is writable");
-            fs::write(path, b"new").map_err(Error::writing(path))
-        };
-        let path = place(&wanted, false, write).expect("the folder is writable");
-        assert_eq!(path, folder.path().join("fox-1.png"));
-        assert_eq!(fs::read(&wanted).expect("it is still there"), b"mine");
-        assert_eq!(place(&wanted, true, write).expect("the folder is writable"), wanted);
-        assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 2, "nothing hidden is left");
-    }
-
-    #[test]
     fn what_stands_beside_a_picture_has_its_name() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         fs::create_dir(folder.path().join("3")).expect("the folder is writable");
@@ -382,16 +422,33 @@ mod tests {
 
     #[test]
     fn what_an_earlier_run_wrote_is_found() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        for (pattern, name) in [("{job}-{seed}.png", "3-7-1.png"), ("{job}-%02d.png", "3-02.png")] {
-            let output = Output::new(&folder.path().join(pattern), false, 90);
-            let wanted = folder.path().join(name);
-            let find = || output.find(7, 3, |path| path == wanted);
-            assert_eq!(find(), None);
-            for name in ["3-7.png", "3-01.png", name] {
-                fs::write(folder.path().join(name), b"").expect("the folder is writable");
+        let text = |seed: u64| format!("p\nSteps: 1, Sampler: Euler, Size: 1x1, Seed: {seed}");
+        let save = |output: &mut Output, seed| {
+            let picture = Image::from_rgb(1, 1, vec![0; 3])
+                .with_parameters(Parameters::parse(&(text(seed) + ", Steps digest: 1a")));
+            output.save(&picture, 7, Some(3)).expect("the folder is writable")
+        };
+        for (pattern, names) in [
+            ("{job}-{seed}.png", ["3-7.png", "3-7-1.png", "3-7-2.png"]),
+            ("{job}-%02d.png", ["3-01.png", "3-02.png", "3-03.png"]),
+        ] {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let new = || {
+                let mut output = Output::new(&folder.path().join(pattern), false, 90);
+                output.tell = false;
+                output
+            };
+            let mut earlier = new();
+            assert_eq!(earlier.find(7, 3, &Parameters::parse(&text(1))), None);
+            save(&mut earlier, 1);
+            save(&mut earlier, 2);
+            let mut output = new();
+            for (seed, name) in [(2, Some(names[1])), (1, Some(names[0])), (3, None)] {
+                let found = output.find(7, 3, &Parameters::parse(&text(seed)));
+                assert_eq!(found, name.map(|name| folder.path().join(name)), "{pattern}");
             }
-            assert_eq!(find().as_ref(), Some(&wanted), "{pattern}");
+            assert_eq!(save(&mut output, 3), Some(folder.path().join(names[2])));
+            assert_eq!(output.find(7, 3, &Parameters::parse(&text(3))), Some(folder.path().join(names[2])));
         }
     }
 

@@ -157,6 +157,7 @@ impl<'a> Session<'a> {
             }
             let task = batch.task_of(first);
             memory::check(&self.footprint, task.text(), count, self.free)?;
+            output.check_room(task.text().seed, batch.job, task.text())?; // rather than after the work
             let TextToImage { seed, width, height, steps, .. } = task.text();
             let number = if all > 1 { format!("picture {}/{all}, ", done + 1) } else { String::new() };
             eprintln!("{number}seed {seed}, {width}×{height}, {steps} steps");
@@ -224,19 +225,17 @@ impl<'a> Session<'a> {
         callbacks: &RunCallbacks<'_>,
         output: &mut Output,
     ) -> Result<Option<PathBuf>, Error> {
+        let path = signals::whole(|| match callbacks.stopped {
+            true => output.save_beside(picture, None, seed, job, "partial"),
+            false => output.save(picture, seed, job),
+        })?;
         let strip = match &callbacks.strip {
             Some(strip) => strip.picture(index, self.args.run.preview, &self.pipeline)?,
             None => None,
         };
-        signals::whole(|| {
-            let path = match callbacks.stopped {
-                true => output.save_beside(picture, None, seed, job, "partial")?,
-                false => output.save(picture, seed, job)?,
-            };
-            if let Some(strip) = strip {
-                output.save_beside(&strip, path.as_deref(), seed, job, "steps")?;
-            }
-            Ok(path)
-        })
+        if let Some(strip) = strip {
+            signals::whole(|| output.save_beside(&strip, path.as_deref(), seed, job, "steps"))?;
+        }
+        Ok(path)
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! outputs   [steps done, n, channels, height, width]    the UNet's output at each step
 //! latents   [n, channels, height, width]                the latents after the last step
-//! header    the settings, and a digest of the first latents
+//! header    the settings, and a digest of the first latents, and one of the whole content
 //! ```
 //!
 //! To resume, the run is repeated from its beginning, with the stored outputs in place of the UNet.
@@ -13,19 +13,23 @@
 //! The file is safetensors, and it always appears whole.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
+use sha2::{Digest, Sha256};
 
 use super::callbacks::{RunInfo, StepInfo};
 use crate::error::{Error, Result};
 use crate::image::metadata::Parameters;
-use crate::image::write_whole;
+use crate::input_file;
+use crate::whole_file::write_whole;
 
 /// The value of `format` in the header.
-const FORMAT: &str = "aquatint checkpoint 1";
+const FORMAT: &str = "aquatint checkpoint 2";
+
+/// A larger file is no checkpoint.
+const LARGEST_FILE: u64 = 1 << 33;
 
 /// A run so far.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,7 +71,7 @@ impl RunCheckpoint {
         let refused = |reason: &dyn std::fmt::Display| {
             Error::request(format_args!("`{}` is no checkpoint that can be used: {reason}", path.display()))
         };
-        let bytes = fs::read(path).map_err(|error| refused(&error))?;
+        let bytes = input_file::read(path, LARGEST_FILE).map_err(|error| refused(&error))?;
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| refused(&error))?;
         let notes = header.metadata().clone().unwrap_or_default();
         let note = |key: &str| notes.get(key).cloned().unwrap_or_default();
@@ -96,7 +100,12 @@ impl RunCheckpoint {
         }
         let outputs = outputs.chunks_exact(latents.len()).map(<[f32]>::to_vec).collect();
         let (parameters, start) = (note("parameters"), note("start"));
-        Ok(Self { parameters, start, total, shape, outputs, latents, path: path.to_owned() })
+        let path = path.to_owned();
+        let found = Self { parameters, start, total, shape, outputs, latents, path };
+        if note("digest") != found.digest() {
+            return Err(refused(&"its content is not what was written: the file is damaged"));
+        }
+        Ok(found)
     }
 
     /// Writes the run so far. The file appears under its name only when it is complete.
@@ -112,10 +121,32 @@ impl RunCheckpoint {
             ("latents", TensorView::new(Dtype::F32, self.shape.to_vec(), &latents).map_err(Error::run)?),
         ];
         let total = self.total.to_string();
-        let notes =
-            [("format", FORMAT), ("parameters", &self.parameters), ("start", &self.start), ("total", &total)];
+        let notes = [
+            ("format", FORMAT),
+            ("parameters", &self.parameters),
+            ("start", &self.start),
+            ("total", &total),
+            ("digest", &self.digest()),
+        ];
         let notes: HashMap<_, _> = notes.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         write_whole(path.as_ref(), &safetensors::serialize(tensors, Some(notes)).map_err(Error::run)?)
+    }
+
+    /// SHA-256, in hex, of everything that the file holds: a changed bit may lead to an equal picture all the same, and
+    /// would not be found by the latents.
+    fn digest(&self) -> String {
+        let mut sha = Sha256::new();
+        for text in [&self.parameters, &self.start] {
+            sha.update((text.len() as u64).to_le_bytes());
+            sha.update(text);
+        }
+        for number in self.shape.into_iter().chain([self.total, self.outputs.len()]) {
+            sha.update((number as u64).to_le_bytes());
+        }
+        for values in self.outputs.iter().chain([&self.latents]) {
+            values.iter().for_each(|value| sha.update(value.to_le_bytes()));
+        }
+        sha.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The settings of the first picture.

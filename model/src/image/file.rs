@@ -11,7 +11,6 @@
 //! diffusers drops the alpha channel and shows whatever colour is stored under it; over white is what a viewer shows.
 //! Read next: [`resize`], [`mask`].
 
-use std::fs;
 use std::io::Cursor;
 use std::path::Path;
 
@@ -21,6 +20,7 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 use super::{Image, Mask, jpeg};
 use crate::error::{Error, Result};
 use crate::guard::guarded;
+use crate::input_file;
 
 /// 100 million pixels: the largest cameras make pictures of this size, and its 16-bit RGBA fits into 0.8 GB.
 const LARGEST_AREA: u64 = 100_000_000;
@@ -104,10 +104,7 @@ impl Mask {
 /// Reads a file; the error names it.
 fn open(path: &Path) -> Result<DynamicImage> {
     let refused = |reason: String| Error::request(format_args!("`{}`: {reason}", path.display()));
-    let bytes = fs::metadata(path).and_then(|file| match file.len() {
-        length if length > LARGEST_FILE => Err(std::io::Error::other("the file is larger than 1 GiB")),
-        _ => fs::read(path),
-    });
+    let bytes = input_file::read(path, LARGEST_FILE);
     decode(&bytes.map_err(|error| refused(format!("cannot read the picture: {error}")))?).map_err(refused)
 }
 

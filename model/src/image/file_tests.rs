@@ -1,5 +1,7 @@
 //! Files of every kind, damaged and hostile ones; sizes; masks and seams.
 
+use std::fs;
+
 use image::{ExtendedColorType, ImageEncoder, codecs};
 
 use super::*;

@@ -9,8 +9,8 @@ pub mod metadata;
 mod raster;
 pub mod resize;
 
-use std::path::{Path, PathBuf};
-use std::{fmt, fs};
+use std::fmt;
+use std::path::Path;
 
 use aquatint_tensor::{Tensor, View};
 use sha2::{Digest, Sha256};
@@ -25,6 +25,7 @@ pub use resize::ResizeMode;
 
 use crate::error::{Error, Result};
 use crate::image::metadata::{Parameters, exif, png};
+use crate::whole_file::write_whole;
 
 /// A kind of file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,16 +231,6 @@ pub(crate) fn content_hash(width: usize, height: usize, bytes: &[u8]) -> String 
     sha.finalize().iter().take(5).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Writes a file that appears under its name only when it is complete; a file of that name is replaced.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let beside = beside(path);
-    let written = fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&beside); // it may not exist; the first error is the one to report
-    }
-    written.map_err(Error::writing(path))
-}
-
 /// Only the size: the pixels would fill the screen.
 impl fmt::Debug for Image {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -247,14 +238,10 @@ impl fmt::Debug for Image {
     }
 }
 
-/// A hidden name in the folder of `path`, where a rename cannot cross file systems.
-fn beside(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.{}.part", std::process::id()))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

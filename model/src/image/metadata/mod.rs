@@ -28,9 +28,8 @@ use regex::Regex;
 pub mod exif;
 pub mod png;
 
-#[cfg(doc)]
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::input_file;
 
 /// The text of a PNG, JPEG or WebP file, if it has one; the content decides which of them it is.
 ///
@@ -38,6 +37,10 @@ use crate::error::Result;
 /// [`Error::Request`] if the file cannot be read or is no such picture.
 pub fn read(path: &Path) -> Result<Option<String>> {
     const PNG: &[u8] = b"\x89PNG";
+    input_file::check_is_file(path).map_err(|error| {
+        let path = path.display();
+        Error::request(format_args!("cannot read `{path}` as a PNG, JPEG or WebP picture: {error}"))
+    })?;
     let mut start = [0; PNG.len()];
     let opened = File::open(path).and_then(|mut file| file.read_exact(&mut start));
     if opened.is_ok() && start == PNG {

@@ -12,8 +12,8 @@ use half::f16;
 use safetensors::tensor::{Dtype, TensorView};
 
 use crate::error::{Error, Result};
-use crate::image::write_whole;
 use crate::source::{StoredType, TensorFile};
+use crate::whole_file::write_whole;
 
 const NAME: &str = "latents";
 
@@ -23,10 +23,17 @@ const NAME: &str = "latents";
 /// # Errors
 /// If the file cannot be written.
 pub fn save_latents(path: impl AsRef<Path>, latents: View<'_, f32, 4>) -> Result<()> {
+    write_whole(path.as_ref(), &latents_to_bytes(latents)?)
+}
+
+/// The latents as the bytes of a file.
+///
+/// # Errors
+/// If they are empty.
+pub fn latents_to_bytes(latents: View<'_, f32, 4>) -> Result<Vec<u8>> {
     let bytes: Vec<u8> = latents.iter().flat_map(f32::to_le_bytes).collect();
     let tensor = TensorView::new(Dtype::F32, latents.shape().to_vec(), &bytes).map_err(Error::run)?;
-    let file = safetensors::serialize([(NAME, tensor)], None).map_err(Error::run)?;
-    write_whole(path.as_ref(), &file)
+    safetensors::serialize([(NAME, tensor)], None).map_err(Error::run)
 }
 
 /// Reads latents in f32 or f16, as [`save_latents`] or a Python program wrote them.

@@ -24,7 +24,7 @@ mod projection;
 pub use config::VaeConfig;
 pub use decoder::Decoder;
 pub use encoder::{Encoder, Moments};
-pub use latents_file::{open_latents, save_latents};
+pub use latents_file::{latents_to_bytes, open_latents, save_latents};
 pub use projection::Projection;
 
 use crate::networks::unet::resnet::ResnetConfig;
