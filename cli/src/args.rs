@@ -86,19 +86,23 @@ pub(crate) enum Command {
     Demo(demo::Demo),
     /// Make a picture again from the settings that it contains, and compare.
     Verify(verify::Verify),
-    /// Say what a model or another file of weights is and what it lacks, without loading its weights.
+    /// Say what a model or another file of weights is and what it lacks, without loading its
+    /// weights.
     Inspect(inspect::Inspect),
     /// Write a model in another form: folder or single file, f32, f16 or bf16.
     Convert(convert::Convert),
     /// List the models on this machine: those in Hugging Face's cache, and in folders of your own.
     Models(models::Models),
-    /// Write a model folder with random weights and a published architecture, to test and to time without a download.
+    /// Write a model folder with random weights and a published architecture, to test and to time
+    /// without a download.
     RandomModel(random_model::RandomModel),
-    /// Measure this machine and every kernel on it, as a table, JSON or a roofline; compare with an earlier run.
+    /// Measure this machine and every kernel on it, as a table, JSON or a roofline; compare with an
+    /// earlier run.
     Bench(Box<bench::Bench>),
     /// List the samplers and schedules: what each is, when to choose it, where it was published.
     Samplers,
-    /// Write what a shell needs to complete commands and flags, as in `aquatint completions bash > /etc/bash_completion.d/aquatint`.
+    /// Write what a shell needs to complete commands and flags, as in `aquatint completions bash >
+    /// /etc/bash_completion.d/aquatint`.
     Completions {
         /// Which shell.
         #[arg(value_enum)]

@@ -1,7 +1,8 @@
 //! `aquatint`: Stable Diffusion on a CPU, from the command line.
 //!
-//! A thin driver: it turns flags into a request to `aquatint_model::Pipeline`, shows progress, and puts files where they
-//! belong. Results go to stdout, everything else to stderr. This file parses, dispatches and exits; nothing imports it.
+//! A thin driver: it turns flags into a request to `aquatint_model::Pipeline`, shows progress, and
+//! puts files where they belong. Results go to stdout, everything else to stderr. This file parses,
+//! dispatches and exits; nothing imports it.
 //!
 //! | folder | what it holds, from the highest layer to the lowest |
 //! |---|---|

@@ -1,4 +1,5 @@
-//! Files that appear under their name whole or not at all, and never over a file that is not to be replaced.
+//! Files that appear under their name whole or not at all, and never over a file that is not to be
+//! replaced.
 //!
 //! ```text
 //! 1. create   .aquatint.<16 random hex digits>.part in the same folder; only a new file, so no link is followed
@@ -8,8 +9,8 @@
 //! 5. fsync    the folder
 //! ```
 //!
-//! A process that is killed in between leaves at most the hidden file. Nobody holds its lock any more, by which the next
-//! process that writes into the folder knows it, and removes it.
+//! A process that is killed in between leaves at most the hidden file. Nobody holds its lock any
+//! more, by which the next process that writes into the folder knows it, and removes it.
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
@@ -107,7 +108,8 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     WholeFile::write(path, bytes)?.replace(path)
 }
 
-/// Makes sure that a file of `bytes` bytes could be written: writes so many zeros beside `path`, and removes them.
+/// Makes sure that a file of `bytes` bytes could be written: writes so many zeros beside `path`,
+/// and removes them.
 ///
 /// # Errors
 /// If it cannot.
@@ -167,7 +169,8 @@ fn is_linked(_file: &File) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Removes hidden files whose process is gone; once for each folder, because a folder may hold many files.
+/// Removes hidden files whose process is gone; once for each folder, because a folder may hold many
+/// files.
 fn remove_left_overs(folder: &Path) {
     static SEEN: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
     let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);

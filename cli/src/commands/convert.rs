@@ -15,7 +15,8 @@ pub(crate) struct Convert {
     #[arg(value_name = "IN")]
     model: PathBuf,
 
-    /// What to write: a single file if it ends in .safetensors, else a folder as diffusers saves it.
+    /// What to write: a single file if it ends in .safetensors, else a folder as diffusers saves
+    /// it.
     #[arg(value_name = "OUT")]
     out: PathBuf,
 

@@ -1,4 +1,5 @@
-//! `aquatint demo`: a contact sheet of a dozen prompts, to see at a glance what the program and its model do.
+//! `aquatint demo`: a contact sheet of a dozen prompts, to see at a glance what the program and its
+//! model do.
 
 use std::path::PathBuf;
 use std::time::Instant;

@@ -20,7 +20,8 @@ pub(crate) struct Inpaint {
     #[command(flatten)]
     source: ImageFlags,
 
-    /// Mask of the picture's size: white is repainted, black is kept [default: what is transparent is repainted].
+    /// Mask of the picture's size: white is repainted, black is kept [default: what is transparent
+    /// is repainted].
     #[arg(long, value_name = "PICTURE")]
     mask: Option<PathBuf>,
 
@@ -32,13 +33,13 @@ pub(crate) struct Inpaint {
     #[arg(long, value_name = "LEFT,RIGHT,TOP,BOTTOM", value_parser = margins)]
     expand: Option<Margins>,
 
-    /// How much of the masked part is replaced, from above 0 to 1 (all); so many of the steps are made, at least one [default:
-    /// 1].
+    /// How much of the masked part is replaced, from above 0 to 1 (all); so many of the steps are
+    /// made, at least one [default: 1].
     #[arg(long, value_parser = strength, allow_negative_numbers = true)]
     strength: Option<f64>,
 
-    /// Work on the mask and so many pixels around it only, enlarged to --width and --height [default: the model's own], for
-    /// more detail; the picture keeps its size.
+    /// Work on the mask and so many pixels around it only, enlarged to --width and --height
+    /// [default: the model's own], for more detail; the picture keeps its size.
     #[arg(long, value_name = "PADDING", num_args = 0..=1, require_equals = true, default_missing_value = "32")]
     only_masked: Option<u16>,
 
@@ -46,7 +47,8 @@ pub(crate) struct Inpaint {
     #[arg(long, value_parser = clap::value_parser!(u16))]
     mask_blur: Option<u16>,
 
-    /// Leave the picture as the model decodes it; otherwise the pixels outside the mask are those of the input, bit for bit.
+    /// Leave the picture as the model decodes it; otherwise the pixels outside the mask are those
+    /// of the input, bit for bit.
     #[arg(long, conflicts_with_all = ["mask_blur", "only_masked"])]
     no_composite: bool,
 }

@@ -7,8 +7,8 @@ use clap::Args;
 
 #[derive(Args)]
 pub(crate) struct Models {
-    /// A further folder with model folders and single files, as A1111 and ComfyUI have them; so are those that the
-    /// environment variable AQUATINT_MODELS lists.
+    /// A further folder with model folders and single files, as A1111 and ComfyUI have them; so are
+    /// those that the environment variable AQUATINT_MODELS lists.
     #[arg(long, value_name = "FOLDER")]
     models_dir: Vec<PathBuf>,
 }

@@ -1,5 +1,5 @@
-//! `aquatint noise`: a strip of a picture with more and more noise. Why noise lets a model learn is told in
-//! `model/src/pipeline/noise.rs`.
+//! `aquatint noise`: a strip of a picture with more and more noise. Why noise lets a model learn:
+//! `model/src/tools/forward_noise.rs`.
 
 use std::path::PathBuf;
 

@@ -111,7 +111,7 @@ fn inputs_of(task: &Task) -> Vec<(&'static str, &'static str, String)> {
     }
 }
 
-/// Ends the walk where that of the picture ended.
+/// Ends the run where that of the picture ended.
 struct Follower {
     display: Display,
     stopped: Option<usize>,
@@ -160,7 +160,7 @@ fn report(found: &Image, expected: &Image, stored: &Parameters) -> Result<(), Er
     Err(Error::run("the picture is not what its text says, or was made on another version or machine"))
 }
 
-/// Where two walks part, as the four digits of each step tell.
+/// The first step at which two runs differ, by the four digits of each step.
 fn first_difference(found: &str, expected: &str) -> String {
     const DIGITS: usize = aquatint_model::generate::DIGITS_PER_STEP;
     let steps = |digest: &str| digest.len().div_ceil(DIGITS);

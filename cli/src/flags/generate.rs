@@ -1,5 +1,5 @@
-//! The flags of the commands that make pictures. Names follow the habits of the field: stable-diffusion.cpp, diffusers,
-//! A1111.
+//! The flags of the commands that make pictures. Names follow the habits of the field:
+//! stable-diffusion.cpp, diffusers, A1111.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -40,12 +40,13 @@ pub(crate) struct GenerateFlags {
     )]
     pub(crate) prompt_syntax: Option<Syntax>,
 
-    /// Which layer of the text encoder counts: 1 the last, 2 the one before, as A1111 counts; diffusers' clip_skip is one
-    /// less [default: 1].
+    /// Which layer of the text encoder counts: 1 the last, 2 the one before, as A1111 counts;
+    /// diffusers' clip_skip is one less [default: 1].
     #[arg(long, value_name = "N")]
     pub(crate) clip_skip: Option<usize>,
 
-    /// Take all settings from this PNG, JPEG or WebP, made by aquatint or A1111; what other flags say counts more.
+    /// Take all settings from this PNG, JPEG or WebP, made by aquatint or A1111; what other flags
+    /// say counts more.
     #[arg(long, value_name = "PICTURE")]
     pub(crate) from_image: Option<PathBuf>,
 
@@ -61,25 +62,28 @@ pub(crate) struct GenerateFlags {
     #[arg(long)]
     pub(crate) steps: Option<usize>,
 
-    /// How strongly the text counts; up to 1 the negative prompt has no effect [default: the model's own, or 7.5].
+    /// How strongly the text counts; up to 1 the negative prompt has no effect [default: the
+    /// model's own, or 7.5].
     #[arg(long, alias = "guidance-scale")]
     pub(crate) cfg_scale: Option<f32>,
 
-    /// The number from which all noise is drawn; the same seed gives the same picture [default: random].
+    /// The number from which all noise is drawn; the same seed gives the same picture [default:
+    /// random].
     #[arg(short, long, allow_negative_numbers = true, value_parser = Seed::from_str)]
     pub(crate) seed: Option<Seed>,
 
-    /// Whose random numbers the seed stands for: torch's on the CPU, as diffusers' examples use them, or on a GPU, as most
-    /// pictures were made (A1111's "NV") [default: cpu].
+    /// Whose random numbers the seed stands for: torch's on the CPU, as diffusers' examples use
+    /// them, or on a GPU, as most pictures were made (A1111's "NV") [default: cpu].
     #[arg(long, value_enum)]
     pub(crate) rng: Option<Rng>,
 
-    /// Sampler, by its name in A1111, ComfyUI, stable-diffusion.cpp or diffusers; `aquatint samplers` lists them [default: the
-    /// model's].
+    /// Sampler, by its name in A1111, ComfyUI, stable-diffusion.cpp or diffusers; `aquatint
+    /// samplers` lists them [default: the model's].
     #[arg(long, alias = "sampling-method")]
     pub(crate) sampler: Option<String>,
 
-    /// Spacing of the noise levels: normal, karras, exponential, beta, sgm_uniform, simple, ays or lu [default: the model's].
+    /// Spacing of the noise levels: normal, karras, exponential, beta, sgm_uniform, simple, ays or
+    /// lu [default: the model's].
     #[arg(long, alias = "scheduler")]
     pub(crate) schedule: Option<String>,
 
@@ -87,14 +91,14 @@ pub(crate) struct GenerateFlags {
     #[arg(long)]
     pub(crate) eta: Option<f32>,
 
-    /// Noise levels of your own instead of a schedule: falling numbers, one for each step, as in 14.6,6.5,3.9,1.4,0.4. For samplers that
-    /// have schedules.
+    /// Noise levels of your own instead of a schedule: falling numbers, one for each step, as in
+    /// 14.6,6.5,3.9,1.4,0.4. For samplers that have schedules.
     #[arg(long, value_name = "LEVELS", value_delimiter = ',', conflicts_with_all = ["schedule", "steps"])]
     pub(crate) sigmas: Option<Vec<f64>>,
 
-    /// File to write, PNG, JPEG or WebP (lossless) by its ending; a file of that name is kept, and the next free number is taken. {seed}
-    /// becomes the seed, {job} the line of --batch, %03d the first free number of three digits; - is stdout [default:
-    /// aquatint-{seed}.png].
+    /// File to write, PNG, JPEG or WebP (lossless) by its ending; a file of that name is kept, and
+    /// the next free number is taken. {seed} becomes the seed, {job} the line of --batch, %03d the
+    /// first free number of three digits; - is stdout [default: aquatint-{seed}.png].
     #[arg(short, long)]
     pub(crate) output: Option<PathBuf>,
 
@@ -133,10 +137,12 @@ pub(crate) struct Several {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) batch_size: u32,
 
-    /// Make the pictures of a manifest, one JSON object a line, with the field names of A1111's API: prompt, negative_prompt, seed, steps,
-    /// cfg_scale, width, height, sampler_name, scheduler, init_images, denoising_strength, mask, n_iter, batch_size and others; pictures
-    /// are paths. Flags hold where a line is silent. Says the result of each picture as a line of JSON. What exists with the same settings is
-    /// skipped, so an interrupted batch can be run again; for that, a line without a seed has one that follows from its text. One that fails
+    /// Make the pictures of a manifest, one JSON object a line, with the field names of A1111's
+    /// API: prompt, negative_prompt, seed, steps, cfg_scale, width, height, sampler_name,
+    /// scheduler, init_images, denoising_strength, mask, n_iter, batch_size and others; pictures
+    /// are paths. Flags hold where a line is silent. Says the result of each picture as a line of
+    /// JSON. What exists with the same settings is skipped, so an interrupted batch can be run
+    /// again; for that, a line without a seed has one that follows from its text. One that fails
     /// does not stop the rest.
     #[arg(long, value_name = "JSONL", conflicts_with_all = ["from_image", "checkpoint"])]
     pub(crate) batch: Option<PathBuf>,

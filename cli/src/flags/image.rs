@@ -12,8 +12,8 @@ pub(crate) struct ImageFlags {
     #[arg(short, long, alias = "init-img", value_name = "PICTURE", required_unless_present = "batch")]
     pub(crate) image: Option<PathBuf>,
 
-    /// How the picture is brought to --width and --height. Without them, it keeps its size, but for what is beyond a multiple
-    /// of 8; with one of them, it keeps its proportions [default: crop].
+    /// How the picture is brought to --width and --height. Without them, it keeps its size, but for
+    /// what is beyond a multiple of 8; with one of them, it keeps its proportions [default: crop].
     #[arg(long, value_enum)]
     pub(crate) resize: Option<Resize>,
 }

@@ -1,4 +1,5 @@
-//! Flags that several commands share, and what to say to flags that there are not; flags of one command alone are in its file.
+//! Flags that several commands share, and what to say to flags that there are not; flags of one
+//! command alone are in its file.
 
 pub(crate) mod generate;
 pub(crate) mod image;

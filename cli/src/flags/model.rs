@@ -1,4 +1,5 @@
-//! Which model is meant, and the flags of the commands that need one but make no picture of a prompt.
+//! Which model is meant, and the flags of the commands that need one but make no picture of a
+//! prompt.
 
 use std::path::{Path, PathBuf};
 
@@ -11,8 +12,9 @@ use crate::flags::precision::Precision;
 /// A model.
 #[derive(Args)]
 pub(crate) struct ModelChoice {
-    /// Model: a folder as diffusers saves it, a single file (.safetensors, .ckpt), or an id in Hugging Face's cache
-    /// (org/name, org/name:file, org/name@revision); the default is the small model inside this program.
+    /// Model: a folder as diffusers saves it, a single file (.safetensors, .ckpt), or an id in
+    /// Hugging Face's cache (org/name, org/name:file, org/name@revision); the default is the small
+    /// model inside this program.
     #[arg(short, long, default_value = EMBEDDED)]
     pub(crate) model: PathBuf,
 

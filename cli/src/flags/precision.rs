@@ -10,11 +10,13 @@ pub(crate) enum Precision {
     Auto,
     /// Single precision: the picture that diffusers makes in float32.
     F32,
-    /// Operands rounded to 8 bits, sums in f32: nearly the same picture, and fast on CPUs with AMX or, less so, AVX-512 BF16.
+    /// Operands rounded to 8 bits, sums in f32: nearly the same picture, and fast on CPUs with AMX
+    /// or, less so, AVX-512 BF16.
     Bf16,
     /// As bf16, but for 3×3 convolutions, which f32 does with a quarter of the multiplications.
     Mixed,
-    /// Operands split in two bf16 parts, sums in f32: the same picture within two levels, three times the products.
+    /// Operands split in two bf16 parts, sums in f32: the same picture within two levels, three
+    /// times the products.
     Bf16x3,
 }
 

@@ -7,21 +7,24 @@ use clap::{Args, ValueEnum};
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "While it is made")]
 pub(crate) struct RunFlags {
-    /// Save the walk to this file after every step (latents, outputs, settings), so that --resume can go on from there.
+    /// Save the run to this file after every step (latents, outputs, settings), so that --resume
+    /// can go on from there.
     #[arg(long, value_name = "FILE")]
     pub(crate) checkpoint: Option<PathBuf>,
 
-    /// Go on from a --checkpoint, to the same bits as without a break. Settings are taken from it; what else the command needs
-    /// (-m, -i, --mask) is given again; of several pictures also -s and -b, and those after it are made as well.
+    /// Go on from a --checkpoint, to the same bits as without a break. Settings are taken from it;
+    /// what else the command needs (-m, -i, --mask) is given again; of several pictures also -s and
+    /// -b, and those after it are made as well.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["from_image", "batch"])]
     pub(crate) resume: Option<PathBuf>,
 
-    /// When interrupted (Ctrl-C), finish the step, and save the picture at which the walk has arrived as NAME-partial.
+    /// When interrupted (Ctrl-C), finish the step, and save the picture at which it has
+    /// arrived as NAME-partial.
     #[arg(long)]
     pub(crate) save_partial: bool,
 
-    /// Save a strip beside the picture, NAME-steps: of every Nth step the guess of the picture (above) and what the UNet saw
-    /// (below).
+    /// Save a strip beside the picture, NAME-steps: of every Nth step the predicted picture
+    /// (above) and what the UNet saw (below).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) save_steps: Option<u16>,
 
@@ -32,7 +35,8 @@ pub(crate) struct RunFlags {
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Preview {
-    /// Red, green and blue as sums of the latents' channels, fitted to the finished picture: costs nothing, a quarter of the size.
+    /// Red, green and blue as sums of the latents' channels, fitted to the finished picture: costs
+    /// nothing, a quarter of the size.
     #[default]
     Linear,
     /// Each decoded by the VAE: exact, and as slow as finishing a picture each time.

@@ -1,7 +1,8 @@
 //! Large buffers begin at a cache line.
 //!
-//! The system's allocator aligns to 16 bytes. A vector of AVX-512 is a whole line: in such a buffer each would lie across two, and none could be
-//! written past the caches, which takes whole lines. Only a program can choose its allocator, so this stands here and not beside the tensors.
+//! The system's allocator aligns to 16 bytes. A vector of AVX-512 is a whole line: in such a buffer
+//! each would lie across two, and none could be written past the caches, which takes whole lines.
+//! Only a program can choose its allocator, so this is here and not beside the tensors.
 
 #![allow(
     clippy::multiple_unsafe_ops_per_block,
@@ -18,7 +19,8 @@ const LINE: usize = 64;
 /// Bytes from which on a buffer is large: smaller ones hardly ever hold numbers.
 const LARGE: usize = 64 * 1024;
 
-/// What is asked of the system: room for a line more. `None` if the buffer is small, or aligned already.
+/// What is asked of the system: room for a line more. `None` if the buffer is small, or aligned
+/// already.
 fn enlarged(layout: Layout) -> Option<Layout> {
     if layout.size() < LARGE || layout.align() >= LINE {
         return None;
@@ -26,7 +28,8 @@ fn enlarged(layout: Layout) -> Option<Layout> {
     Layout::from_size_align(layout.size().checked_add(LINE)?, layout.align().max(align_of::<usize>())).ok()
 }
 
-/// The first line behind the start of a buffer that is a line longer than was asked for; in front of it stands how far that is.
+/// The first line behind the start of a buffer that is a line longer than was asked for; in front
+/// of it stands how far that is.
 ///
 /// # Safety
 /// `start` is null or the start of a buffer of `enlarged(layout)`.
@@ -35,8 +38,9 @@ unsafe fn moved_up(start: *mut u8) -> *mut u8 {
         return start;
     }
     let distance = LINE - start.addr() % LINE;
-    // SAFETY: the buffer is longer than asked for by a line, which is at least `distance`. The start is a multiple of the size of a `usize`, and so is a
-    // line: hence there is room for one in between, and it is aligned.
+    // SAFETY: the buffer is longer than asked for by a line, which is at least `distance`. The
+    // start is a multiple of the size of a `usize`, and so is a line: hence there is room for one
+    // in between, and it is aligned.
     unsafe {
         let line = start.add(distance);
         line.cast::<usize>().sub(1).write(distance);
@@ -44,11 +48,14 @@ unsafe fn moved_up(start: *mut u8) -> *mut u8 {
     }
 }
 
-// SAFETY: all memory is the system's. What `alloc` and `alloc_zeroed` move up, `dealloc` moves down by the distance that stands in front of it; both
-// decide by the layout alone, which is the same for both. `realloc` leaves to the system what is small before and after, and else calls the others.
+// SAFETY: all memory is the system's. What `alloc` and `alloc_zeroed` move up, `dealloc` moves down
+// by the distance that stands in front of it; both decide by the layout alone, which is the same
+// for both. `realloc` leaves to the system what is small before and after, and else calls the
+// others.
 unsafe impl GlobalAlloc for Aligned {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller vouches for the layout, and `enlarged` makes it only longer and stricter.
+        // SAFETY: the caller vouches for the layout, and `enlarged` makes it only longer and
+        // stricter.
         unsafe {
             match enlarged(layout) {
                 Some(enlarged) => moved_up(System.alloc(enlarged)),
@@ -68,7 +75,8 @@ unsafe impl GlobalAlloc for Aligned {
     }
 
     unsafe fn dealloc(&self, buffer: *mut u8, layout: Layout) {
-        // SAFETY: the buffer came from here with this layout, so what was moved up has its distance in front of it.
+        // SAFETY: the buffer came from here with this layout, so what was moved up has its distance
+        // in front of it.
         unsafe {
             match enlarged(layout) {
                 Some(enlarged) => {

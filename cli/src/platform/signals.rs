@@ -1,12 +1,13 @@
 //! Ctrl-C: nothing is left half.
 //!
 //! ```text
-//! nothing to save of a walk    ends at once, but never while a file is being written
+//! nothing to save of a run    ends at once, but never while a file is being written
 //! random-model                 ends at once, and removes the folder that is not complete
 //! --checkpoint, --save-partial the step is finished and saved; a second Ctrl-C ends at once
 //! ```
 //!
-//! Finished pictures are kept in either case, and the exit code is 130. A request to terminate (SIGTERM, SIGHUP) is treated alike.
+//! Finished pictures are kept in either case, and the exit code is 130. A request to terminate
+//! (SIGTERM, SIGHUP) is treated alike.
 
 use std::fs;
 use std::path::PathBuf;

@@ -10,11 +10,12 @@ const MOST: usize = 1024;
 /// rayon's own variable.
 const VARIABLE: &str = "RAYON_NUM_THREADS";
 
-/// Starts the pool. Without a number, `RAYON_NUM_THREADS` counts, and else there is a thread for each
-/// physical core; `topology.rs` says why.
+/// Starts the pool. Without a number, `RAYON_NUM_THREADS` counts, and else there is a thread for
+/// each physical core; `topology.rs` says why.
 ///
 /// # Errors
-/// `Request` if the variable is no number of threads; `Run` if the operating system has no more threads.
+/// `Request` if the variable is no number of threads; `Run` if the operating system has no more
+/// threads.
 pub(crate) fn start(threads: Option<usize>) -> Result<(), Error> {
     let threads = match (threads, std::env::var(VARIABLE)) {
         (Some(threads), _) => threads,

@@ -1,13 +1,16 @@
 //! What the machine is made of, as Linux tells it in `/sys` and `/proc`: cores, caches, its name.
 //!
-//! **Threads default to physical cores.** Where a core runs two threads at once, both share its multipliers, and a kernel that keeps
-//! them busy gains nothing from the second thread; it only halves each thread's part of the caches, for which the blocks are cut. A core of an
-//! `arm64` machine runs one thread. `--threads` overrides, and so does rayon's own variable `RAYON_NUM_THREADS`.
+//! **Threads default to physical cores.** Where a core runs two threads at once, both share its
+//! multipliers, and a kernel that keeps them busy gains nothing from the second thread; it only
+//! halves each thread's part of the caches, for which the blocks are cut. A core of an `arm64`
+//! machine runs one thread. `--threads` overrides, and so does rayon's own variable
+//! `RAYON_NUM_THREADS`.
 
 use std::collections::BTreeSet;
 use std::fs;
 
-/// Cores that this program may use; at least 1. Elsewhere than on Linux: what the standard library counts.
+/// Cores that this program may use; at least 1. Elsewhere than on Linux: what the standard library
+/// counts.
 pub(crate) fn physical_cores() -> usize {
     // What a container's quota leaves may be fewer than the CPUs that it may run on.
     let available = std::thread::available_parallelism().map_or(1, usize::from);
@@ -55,13 +58,14 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// What so many threads, each on its own core, have of it together.
+    /// The bytes that `threads` threads, each on its own core, have together.
     pub(crate) fn capacity(&self, threads: usize) -> usize {
         self.bytes * threads.div_ceil(self.shared_by)
     }
 }
 
-/// The data caches of the first CPU, the smallest first; typical ones where the system does not tell.
+/// The data caches of the first CPU, the smallest first; typical ones where the system does not
+/// tell.
 pub(crate) fn caches() -> Vec<Cache> {
     let caches = caches_in("/sys/devices/system/cpu/cpu0/cache");
     if !caches.is_empty() {

@@ -1,4 +1,5 @@
-//! The callbacks of the denoising loop as the flags ask for them: progress, checkpoints, an early end, a strip of the steps.
+//! The callbacks of the denoising loop as the flags ask for them: progress, checkpoints, an early
+//! end, a strip of the steps.
 
 use std::ops::ControlFlow;
 
@@ -27,7 +28,7 @@ pub(crate) fn check(flags: &RunFlags) -> Result<(), Error> {
     check_writable(file, 1)
 }
 
-/// Follows a walk as the flags say.
+/// Follows a run as the flags say.
 pub(crate) struct RunCallbacks<'a> {
     flags: &'a RunFlags,
     pub(crate) display: Display,
@@ -35,7 +36,7 @@ pub(crate) struct RunCallbacks<'a> {
     /// Whether a checkpoint could not be written. The picture is finished all the same.
     checkpoint_failed: bool,
     pub(crate) strip: Option<Strip>,
-    /// Whether the user ended the walk.
+    /// Whether the user ended the run.
     pub(crate) stopped: bool,
 }
 

@@ -1,4 +1,5 @@
-//! Making pictures: what `txt2img`, `img2img` and `inpaint` do alike, once it is known what is asked for.
+//! Making pictures: what `txt2img`, `img2img` and `inpaint` do alike, once it is known what is
+//! asked for.
 
 use std::path::Path;
 

@@ -1,12 +1,14 @@
-//! `--batch`: the pictures of a manifest, one JSON object a line, with the field names of A1111's API.
+//! `--batch`: the pictures of a manifest, one JSON object a line, with the field names of A1111's
+//! API.
 //!
 //! ```text
 //! {"prompt": "a fox", "seed": 7, "steps": 20, "sampler_name": "Euler a", "n_iter": 4}
 //! {"prompt": "the same in winter", "init_images": ["fox.png"], "denoising_strength": 0.6}
 //! ```
 //!
-//! A line that cannot be read or made is told, by number, and the rest goes on; in the end the exit code is 4. What is already
-//! there with the same settings is not made again, so that an interrupted batch is finished by running it again.
+//! A line that cannot be read or made is reported by its number, and the rest goes on; in the end the exit
+//! code is 4. What is already there with the same settings is not made again, so that an
+//! interrupted batch is finished by running it again.
 
 use std::fs::File;
 use std::io;
@@ -49,7 +51,8 @@ pub(crate) fn run(manifest: &Path, flags: &PartialRequest, args: &GenerateFlags)
         )));
     }
     output.check_name()?;
-    // Each line has its own size, which is judged when its turn comes: of a finished batch no picture is made.
+    // Each line has its own size, which is judged when its turn comes: of a finished batch no
+    // picture is made.
     let smallest = |footprint: &Footprint| {
         let request = flags.request(None, footprint.defaults.clone())?;
         let side = footprint.size_multiple();
@@ -77,7 +80,8 @@ pub(crate) fn run(manifest: &Path, flags: &PartialRequest, args: &GenerateFlags)
     Ok(PART_FAILED)
 }
 
-/// The manifest, from a file or from a pipe that is already open, as in `--batch <(jq … lines.json)`.
+/// The manifest, from a file or from a pipe that is already open, as in `--batch <(jq …
+/// lines.json)`.
 fn read(manifest: &Path) -> io::Result<Vec<u8>> {
     let open_already = ["/dev/stdin", "/dev/fd/", "/proc/self/fd/"];
     if open_already.iter().any(|start| manifest.to_string_lossy().starts_with(start)) {
@@ -86,7 +90,8 @@ fn read(manifest: &Path) -> io::Result<Vec<u8>> {
     input_file::read(manifest, LARGEST_MANIFEST)
 }
 
-/// A panic is a mistake of this program, or of one of the decoders in it; the other lines are made all the same.
+/// A panic is a mistake of this program, or of one of the decoders in it; the other lines are made
+/// all the same.
 fn guarded(line: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
     let result = panic::catch_unwind(AssertUnwindSafe(line));
     result.unwrap_or_else(|_| {
@@ -158,7 +163,8 @@ fn tell(line: usize, status: &str, made: &GeneratedImage) {
     );
 }
 
-/// The seed of a line that has none: 32 bits of its hash, so that the same line makes the same pictures again.
+/// The seed of a line that has none: 32 bits of its hash, so that the same line makes the same
+/// pictures again.
 fn seed_of(line: &[u8]) -> u64 {
     let hash = |offset: u32| {
         line.iter().fold(offset, |hash, &byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))

@@ -1,5 +1,6 @@
-//! Does it fit into memory? Asked before the model is loaded, because an allocation that fails ends the program without a word. What is
-//! free is asked only then: later the weights would count twice.
+//! Does it fit into memory? Asked before the model is loaded, because an allocation that fails ends
+//! the program without a word. What is free is asked only then: later the weights would count
+//! twice.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,8 +31,9 @@ pub(crate) fn check(
     }
 }
 
-/// For commands that need the VAE alone: whether a picture of this size can be encoded or decoded. The largest weights, which are
-/// those of the UNet, do not count; what is left is no more than is needed.
+/// For commands that need the VAE alone: whether a picture of this size can be encoded or decoded.
+/// The largest weights, which are those of the UNet, do not count; what is left is no more than is
+/// needed.
 ///
 /// # Errors
 /// `Request` if there is less.
@@ -98,7 +100,8 @@ pub(crate) fn free() -> Result<Option<u64>, Error> {
     Ok(all.min())
 }
 
-/// What the groups leave of their memory to which this process belongs: a container, a systemd unit, a batch system's job.
+/// What the groups leave of their memory to which this process belongs: a container, a systemd
+/// unit, a batch system's job.
 fn free_in_cgroups() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let folders = cgroup_folders(&groups);
@@ -116,8 +119,8 @@ fn free_in_cgroups() -> Option<u64> {
     version_2.chain(version_1).min()
 }
 
-/// The folders of the groups in a text like `0::/system.slice/job`, and of those around them. In a container the path may be
-/// that of the host, and the group is found at the top.
+/// The folders of the groups in a text like `0::/system.slice/job`, and of those around them. In a
+/// container the path may be that of the host, and the group is found at the top.
 fn cgroup_folders(groups: &str) -> Vec<PathBuf> {
     let mut folders = Vec::new();
     for line in groups.lines() {
@@ -139,7 +142,8 @@ fn cgroup_folders(groups: &str) -> Vec<PathBuf> {
     folders
 }
 
-/// What `ulimit -v` leaves, by the texts of `/proc/self/limits` and, in pages, `/proc/self/statm`; `None` without a limit.
+/// What `ulimit -v` leaves, by the texts of `/proc/self/limits` and, in pages, `/proc/self/statm`;
+/// `None` without a limit.
 fn free_address_space(limits: &str, pages: &str) -> Option<u64> {
     const PAGE: u64 = 4096; // where pages are larger, less is counted as used
     let limit = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
@@ -148,8 +152,8 @@ fn free_address_space(limits: &str, pages: &str) -> Option<u64> {
     Some(limit.saturating_sub(used * PAGE))
 }
 
-/// What is left of a group's `memory.max`; `None` if that is `max`. Pages of files count as used in `memory.current`, but
-/// give way when memory is short; `memory.stat` says how many they are.
+/// What is left of a group's `memory.max`; `None` if that is `max`. Pages of files count as used in
+/// `memory.current`, but give way when memory is short; `memory.stat` says how many they are.
 fn free_in_container(limit: &str, used: &str, kinds: &str) -> Option<u64> {
     let [limit, used] = [limit, used].map(|text| text.trim().parse::<u64>().ok());
     let pages = |key| {

@@ -13,8 +13,8 @@ pub(crate) const PICTURES: &[&str] = &["png", "jpg", "jpeg", "webp"];
 
 /// Where pictures go.
 pub(crate) struct Output {
-    /// What `--output` says: a file name, in which `{seed}` stands for the seed, `{job}` for the line of a manifest and `%03d` for
-    /// the first free number of three digits; or `-` for stdout.
+    /// What `--output` says: a file name, in which `{seed}` stands for the seed, `{job}` for the
+    /// line of a manifest and `%03d` for the first free number of three digits; or `-` for stdout.
     pattern: PathBuf,
     replace: bool,
     quality: u8,
@@ -43,7 +43,8 @@ fn stored_settings(path: &Path) -> Option<Vec<String>> {
     Some(settings_of(&Parameters::parse(&text)))
 }
 
-/// Settings in a form in which they can be compared, without those that only a finished picture knows.
+/// Settings in a form in which they can be compared, without those that only a finished picture
+/// knows.
 fn settings_of(parameters: &Parameters) -> Vec<String> {
     // As a reader of the text finds them, who sees no white space at the ends of lines.
     let Parameters { prompt, negative_prompt, settings } = Parameters::parse(&parameters.to_string());
@@ -117,8 +118,8 @@ impl Output {
         self.pattern.clone()
     }
 
-    /// The first file among those that [`Output::save`] would have written before that is a finished picture with these
-    /// settings.
+    /// The first file among those that [`Output::save`] would have written before that is a
+    /// finished picture with these settings.
     pub(crate) fn find(&mut self, seed: u64, job: usize, settings: &Parameters) -> Option<PathBuf> {
         let text = self.text(seed, Some(job))?;
         let wanted = settings_of(settings);
@@ -207,7 +208,8 @@ impl Output {
     }
 }
 
-/// Writes a picture to `wanted` or, if that exists and may not be replaced, to the next free name. Returns the name.
+/// Writes a picture to `wanted` or, if that exists and may not be replaced, to the next free name.
+/// Returns the name.
 ///
 /// # Errors
 /// If it cannot be written.
@@ -224,8 +226,8 @@ pub(crate) fn save(picture: &Image, wanted: &Path, quality: u8, replace: bool) -
     place(wanted, replace, &bytes)
 }
 
-/// A picture may be hours of work: where the disk is full, the folder gone or the name too long, it is put into the system's folder
-/// for temporary files, and the error says so.
+/// A picture may be hours of work: where the disk is full, the folder gone or the name too long, it
+/// is put into the system's folder for temporary files, and the error says so.
 fn rescued(picture: &Image, wanted: &Path, error: Error) -> Error {
     let name = wanted.with_extension("png");
     let names = [name.file_name().unwrap_or_default(), "aquatint.png".as_ref()];
@@ -236,7 +238,8 @@ fn rescued(picture: &Image, wanted: &Path, error: Error) -> Error {
     }
 }
 
-/// `%03d` in a file name: what stands before it, the 3, and what stands behind it. `%d` has no least number of digits.
+/// `%03d` in a file name: what stands before it, the 3, and what stands behind it. `%d` has no
+/// least number of digits.
 fn number(name: &str) -> Option<(&str, usize, &str)> {
     name.match_indices('%').find_map(|(at, _)| {
         let (digits, after) = name[at + 1..].split_once('d')?;
@@ -266,8 +269,8 @@ fn names(wanted: &Path) -> impl Iterator<Item = PathBuf> + use<> {
 
 /// A name under which a file can be saved.
 ///
-/// `extensions` are what it may end in. If `wanted` exists and may not be replaced, this is the first free name among `fox-1.png`,
-/// `fox-2.png`, …
+/// `extensions` are what it may end in. If `wanted` exists and may not be replaced, this is the
+/// first free name among `fox-1.png`, `fox-2.png`, …
 ///
 /// # Errors
 /// If no file can be written there, or the name does not end so.
@@ -293,8 +296,8 @@ fn check_name(wanted: &Path, extensions: &[&str]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Writes a file that appears whole as `wanted` or, if that exists and may not be replaced, under the next free name.
-/// Returns the name.
+/// Writes a file that appears whole as `wanted` or, if that exists and may not be replaced, under
+/// the next free name. Returns the name.
 ///
 /// # Errors
 /// If it cannot be written.

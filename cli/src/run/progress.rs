@@ -1,4 +1,5 @@
-//! Progress on stderr: a bar on a terminal, otherwise a line for each step; both with the time left.
+//! Progress on stderr: a bar on a terminal, otherwise a line for each step; both with the time
+//! left.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -26,7 +27,7 @@ fn rounded(time: Duration) -> HumanDuration {
 }
 
 impl Display {
-    /// For a walk of so many pictures, of which so many steps are known.
+    /// For a run of `pictures` pictures, of which the first `known` steps are in a checkpoint.
     pub(crate) fn new(pictures: usize, known: usize) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{bar:30} step {pos}/{len}, {elapsed} so far, {msg}")

@@ -32,11 +32,11 @@ pub(crate) struct Batch<'a> {
     pub(crate) settings: &'a PartialRequest,
     /// Which pictures; the seed of picture i is that of picture 0 plus i.
     pub(crate) wanted: Vec<usize>,
-    /// How many are made in one walk, at most.
+    /// How many are made together, at most.
     pub(crate) together: usize,
     /// The line of the manifest.
     pub(crate) job: Option<usize>,
-    /// The walk to go on with.
+    /// The run to go on with.
     pub(crate) resumed: Option<RunCheckpoint>,
 }
 
@@ -46,9 +46,9 @@ pub(crate) struct GeneratedImage {
     pub(crate) path: Option<PathBuf>,
     pub(crate) seed: u64,
     pub(crate) parameters: String,
-    /// Of the whole walk.
+    /// Of the whole run.
     pub(crate) seconds: f64,
-    /// Whether the walk was ended early.
+    /// Whether the run was ended early.
     pub(crate) partial: bool,
 }
 
@@ -64,14 +64,14 @@ impl Batch<'_> {
         task
     }
 
-    /// The text of picture `picture`, but for what only the walk can tell.
+    /// The text of picture `picture`, but for what is known only after the run.
     pub(crate) fn parameters(&self, picture: usize, pipeline: &Pipeline) -> Result<Parameters, Error> {
         let mut parameters = pipeline.task_parameters(&self.task_of(picture))?;
         self.settings.describe(&mut parameters);
         Ok(parameters)
     }
 
-    /// Leaves out the pictures that were done before the walk that is resumed.
+    /// Leaves out the pictures that were done before the run that is resumed.
     pub(crate) fn skip_finished(&mut self) -> Result<(), Error> {
         let Some(run_checkpoint) = &self.resumed else { return Ok(()) };
         let seed = run_checkpoint.parameters().get("Seed").and_then(|seed| seed.parse().ok()).unwrap_or(0);
@@ -87,7 +87,8 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Takes the next pictures: neighbours, as many as are made together. Returns the first, and how many they are.
+    /// Takes the next pictures: neighbours, as many as are made together. Returns the first, and
+    /// how many they are.
     fn next_together(&mut self) -> Option<(usize, usize)> {
         let first = *self.wanted.first()?;
         let neighbours = self.wanted.iter().enumerate().take_while(|&(i, &picture)| picture == first + i);
@@ -98,8 +99,9 @@ impl Batch<'_> {
 }
 
 impl<'a> Session<'a> {
-    /// Loads the model, if `first`, what is to be made first, will fit into memory; that is judged for [`Footprint::defaults`].
-    /// The precision is that of `stored`, unless the flags name another.
+    /// Loads the model, if `first`, what is to be made first, will fit into memory; that is judged
+    /// for [`Footprint::defaults`]. The precision is that of `stored`, unless the flags name
+    /// another.
     pub(crate) fn start(
         args: &'a GenerateFlags,
         stored: Option<&Parameters>,
@@ -111,7 +113,8 @@ impl<'a> Session<'a> {
         let stored = unless_named.map(Parameters::precision).transpose()?.flatten();
         let precision = stored.unwrap_or_else(|| args.precision.unwrap_or(Precision::Auto).on(isa));
         let several = &args.several;
-        // The networks of one walk are needed one after the other, those of several again and again.
+        // The networks of one run are needed one after the other, those of several again and
+        // again.
         let keep = several.batch.is_some() || several.batch_count > several.batch_size;
         let options = LoadOptions { isa, precision, keep };
         let spec = args.model.spec()?;
@@ -142,7 +145,8 @@ impl<'a> Session<'a> {
     /// Makes the pictures of a batch, shows progress, saves each, and tells of it.
     ///
     /// # Errors
-    /// Those of the first walk that fails; what was finished before is kept, and of its pictures those that can be saved.
+    /// Those of the first run that fails; what was finished before is kept, and of its pictures
+    /// those that can be saved.
     pub(crate) fn run(
         &self,
         mut batch: Batch<'_>,
@@ -197,7 +201,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// What keeps the walk, if it is to be kept: that of a checkpoint, if it fits.
+    /// The checkpoint to write into: that of the resumed run, if it fits, or a new one.
     fn run_checkpoint(&self, batch: &mut Batch<'_>, first: usize) -> Result<Option<RunCheckpoint>, Error> {
         if batch.resumed.is_none() && self.args.run.checkpoint.is_none() {
             return Ok(None);

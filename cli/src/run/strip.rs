@@ -1,4 +1,5 @@
-//! `--save-steps`: a walk as a strip. Above, what the UNet at each step takes for the finished picture; below, what it saw.
+//! `--save-steps`: a run as a strip. Above, what the UNet at each step takes for the finished
+//! picture; below, what it saw.
 
 use aquatint_model::networks::vae::Projection;
 use aquatint_model::{Error, Image, Pipeline, ResizeMode, StepInfo};
@@ -6,12 +7,12 @@ use aquatint_tensor::View;
 
 use crate::flags::run::Preview;
 
-/// The latents of a walk's steps.
+/// The latents of a run's steps.
 pub(crate) struct Strip {
     every: usize,
     /// `[channels, height, width]`
     shape: [usize; 3],
-    /// For each picture, for each step: guess and input.
+    /// For each picture, for each step: predicted picture and model input.
     steps: Vec<Vec<[Vec<f32>; 2]>>,
     /// For each picture, its last latents, and what the VAE made of them.
     finished: Vec<(Vec<f32>, Image)>,

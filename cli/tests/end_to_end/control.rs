@@ -70,7 +70,8 @@ fn ctrl_c_keeps_a_checkpoint_and_the_partial_picture() {
     assert!((1..900).contains(&resumed.steps().0));
 }
 
-/// Without anything to save of a walk the end comes at once; what was finished is kept, and nothing is left half.
+/// Without anything to save of a walk the end comes at once; what was finished is kept, and nothing
+/// is left half.
 #[cfg(unix)]
 #[test]
 fn ctrl_c_keeps_finished_pictures() {

@@ -3,6 +3,7 @@
 mod batch;
 mod bench;
 mod control;
+mod hostile;
 mod parameters;
 mod pictures;
 mod tasks;

@@ -1,4 +1,5 @@
-//! Pictures from text: results on stdout, exit codes, files that are kept, errors that say what to do.
+//! Pictures from text: results on stdout, exit codes, files that are kept, errors that say what to
+//! do.
 
 use std::fs;
 use std::io::{BufRead, BufReader};

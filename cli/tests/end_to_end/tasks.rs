@@ -1,4 +1,5 @@
-//! Pictures from pictures, as a user makes them: image to image, inpainting, latents, noise; and pictures that are refused.
+//! Pictures from pictures, as a user makes them: image to image, inpainting, latents, noise; and
+//! pictures that are refused.
 
 use std::fs;
 
@@ -8,7 +9,8 @@ use tempfile::TempDir;
 
 use crate::{Run, aquatint, refused, with_model};
 
-/// A folder with the tiny model, a picture of 72×64 in three formats, masks, and a picture with a hole.
+/// A folder with the tiny model, a picture of 72×64 in three formats, masks, and a picture with a
+/// hole.
 fn prepared() -> TempDir {
     let folder = with_model();
     let photo = RgbImage::from_fn(72, 64, |x, y| Rgb([3 * x as u8, 3 * y as u8, (x * y % 251) as u8]));
