@@ -16,6 +16,7 @@ use rayon::prelude::*;
 
 use crate::cpu::partition::rows_per_task;
 use crate::cpu::simd::{Op, Simd};
+use crate::cpu::tile::TileRow;
 use crate::gemm::{PackedA, RowSource};
 use crate::{Isa, Precision};
 
@@ -46,6 +47,12 @@ pub struct Activations<const N: usize> {
     storage: Storage,
 }
 
+/// Some rows of rounded activations.
+pub struct PackedRowsMut<'a> {
+    /// A line of each for every row, those of low terms behind those of high ones.
+    pub(crate) planes: Vec<&'a mut [TileRow]>,
+}
+
 enum Storage {
     F32(Tensor<f32, 1>),
     Packed(PackedA),
@@ -66,6 +73,24 @@ impl<const N: usize> Activations<N> {
         };
         let packed = PackedA::new(isa, (precision, border), grid, channels, source);
         Self { shape, storage: Storage::Packed(packed) }
+    }
+
+    /// Rounded rows of any numbers, to be overwritten by way of [`row_chunks`](Self::row_chunks).
+    ///
+    /// # Panics
+    /// If the precision is f32.
+    pub fn recycled(precision: Precision, shape: [usize; N]) -> Self {
+        let rows = shape[..N - 1].iter().product();
+        Self::packed(shape, PackedA::rows(precision, rows, shape[N - 1]))
+    }
+
+    /// Chunks of `rows` rounded rows, for different threads to write.
+    ///
+    /// # Panics
+    /// If the numbers are in f32.
+    pub fn row_chunks(&mut self, rows: usize) -> Vec<PackedRowsMut<'_>> {
+        let Storage::Packed(packed) = &mut self.storage else { panic!("only what is rounded is in planes") };
+        packed.pieces(rows).into_iter().map(|planes| PackedRowsMut { planes }).collect()
     }
 
     /// A matrix that was rounded, under any shape with as many rows and columns.

@@ -1,8 +1,10 @@
-//! Each network on its own against diffusers: text embeddings, one UNet call, VAE encode and decode, relative error ≤ 1e-4.
+//! Each network on its own against diffusers: text embeddings, one UNet call, VAE encode and
+//! decode, relative error ≤ 1e-4.
 //!
-//! `goldens/stages.py` made the numbers from the two small pipelines in `goldens/pipelines`: `sd1` (f32, old attention names in
-//! the VAE), `sd2` (f16 on disk, shards, an fp16 variant, list of heads, linear projections). The latents of the UNet call are
-//! 9×12: three levels down neither is even.
+//! `goldens/stages.py` made the numbers from the two small pipelines in `goldens/pipelines`: `sd1`
+//! (f32, old attention names in the VAE), `sd2` (f16 on disk, shards, an fp16 variant, list of
+//! heads, linear projections). The latents of the UNet call are 9×12: three levels down neither is
+//! even.
 
 use std::path::PathBuf;
 
@@ -97,7 +99,8 @@ fn unet_call() {
     }
 }
 
-/// Operands rounded or split: what that does to one call of the UNet, measured as the length of the difference.
+/// Operands rounded or split: what that does to one call of the UNet, measured as the length of the
+/// difference.
 #[test]
 fn unet_call_in_every_precision() {
     let [bf16, split] = [Precision::Bf16, Precision::Bf16x3].map(Precisions::all);
@@ -150,6 +153,25 @@ fn unet_call_of_other_configs() {
             }
         }
     }
+}
+
+/// 4096 tokens for each of two texts that see one image: enough for transformers to go depth first
+/// if their operands are rounded.
+#[test]
+fn transformers_that_go_depth_first_agree_with_f32_on_any_number_of_threads() {
+    let isa = Isa::best();
+    let text: Tensor<f32, 3> = stages("sd1").tensor("unet.encoder_hidden_states");
+    let sample =
+        Tensor::from_fn([1, 64, 64, 4], |[_, y, x, c]| ((7 * y + 11 * x + 5 * c) % 13) as f32 / 6.0 - 1.0);
+    let call = |precision, threads| {
+        let unet = unet_for("sd1", precision);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
+        pool.install(|| unet.forward(isa, sample.view(), 0, &unet.prepare(isa, text.view(), &[601.0])))
+    };
+    let expected = call(Precisions::default(), 2);
+    let [one, three] = [1, 3].map(|threads| call(Precisions::all(Precision::Bf16x3), threads));
+    check("a large UNet", isa, one.view(), expected.view());
+    assert!(one == three, "{}: three threads have other bits than one", isa.name());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! their peaks, and how work is cut into tasks. Nothing here knows a kernel.
 
 pub mod isa;
-pub(crate) mod partition;
+pub mod partition;
 pub mod peak;
 pub mod simd;
 pub mod tile;

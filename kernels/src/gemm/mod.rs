@@ -41,6 +41,7 @@ pub(crate) use crate::cpu::tile::microkernel::{MR, MR_STEP, tile};
 pub use crate::cpu::tile::{NR, PanelRow, Row};
 use crate::{Isa, Precision};
 pub use a::packed::PackedA;
+pub(crate) use a::packed::RowsFrom;
 pub use a::rows::{ConcatRows, DepthRange, Matrix, Rows};
 pub(crate) use a::rows::{RowSource, ZEROS};
 pub use b::panels::Packable;

@@ -17,7 +17,7 @@ use super::epilogue::TileOrigin;
 use super::epilogue::stats::StatsSlots;
 use super::epilogue::store::StoreF32;
 use super::{Epilogue, NR};
-use crate::cpu::partition::MIN_TASKS;
+use crate::cpu::partition::min_tasks;
 use crate::cpu::tile::TileRow;
 
 /// NC: panels of a task, 320 columns.
@@ -59,7 +59,7 @@ impl Partition {
         }
         let chunk = rows.div_ceil(rows.div_ceil(size.rows)).next_multiple_of(size.tile_rows);
         let chunks = rows.div_ceil(chunk);
-        let groups = panels.div_ceil(size.panels).max(MIN_TASKS.div_ceil(chunks)).min(panels);
+        let groups = panels.div_ceil(size.panels).max(min_tasks().div_ceil(chunks)).min(panels);
         let group = panels.div_ceil(groups).next_multiple_of(together);
         Self { rows, panels, chunk, group, by_chunks: chunk > group * NR }
     }

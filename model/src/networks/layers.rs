@@ -18,6 +18,8 @@
 //! instead, for the linear layer or convolution behind it: rounded already, if that layer's
 //! products are in bf16.
 
+use std::ops::Range;
+
 use aquatint_kernels::conv2d::{self, Geometry, narrow};
 use aquatint_kernels::gemm::{ChannelStats, GegluWeights};
 use aquatint_kernels::norm::group::{self as group_norm, Activation, NormInput};
@@ -28,7 +30,7 @@ use aquatint_kernels::{
 use aquatint_tensor::{Tensor, View};
 
 pub use aquatint_kernels::gemm::Epilogue;
-pub use aquatint_kernels::packed_input::{Activations, Input};
+pub use aquatint_kernels::packed_input::{Activations, Input, PackedRowsMut};
 
 use crate::error::Result;
 use crate::source::{Table, Weights};
@@ -87,6 +89,11 @@ impl Linear {
         )
     }
 
+    /// The precision of the products.
+    pub fn precision(&self) -> Precision {
+        self.weight.precision()
+    }
+
     /// `x: [.., in_features]` → `[.., out_features]`.
     pub fn forward<'a, const N: usize>(&self, isa: Isa, x: impl Into<Input<'a, N>>) -> Tensor<f32, N> {
         self.forward_with(isa, x, Epilogue::default())
@@ -104,6 +111,41 @@ impl Linear {
         let epilogue = Epilogue { bias: self.bias.as_deref(), ..epilogue };
         let x = x.into();
         trace::layer(|| self.work(x, epilogue), || linear::linear_into(isa, x, &self.weight, epilogue, out));
+    }
+
+    /// `residual + layer(x)` of some rows of `x`, all axes but the last taken as one.
+    pub fn forward_rows<const N: usize>(
+        &self,
+        isa: Isa,
+        x: &Activations<N>,
+        rows: Range<usize>,
+        residual: &[f32],
+    ) -> Tensor<f32, 2> {
+        let terms = Epilogue { bias: self.bias.as_deref(), residual: Some(residual), ..Epilogue::default() };
+        let (count, all) = (rows.len(), x.shape()[..N - 1].iter().product::<usize>());
+        let bytes = [x.bytes() * count / all.max(1), 8];
+        trace::layer(
+            || LayerWork::linear("linear with residual", count, &self.weight, bytes),
+            || linear::linear_of_rows(isa, x, rows, &self.weight, terms),
+        )
+    }
+
+    /// `residual + layer(x)`, rounded, written to some rows of the activations of a layer behind
+    /// it.
+    pub fn forward_packed_into<'a, const N: usize>(
+        &self,
+        isa: Isa,
+        x: impl Into<Input<'a, N>>,
+        residual: &[f32],
+        out: PackedRowsMut<'_>,
+    ) {
+        let terms = [self.bias.as_deref(), Some(residual)];
+        let (x, w) = (x.into(), &self.weight);
+        let bytes = [x.bytes(), 4 + trace::bytes_packed_for(w.precision())];
+        trace::layer(
+            || LayerWork::linear("linear with residual", rows_of(x), w, bytes),
+            || linear::linear_packed_into(isa, x, w, terms, out),
+        );
     }
 
     /// The same, with more to be done to each result before it is stored; the bias is filled in

@@ -104,6 +104,18 @@ impl LayerWork {
         }
     }
 
+    /// What a transformer does to its tokens, `[rows, channels]`, behind its attention to the text,
+    /// as one: 13 products of `channels × channels`, and an output that is rounded.
+    pub(crate) fn depth_first([rows, channels]: [usize; 2], attended_bytes: usize) -> Self {
+        let weights = 13 * channels * channels;
+        Self {
+            kind: "transformer, depth first",
+            shape: format!("{rows}×{channels}"),
+            flops: 2.0 * (rows * weights) as f64,
+            bytes: (attended_bytes + 6 * rows * channels + 2 * weights) as f64,
+        }
+    }
+
     /// A group norm in front of a layer of this precision.
     pub(crate) fn group_norm(inputs: &[NormInput<'_>], precision: Precision) -> Self {
         let [_, height, width, _] = inputs[0].pixels.shape();
@@ -160,19 +172,13 @@ pub fn record<T>(network: impl FnOnce() -> T) -> (T, Vec<LayerTime>) {
     (result, LAYERS.replace(before).unwrap_or_default())
 }
 
-/// Runs a layer, and notes its time if this thread is recording.
+/// Runs a layer, and notes its time if this thread is recording; layers within it are not noted.
 pub(crate) fn layer<T>(work: impl FnOnce() -> LayerWork, run: impl FnOnce() -> T) -> T {
-    if LAYERS.with_borrow(Option::is_none) {
-        return run();
-    }
+    let Some(mut layers) = LAYERS.take() else { return run() };
     let start = Instant::now();
     let result = run();
-    let seconds = start.elapsed().as_secs_f64();
-    LAYERS.with_borrow_mut(|layers| {
-        if let Some(layers) = layers {
-            layers.push(LayerTime { work: work(), seconds });
-        }
-    });
+    layers.push(LayerTime { work: work(), seconds: start.elapsed().as_secs_f64() });
+    LAYERS.set(Some(layers));
     result
 }
 
@@ -189,6 +195,9 @@ mod tests {
         layer(|| panic!("nobody asked"), || ());
         let (sum, layers) = record(|| layer(|| work("linear"), || 1) + layer(|| work("group norm"), || 2));
         assert_eq!(sum, 3);
+        let (_, outer) =
+            record(|| layer(|| work("outer"), || layer(|| panic!("it is within another"), || ())));
+        assert_eq!(outer.len(), 1);
         let kinds: Vec<_> = layers.iter().map(|layer| layer.work.kind).collect();
         assert_eq!(kinds, ["linear", "group norm"]);
         assert!(layers.iter().all(|layer| layer.seconds >= 0.0));

@@ -20,7 +20,7 @@ use std::slice::IterMut;
 use rayon::prelude::*;
 
 use super::rows::MAX_DEPTH_RANGE;
-use crate::cpu::partition::rows_per_task;
+use crate::cpu::partition::{for_each_task, rows_per_task};
 use crate::cpu::simd::Simd;
 use crate::cpu::tile::UnitOp;
 use crate::cpu::tile::{ATile, AlignedBuffer, MatmulUnit, TILE_K, TILE_M, TileRow, split_rows};
@@ -79,7 +79,7 @@ impl PackedA {
         let mut packed = Self::recycled((precision, border), grid, [1, k_steps]);
         let chunk = rows_per_task(channels);
         let layout = packed.layout();
-        packed.pieces(chunk).into_par_iter().enumerate().for_each(|(i, planes)| {
+        for_each_task(packed.pieces(chunk).into_par_iter().enumerate(), |(i, planes)| {
             let terms = precision.terms();
             isa.run_with_unit(PackRows { source, layout, channels, terms, first: i * chunk, planes });
         });
@@ -97,7 +97,7 @@ impl PackedA {
         let depth = [segments, segment_len.div_ceil(TILE_K)];
         let mut packed = Self::recycled((precision, 0), [1, 1, rows.len()], depth);
         let chunk = rows_per_task(segments * segment_len).next_multiple_of(TILE_M);
-        packed.pieces(chunk).into_par_iter().enumerate().for_each(|(i, planes)| {
+        for_each_task(packed.pieces(chunk).into_par_iter().enumerate(), |(i, planes)| {
             let rows = rows.start + i * chunk..rows.end.min(rows.start + (i + 1) * chunk);
             isa.run_with_unit(PackSegments {
                 a,
@@ -148,7 +148,7 @@ impl PackedA {
     }
 
     /// All planes, cut into pieces of at most `len` lines: `[pieces][parts · steps]`.
-    fn pieces(&mut self, len: usize) -> Vec<Vec<&mut [TileRow]>> {
+    pub(crate) fn pieces(&mut self, len: usize) -> Vec<Vec<&mut [TileRow]>> {
         let lines = self.layout().lines();
         let mut pieces = Vec::new();
         pieces.resize_with(lines.div_ceil(len), || Vec::with_capacity(self.precision.terms() * self.k_steps));
@@ -218,6 +218,33 @@ impl TileSource for PackedA {
             }
             plane[first..].first_chunk().expect("planes are whole tiles")
         }));
+    }
+}
+
+/// The rows from one on, as a product of fewer rows reads them.
+pub(crate) struct RowsFrom<'a> {
+    pub(crate) packed: &'a PackedA,
+    pub(crate) first: usize,
+}
+
+impl TileSource for RowsFrom<'_> {
+    fn precision(&self) -> Precision {
+        self.packed.precision
+    }
+
+    fn may_copy(&self) -> bool {
+        false
+    }
+
+    fn gather<'a>(
+        &'a self,
+        term: usize,
+        first: usize,
+        k_steps: Range<usize>,
+        room: &mut IterMut<'a, ATile>,
+        out: &mut Vec<&'a ATile>,
+    ) {
+        self.packed.gather(term, self.first + first, k_steps, room, out);
     }
 }
 

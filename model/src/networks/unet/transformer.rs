@@ -19,14 +19,16 @@
 
 use std::borrow::Cow;
 
-use aquatint_kernels::Isa;
+use aquatint_kernels::cpu::partition::for_each_chain;
+use aquatint_kernels::{Isa, Precision};
 use aquatint_tensor::{Tensor, View, concat};
 
 use crate::error::Result;
 use crate::networks::layers::{
     Activations, AttentionConfig, Epilogue, FeatureMap, GatedLinear, GroupNorm, Input, LayerNorm, Linear,
-    Mask, multi_head_attention,
+    Mask, PackedRowsMut, multi_head_attention,
 };
+use crate::networks::trace::{self, LayerWork};
 use crate::source::{Role, Weights};
 
 /// Fixed in diffusers, whatever the config says about other norms.
@@ -99,13 +101,16 @@ impl Transformer2DModel {
         let normed = self.norm.forward(isa, x).reshape([n, height * width, channels]);
         let mut h = self.proj_in.forward(isa, &normed);
         drop(normed);
-        for (block, keys_and_values) in self.transformer_blocks.iter().zip(&text.blocks) {
-            h = block.forward(isa, h, keys_and_values);
+        let blocks: Vec<_> = self.transformer_blocks.iter().zip(&text.blocks).collect();
+        let (&(last, text), others) = blocks.split_last().expect("a transformer of at least one block");
+        for (block, text) in others {
+            h = block.forward(isa, h, text, Precision::F32).into_tensor();
         }
+        let h = last.forward(isa, h, text, self.proj_out.precision());
         let [texts, ..] = h.shape();
         let residual = repeated(x.pixels(), texts);
         let epilogue = Epilogue { residual: Some(residual.as_slice()), ..Epilogue::default() };
-        self.proj_out.forward_to_image(isa, h.view(), [height, width], epilogue)
+        self.proj_out.forward_to_image(isa, &h, [height, width], epilogue)
     }
 }
 
@@ -133,12 +138,59 @@ impl BasicTransformerBlock {
         })
     }
 
-    fn forward(&self, isa: Isa, h: Tensor<f32, 3>, text: &[Activations<3>; 2]) -> Tensor<f32, 3> {
+    /// Rounded if the products of the layer `behind` are.
+    fn forward(
+        &self,
+        isa: Isa,
+        h: Tensor<f32, 3>,
+        text: &[Activations<3>; 2],
+        behind: Precision,
+    ) -> Activations<3> {
         let normed = self.norm1.forward(isa, h.view());
         let itself = self.attn1.keys_and_values(isa, (&normed).into());
         let h = self.attn1.forward(isa, normed, &itself, &h);
-        let h = self.attn2.forward(isa, self.norm2.forward(isa, h.view()), text, &h);
-        self.ff.forward(isa, &self.norm3, &h)
+        let normed = self.norm2.forward(isa, h.view());
+        if behind == Precision::F32 || behind != self.ff.out.precision() {
+            let h = self.attn2.forward(isa, normed, text, &h);
+            return self.ff.forward(isa, &self.norm3, &h).into();
+        }
+        let attended = self.attn2.attend(isa, normed, text);
+        self.finish(isa, &attended, &h, behind)
+    }
+
+    /// `x + ff(norm3(x))` with `x = h + attn2.to_out(attended)`, rounded, a chunk of tokens after
+    /// the other: each token is on its own here.
+    fn finish(
+        &self,
+        isa: Isa,
+        attended: &Activations<3>,
+        h: &Tensor<f32, 3>,
+        behind: Precision,
+    ) -> Activations<3> {
+        let [contexts, tokens, channels] = attended.shape();
+        let chain = contexts * tokens >= MIN_CHAINS.saturating_mul(TOKENS_OF_CHAIN);
+        let at_once = if chain { TOKENS_OF_CHAIN } else { TOKENS_AT_ONCE };
+        // The tokens of `h` begin again for each context; no chunk may reach beyond their end.
+        let whole = (h.len() / channels).is_multiple_of(at_once);
+        let h = if whole { Cow::Borrowed(h) } else { repeated(h, contexts) };
+        let h = h.as_slice();
+        let mut out = Activations::recycled(behind, attended.shape());
+        let task = |(i, out): (usize, PackedRowsMut<'_>)| {
+            let rows = i * at_once..(contexts * tokens).min((i + 1) * at_once);
+            let residual = &h[rows.start * channels % h.len()..][..rows.len() * channels];
+            let x = self.attn2.to_out.forward_rows(isa, attended, rows, residual);
+            let tokens = View::from_slice([1, x.shape()[0], channels], x.as_slice());
+            let gated = self.ff.proj.forward(isa, &self.norm3.forward(isa, tokens));
+            self.ff.out.forward_packed_into(isa, &gated, x.as_slice(), out);
+        };
+        let chunks = out.row_chunks(at_once).into_iter().enumerate();
+        if chain {
+            let work = || LayerWork::depth_first([contexts * tokens, channels], attended.bytes());
+            trace::layer(work, || for_each_chain(chunks.collect(), task));
+        } else {
+            chunks.for_each(task);
+        }
+        out
     }
 }
 
@@ -178,14 +230,19 @@ impl Attention {
         &self,
         isa: Isa,
         x: Activations<3>,
-        [k, v]: &[Activations<3>; 2],
+        context: &[Activations<3>; 2],
         residual: &Tensor<f32, 3>,
     ) -> Tensor<f32, 3> {
-        let q = self.heads.project(isa, &self.to_q, &x);
-        drop(x);
-        let attended = multi_head_attention(isa, [&q, k, v], self.heads);
+        let attended = self.attend(isa, x, context);
         let [contexts, ..] = attended.shape();
         add(isa, &self.to_out, &attended, repeated(residual, contexts).as_slice())
+    }
+
+    /// `attention(to_q(x), k, v)`.
+    fn attend(&self, isa: Isa, x: Activations<3>, [k, v]: &[Activations<3>; 2]) -> Activations<3> {
+        let q = self.heads.project(isa, &self.to_q, &x);
+        drop(x);
+        multi_head_attention(isa, [&q, k, v], self.heads)
     }
 }
 
@@ -193,6 +250,11 @@ impl Attention {
 /// tokens of a step at 64×64 that would be 42 MB, written and read back; for 1024 it is 5 MB and
 /// stays in the L3 cache. Fewer would be too few tasks for many cores.
 const TOKENS_AT_ONCE: usize = 1024;
+/// Tokens of a task that goes depth first through all that is behind the attention to the text,
+/// where there are enough tasks: 1.2 MB for 320 channels, which stay in the L2 cache.
+const TOKENS_OF_CHAIN: usize = 256;
+/// Tasks from which on they are chains; `usize::MAX` switches chains off.
+const MIN_CHAINS: usize = 16;
 
 /// GEGLU: one half of the projection gates the other.
 struct FeedForward {
