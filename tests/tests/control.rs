@@ -1,4 +1,5 @@
-//! Walks that are broken off and gone on with, and walks of several pictures: the same bits as one at a time and without a break.
+//! Runs that are broken off and resumed, and runs of several pictures: the same bits as one at a
+//! time and without a break.
 
 use std::ops::ControlFlow;
 
@@ -37,7 +38,7 @@ fn tasks(kind: SamplerKind) -> [Task; 3] {
     [Task::TextToImage(text), Task::ImageToImage(picture), Task::Inpaint(hole)]
 }
 
-/// Keeps a walk, and breaks it off after a step.
+/// Keeps a run, and breaks it off after a step.
 struct Keeper {
     checkpoint: RunCheckpoint,
     stop: Option<(usize, Interrupt)>,
@@ -73,7 +74,7 @@ impl Callbacks for Keeper {
     }
 }
 
-/// Makes the first `steps` steps of a task, and returns the walk as it comes back from a file.
+/// Makes the first `steps` steps of a task, and returns the run as it comes back from a file.
 fn broken_off(
     pipeline: &Pipeline,
     task: &Task,
@@ -85,7 +86,7 @@ fn broken_off(
     let mut keeper = Keeper::new(RunCheckpoint::new(&parameters), Some((steps, Interrupt::Discard)));
     let error = pipeline.generate(task, count, &mut keeper).expect_err("it was broken off");
     assert_eq!(error.kind(), ErrorKind::Interrupted);
-    let file = folder.path().join("walk.safetensors");
+    let file = folder.path().join("run.safetensors");
     keeper.checkpoint.save(&file).expect("the folder is writable");
     let read = RunCheckpoint::open(&file).expect("a checkpoint");
     read.check(&parameters).expect("it is of this task");
@@ -128,11 +129,12 @@ fn a_walk_that_is_another_is_refused() {
         (from_picture, "Denoising strength: nothing instead of 0.7"),
     ] {
         let parameters = pipeline.task_parameters(&task).expect("a valid task");
-        let error = checkpoint.check(&parameters).expect_err("another walk").to_string();
+        let error = checkpoint.check(&parameters).expect_err("another run").to_string();
         assert!(error.contains(name), "{name}: {error}");
-        // Whoever does not compare the settings is stopped by the digest of the start, before the first step.
+        // Whoever does not compare the settings is stopped by the digest of the start, before the
+        // first step.
         let mut keeper = Keeper::new(checkpoint.clone(), None);
-        let error = pipeline.generate(&task, 1, &mut keeper).expect_err("another walk");
+        let error = pipeline.generate(&task, 1, &mut keeper).expect_err("another run");
         assert_eq!(error.kind(), ErrorKind::Request);
         assert!(error.to_string().contains("is not of this request"), "{error}");
         assert_eq!(keeper.asked, 0);
@@ -147,13 +149,13 @@ fn damaged_checkpoints_are_refused() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let [task, ..] = tasks(SamplerKind::Ddim);
     broken_off(&pipeline, &task, 1, 2, &folder);
-    let file = folder.path().join("walk.safetensors");
+    let file = folder.path().join("run.safetensors");
     let bytes = std::fs::read(&file).expect("it was written");
     let refused = |bytes: &[u8]| {
         std::fs::write(&file, bytes).expect("writable");
         let error = RunCheckpoint::open(&file).expect_err("it is damaged");
         assert_eq!(error.kind(), ErrorKind::Request);
-        assert!(error.to_string().contains("walk.safetensors"), "{error}");
+        assert!(error.to_string().contains("run.safetensors"), "{error}");
     };
     refused(&bytes[..bytes.len() - 8]);
     refused(&bytes[..4]);
@@ -191,9 +193,10 @@ fn pictures_made_together_are_those_made_alone() {
     }
 }
 
-/// The guess of a walk that was ended early becomes a picture, which says so; the guess of the last step is the picture itself.
+/// The prediction of x_0 in a run that was ended early becomes a picture, which says so; that of
+/// the last step is the picture itself.
 #[test]
-fn an_ended_walk_leaves_its_guess() {
+fn an_ended_run_leaves_its_prediction() {
     let pipeline = load();
     for task in tasks(SamplerKind::Euler) {
         let parameters = pipeline.task_parameters(&task).expect("a valid task");
@@ -215,8 +218,8 @@ fn an_ended_walk_leaves_its_guess() {
 
 /// x_0 from what the UNet took and gave: (x − √(1 − ᾱ)·ε)/√ᾱ, or √ᾱ·x − √(1 − ᾱ)·v.
 ///
-/// Checked at every whole timestep of all samplers, for a model of ε and one of v. Euler's last step
-/// goes to σ = 0, which is x_0 itself.
+/// Checked at every whole timestep of all samplers, for a model of ε and one of v. Euler's last
+/// step goes to σ = 0, which is x_0 itself.
 #[test]
 fn predictions_and_inputs_are_those_of_the_formulas() {
     struct Formula {

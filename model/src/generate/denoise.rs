@@ -121,7 +121,7 @@ impl InpaintMode {
     }
 }
 
-/// The call with which a walk begins that takes ⌊steps · strength⌋ of all steps. In f64, as Python
+/// The call with which a run begins that takes ⌊steps · strength⌋ of all steps. In f64, as Python
 /// computes it: 0.29 of 100 steps are 28.
 pub(super) fn first_call(sampler: &dyn Sampler, steps: usize, strength: f64) -> Result<usize> {
     if !(0.0..=1.0).contains(&strength) {

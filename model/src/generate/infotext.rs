@@ -41,7 +41,7 @@ const AUTOMATIC: &str = "Automatic";
 /// Settings that change nothing in a picture.
 const WITHOUT_EFFECT: [&str; 5] = ["Model hash", "Model", "Version", "User", "Steps digest"];
 
-/// Settings of the file, of the model, and of walks that were ended early: no fields of a request.
+/// Settings of the file, of the model, and of runs that were ended early: no fields of a request.
 const OF_NO_FIELD: [&str; 3] = ["Precision", "JPEG quality", "Stopped after"];
 
 impl Parameters {

@@ -46,7 +46,7 @@ impl Pipeline {
         let model = ModelId::new(&source.spec().model, source.identity()?);
         let arithmetic = Arithmetic::of(&text_config, &unet_config)?;
         let LoadOptions { isa, precision, keep } = *options;
-        // In the order in which a model's errors are best told; what is missing is known before
+        // In the order in which a model's errors are best reported; what is missing is found before
         // anything is loaded.
         let text_file = Arc::new(source.checkpoint(&TEXT_ENCODER)?);
         let config = text_config.clone();
@@ -71,7 +71,7 @@ impl Pipeline {
         let config = vae.clone();
         let vae_encoder =
             LazyNetwork::new(vae_file.clone(), precision, keep, move |w| Encoder::load(w, &config));
-        // Not every picture needs it, and some files lack it: an error is told when there is
+        // Not every picture needs it, and some files lack it: an error is reported when there is
         // something to encode.
         let _ = vae_encoder.check();
         let accounts = accounts(&[&text_file, &unet_file, &vae_file]);
@@ -131,7 +131,7 @@ impl Settings {
     }
 }
 
-/// Whether a model can be loaded, as far as can be told without its weights.
+/// Whether a model can be loaded, as far as can be seen without its weights.
 ///
 /// # Errors
 /// As [`Pipeline::load`].

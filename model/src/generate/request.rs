@@ -77,7 +77,7 @@ impl TextToImage {
         self.seed.wrapping_add(index as u64)
     }
 
-    /// Whether the UNet is asked twice, with and without the text.
+    /// Whether the guidance scale calls for a prediction without the text as well.
     pub(super) fn guided(&self) -> bool {
         self.guidance_scale > 1.0
     }

@@ -104,7 +104,7 @@ impl SamplerKind {
                 paper: "Zhang and Chen 2022, arXiv:2204.13902",
             },
             Self::Lcm => Description {
-                what: "asks a distilled model for the end of the walk, again and again",
+                what: "asks a distilled model for the finished picture, again and again",
                 when: "only with LCM models: 1 to 8 steps, guidance 1 to 2",
                 paper: "Luo et al. 2023, arXiv:2310.04378",
             },

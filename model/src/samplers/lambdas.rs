@@ -7,8 +7,8 @@
 //!
 //! A noise level s = σ/α of [`super::sigmas`] gives α = 1/√(s² + 1). In λ the linear part of the
 //! ODE has a closed form (Lu et al. 2022, arXiv:2206.00927, section 3), and a sampler is a rule for
-//! the rest: a polynomial through the guesses of the last few steps. Where the noise levels end at
-//! σ = 0, λ is infinite, and the last step takes the last guess as it is.
+//! the rest: a polynomial through x_0 at the last few steps. Where the noise levels end at
+//! σ = 0, λ is infinite, and the last step takes the last x_0 as it is.
 //!
 //! Next: [`super::dpmpp_2m`].
 
@@ -101,7 +101,7 @@ impl Lambdas {
     }
 }
 
-/// Timesteps and noise levels of the samplers that speak of λ: those of diffusers'
+/// Timesteps and noise levels of the samplers in λ: those of diffusers'
 /// `DPMSolverMultistepScheduler`.
 ///
 /// The normal schedule is that of [`TimestepSpacing`], but for `steps + 1` of which the cleanest is
@@ -134,7 +134,7 @@ fn spread(
     Ok((timesteps.into_iter().map(|t| t as f32).collect(), sigmas))
 }
 
-/// The order that a multistep method may take at `call`: as many guesses as there are, fewer at the
+/// The order that a multistep method may take at `call`: as many x_0 as there are, fewer at the
 /// end of a short run.
 pub(super) fn order_at(
     order: usize,

@@ -92,7 +92,7 @@ pub trait Sampler: Send {
 /// A sample is signal·x_0 + noise·ε.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NoiseLevel {
-    /// The share of the clean picture: √ᾱ, or 1 for the samplers that speak of σ.
+    /// The share of the clean picture: √ᾱ, or 1 for the samplers in σ.
     pub signal: f32,
     /// The share of the noise: √(1 − ᾱ), or σ.
     pub noise: f32,
@@ -124,7 +124,7 @@ pub(crate) fn pred_original_sample(
 pub fn build(config: &SchedulerConfig, choice: SamplerChoice, steps: usize) -> Result<Box<dyn Sampler>> {
     let (kind, schedule) = config.resolve(choice)?;
     // Two steps at one noise level, as of more steps than the model has timesteps, are divided by
-    // their distance in some formulas. A walk with one value shows it before the model is asked.
+    // their distance in some formulas. A run with one value shows it before the model is evaluated.
     if !is_finite(&mut *construct(config, kind, schedule, steps)?) {
         return Err(Error::request(format_args!(
             "the sampler `{}` finds no finite numbers for {steps} steps of this model's noise \
@@ -135,7 +135,7 @@ pub fn build(config: &SchedulerConfig, choice: SamplerChoice, steps: usize) -> R
     construct(config, kind, schedule, steps)
 }
 
-/// Whether a walk from noise stays finite if the model's output does.
+/// Whether a run from noise stays finite if the model's output does.
 fn is_finite(sampler: &mut dyn Sampler) -> bool {
     let mut rng = Generator::new(0);
     let mut sample = [sampler.init_noise_sigma()];

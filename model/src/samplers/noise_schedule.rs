@@ -9,7 +9,7 @@
 //!
 //! Sources: Ho et al. 2020 (arXiv:2006.11239), section 2; for zero terminal SNR Lin et al. 2023
 //! (arXiv:2305.08891), algorithm 1. Next: [`super::timestep_spacing`], which picks the timesteps
-//! that a picture visits.
+//! of an image.
 
 use serde_json::Value;
 
@@ -117,7 +117,7 @@ impl NoiseSchedule {
         self.alphas_cumprod.len()
     }
 
-    /// Refuses to make no steps, or more steps than the model knows timesteps.
+    /// Refuses to make no steps, or more steps than the model has timesteps.
     pub(super) fn check_steps(&self, steps: usize) -> Result<()> {
         if (1..=self.len()).contains(&steps) {
             return Ok(());

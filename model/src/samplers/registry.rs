@@ -62,7 +62,7 @@ pub enum Schedule {
     Exponential,
     /// By the quantiles of a beta distribution.
     Beta,
-    /// Even timesteps, of which the cleanest is not visited.
+    /// Even timesteps, without the cleanest.
     SgmUniform,
     /// Evenly spaced timesteps, from the noisiest down.
     Simple,
@@ -74,7 +74,7 @@ pub enum Schedule {
     Given,
 }
 
-/// What a user asked for; `None` leaves it to the folder.
+/// What a user chose; `None` leaves it to the folder.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SamplerChoice {
     /// Which sampler.
@@ -93,10 +93,10 @@ struct Names {
     schedules: &'static [Schedule],
 }
 
-/// Samplers that speak of timesteps.
+/// Samplers in terms of timesteps.
 const TIMESTEPS: &[Schedule] = &[Schedule::Normal];
 
-/// Samplers that speak of noise levels.
+/// Samplers in terms of noise levels.
 const SIGMAS: &[Schedule] = &[
     Schedule::Normal,
     Schedule::Karras,
@@ -108,7 +108,7 @@ const SIGMAS: &[Schedule] = &[
     Schedule::Given,
 ];
 
-/// Those whose class in diffusers knows Lu's spacing besides.
+/// Those whose class in diffusers has Lu's spacing as well.
 const SIGMAS_AND_LU: &[Schedule] = &[
     Schedule::Normal,
     Schedule::Karras,

@@ -60,7 +60,7 @@ pub(super) fn read_noise_schedule(config: &SchedulerConfig) -> Result<(NoiseSche
 }
 
 /// The timesteps of Euler's method and its relatives: where the spacing or the schedule puts the
-/// steps, from the highest noise level that the spacing visits to the lowest.
+/// steps, from the highest noise level of the spacing to the lowest.
 ///
 /// # Errors
 /// `Request` if the noise levels are given and do not fit.
@@ -151,7 +151,7 @@ impl SigmaSchedule {
         Self { timesteps: twice(&self.timesteps), sigmas, ..self }
     }
 
-    /// x/√(σ² + 1): the sample with variance 1 again, as the UNet knows it.
+    /// x/√(σ² + 1): the sample with variance 1 again, as the UNet was trained on it.
     pub(super) fn scale_model_input(&self, sample: &mut [f32], call: usize) {
         let sigma = self.sigmas[call];
         let scale = (sigma * sigma + 1.0).sqrt();

@@ -4,8 +4,8 @@
 use super::*;
 use crate::Error;
 
-/// Walks with a model whose output is small.
-fn walk(sampler: &mut dyn Sampler) -> std::result::Result<(), String> {
+/// Runs with a model whose output is small.
+fn run(sampler: &mut dyn Sampler) -> std::result::Result<(), String> {
     let mut rng = Generator::new(7);
     let mut sample: Vec<f32> = rng.randn(4).iter().map(|x| x * sampler.init_noise_sigma()).collect();
     for call in 0..sampler.timesteps().len() {
@@ -45,7 +45,7 @@ fn whatever_a_folder_says_there_is_a_sentence_or_a_finite_walk() {
                 for steps in [1, 2, 3, 4, 11, 12, 23, 50, 51] {
                     let choice = SamplerChoice { kind: Some(kind), schedule };
                     let run = std::panic::catch_unwind(|| match build(&config, choice, steps) {
-                        Ok(mut sampler) => walk(&mut *sampler),
+                        Ok(mut sampler) => run(&mut *sampler),
                         Err(Error::Request(_) | Error::Model(_)) => Ok(()),
                         Err(other) => Err(other.to_string()),
                     });

@@ -90,8 +90,8 @@ impl TimestepSpacing {
     }
 }
 
-/// The visits of a distilled model: `steps` out of the `original_inference_steps` on which it was
-/// trained, from the noisiest down.
+/// The timesteps of a distilled model: `steps` out of the `original_inference_steps` on which it
+/// was trained, from the noisiest down.
 ///
 /// # Errors
 /// `Request` for more steps than it was trained on.

@@ -106,7 +106,7 @@ impl Footprint {
         size_multiple(self.factor as usize)
     }
 
-    /// Bytes for `together` pictures of a request in one walk, weights and all.
+    /// Bytes for `together` images of a request in one batch, weights and all.
     pub fn bytes(&self, request: &TextToImage, together: usize) -> u64 {
         let pixels = request.width as u64 * request.height as u64;
         let texts = together as u64 * if request.guided() { 2 } else { 1 };

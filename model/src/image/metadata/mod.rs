@@ -14,8 +14,9 @@
 //! | [`infotext`](crate::generate::infotext) | the list ↔ a [`TextToImage`](crate::TextToImage) |
 //! | [`model_id`](crate::source::model_id) | the name and hash by which the model goes |
 //!
-//! The form cannot hold everything: white space at the ends of a line is lost, and a line of the prompt that begins
-//! with `Negative prompt:` ends it. Source: the behaviour of A1111's `create_infotext` and `parse_generation_parameters`.
+//! The form cannot hold everything: white space at the ends of a line is lost, and a line of the
+//! prompt that begins with `Negative prompt:` ends it. Source: the behaviour of A1111's
+//! `create_infotext` and `parse_generation_parameters`.
 
 use std::fmt;
 use std::fs::File;
@@ -91,7 +92,8 @@ impl Parameters {
         self.settings.insert(position, (key.to_owned(), value.to_string()));
     }
 
-    /// Adds what only the walk can tell: its digest, and the step after which it was ended if it was.
+    /// Adds what only the run can tell: its digest, and the step after which it was ended if it
+    /// was.
     pub(crate) fn with_run(mut self, digest: &str, stopped: Option<usize>) -> Self {
         self.insert_after("Version", "Steps digest", digest);
         if let Some(steps) = stopped {
@@ -123,15 +125,17 @@ impl Parameters {
         self.settings.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
-    /// Reads what A1111, or a program that writes in its form, has written. Any text can be read: what does not look like
-    /// settings is a prompt.
+    /// Reads what A1111, or a program that writes in its form, has written. Any text can be read:
+    /// what does not look like settings is a prompt.
     pub fn parse(text: &str) -> Self {
-        // Group 1 is a key of letters, digits, spaces, `-` and `/`; group 2 a JSON string or anything up to a comma.
+        // Group 1 is a key of letters, digits, spaces, `-` and `/`; group 2 a JSON string or
+        // anything up to a comma.
         static SETTING: LazyLock<Regex> = LazyLock::new(|| {
             Regex::new(r#"\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)"#)
                 .expect("the expression is valid")
         });
-        /// A last line with fewer settings is part of the prompt: people write colons and commas there.
+        /// A last line with fewer settings is part of the prompt: people write colons and commas
+        /// there.
         const FEWEST: usize = 3;
 
         let text = text.trim();

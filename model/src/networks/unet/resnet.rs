@@ -87,7 +87,7 @@ impl ResnetBlock2D {
     /// it once.
     ///
     /// # Panics
-    /// If this is a block of the VAE, which knows no time.
+    /// If this is a block of the VAE, which has no time.
     pub fn project_time(&self, isa: Isa, silu_temb: View<'_, f32, 2>) -> Tensor<f32, 2> {
         self.time_emb_proj.as_ref().expect("a residual block of the UNet").forward(isa, silu_temb)
     }

@@ -1,4 +1,4 @@
-//! DDIM: from x_t guess the clean picture, then go back to a little less noise along the same
+//! DDIM: from x_t predict the clean picture, then go back to a little less noise along the same
 //! direction.
 //!
 //! ```text
@@ -26,7 +26,7 @@ pub(crate) struct Ddim {
     /// Bound of |x_0|, if it is clipped.
     clip_sample: Option<f32>,
     eta: f32,
-    /// Timesteps from one visit to the next.
+    /// From one timestep to the next.
     stride: usize,
     timestep_spacing: Vec<usize>,
     timesteps: Vec<f32>,

@@ -7,7 +7,7 @@
 //! v = β·(1 − ᾱ_s)/(1 − ᾱ_t)                                   fixed_small; fixed_large: v = β
 //! ```
 //!
-//! It wants hundreds of steps. A visit of t = 0 draws no noise.
+//! It wants hundreds of steps. At t = 0 no noise is drawn.
 //!
 //! Ho et al. 2020 (arXiv:2006.11239), equations 6 and 7, algorithm 2; diffusers' `DDPMScheduler`.
 //! Next: [`super::ddim`], the same without noise.

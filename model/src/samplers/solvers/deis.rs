@@ -38,7 +38,7 @@ impl Deis {
         let noise_schedule = NoiseSchedule::read(config)?;
         lambdas::refuse_what_is_not_supported(&config.clone().with("solver_type", Value::Null))?;
         let normal = matches!(schedule, Schedule::Normal | Schedule::SgmUniform | Schedule::Simple);
-        let last = |walked: f32, trained: f32| if normal { trained } else { walked };
+        let last = |sampled: f32, trained: f32| if normal { trained } else { sampled };
         Ok(Self {
             lambdas: Lambdas::new(config, &noise_schedule, schedule, steps, last)?,
             order: config.count("solver_order", 2, 1..=3)?,

@@ -1,5 +1,5 @@
 //! DPM++ 2M: in λ = ln(α/σ) most of the ODE is solved exactly; what is left is a line through the
-//! last two guesses.
+//! last two predictions of x_0.
 //!
 //! ```text
 //! h   = λ_{i+1} − λ_i,  r = (λ_i − λ_{i−1})/h
@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Here x = α·x_0 + σ·ε as in [`super::ddim`]; [`crate::samplers::lambdas`] has α, σ and λ. The
-//! first step has one guess only and takes D = x_0, which is a step of DDIM; so does the last step
+//! first step has one x_0 only and takes D = x_0, which is a step of DDIM; so does the last step
 //! if it ends at σ = 0, where λ is infinite.
 //!
 //! Lu et al. 2022, "DPM-Solver++" (arXiv:2211.01095), algorithm 2; diffusers'
@@ -26,7 +26,7 @@ pub(crate) struct DpmPp2M {
     lambdas: Lambdas,
     first_order_only: bool,
     first_order_at_end: bool,
-    /// The guess of the step before.
+    /// x_0 of the step before.
     previous: Option<Vec<f32>>,
 }
 

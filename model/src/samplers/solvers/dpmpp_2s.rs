@@ -8,13 +8,13 @@
 //!              with the x of step i−1
 //! ```
 //!
-//! So a step of the paper, which asks twice, counts as two here, as it does in diffusers. The last
-//! step of an odd number, and of a run that ends at σ = 0, is of first order. It always visits
+//! So a step of the paper, which evaluates twice, counts as two here, as it does in diffusers. The
+//! last step of an odd number, and of a run that ends at σ = 0, is of first order. It always visits
 //! even timesteps from the last one on, whatever `timestep_spacing` says.
 //!
 //! Lu et al. 2022, "DPM-Solver++" (arXiv:2211.01095), algorithm 1; diffusers'
-//! `DPMSolverSinglestepScheduler` with order 2. Next: [`super::dpmpp_2m`], which asks once for the
-//! same order.
+//! `DPMSolverSinglestepScheduler` with order 2. Next: [`super::dpmpp_2m`], which evaluates once for
+//! the same order.
 
 use crate::samplers::lambdas::{self, Lambdas};
 use crate::samplers::noise_schedule::NoiseSchedule;
@@ -28,7 +28,7 @@ pub(crate) struct DpmPp2S {
     lambdas: Lambdas,
     /// Whether each step is of second order.
     second_order: Vec<bool>,
-    /// The guess of the step before, and where the last step of first order began.
+    /// x_0 of the step before, and where the last step of first order began.
     previous: Option<Vec<f32>>,
     start: Vec<f32>,
 }

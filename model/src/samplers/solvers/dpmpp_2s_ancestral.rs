@@ -1,4 +1,4 @@
-//! DPM++ 2S a: half a step with the first guess, the whole with the guess found there, then back up
+//! DPM++ 2S a: half a step with the first x_0, the whole with the x_0 found there, then back up
 //! with fresh noise.
 //!
 //! ```text

@@ -1,4 +1,4 @@
-//! DPM++ SDE: half a step with fresh noise, then the whole with the guess found there, and the
+//! DPM++ SDE: half a step with fresh noise, then the whole with the x_0 found there, and the
 //! noise of both halves.
 //!
 //! ```text

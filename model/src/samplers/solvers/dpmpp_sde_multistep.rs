@@ -1,4 +1,4 @@
-//! DPM++ 2M SDE and 3M SDE: the steps of DPM++ 2M, twice as far towards the guess, and back up with
+//! DPM++ 2M SDE and 3M SDE: the steps of DPM++ 2M, twice as far towards x_0, and back up with
 //! fresh noise.
 //!
 //! ```text
@@ -6,7 +6,7 @@
 //!
 //! 1st order  D = x_0(i)
 //! 2nd order  D = x_0(i) + D_1/2,                  D_1 = (x_0(i) − x_0(i−1))/r_0
-//! 3rd order  (1 − e^{−2h})·D = (1 − e^{−2h})·x_0(i) + φ_1·D_1' + φ_2·D_2,   from three guesses
+//! 3rd order  (1 − e^{−2h})·D = (1 − e^{−2h})·x_0(i) + φ_1·D_1' + φ_2·D_2,   from three x_0
 //! ```
 //!
 //! with r_0 and r_1 the lengths of the last two steps over h. The ends of a run are as in
@@ -32,7 +32,7 @@ pub(crate) struct DpmPpSdeMultistep {
     order: usize,
     lower_order_final: bool,
     first_order_at_end: bool,
-    /// The last guesses, the newest first.
+    /// The last x_0, the newest first.
     x0s: VecDeque<Vec<f32>>,
 }
 

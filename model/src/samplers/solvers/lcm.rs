@@ -3,12 +3,12 @@
 //!
 //! ```text
 //! s       = 10·t                                      `timestep_scaling`
-//! f(x, t) = 0.5²/(s² + 0.5²)·x + s/√(s² + 0.5²)·x_0   the guess; exactly x at t = 0
-//! x       ← √ᾱ_s·f + √(1 − ᾱ_s)·noise                 at the next visit; f itself after the last
+//! f(x, t) = 0.5²/(s² + 0.5²)·x + s/√(s² + 0.5²)·x_0   the prediction; exactly x at t = 0
+//! x       ← √ᾱ_s·f + √(1 − ᾱ_s)·noise                 at the next timestep; f itself after the last
 //! ```
 //!
 //! Only for models that were distilled for it (or with such a LoRA merged): 1 to 8 steps, little or
-//! no guidance. The visits are among the 50 timesteps of the distillation.
+//! no guidance. The timesteps are among the 50 timesteps of the distillation.
 //!
 //! Luo et al. 2023 (arXiv:2310.04378), after Song et al. 2023 (arXiv:2303.01469); diffusers'
 //! `LCMScheduler`.

@@ -1,9 +1,9 @@
 //! TCD: a distilled model jumps to a cleaner timestep than wanted, and fresh noise leads back up.
 //!
 //! ```text
-//! s = ⌊(1 − η)·t'⌋                            t' is the next visit; η = 0 jumps straight to it
+//! s = ⌊(1 − η)·t'⌋                            t' is the next timestep; η = 0 jumps straight to it
 //! y = √ᾱ_s·x_0 + √(1 − ᾱ_s)·ε                 DDIM's step to s
-//! x ← √(ᾱ_t'/ᾱ_s)·y + √(1 − ᾱ_t'/ᾱ_s)·noise   y itself after the last visit
+//! x ← √(ᾱ_t'/ᾱ_s)·y + √(1 − ᾱ_t'/ᾱ_s)·noise   y itself after the last one
 //! ```
 //!
 //! Only for models that were distilled for it: 1 to 8 steps. η (the paper's γ, the setting `eta`)

@@ -1,4 +1,4 @@
-//! UniPC: a predictor, and a corrector that uses the guess at the new point without calling the
+//! UniPC: a predictor, and a corrector that uses the x_0 at the new point without calling the
 //! UNet again.
 //!
 //! ```text
@@ -35,7 +35,7 @@ pub(crate) struct UniPc {
     /// Whether B is e^{−h} − 1.
     bh2: bool,
     lower_order_final: bool,
-    /// The last guesses, the newest first.
+    /// The last x_0, the newest first.
     x0s: VecDeque<Vec<f32>>,
     /// Where the last step began, and its order.
     last: Option<(Vec<f32>, usize)>,
@@ -53,7 +53,7 @@ impl UniPc {
         }
         let final_sigma = FinalSigma::read(config)?;
         let normal = matches!(schedule, Schedule::Normal | Schedule::SgmUniform | Schedule::Simple);
-        let last = |walked: f32, trained: f32| final_sigma.value(if normal { trained } else { walked });
+        let last = |sampled: f32, trained: f32| final_sigma.value(if normal { trained } else { sampled });
         let words = [("bh2", true), ("midpoint", true), ("heun", true), ("logrho", true), ("bh1", false)];
         Ok(Self {
             lambdas: Lambdas::new(config, &noise_schedule, schedule, steps, last)?,
@@ -65,8 +65,8 @@ impl UniPc {
         })
     }
 
-    /// The step `i` from `start`. `guesses` are those of step i and before, the newest first;
-    /// `arrived` is the guess at the end of the step, if it is known.
+    /// The step `i` from `start`. `x0s` are those of step i and before, the newest first;
+    /// `arrived` is x_0 at the end of the step, if it is known.
     fn update(&self, i: usize, order: usize, start: &[f32], arrived: Option<&[f32]>) -> Vec<f32> {
         let (now, next) = (self.lambdas.at(i), self.lambdas.at(i + 1));
         let h = self.lambdas.step_length(i);

@@ -11,8 +11,9 @@
 //! chunks stand one after the other: [1, 77 · chunks, c]
 //! ```
 //!
-//! Not everything of A1111's syntax is here: `[from:to:when]`, `[a|b]`, `AND`, `<lora:…>` and embeddings by name are read as
-//! plain words. Read next: [`crate::networks::clip`], the layers; `pipeline/mod.rs`, where the result goes.
+//! Not everything of A1111's syntax is here: `[from:to:when]`, `[a|b]`, `AND`, `<lora:…>` and
+//! embeddings by name are read as plain words. Read next: [`crate::networks::clip`], the layers;
+//! `generate/mod.rs`, where the result goes.
 
 pub mod chunks;
 pub mod emphasis;
@@ -45,8 +46,9 @@ pub struct PromptEncoder<'a> {
     pub text_encoder: &'a ClipTextModel,
     /// How prompts are read.
     pub syntax: PromptSyntax,
-    /// 1 takes the last layer's output, 2 that of the one before, …; diffusers' `clip_skip` is one less. Plain prompts follow
-    /// diffusers also in that the negative one is always read to the last layer.
+    /// 1 takes the last layer's output, 2 that of the one before, …; diffusers' `clip_skip` is one
+    /// less. Plain prompts follow diffusers also in that the negative one is always read to the
+    /// last layer.
     pub clip_skip: usize,
 }
 
@@ -87,8 +89,9 @@ impl PromptEncoder<'_> {
         }
     }
 
-    /// The embeddings of prompts in chunks: `[prompts, 77 · chunks, c]`. The prompt comes last, the negative prompt, if there is
-    /// one, before it. A shorter one is continued with empty chunks, since the UNet sees both at once.
+    /// The embeddings of prompts in chunks: `[prompts, 77 · chunks, c]`. The prompt comes last, the
+    /// negative prompt, if there is one, before it. A shorter one is continued with empty chunks,
+    /// since the UNet sees both at once.
     pub fn embed(&self, isa: Isa, prompts: &[Vec<Chunk>]) -> Tensor<f32, 3> {
         let count = prompts.iter().map(Vec::len).max().unwrap_or(0);
         let empty = Chunk::empty(self.tokenizer);
@@ -110,7 +113,8 @@ impl PromptEncoder<'_> {
         joined(&rows, 0)
     }
 
-    /// How many layers read a text. diffusers' `clip_skip` is for the prompt only, A1111's for both.
+    /// How many layers read a text. diffusers' `clip_skip` is for the prompt only, A1111's for
+    /// both.
     fn layers(&self, is_negative: bool) -> usize {
         let skipped = match self.syntax {
             PromptSyntax::Plain if is_negative => 0,
@@ -124,7 +128,8 @@ fn joined(parts: &[Tensor<f32, 3>], axis: usize) -> Tensor<f32, 3> {
     concat(&parts.iter().map(Tensor::view).collect::<Vec<_>>(), axis)
 }
 
-/// `z[i] · weights[i]`, all scaled so that their mean is as before. `z: [weights.len(), c]`, row-major.
+/// `z[i] · weights[i]`, all scaled so that their mean is as before. `z: [weights.len(), c]`,
+/// row-major.
 ///
 /// The mean is that of all tokens and channels of the chunk; A1111 calls this emphasis "Original".
 fn weigh(z: &mut [f32], weights: &[f32]) {
