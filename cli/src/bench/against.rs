@@ -19,11 +19,30 @@ const SCRIPT: &str = include_str!("../../../benches/openvino_stages.py");
 /// How long the threads of one program are given to fall asleep before the other is measured.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Prints a line for each network that the filter names, each measured for so many seconds.
+/// A network here and in another program.
+pub(super) struct Comparison {
+    pub(super) network: &'static str,
+    pub(super) precision: String,
+    pub(super) isa: &'static str,
+    /// The fastest run here, in seconds.
+    pub(super) here: f64,
+    /// What the other program calls itself.
+    pub(super) peer: String,
+    /// Its fastest run.
+    pub(super) there: f64,
+}
+
+/// Measures each network that the filter names for so many seconds, and prints a line for each.
 ///
 /// # Errors
 /// If the model cannot be loaded, or Python or a module is missing.
-pub(super) fn print(stages: &Stages<'_>, budget: f64, probe: &Probe, python: &Path) -> Result<(), Error> {
+pub(super) fn run(
+    stages: &Stages<'_>,
+    budget: f64,
+    probe: &Probe,
+    python: &Path,
+) -> Result<Vec<Comparison>, Error> {
+    let mut comparisons = Vec::new();
     let configs = Configs::open(stages.folder)?;
     println!(
         "\n{:14} {:>12} {:>12} {:>7}   minima of the quiet of so many pairs",
@@ -63,8 +82,16 @@ pub(super) fn print(stages: &Stages<'_>, budget: f64, probe: &Probe, python: &Pa
             stages.isa.name_for(stages.precision_of(network).products()),
             peer.name
         );
+        comparisons.push(Comparison {
+            network: network.name(),
+            precision: stages.precision_of(network).to_string(),
+            isa: stages.isa.name_for(stages.precision_of(network).products()),
+            here,
+            peer: peer.name.clone(),
+            there,
+        });
     }
-    Ok(())
+    Ok(comparisons)
 }
 
 /// The other program with one network.

@@ -21,6 +21,7 @@ mod compare;
 mod kernels;
 mod ladder;
 mod machine;
+mod markdown;
 mod probe;
 mod report;
 mod roofline;
@@ -96,6 +97,10 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
+    /// Put the tables into a document, such as BENCHMARKS.md: this machine's are replaced, others stay.
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+
     /// Write a roofline.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
@@ -129,7 +134,7 @@ pub(crate) fn run(args: &Bench) -> Result<(), Error> {
     // What can be refused is refused before minutes are spent.
     let old = args.compare.as_deref().map(Report::open).transpose()?;
     args.model.as_deref().map(Configs::open).transpose()?;
-    for path in args.json.iter().chain(&args.svg).filter(|path| !path.exists()) {
+    for path in args.json.iter().chain(&args.svg).chain(&args.markdown).filter(|path| !path.exists()) {
         check_writable(path, 1)?;
     }
     let isa = crate::run::model::machine(args.threads.map(usize::from))?;
@@ -145,7 +150,9 @@ pub(crate) fn run(args: &Bench) -> Result<(), Error> {
     let stages = args.model.as_deref().map(|folder| Stages { folder, isa, precision, threads, filter });
     let budget = STAGE_SHARE * args.seconds;
     if let (Some(Peer::Openvino), Some(stages), Some(python)) = (args.against, &stages, &args.python) {
-        return against::print(stages, budget, &probe, python);
+        let comparisons = against::run(stages, budget, &probe, python)?;
+        let Some(path) = &args.markdown else { return Ok(()) };
+        return markdown::write_comparisons(path, threads, &comparisons);
     }
     let machine = Machine::measure(MACHINE_SECONDS.min(MACHINE_SHARE * args.seconds), threads, &isas.peaks());
     machine.print();
@@ -194,6 +201,9 @@ pub(crate) fn run(args: &Bench) -> Result<(), Error> {
         )));
     }
 
+    if let Some(path) = &args.markdown {
+        markdown::write_report(path, &report, threads)?;
+    }
     if args.ladder {
         ladder::print(&cases, &report.rows, &report.machine);
     }
