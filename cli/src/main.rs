@@ -31,6 +31,7 @@ mod run;
 
 use std::process::ExitCode;
 
+use aquatint_model::source::{TEXT_ENCODER, VAE};
 use aquatint_model::{Error, ErrorKind};
 use clap::CommandFactory;
 
@@ -67,6 +68,10 @@ fn main() -> ExitCode {
 fn hint(error: &Error) -> &'static str {
     match error {
         Error::NotFinite { .. } => "; try `--precision f32`",
+        Error::MissingComponent { component, .. } if *component == VAE.name => ": `--vae PATH`",
+        Error::MissingComponent { component, .. } if *component == TEXT_ENCODER.name => {
+            ": `--text-encoder PATH`"
+        }
         _ => "",
     }
 }

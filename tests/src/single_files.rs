@@ -442,7 +442,7 @@ fn open_clip(tensors: &Tensors) -> Tensors {
 }
 
 /// Over name, type, shape and bytes of each tensor, in the order of the names.
-fn sha256(tensors: &Tensors) -> String {
+pub fn sha256(tensors: &Tensors) -> String {
     let mut digest = Sha256::new();
     for (name, tensor) in tensors {
         digest.update(format!("{name} {:?} {:?}\n", tensor.dtype, tensor.shape));

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use aquatint_model::samplers::SchedulerConfig;
 use aquatint_model::source::{TensorFile, UNET};
+use aquatint_model::tools::convert::convert;
 use aquatint_model::{
     Image, Inpaint, LoadOptions, Mask, ModelSpec, Pipeline, SamplerChoice, Task, TextToImage,
 };
@@ -248,6 +249,31 @@ fn hostile_pickles() {
             (Err(error), None) => assert!(error.to_string().len() < 500, "{name}: {error}"),
         }
         assert!(start.elapsed().as_secs() < 5, "{name} takes {:?}", start.elapsed());
+    }
+}
+
+/// A folder becomes the file that the oracle wrote of it, and that a folder which makes the same picture.
+#[test]
+fn folders_become_files_and_folders_again() {
+    for (folder, variant, golden) in [
+        ("sd1", "sd1_no_position_ids", "pipelines/pictures/pndm.png"),
+        ("sd2", "sd2", "pipelines/pictures/v_ddim.png"),
+    ] {
+        let place = Place::new();
+        convert(path("pipelines").join(folder), &place.file(), None)
+            .unwrap_or_else(|error| panic!("{error}"));
+        let written = single_files::read(&[place.file()]);
+        assert_eq!(single_files::case(variant)["sha256"], single_files::sha256(&written), "{folder}");
+
+        let again = place.folder.path().join("again");
+        let spec =
+            ModelSpec { config: Some(path("pipelines").join(folder)), ..ModelSpec::from(place.file()) };
+        convert(spec, &again, None).unwrap_or_else(|error| panic!("{error}"));
+        let pipeline = load(ModelSpec::from(&again));
+        assert_eq!(pipeline.warnings(), [""; 0], "{folder}");
+        assert_close(folder, &picture(&pipeline, folder), golden);
+        let error = convert(&place.file(), &place.file(), None).expect_err("it exists").to_string();
+        assert!(error.contains("expected"), "{error}");
     }
 }
 

@@ -4,6 +4,7 @@ mod batch;
 mod bench;
 mod control;
 mod hostile;
+mod models;
 mod parameters;
 mod pictures;
 mod tasks;

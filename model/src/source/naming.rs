@@ -116,7 +116,7 @@ impl Naming {
 
     /// The names of a text encoder in LDM's single files: OpenAI's as transformers has it.
     pub fn ldm_text_encoder() -> Self {
-        Self { prefix: TEXT_LANDMARK.prefixes[0].to_owned(), scheme: Scheme::Diffusers }
+        Self { prefix: TEXT_LANDMARK.prefixes[1].to_owned(), scheme: Scheme::Diffusers }
     }
 
     /// The same of OpenCLIP's text tower.
