@@ -75,7 +75,7 @@ impl Pipeline {
         // something to encode.
         let _ = vae_encoder.check();
         let accounts = accounts(&[&text_file, &unet_file, &vae_file]);
-        let warnings = accounts.iter().filter_map(Account::warning).collect();
+        let warnings = accounts.iter().flat_map(Account::warnings).collect();
 
         if keep {
             text_encoder.get()?;

@@ -24,13 +24,18 @@ pub struct Account {
 }
 
 impl Account {
-    /// A sentence about the tensors that nothing explains.
-    pub fn warning(&self) -> Option<String> {
-        let first = self.unknown.first()?;
+    /// A sentence each about tensors that nothing explains, and about a choice that could have been another.
+    pub fn warnings(&self) -> Vec<String> {
         let (path, count) = (self.path.display(), self.unknown.len());
-        Some(format!(
-            "`{path}`: {count} tensors of the file are not part of this model, the first is `{first}`"
-        ))
+        let unknown = self.unknown.first().map(|first| {
+            format!(
+                "`{path}`: {count} tensors of the file are not part of this model, the first is `{first}`"
+            )
+        });
+        let ema = self.ignored.contains_key(EMA).then(|| {
+            format!("`{path}`: the file also holds averaged (EMA) weights of the UNet, which are not taken")
+        });
+        unknown.into_iter().chain(ema).collect()
     }
 }
 

@@ -34,11 +34,7 @@ enum Hash {
 impl ModelId {
     /// The identity of the model at `path`, whose weights are in `files`.
     pub fn new(path: &Path, files: Vec<PathBuf>) -> Self {
-        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned()); // `.` has a name as well
-        // Of a file the ending is left out; a folder's name may have a dot in it:
-        // stable-diffusion-v1.5.
-        let name = if path.is_file() { path.file_stem() } else { path.file_name() };
-        let name = name.unwrap_or_default().to_string_lossy().into_owned();
+        let name = name_of(path);
         Self { name, hash: Mutex::new(Hash::Running(thread::spawn(move || sha256_10(&files)))) }
     }
 
@@ -59,6 +55,25 @@ impl ModelId {
             Hash::Running(_) => None,
         }
     }
+}
+
+/// A file's name without its ending, or a folder's; a folder in Hugging Face's cache is called by its commit, so there
+/// it is the repository's.
+fn name_of(path: &Path) -> String {
+    // `.` has a name as well. Other links are not followed: a cache's lead to files that are called by their hashes.
+    let path = match path.file_name() {
+        Some(_) => path.to_owned(),
+        None => path.canonicalize().unwrap_or_else(|_| path.to_owned()),
+    };
+    let snapshots = path.parent().filter(|parent| parent.file_name().is_some_and(|name| name == "snapshots"));
+    let repository =
+        snapshots.and_then(Path::parent).and_then(Path::file_name).and_then(|name| name.to_str());
+    if let Some((_, name)) = repository.and_then(|name| name.strip_prefix("models--")?.split_once("--")) {
+        return name.to_owned();
+    }
+    // A folder's name may have a dot in it: stable-diffusion-v1.5.
+    let name = if path.is_file() { path.file_stem() } else { path.file_name() };
+    name.unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// The first ten hex digits of the files' SHA-256.
@@ -108,5 +123,7 @@ mod tests {
             let expected = name.trim_end_matches(".safetensors");
             assert_eq!(ModelId::new(&folder.path().join(name), Vec::new()).name(), expected);
         }
+        let snapshot = folder.path().join("models--org--tiny-sd/snapshots/0123abcd");
+        assert_eq!(ModelId::new(&snapshot, Vec::new()).name(), "tiny-sd");
     }
 }

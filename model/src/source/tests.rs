@@ -103,7 +103,7 @@ fn leftovers_are_remembered() {
     assert_eq!(checkpoint.weights().vector("b", 1).expect("it is there"), [2.0]);
     let [account] = &accounts(&[&checkpoint])[..] else { panic!("one file, one account") };
     assert_eq!((account.used, &account.unknown[..]), (1, &["a".to_owned()][..]));
-    assert!(account.warning().is_some_and(|warning| warning.contains("the first is `a`")));
+    assert!(account.warnings()[0].contains("the first is `a`"));
 }
 
 #[test]
