@@ -2,10 +2,12 @@
 //! replaced.
 //!
 //! ```text
-//! 1. create   .aquatint.<16 random hex digits>.part in the same folder; only a new file, so no link is followed
+//! 1. create   .aquatint.<16 random hex digits>.part in the same folder; only a new file, so no
+//!             link is followed
 //! 2. lock     it as long as this process lives
 //! 3. write    and fsync: before the file has its name its content is on the disk
-//! 4. name     rename (replaces), or renameat2 with RENAME_NOREPLACE (or a hard link): never over another file
+//! 4. name     rename (replaces), or renameat2 with RENAME_NOREPLACE (or a hard link): never over
+//!             another file
 //! 5. fsync    the folder
 //! ```
 //!

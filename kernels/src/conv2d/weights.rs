@@ -52,7 +52,7 @@ impl ConvWeights {
         Self { packed: gemm::PackedWeights::empty(), kernel_size: [0, 0] }
     }
 
-    /// Panics unless these are the weights of an image of so many channels, under a window of this
+    /// Panics unless these are the weights for an image of `channels`, under a window of this
     /// size.
     pub(super) fn check(&self, channels: usize, kernel_size: [usize; 2]) {
         let (found, expected) = (channels, self.in_channels());

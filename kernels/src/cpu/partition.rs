@@ -1,5 +1,6 @@
-//! How the kernels whose time is reading and writing are cut into tasks: by shape, never by the number of threads, so
-//! that each sum has the same order everywhere and a seed gives the same bits on every machine of one instruction set.
+//! How the kernels whose time is reading and writing are cut into tasks: by shape, never by the
+//! number of threads, so that each sum has the same order everywhere and a seed gives the same bits
+//! on every machine of one instruction set.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -10,7 +11,8 @@ use rayon::prelude::*;
 /// As many tasks as keep all cores at work: where large ones would be fewer, they are made smaller.
 pub(crate) const MIN_TASKS: usize = 16;
 
-/// Numbers in a task. 64 KiB stay in the L2 cache from one pass to the next, and take longer than starting a task does.
+/// Numbers in a task. 64 KiB stay in the L2 cache from one pass to the next, and take longer than
+/// starting a task does.
 pub(crate) const CHUNK: usize = 16 * 1024;
 
 /// Rows of `columns` numbers that make up a task: about [`CHUNK`] numbers, at least one row.

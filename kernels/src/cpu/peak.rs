@@ -20,7 +20,7 @@ use crate::Isa;
 use crate::cpu::simd::Simd;
 use crate::cpu::tile::{Done, MatmulUnit, UnitOp};
 
-/// Keeps this thread's best unit of `isa` busy for so many rounds, and says how many
+/// Keeps this thread's best unit of `isa` busy for `rounds` rounds, and returns how many
 /// multiplications and additions these were: of bf16 where the instruction set has a unit for it,
 /// else of f32. The peak in f32 is that of [`Isa::for_f32`].
 ///

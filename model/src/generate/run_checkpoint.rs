@@ -132,8 +132,8 @@ impl RunCheckpoint {
         write_whole(path.as_ref(), &safetensors::serialize(tensors, Some(notes)).map_err(Error::run)?)
     }
 
-    /// SHA-256, in hex, of everything that the file holds: a changed bit may lead to an equal picture all the same, and
-    /// would not be found by the latents.
+    /// SHA-256, in hex, of everything that the file holds: a changed bit may lead to an equal
+    /// picture all the same, and would not be found by the latents.
     fn digest(&self) -> String {
         let mut sha = Sha256::new();
         for text in [&self.parameters, &self.start] {

@@ -24,7 +24,8 @@ pub struct Account {
 }
 
 impl Account {
-    /// A sentence each about tensors that nothing explains, and about a choice that could have been another.
+    /// A sentence each about tensors that nothing explains, and about a choice that could have been
+    /// another.
     pub fn warnings(&self) -> Vec<String> {
         let (path, count) = (self.path.display(), self.unknown.len());
         let unknown = self.unknown.first().map(|first| {

@@ -1,4 +1,4 @@
-//! PackedA operands in memory that is used again, as that of tensors is.
+//! Memory for packed operands, aligned to cache lines and recycled as that of tensors is.
 
 use std::ops::{Deref, DerefMut};
 

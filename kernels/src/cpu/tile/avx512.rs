@@ -1,10 +1,13 @@
-//! `vdpbf16ps`: each of 16 sums gains two products, so one instruction does twice the work of an f32 multiply-add.
+//! `vdpbf16ps`: each of 16 sums gains two products, so one instruction does twice the work of an
+//! f32 multiply-add.
 //!
-//! On AMD (Zen 4 and newer) it is issued as often as the f32 instruction and is therefore twice as fast; Intel's CPUs issue it a quarter as
-//! often, and those that have it since 2023 have AMX too, which is what one should use there.
+//! On AMD (Zen 4 and newer) it is issued as often as the f32 instruction and is therefore twice as
+//! fast; Intel's CPUs issue it a quarter as often, and those that have it since 2023 have AMX too,
+//! which is what one should use there.
 //!
-//! The register tile is 8 rows × 32 columns: 16 sums, two vectors of B, one pair of A in all lanes. Eight divides the 16 rows of
-//! an `ATile`, so that all rows of a register tile are at fixed distances.
+//! The register tile is 8 rows × 32 columns: 16 sums, two vectors of B, one pair of A in all lanes.
+//! Eight divides the 16 rows of an `ATile`, so that all rows of a register tile are at fixed
+//! distances.
 
 use std::arch::x86_64::*;
 
@@ -14,7 +17,8 @@ use super::{
 };
 use crate::cpu::simd::Simd;
 
-/// Proof that the CPU has AVX-512 with bf16. The private field keeps [`detect`](Self::detect) the only way to get one.
+/// Proof that the CPU has AVX-512 with bf16. The private field keeps [`detect`](Self::detect) the
+/// only way to get one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Avx512Bf16(());
 
@@ -38,7 +42,8 @@ impl Avx512Bf16 {
         if maker.as_flattened() == b"AuthenticAMD" { Bf16Gain::Twice } else { Bf16Gain::None }
     }
 
-    /// Runs `op`, which uses some unit or other, in a function that is compiled for these instructions.
+    /// Runs `op`, which uses some unit or other, in a function that is compiled for these
+    /// instructions.
     #[inline]
     pub(super) fn run_with<S: Simd, U: MatmulUnit, O: UnitOp>(self, s: S, unit: U, op: O) -> O::Output {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
@@ -51,8 +56,9 @@ impl Avx512Bf16 {
 }
 
 impl MatmulUnit for Avx512Bf16 {
-    /// 640 deep, or 576: two turns of nine taps. Half as long, B would stay in the L1 cache, but it comes from L2 as
-    /// fast as it is used, and sums are fetched and put back half as often: on Zen 4, convolutions gain 1 to 3 % and linear layers nothing.
+    /// 640 deep, or 576: two turns of nine taps. Half as long, B would stay in the L1 cache, but it
+    /// comes from L2 as fast as it is used, and sums are fetched and put back half as often: on Zen
+    /// 4, convolutions gain 1 to 3 % and linear layers nothing.
     const KC_STEPS: usize = 20;
 
     #[inline(always)]
@@ -166,7 +172,8 @@ fn add_step<const FIRST: usize>(a: &ATile, b: &[[Pair; NR]], sum: &mut [[__m512;
     }
 }
 
-/// ½·¼ + ½·¼ to each lane of twenty sums, over and over: six cycles of latency hide behind twelve instructions at two a cycle.
+/// ½·¼ + ½·¼ to each lane of twenty sums, over and over: six cycles of latency hide behind twelve
+/// instructions at two a cycle.
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn multiply_adds(rounds: usize) -> Done {
     const SUMS: usize = 20;
@@ -206,7 +213,8 @@ fn load_pairs(pairs: &[Pair]) -> __m512i {
 #[target_feature(enable = "avx512f")]
 fn store_pairs(v: __m512i, pairs: &mut [Pair]) {
     let pairs: &mut [Pair; 16] = pairs.first_chunk_mut().expect("room for a vector of pairs");
-    // SAFETY: writes 64 bytes that `pairs` borrows; a `Pair` is a `u32`, for which any bits will do.
+    // SAFETY: writes 64 bytes that `pairs` borrows; a `Pair` is a `u32`, for which any bits will
+    // do.
     unsafe { _mm512_storeu_si512(pairs.as_mut_ptr().cast(), v) }
 }
 
@@ -296,7 +304,8 @@ fn round_pairs(first: &[f32], second: &[f32], pairs: &mut [Pair]) {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn in_pairs(rows: __m512i) -> __m512i {
-    // Word 2i of the result is word i, one of the first row; word 2i + 1 is word i + 16, one of the second.
+    // Word 2i of the result is word i, one of the first row; word 2i + 1 is word i + 16, one of the
+    // second.
     let mut order = [Pair::default(); 16];
     for (i, pair) in (0..).zip(&mut order) {
         *pair = Pair::of(i << 16, (i + 16) << 16);

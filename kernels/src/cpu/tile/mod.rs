@@ -1,26 +1,27 @@
-//! Products of bf16 numbers: the job of a tile unit, and who does it.
+//! Products of bf16 numbers: the one micro-kernel that the blocking above needs, on three
+//! back-ends.
 //!
-//! The unit's job is always the same, 32 rows of A times 32 columns of B, any number of steps deep:
+//! A job is 32 rows of A times 32 columns of B, any number of k-steps deep:
 //!
 //! ```text
-//! sums[32][32] += Σ over steps  A[32 rows][32 deep] · B[32 deep][32 columns]
+//! sums[32][32] += Σ over k-steps  A[32 rows][32 deep] · B[32 deep][32 columns]
 //! ```
 //!
 //! | unit | where | how |
 //! |---|---|---|
 //! | `amx` | Intel servers since 2023 | one instruction multiplies 16×32 by 32×16 numbers |
-//! | `avx512` | Zen 4, Cooper Lake and newer | one instruction adds 16 term_products of two pairs |
+//! | `avx512` | Zen 4, Cooper Lake and newer | one instruction adds 16 products of two pairs |
 //! | `software` | everywhere | widens to f32 and uses the f32 register tile: what the others are tested against |
 //!
-//! All read the same two layouts, which the tile unit dictates. Numbers that are neighbours in the *depth* stand in one `Pair`, since the
-//! instructions add two term_products to each sum; 16 pairs of 16 rows are a tile register of A (`ATile`), 16 pairs of 32 columns
-//! two registers of B (`BTile`). B is packed when a model is loaded; A is [`PackedA`](crate::gemm::PackedA) where it is made, by a norm or an activation, once for
-//! all term_products that read it.
+//! All read the same two layouts, which AMX dictates. Neighbours in the depth form one `Pair`,
+//! since the instructions add two products to each sum; 16 pairs of 16 rows are a tile register of
+//! A (`ATile`), 16 pairs of 32 columns are two registers of B (`BTile`).
 //!
-//! Read next: `layout.rs` (what a tile is), `software.rs`, `avx512.rs`, `amx/mod.rs` (three units), `rounded.rs` (A), `blocked.rs` (how a unit is kept busy).
+//! Read next: `layout.rs` (what a tile is), `software.rs`, `avx512.rs`, `amx/mod.rs` (three units);
+//! then `gemm/a/packed.rs` (A) and `gemm/tiled.rs` (how a unit is kept busy).
 //!
-//! Sources: Intel, *Architecture Instruction Set Extensions Programming Reference*, chapter "Intel AMX"; Burgess et al., *Bfloat16 Processing for
-//! Neural Networks* (2019).
+//! Sources: Intel, *Architecture Instruction Set Extensions Programming Reference*, chapter "Intel
+//! AMX"; Burgess et al., *Bfloat16 Processing for Neural Networks* (2019).
 
 mod aligned_buffer;
 #[cfg(target_arch = "x86_64")]
@@ -40,18 +41,19 @@ pub use panel::{NR, PanelRow, Row};
 
 use crate::cpu::simd::Simd;
 
-/// A job: one or two tiles of rows, each with as many steps as B has. The tiles may stand anywhere.
+/// A job: one or two tiles of rows, each with as many k-steps as B has, anywhere in memory.
 #[derive(Clone, Copy)]
 pub(crate) struct TileJob<'a> {
     /// The upper 16 rows.
     pub(crate) upper: &'a [&'a ATile],
-    /// The lower 16 rows, if there are so many.
+    /// The lower 16 rows, if the job has them.
     pub(crate) lower: Option<&'a [&'a ATile]>,
     /// 32 columns.
     pub(crate) b: &'a [BTile],
     /// Whether the sums begin at zero; otherwise at what they are.
     pub(crate) first: bool,
-    /// How much of the last step's depth there is: behind it A and B are zero, and a unit that can leave that out does.
+    /// How much of the last step's depth there is: behind it A and B are zero, and a unit that can
+    /// leave that out does.
     pub(crate) last_depth: usize,
 }
 
@@ -66,31 +68,35 @@ impl TileJob<'_> {
     }
 }
 
-/// Someone who does the job. Holding one proves that the CPU has the instructions.
+/// A back-end of the micro-kernel. Holding one proves that the CPU has the instructions.
 pub(crate) trait MatmulUnit: Copy {
-    /// Steps of a block: what of A and B is used again and again should stay in the caches.
+    /// KC in k-steps: a block of B stays in the L1 cache while all rows of a task use it.
     const KC_STEPS: usize;
-    /// Steps of a block where they are those of a window, whose taps see nearly the same lines of A.
+    /// KC of a convolution, in k-steps: its taps read nearly the same lines of A.
     const WINDOW_KC_STEPS: usize = Self::KC_STEPS;
-    /// Depth up to which the 256 rows of a task are taken to stay in the L2 cache: 64 steps of them are 1 MB, half of that of a CPU with a tile unit.
+    /// Depth in k-steps up to which the 256 rows of a task stay in the L2 cache: 64 are 1 MB, half
+    /// the L2 cache of a CPU with a tile unit.
     const CACHED_STEPS: usize = 64;
-    /// Outputs of at least so many bytes are written past the caches, where they would not stay, and each line would be fetched before it is overwritten.
+    /// Outputs of at least this many bytes are written past the caches (streaming stores): they
+    /// would not stay there, and each line would be fetched before it is overwritten.
     const STREAM_FROM: usize = usize::MAX;
 
-    /// So many rounds of multiply-adds that never leave the registers; see [`peak`](crate::cpu::peak).
+    /// Rounds of multiply-adds that never leave the registers; see
+    /// [`peak`](crate::cpu::peak).
     fn multiply_adds<S: Simd>(self, s: S, rounds: usize) -> Done;
 
     /// Does a job.
     fn multiply<S: Simd>(self, s: S, job: TileJob<'_>, sums: &mut [PanelRow]);
 
-    /// Does a job, and meanwhile has `ahead` fetched into the L2 cache: steps that later jobs will ask for. A unit need not, if it is slow enough
-    /// for the CPU's own prefetching to keep up.
+    /// Does a job, and meanwhile prefetches `ahead` into the L2 cache: tiles of B for later jobs.
+    /// A unit may ignore it, if it is slow enough for the CPU's own prefetching to keep up.
     #[inline(always)]
     fn multiply_ahead<S: Simd>(self, s: S, job: TileJob<'_>, _ahead: &[BTile], sums: &mut [PanelRow]) {
         self.multiply(s, job, sums);
     }
 
-    /// Rounds rows of equal length, 32 numbers for each of the planes; row i becomes line `at + i` of each. What is missing of a line becomes zero.
+    /// Rounds rows of equal length, 32 numbers for each of the planes; row i becomes line `at + i`
+    /// of each. What is missing of a line becomes zero.
     #[inline(always)]
     fn round_rows(self, rows: &[&[f32]], planes: &mut [&mut [TileRow]], at: usize) {
         layout::round_rows(rows, planes, at);
@@ -102,25 +108,28 @@ pub(crate) trait MatmulUnit: Copy {
         layout::round_line(numbers, line);
     }
 
-    /// Rounds rows of a panel and joins neighbours to pairs, 32 rows to a step; what is missing becomes zero.
+    /// Rounds rows of a panel and joins neighbours to pairs, 32 rows to a step; what is missing
+    /// becomes zero.
     #[inline(always)]
     fn round_panel(self, rows: &[PanelRow], k_steps: &mut [BTile]) {
         layout::round_panel(rows, k_steps);
     }
 
-    /// As [`round_rows`](Self::round_rows), in two parts: the nearest bf16, and that of what is left.
+    /// As [`round_rows`](Self::round_rows), split in two terms: `hi`, the nearest bf16, and `lo`,
+    /// the nearest of the rest.
     #[inline(always)]
     fn split_rows(self, rows: &[&[f32]], planes: HiLoPlanes<'_, '_>, at: usize) {
         layout::split_rows(rows, planes, at);
     }
 
-    /// As [`round_panel`](Self::round_panel), in two parts.
+    /// As [`round_panel`](Self::round_panel), split in two terms.
     #[inline(always)]
     fn split_panel(self, rows: &[PanelRow], hi: &mut [BTile], lo: &mut [BTile]) {
         layout::split_panel(rows, hi, lo);
     }
 
-    /// Rounds two vectors that are neighbours in the depth: `pairs[i] = (first[i], second[i])`. Fast inside of [`run`](Self::run).
+    /// Rounds two vectors that are neighbours in the depth: `pairs[i] = (first[i], second[i])`.
+    /// Fast inside of [`run`](Self::run).
     #[inline(always)]
     fn round_pairs<S: Simd>(self, s: S, first: S::V, second: S::V, pairs: &mut [Pair]) {
         layout::round_pairs(s, first, second, pairs);
@@ -133,7 +142,8 @@ pub(crate) trait MatmulUnit: Copy {
         None
     }
 
-    /// Runs an operation in a function that is compiled for the unit's instructions too, so that it can hold what is smaller than a job.
+    /// Runs an operation in a function that is compiled for the unit's instructions too, so that it
+    /// can hold what is smaller than a job.
     #[inline(always)]
     fn run<S: Simd, O: UnitOp>(self, s: S, op: O) -> O::Output {
         op.eval(s, self)
@@ -166,7 +176,7 @@ pub(crate) struct Done {
     pub(crate) total: f32,
 }
 
-/// Both parts of rows of A: what [`MatmulUnit::round_rows`] gives, and the rest. The second planes are none if only the first is wanted.
+/// Rows of A as `hi` and `lo` terms; only rounded if there are no planes for `lo`.
 #[inline(always)]
 pub(crate) fn split_rows<U: MatmulUnit>(unit: U, rows: &[&[f32]], (hi, lo): HiLoPlanes<'_, '_>, at: usize) {
     match lo {
@@ -175,7 +185,7 @@ pub(crate) fn split_rows<U: MatmulUnit>(unit: U, rows: &[&[f32]], (hi, lo): HiLo
     }
 }
 
-/// Both parts of rows of a panel: what [`MatmulUnit::round_panel`] gives, and the rest. `low` is empty if only the first is wanted.
+/// Rows of a panel as `hi` and `lo` terms; only rounded if `lo` is empty.
 #[inline(always)]
 pub(crate) fn split_panel<U: MatmulUnit>(unit: U, rows: &[PanelRow], hi: &mut [BTile], lo: &mut [BTile]) {
     match lo {
@@ -184,8 +194,7 @@ pub(crate) fn split_panel<U: MatmulUnit>(unit: U, rows: &[PanelRow], hi: &mut [B
     }
 }
 
-/// The jobs that make up a product of operands in one part each (`high·high`) or two (`high·high + high·low + low·high`): which part
-/// of A, which of B.
+/// Which term of A meets which term of B: `hi·hi`, or `hi·hi + hi·lo + lo·hi`.
 #[inline(always)]
 pub(crate) fn term_products(terms: usize) -> &'static [(usize, usize)] {
     if terms == 1 { &[(0, 0)] } else { &[(0, 0), (0, 1), (1, 0)] }

@@ -57,7 +57,8 @@ fn every_unit_does_the_same_job() {
     for [rows, depth, columns] in
         [[1, 1, 1], [16, 32, 32], [17, 33, 31], [32, 96, 32], [20, 320, 7], [5, 0, 3]]
     {
-        // Numbers that are bf16 already: then products are exact, and only the order of the sums differs.
+        // Numbers that are bf16 already: then products are exact, and only the order of the sums
+        // differs.
         let [a, b] = [random([rows, depth], 1), random([columns, depth], 2)].map(|x| to_bf16(&x));
         let expected = reference::product(a.view(), b.view());
         for isa in Isa::all_and_emulated() {

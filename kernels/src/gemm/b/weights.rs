@@ -1,24 +1,26 @@
 //! The right operand, packed once into the order in which the inner loop reads it.
 //!
-//! A panel is 32 output columns wide: two AVX-512 vectors, four of eight lanes. All its depth stands together, so that
-//! the inner loop walks through memory from start to end:
+//! A panel is 32 output columns wide: two AVX-512 vectors, four of eight lanes. All its depth
+//! stands together, so that the inner loop walks through memory from start to end:
 //!
 //! ```text
 //! panels[n / 32][k][n % 32]        k = (segment, position in the segment)
 //! ```
 //!
-//! The depth comes in segments of equal length: one for a linear layer, one for each tap of a convolution. A last
-//! panel that is not full is filled with zeros. For products in f32, weights stay in the type in which they were published; 16-bit ones
-//! become `f32` a block at a time, just before use.
+//! The depth comes in segments of equal length: one for a linear layer, one for each tap of a
+//! convolution. A last panel that is not full is filled with zeros. For products in f32, weights
+//! stay in the type in which they were published; 16-bit ones become `f32` a block at a time, just
+//! before use.
 //!
-//! For the other precisions they are rounded once, as they are packed ([`pack`]), in the steps of [`bf16`](super::bf16), 32 deep:
+//! For bf16 they are rounded once, as they are packed ([`pack`]), in k-steps of 32:
 //!
 //! ```text
-//! panels[n / 32][part][k / 32][segment]     a step each
+//! panels[n / 32][term][k / 32][segment]     a `BTile` each
 //! ```
 //!
-//! Here the segments take turns: the nine taps of 32 channels follow each other. What the window's neighbours see is nearly the same, so the nine
-//! steps of a tile of pixels read little more than one of them alone, and find it in the L1 cache.
+//! Here the segments alternate: the nine taps of 32 channels follow each other. Neighbouring taps
+//! see nearly the same pixels, so the nine k-steps of a tile of pixels read little more than one of
+//! them alone, and find it in the L1 cache.
 
 use aquatint_tensor::{DType, View, bf16};
 use rayon::prelude::*;
@@ -50,7 +52,8 @@ impl PackedWeights {
         Self::pack_segments(precision, w)
     }
 
-    /// Packs weights whose depth comes in segments, `w: [out_features, segments, segment_len]` under any strides.
+    /// Packs weights whose depth comes in segments, `w: [out_features, segments, segment_len]`
+    /// under any strides.
     pub fn pack_segments<T: Packable>(precision: Precision, w: View<'_, T, 3>) -> Self {
         let [_, segments, segment_len] = w.shape();
         Self::pack_columns(precision, &Columns::of(w), [segments, segment_len])
@@ -73,7 +76,8 @@ impl PackedWeights {
         Self { panels, out_features, segments, segment_len }
     }
 
-    /// Packs weights whose segment i is the sum of the segments `segments[i]` of `w: [out_features, segments, segment_len]`, summed in f32 and then rounded.
+    /// Packs weights whose segment i is the sum of the segments `segments[i]` of `w: [out_features,
+    /// segments, segment_len]`, summed in f32 and then rounded.
     ///
     /// # Panics
     /// If there is no such segment, a sum of none, or the precision is f32.
@@ -85,7 +89,8 @@ impl PackedWeights {
         Self { panels, out_features, segments: segments.len(), segment_len }
     }
 
-    /// PackedA weights of which each segment is `Σ factor · segment` over the segments of others, given as (which weights, which segment, factor).
+    /// PackedA weights of which each segment is `Σ factor · segment` over the segments of others,
+    /// given as (which weights, which segment, factor).
     ///
     /// # Panics
     /// If the others differ in shape or precision, or were not rounded.
@@ -164,7 +169,8 @@ impl PackedWeights {
         }
     }
 
-    /// `len` rows of a panel from depth `start`, as `f32`; `scratch` (of at least `len` rows) is used if they are not.
+    /// `len` rows of a panel from depth `start`, as `f32`; `scratch` (of at least `len` rows) is
+    /// used if they are not.
     ///
     /// # Panics
     /// If the weights were packed for another precision.
@@ -189,7 +195,8 @@ impl PackedWeights {
         scratch
     }
 
-    /// Has those rows fetched into the L2 cache, which [`block`](Self::block) will soon be asked for.
+    /// Has those rows fetched into the L2 cache, which [`block`](Self::block) will soon be asked
+    /// for.
     #[inline(always)]
     pub(crate) fn prefetch<S: Simd>(&self, s: S, panel: usize, start: usize, len: usize) {
         let from = panel * self.segments * self.segment_len + start;
@@ -205,7 +212,8 @@ impl PackedWeights {
         self.segments * self.segment_len.div_ceil(TILE_K)
     }
 
-    /// All steps of part `part` (0: high, 1: low) of a panel, for weights that were rounded: of each segment the first step, then of each the second.
+    /// All steps of part `part` (0: high, 1: low) of a panel, for weights that were rounded: of
+    /// each segment the first step, then of each the second.
     ///
     /// # Panics
     /// If they were not.
@@ -235,8 +243,8 @@ fn widen_bf16(x: &[bf16], out: &mut [f32]) {
 /// The numbers of neighbouring rows, one behind the other.
 fn flat<T>(rows: &[Row<T>]) -> &[T] {
     const { assert!(size_of::<Row<T>>() == NR * size_of::<T>(), "a row must not need padding") };
-    // SAFETY: a `Row<T>` is laid out as C does, an array of `NR` numbers, and by the assertion above nothing else; so neighbouring rows
-    // are as many neighbouring numbers.
+    // SAFETY: a `Row<T>` is laid out as C does, an array of `NR` numbers, and by the assertion
+    // above nothing else; so neighbouring rows are as many neighbouring numbers.
     unsafe { std::slice::from_raw_parts(rows.as_ptr().cast(), rows.len() * NR) }
 }
 

@@ -4,7 +4,7 @@
 //! ```text
 //! s       = 10·t                                      `timestep_scaling`
 //! f(x, t) = 0.5²/(s² + 0.5²)·x + s/√(s² + 0.5²)·x_0   the prediction; exactly x at t = 0
-//! x       ← √ᾱ_s·f + √(1 − ᾱ_s)·noise                 at the next timestep; f itself after the last
+//! x       ← √ᾱ_s·f + √(1 − ᾱ_s)·noise                 at the next timestep; f after the last
 //! ```
 //!
 //! Only for models that were distilled for it (or with such a LoRA merged): 1 to 8 steps, little or

@@ -27,7 +27,7 @@ pub(super) fn ask() -> bool {
     unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
 }
 
-/// Other systems have other ways to ask, which nobody has tried yet.
+/// Other systems have other ways to ask, none of which has been tried yet.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn ask() -> bool {
     false

@@ -30,7 +30,7 @@ const A_STRIDE: usize = 64;
 /// columns stand 64 bytes further on.
 const WIDE_STRIDE: usize = 128;
 
-/// How the cache lines of `ahead` are spread over so many steps: begin, end, and how many at each
+/// How the cache lines of `ahead` are spread over `steps`: begin, end, and how many at each
 /// step, of which the last have fewer or none.
 #[inline(always)]
 fn spread(ahead: &[BTile], steps: usize) -> (Range<*const BTile>, usize) {
