@@ -28,6 +28,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 import fastcpu
+import words
 from muon import Muon
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -39,6 +40,7 @@ parser.add_argument("--lr", type=float, default=3e-3, help="peak learning rate")
 parser.add_argument("--start", help="folder of a model whose denoiser and text encoder to start from, as ../embedded")
 parser.add_argument("--resume", action="store_true", help="go on from OUT/unet.pt")
 parser.add_argument("--colors", type=float, default=1, help="how often pictures of things in unusual colours are visited, to others")
+parser.add_argument("--common", type=float, default=1, help="how often pictures of things that newcomers ask for are visited, to others")
 parser.add_argument("--average", type=float, default=0.9995, help="decay of the averaged weights; 0.99 for a short run")
 parser.add_argument("--report", type=int, default=500, help="steps between reports and checkpoints")
 parser.add_argument("--assistants", type=int, default=1, help="further processes, one core each, that send gradients as they find time")
@@ -91,6 +93,8 @@ first = np.cumsum([1] + [len(r["captions"]) for r in rows])  # row i's captions 
 row_of = np.array([r["row"] for r in rows])
 weight = np.array([r["weight"] * (1 if r["style"] == "3d" else OTHER_STYLES) for r in rows])
 weight *= np.array([args.colors if r["kind"] == "color" else 1 for r in rows])
+things = [f" {r['concept'].partition(' | ')[0]}" for r in rows]  # "penguin | snow": a thing and where it is
+weight *= np.array([args.common if thing.endswith(tuple(f" {name}" for name in words.COMMON)) else 1 for thing in things])
 is_icon = np.array([r["kind"] == "icon" for r in rows])
 icon_share, scene_share = (np.cumsum(np.where(kind, weight, 0)) / weight[kind].sum() for kind in (is_icon, ~is_icon))
 
