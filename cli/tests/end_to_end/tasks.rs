@@ -144,8 +144,9 @@ fn latents_are_made_and_read_in_any_precision() {
     made(&decode, "f32", "f32.png");
     let picture = opened(&folder, "f32.png");
     for (precision, most, tolerance) in [("bf16", 8, 1e-2), ("bf16x3", 1, 1e-4)] {
-        made(&encode, precision, "rounded.safetensors");
-        let rounded = latents("rounded.safetensors");
+        let name = format!("{precision}.safetensors"); // a file of that name would be kept
+        made(&encode, precision, &name);
+        let rounded = latents(&name);
         assert_eq!(rounded.shape(), exact.shape());
         let length =
             |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>();
