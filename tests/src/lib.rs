@@ -3,6 +3,7 @@
 //! The files live in `tests/goldens`, beside the seeded scripts that made them. Tensors are stored as torch has them, images as
 //! `[n, c, h, w]`; [`Golden::image`] turns them to the `[n, h, w, c]` of this project.
 
+pub mod fuzz;
 pub mod single_files;
 
 use std::path::{Path, PathBuf};

@@ -2,7 +2,7 @@
 //! them (`goldens/prompts.py`); JPEG and WebP files as piexif writes and reads them (`goldens/exif.py`).
 
 use aquatint_model::image::metadata::{self, Parameters, exif, png};
-use aquatint_model::{Image, TextToImage};
+use aquatint_model::{Image, RandomSource, SamplerChoice, TextToImage};
 use aquatint_tests::{json, path};
 
 #[test]
@@ -81,4 +81,40 @@ fn exif_is_read_and_written_like_piexifs() {
             assert!(bytes.windows(block.len()).any(|window| window == block), "{name}");
         }
     }
+}
+
+/// Texts of other programs: stable-diffusion.cpp, ComfyUI's savers, A1111 with extensions.
+#[test]
+fn texts_of_other_programs_are_read() {
+    let read = |name: &str| {
+        let file = path("parameters").join(format!("{name}.png"));
+        let parameters = Parameters::parse(&png::read(&file).expect("a valid PNG").expect("it has a text"));
+        let mut request = TextToImage::default();
+        parameters.apply(&mut request).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let ignored: Vec<String> = parameters.ignored().map(str::to_owned).collect();
+        (request, ignored)
+    };
+    let sampler = |name, schedule| SamplerChoice::parse(Some(name), schedule).expect("a known sampler");
+
+    let (request, ignored) = read("stable-diffusion-cpp");
+    assert_eq!((request.prompt.as_str(), request.negative_prompt.as_str()), ("a lovely cat", "blurry"));
+    assert_eq!((request.rng, request.sampler), (RandomSource::Cuda, sampler("Euler a", None)));
+    assert_eq!(ignored, ["Guidance"]);
+
+    let (request, _) = read("comfyui-saver");
+    assert_eq!((request.rng, request.sampler), (RandomSource::Cpu, sampler("Euler a", Some("normal"))));
+    let (request, _) = read("comfyui-noise");
+    assert_eq!((request.rng, request.sampler), (RandomSource::Cpu, sampler("DPM++ 2M", Some("karras"))));
+
+    let (request, ignored) = read("eta-of-ancestral-sampler");
+    assert_eq!((request.eta, request.clip_skip, request.rng), (None, 2, RandomSource::Cuda));
+    assert_eq!(ignored, ["ENSD", "Eta"]);
+
+    let (request, ignored) = read("lines-behind-settings");
+    assert_eq!((request.prompt.as_str(), request.negative_prompt.as_str()), ("a fox", "bad"));
+    assert_eq!((request.steps, request.seed, request.width), (2, 5, 64));
+    assert_eq!(ignored, ["Template", "Negative Template"]);
+
+    let (request, _) = read("utf8-in-latin1-chunk");
+    assert_eq!(request.prompt, "жёлтый кот, 猫 テスト");
 }

@@ -43,6 +43,10 @@ impl Display {
             Progress::Truncated { text, cut } => {
                 warn(format_args!("the {text} is too long for the model; ignored is its end: \"{cut}\""));
             }
+            Progress::ReadAsWords { text, tags } => {
+                let tags = tags.join("`, `");
+                warn(format_args!("the {text} has `{tags}`, which is read as words here"));
+            }
             Progress::Expected { step } => self.expected = Some(step),
             Progress::Step { done, total } => self.step(done, total),
             Progress::Decoding => match &self.bar {

@@ -29,6 +29,13 @@ pub enum Progress {
         /// What was cut off.
         cut: String,
     },
+    /// What other programs read as syntax, and this one as words: `<lora:…>`, `[a:b:0.5]`, `AND`.
+    ReadAsWords {
+        /// "prompt" or "negative prompt".
+        text: &'static str,
+        /// The first of each kind, as it is written.
+        tags: Vec<String>,
+    },
     /// About how long a call of the UNet will take for one picture, judged by its arithmetic and
     /// the speed of the text encoder.
     Expected {

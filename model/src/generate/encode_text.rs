@@ -3,8 +3,9 @@
 use super::callbacks::{Callbacks, Progress};
 use super::pipeline::Pipeline;
 use super::request::TextToImage;
-use crate::error::Result;
+use crate::error::{Result, printable};
 use crate::text::encode::{Encoded, Reading, TextConditioning, encode};
+use crate::text::prompt::tags;
 
 impl Pipeline {
     /// The negative prompt first, if there is guidance by a second text; then the prompt.
@@ -17,6 +18,12 @@ impl Pipeline {
         let prompts = [request.negative_prompt.as_str(), request.prompt.as_str()];
         let unused = if self.classifier_free_guidance(request) { 0 } else { 1 };
         let reading = Reading { syntax: request.prompt_syntax, clip_skip: request.clip_skip };
+        for (&text, prompt) in names[unused..].iter().zip(&prompts[unused..]) {
+            let tags: Vec<_> = tags::find(prompt, request.prompt_syntax).into_iter().map(printable).collect();
+            if !tags.is_empty() {
+                callbacks.progress(Progress::ReadAsWords { text, tags });
+            }
+        }
         let Encoded { text, cut, time } = encode(self.isa, &self.text_encoders, &prompts[unused..], reading)?;
         for (&text, cut) in names[unused..].iter().zip(cut) {
             if let Some(cut) = cut {

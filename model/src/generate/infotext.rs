@@ -125,7 +125,7 @@ impl Parameters {
                 sides.ok_or_else(|| meaningless("Size", size, "width and height, like 512x512"))?;
         }
         if let Some(sampler) = self.get("Sampler") {
-            request.sampler = SamplerChoice::parse(Some(sampler), self.schedule(sampler))?;
+            request.sampler = self.sampler(sampler)?;
         }
         request.clip_skip = 1;
         self.number("Clip skip", &mut request.clip_skip)?;
@@ -135,13 +135,19 @@ impl Parameters {
             Some(other) => return Err(meaningless("Emphasis", other, "None or Original")),
         };
         request.rng = match self.get("RNG") {
-            Some("CPU") => RandomSource::Cpu,
-            Some("NV" | "GPU") | None => RandomSource::Cuda,
+            Some("CPU" | "cpu") => RandomSource::Cpu,
+            Some("NV" | "GPU" | "cuda") => RandomSource::Cuda,
+            // ComfyUI draws on the CPU and says nothing about it; A1111 on the GPU.
+            None if self.get("Version").is_some_and(|version| version.starts_with("ComfyUI")) => {
+                RandomSource::Cpu
+            }
+            None => RandomSource::Cuda,
             Some(other) => return Err(meaningless("RNG", other, "CPU, NV or GPU")),
         };
         request.eta = None;
         if let Some(eta) = self.get("Eta").or(self.get("Eta DDIM")) {
-            request.eta = Some(eta.parse().map_err(|_| meaningless("Eta", eta, "a number"))?);
+            let eta = eta.parse().map_err(|_| meaningless("Eta", eta, "a number"))?;
+            request.eta = self.takes_eta().then_some(eta);
         }
         let sigmas = self.get("Sigmas").unwrap_or_default();
         let numbers = sigmas.split(',').map(str::trim).filter(|text| !text.is_empty()).map(str::parse);
@@ -160,7 +166,28 @@ impl Parameters {
                 || OF_NO_FIELD.contains(key)
                 || with_infotext_key(key).next().is_some()
         };
+        let takes_eta = self.takes_eta();
+        let known = move |key: &&str| known(key) && (takes_eta || !key.starts_with("Eta"));
         keys.filter(move |key| !known(key))
+    }
+
+    /// Whether the sampler of the text has an eta. A1111 writes one of ancestral samplers as well,
+    /// whose fresh noise is always all of it here.
+    fn takes_eta(&self) -> bool {
+        let kind = self.get("Sampler").and_then(|sampler| self.sampler(sampler).ok()?.kind);
+        kind.is_none_or(SamplerKind::has_eta)
+    }
+
+    /// The sampler of this name; ComfyUI's savers join it and its schedule: `euler_ancestral_normal`.
+    fn sampler(&self, name: &str) -> Result<SamplerChoice> {
+        let whole = SamplerChoice::parse(Some(name), self.schedule(name));
+        if whole.is_ok() {
+            return whole;
+        }
+        let joined = name
+            .match_indices('_')
+            .find_map(|(at, _)| SamplerChoice::parse(Some(&name[..at]), Some(&name[at + 1..])).ok());
+        joined.map_or(whole, Ok)
     }
 
     /// The value of a setting, if it is there.

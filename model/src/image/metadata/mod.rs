@@ -139,15 +139,21 @@ impl Parameters {
         const FEWEST: usize = 3;
 
         let text = text.trim();
+        let pairs = |line: &str| -> Settings {
+            SETTING.captures_iter(line).map(|found| (found[1].to_owned(), unquoted(&found[2]))).collect()
+        };
         let (mut lines, last) = text.rsplit_once('\n').unwrap_or(("", text));
-        let found: Vec<_> = SETTING.captures_iter(last).collect();
-        let mut settings = Vec::new();
-        if found.len() < FEWEST {
-            lines = text;
-        } else {
-            let pairs = found.iter().map(|found| (found[1].to_owned(), unquoted(&found[2])));
-            settings.extend(pairs.filter(|(_, value)| !value.is_empty()));
+        let mut settings = pairs(last);
+        if settings.len() < FEWEST {
+            (lines, settings) = (text, Vec::new());
+            if let Some((before, line, behind)) = settings_within(text)
+                && pairs(line).len() >= FEWEST
+            {
+                (lines, settings) = (before, pairs(line));
+                settings.extend(behind);
+            }
         }
+        settings.retain(|(_, value)| !value.is_empty());
 
         let (mut prompt, mut negative) = (Vec::new(), Vec::new());
         let mut in_negative = false;
@@ -163,6 +169,33 @@ impl Parameters {
         }
         Self { prompt: prompt.join("\n"), negative_prompt: negative.join("\n"), settings }
     }
+}
+
+/// Keys and values.
+type Settings = Vec<(String, String)>;
+
+/// The last line that begins as A1111's settings do, the text before it, and settings of lines behind
+/// it, as extensions write them: `Template: a {fox|cat}`, with a value of one line or several.
+fn settings_within(text: &str) -> Option<(&str, &str, Settings)> {
+    const FIRST_KEY: &str = "Steps: ";
+    let start = match text.rfind("\nSteps: ") {
+        Some(at) => at + 1,
+        None => text.starts_with(FIRST_KEY).then_some(0)?,
+    };
+    let (line, behind) = text[start..].split_once('\n')?;
+    let mut settings = Settings::new();
+    for line in behind.lines() {
+        let is_key = |key: &str| {
+            let letters = |c: char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '/' | '_');
+            key.len() > 1 && key.starts_with(char::is_alphanumeric) && key.chars().all(letters)
+        };
+        match (line.split_once(':').filter(|(key, _)| is_key(key)), settings.last_mut()) {
+            (Some((key, value)), _) => settings.push((key.to_owned(), value.trim().to_owned())),
+            (None, Some((_, value))) => *value = [value.as_str(), line.trim()].join("\n"),
+            (None, None) => return None, // a prompt
+        }
+    }
+    Some((&text[..start], line, settings))
 }
 
 /// The form in which the text is stored.

@@ -33,7 +33,8 @@ pub fn encode(size: [usize; 2], rgb: &[u8], parameters: Option<&str>) -> Result<
     encoder.set_depth(BitDepth::Eight);
     if let Some(text) = parameters {
         let text = text.replace('\0', ""); // ends a text in both chunks
-        let latin_1 = text.chars().all(|c| u32::from(c) <= 0xff);
+        // Latin-1 that looks like UTF-8 would be taken for it; see `as_utf_8`.
+        let latin_1 = text.chars().all(|c| u32::from(c) <= 0xff) && as_utf_8(&text).is_none();
         let added = match latin_1 {
             true => encoder.add_text_chunk(KEYWORD.into(), text),
             false => encoder.add_itxt_chunk(KEYWORD.into(), text),
@@ -66,12 +67,19 @@ pub fn read(path: &Path) -> Result<Option<String>> {
     })
 }
 
+/// What is UTF-8 in a chunk that the standard has in Latin-1, as stable-diffusion.cpp and others
+/// write it; `None` if the bytes are no UTF-8, or only ASCII.
+fn as_utf_8(latin_1: &str) -> Option<String> {
+    let bytes: Option<Vec<u8>> = latin_1.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
+    String::from_utf8(bytes.filter(|bytes| !bytes.is_ascii())?).ok()
+}
+
 fn text(info: &Info<'_>) -> Option<std::result::Result<String, DecodingError>> {
     let plain = info.uncompressed_latin1_text.iter().find(|chunk| chunk.keyword == KEYWORD);
     let compressed = || info.compressed_latin1_text.iter().find(|chunk| chunk.keyword == KEYWORD);
     let utf8 = || info.utf8_text.iter().find(|chunk| chunk.keyword == KEYWORD);
     plain
-        .map(|chunk| Ok(chunk.text.clone()))
+        .map(|chunk| Ok(as_utf_8(&chunk.text).unwrap_or_else(|| chunk.text.clone())))
         .or_else(|| {
             let mut chunk = utf8()?.clone();
             Some(chunk.decompress_text_with_limit(LONGEST_TEXT).and_then(|()| chunk.get_text()))
@@ -91,7 +99,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("p.png");
         let contains = |bytes: &[u8], chunk: &[u8]| bytes.windows(4).any(|window| window == chunk);
-        for (text, chunk) in [("a fox\nSteps: 1", "tEXt"), ("Bär, ½", "tEXt"), ("熊 🐻", "iTXt")] {
+        for (text, chunk) in
+            [("a fox\nSteps: 1", "tEXt"), ("Bär, ½", "tEXt"), ("熊 🐻", "iTXt"), ("Ã©", "iTXt")]
+        {
             let bytes = encode([2, 1], &[1, 2, 3, 4, 5, 6], Some(text)).expect("a small picture");
             for other in ["tEXt", "iTXt"] {
                 assert_eq!(contains(&bytes, other.as_bytes()), other == chunk, "{text}: {other}");
@@ -104,6 +114,15 @@ mod tests {
         let bytes = encode([2, 1], &[0; 6], None).expect("a small picture");
         std::fs::write(&path, bytes).expect("the folder is writable");
         assert_eq!(read(&path).expect("a valid PNG"), None);
+    }
+
+    #[test]
+    fn utf_8_in_a_chunk_of_latin_1_is_read_as_such() {
+        for text in ["жёлтый кот, 猫", "Bär", "½ é", "plain"] {
+            let stored: String = text.bytes().map(char::from).collect();
+            assert_eq!(as_utf_8(&stored).as_deref(), Some(text).filter(|text| !text.is_ascii()));
+            assert_eq!(as_utf_8(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -12,11 +12,12 @@
 //! ```
 //!
 //! Not everything of A1111's syntax is here: `[from:to:when]`, `[a|b]`, `AND`, `<lora:…>` and
-//! embeddings by name are read as plain words. Read next: [`crate::networks::clip`], the layers;
-//! `generate/mod.rs`, where the result goes.
+//! embeddings by name are read as plain words, and reported (`tags.rs`). Read next:
+//! [`crate::networks::clip`], the layers; `generate/mod.rs`, where the result goes.
 
 pub mod chunks;
 pub mod emphasis;
+pub(crate) mod tags;
 
 use aquatint_kernels::Isa;
 use aquatint_tensor::{Tensor, concat};
