@@ -44,8 +44,18 @@ const CRATES: &[Layers] = &[
 /// Pairs that import each other and are still to be parted.
 const STILL_CIRCLES: &[[&str; 2]] = &[];
 
-/// Crates whose comments are at most [`WIDTH`] columns wide.
-const WRAPPED: &[&str] = &["kernels", "benches", "tensor", "model"];
+/// Folders whose comments are at most [`WIDTH`] columns wide.
+const WRAPPED: &[&str] = &[
+    "kernels",
+    "benches",
+    "tensor",
+    "model",
+    "cli/src/commands",
+    "cli/src/flags",
+    "cli/src/platform",
+    "cli/src/run",
+    "cli/tests",
+];
 const WIDTH: usize = 100;
 
 /// Files whose comments are still to be wrapped.

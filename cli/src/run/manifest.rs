@@ -6,8 +6,8 @@
 //! {"prompt": "the same in winter", "init_images": ["fox.png"], "denoising_strength": 0.6}
 //! ```
 //!
-//! A line that cannot be read or made is reported by its number, and the rest goes on; in the end the exit
-//! code is 4. What is already there with the same settings is not made again, so that an
+//! A line that cannot be read or made is reported by its number, and the rest goes on; in the end
+//! the exit code is 4. What is already there with the same settings is not made again, so that an
 //! interrupted batch is finished by running it again.
 
 use std::fs::File;

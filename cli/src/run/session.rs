@@ -74,9 +74,9 @@ impl Batch<'_> {
     /// Leaves out the pictures that were done before the run that is resumed.
     pub(crate) fn skip_finished(&mut self) -> Result<(), Error> {
         let Some(run_checkpoint) = &self.resumed else { return Ok(()) };
-        let seed = run_checkpoint.parameters().get("Seed").and_then(|seed| seed.parse().ok()).unwrap_or(0);
-        let first = self.wanted.iter().position(|&picture| self.seed(picture) == seed);
-        self.wanted.drain(..first.unwrap_or(0));
+        let seed: Option<u64> = run_checkpoint.parameters().parsed("Seed", "a whole number")?;
+        let first = self.wanted.iter().position(|&picture| Some(self.seed(picture)) == seed);
+        self.wanted.drain(..first.unwrap_or(0)); // a seed that is none of these is refused with the settings
         self.together = run_checkpoint.pictures().min(self.wanted.len());
         if run_checkpoint.pictures() != self.together {
             return Err(Error::request(format_args!(

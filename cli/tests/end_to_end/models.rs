@@ -1,4 +1,5 @@
-//! Models in their forms: folder, single file, an id in Hugging Face's cache; components of their own.
+//! Models in their forms: folder, single file, an id in Hugging Face's cache; components of their
+//! own.
 
 use std::fs;
 
