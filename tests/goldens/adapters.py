@@ -4,7 +4,8 @@ Reads pipelines/ (pipelines.py comes first). Writes adapters/*.safetensors (the 
 adapters/expected.safetensors, adapters/cases.json, adapters/first_format.json and adapters/pictures/*.png.
 
 Oracles: diffusers' load_lora_weights + fuse_lora (with peft) where it reads the format, LyCORIS's modules for LoHa, LoKr,
-(IA)³, DoRA, Tucker kernels, full differences and norms. Kept of each merged tensor are 16 numbers, evenly spaced; each
+(IA)³, DoRA, Tucker kernels, full differences and norms. diffusers 0.42.1 mixes the alphas of a file up where they differ, so its files have one rank and one alpha
+(case `mixed` has several, by LyCORIS). Kept of each merged tensor are 16 numbers, evenly spaced; each
 picture differs from the plain one by more than 8 levels.
 """
 
@@ -206,6 +207,9 @@ def merged_by_lycoris(modules, tensors, chosen, algorithm):
             weight, bias = _weight_decompose(weight, tensors[f"{stem}.dora_scale"], 1, False), None
         elif algorithm == "norms":
             weight, bias = module.weight.data + tensors[f"{stem}.w_norm"], module.bias.data + tensors[f"{stem}.b_norm"]
+        elif algorithm == "loha":  # its `get_merged_weight` multiplies by alpha / rank twice
+            kind, params = get_module(tensors, stem)
+            weight, bias = module.weight.data + make_module(kind, params, stem, module).get_weight(module.weight.shape), None
         else:
             kind, params = get_module(tensors, stem)
             weight, bias = make_module(kind, params, stem, module).get_merged_weight(1.0, shape=module.weight.shape)
@@ -321,7 +325,7 @@ def main():
     projections = lambda name, module: in_transformers(name, module) or name.endswith(("proj_in", "proj_out"))
     ss = {"ss_base_model_version": "sd_v1-5", "ss_network_module": "networks.lora", "ss_network_dim": "4", "ss_network_alpha": "2", "modelspec.title": "golden"}
 
-    add("kohya", "sd1", kohya(one, choose(one, unet=projections, text_encoder=in_text), 1, alpha=lambda i, r: [r / 2, r, None][i % 3]), "diffusers", (0.8, 0.8), ss)
+    add("kohya", "sd1", kohya(one, choose(one, unet=projections, text_encoder=in_text), 1), "diffusers", (0.8, 0.8), ss)
     add("kohya_sd2", "sd2", kohya(two, choose(two, unet=projections, text_encoder=in_text), 2), "diffusers")
     add("processor", "sd1", diffusers_names(one, choose(one, unet=early(attention), text_encoder=self_attention), 3, "processor"), "diffusers", (0.7, 0.7))
     add("diffusers", "sd1", diffusers_names(one, choose(one, unet=early(in_transformers), text_encoder=self_attention), 4, "lora"), "diffusers", (0.7, 0.7))
@@ -330,8 +334,9 @@ def main():
                          "text_encoder.target_modules": ["q_proj", "k_proj", "v_proj", "out_proj"]})
     add("peft", "sd1", diffusers_names(one, choose(one, unet=early(in_transformers), text_encoder=self_attention), 5, "peft"), "diffusers", (0.8, 0.5), {"lora_adapter_metadata": config})
     everything = lambda name, module: isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)) and name.startswith(("mid_block", "up_blocks.2", "down_blocks.0", "time_embedding", "conv_in"))
-    add("lcm", "sd1", kohya(one, choose(one, unet=everything), 6, ranks=(4, 2), gain=0.4), "diffusers")
+    add("lcm", "sd1", kohya(one, choose(one, unet=everything), 6, gain=0.4), "diffusers")
     for algorithm, test in {
+        "mixed": early(lambda name, module: isinstance(module, (torch.nn.Linear, torch.nn.Conv2d))),
         "tucker": lambda name, module: is_conv(name, module) and module.kernel_size == (3, 3) and name.startswith(("mid_block", "up_blocks.3")),
         "loha": early(lambda name, module: isinstance(module, (torch.nn.Linear, torch.nn.Conv2d))),
         "lokr": early(lambda name, module: isinstance(module, (torch.nn.Linear, torch.nn.Conv2d))),
@@ -340,8 +345,11 @@ def main():
         "full": lambda name, module: name.startswith(("mid_block.attentions.0.proj", "mid_block.attentions.0.transformer_blocks.0.attn", "mid_block.resnets.0.time", "up_blocks.3.resnets.2")) and module.weight.ndim > 1,
         "norms": lambda name, module: module.weight.ndim == 1 and name.startswith(("mid_block", "up_blocks.3")),
     }.items():
-        chosen = choose(one, unet=test, **({"text_encoder": test} if algorithm in ("loha", "lokr", "ia3", "dora") else {}))
-        tensors = lycoris_file(one, chosen, 7, algorithm)
+        chosen = choose(one, unet=test, **({"text_encoder": test} if algorithm in ("mixed", "loha", "lokr", "ia3", "dora") else {}))
+        if algorithm == "mixed":
+            tensors = kohya(one, chosen, 6, ranks=(4, 2, 1), alpha=lambda i, rank: [0.5, 1, 4][i % 4 % 3])
+        else:
+            tensors = lycoris_file(one, chosen, 7, algorithm)
         add(algorithm, "sd1", tensors, "lycoris", merged=lambda read: merged_by_lycoris(one, {k: v.float() if v.dtype == torch.float16 else v for k, v in read.items()}, chosen, algorithm))
     tensors, metadata, order = first_format({**one, "model": sd1.unet}, 8)
 

@@ -66,7 +66,7 @@ pub(crate) fn run(args: &Verify) -> Result<(), Error> {
 
     let precision = stored.precision()?.unwrap_or_default();
     let options = LoadOptions { isa, precision, keep: false };
-    let spec = args.model.spec()?;
+    let spec = args.model.spec_for(Some(&stored))?;
     let footprint = Footprint::of(spec.clone(), &options)?;
     let request = settings.request(
         Some(&stored),
@@ -82,6 +82,13 @@ pub(crate) fn run(args: &Verify) -> Result<(), Error> {
             "the picture's model has the hash {theirs}, `{}` has {ours}",
             args.model.model.display()
         ));
+    }
+    let parameters = pipeline.parameters(&request)?;
+    for key in ["Lora hashes", "TI hashes"] {
+        let [theirs, ours] = [&stored, &parameters].map(|parameters| parameters.get(key).unwrap_or("none"));
+        if theirs != ours {
+            warn(format_args!("{key}: the picture has {theirs}, these files have {ours}"));
+        }
     }
     let task = settings.task(inputs, Some(&stored), &pipeline)?;
     for (what, key, found) in inputs_of(&task) {

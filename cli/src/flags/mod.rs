@@ -1,6 +1,7 @@
 //! Flags that several commands share, and what to say to flags that there are not; flags of one
 //! command alone are in its file.
 
+pub(crate) mod adapters;
 pub(crate) mod generate;
 pub(crate) mod image;
 pub(crate) mod mistakes;

@@ -3,10 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
+use aquatint_model::generate::infotext::LORAS;
+use aquatint_model::image::metadata::Parameters;
 use aquatint_model::source::hub;
 use aquatint_model::{EMBEDDED, Error, ModelSpec};
 use clap::{Args, ValueEnum};
 
+use crate::flags::adapters::AdapterFlags;
 use crate::flags::precision::Precision;
 
 /// A model.
@@ -44,6 +47,9 @@ pub(crate) struct ModelParts {
     /// What the UNet predicts [default: what the model says].
     #[arg(long, value_enum)]
     prediction: Option<Prediction>,
+
+    #[command(flatten)]
+    adapters: AdapterFlags,
 }
 
 /// What a UNet predicts.
@@ -66,6 +72,15 @@ impl ModelChoice {
         self.parts.spec(&self.model)
     }
 
+    /// What the library is asked for to make a picture again, or another with its settings.
+    ///
+    /// # Errors
+    /// The same; `Request` if an adapter with which it was made cannot be found.
+    pub(crate) fn spec_for(&self, stored: Option<&Parameters>) -> Result<ModelSpec, Error> {
+        let loras = stored.and_then(|stored| stored.get(LORAS));
+        self.parts.adapters.add_stored(self.spec()?, loras)
+    }
+
     /// Whether it is the model inside of this program.
     pub(crate) fn is_embedded(&self) -> bool {
         self.model.as_os_str() == EMBEDDED
@@ -83,14 +98,15 @@ impl ModelParts {
             Prediction::Epsilon => "epsilon".to_owned(),
             Prediction::V => "v_prediction".to_owned(),
         });
-        Ok(ModelSpec {
+        Ok(self.adapters.add_to(ModelSpec {
             model: hub::locate(model)?,
             vae: located(&self.vae)?,
             text_encoder: located(&self.text_encoder)?,
             config: located(&self.config)?,
             ema: self.ema,
             prediction,
-        })
+            ..ModelSpec::default()
+        }))
     }
 }
 

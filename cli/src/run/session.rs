@@ -109,6 +109,7 @@ impl<'a> Session<'a> {
     ) -> Result<Self, Error> {
         let isa = machine(args.threads.map(usize::from))?;
         signals::listen(args.run.save_partial || args.run.checkpoint.is_some())?;
+        let spec = args.model.spec_for(stored)?;
         let unless_named = stored.filter(|_| args.precision.is_none());
         let stored = unless_named.map(Parameters::precision).transpose()?.flatten();
         let precision = stored.unwrap_or_else(|| args.precision.unwrap_or(Precision::Auto).on(isa));
@@ -117,7 +118,6 @@ impl<'a> Session<'a> {
         // again.
         let keep = several.batch.is_some() || several.batch_count > several.batch_size;
         let options = LoadOptions { isa, precision, keep };
-        let spec = args.model.spec()?;
         let footprint = Footprint::of(spec.clone(), &options)?;
         let free = memory::free()?;
         let together = match several.batch {
@@ -128,9 +128,8 @@ impl<'a> Session<'a> {
         eprintln!("about {} of memory will be needed at most", memory::gigabytes(needed));
         let start = Instant::now();
         let pipeline = Pipeline::load(spec, &options)?;
-        for warning in pipeline.warnings() {
-            warn(warning);
-        }
+        pipeline.warnings().iter().for_each(warn);
+        pipeline.notes().iter().for_each(|note| eprintln!("{note}"));
         if args.model.is_embedded() {
             eprintln!(
                 "drawing with the small embedded model: emoji-like things, 128×128; `-m PATH` names a real Stable Diffusion model"
@@ -161,6 +160,7 @@ impl<'a> Session<'a> {
             }
             let task = batch.task_of(first);
             memory::check(&self.footprint, task.text(), count, self.free)?;
+            self.select_adapters(task.text())?;
             output.check_room(task.text().seed, batch.job, task.text())?; // rather than after the work
             let TextToImage { seed, width, height, steps, .. } = task.text();
             let number = if all > 1 { format!("picture {}/{all}, ", done + 1) } else { String::new() };
@@ -198,6 +198,12 @@ impl<'a> Session<'a> {
             eprintln!("done in {seconds:.1} s");
             done += count;
         }
+        Ok(())
+    }
+
+    /// Applies the adapters for which the prompt asks, and tells of them.
+    fn select_adapters(&self, request: &TextToImage) -> Result<(), Error> {
+        self.pipeline.select_adapters(request)?.iter().for_each(|note| eprintln!("{note}"));
         Ok(())
     }
 

@@ -5,7 +5,8 @@ use super::pipeline::Pipeline;
 use super::request::TextToImage;
 use crate::error::{Result, printable};
 use crate::text::encode::{Encoded, Reading, TextConditioning, encode};
-use crate::text::prompt::tags;
+use crate::text::prompt::extra_networks::without_tags;
+use crate::text::prompt::{PromptSyntax, tags};
 
 impl Pipeline {
     /// The negative prompt first, if there is guidance by a second text; then the prompt.
@@ -15,7 +16,12 @@ impl Pipeline {
         callbacks: &mut dyn Callbacks,
     ) -> Result<TextConditioning> {
         let names = ["negative prompt", "prompt"];
-        let prompts = [request.negative_prompt.as_str(), request.prompt.as_str()];
+        // As in A1111, adapters are asked for in the prompt alone.
+        let prompt = match request.prompt_syntax {
+            PromptSyntax::A1111 => without_tags(&request.prompt),
+            PromptSyntax::Plain => request.prompt.clone(),
+        };
+        let prompts = [request.negative_prompt.as_str(), prompt.as_str()];
         let unused = if self.classifier_free_guidance(request) { 0 } else { 1 };
         let reading = Reading { syntax: request.prompt_syntax, clip_skip: request.clip_skip };
         for (&text, prompt) in names[unused..].iter().zip(&prompts[unused..]) {

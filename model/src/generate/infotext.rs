@@ -9,6 +9,8 @@
 //! | Emphasis | `prompt_syntax`: `None` is plain; left out for A1111's own |
 //! | RNG | `rng`: `CPU` or `NV`; A1111 leaves it out for a GPU |
 //! | Eta, Sigmas | `eta`, `sigmas`; left out unless they were chosen |
+//! | Lora | none: `ModelSpec::loras`; left out for adapters that the prompt asks for itself |
+//! | Lora hashes, TI hashes | none: by which files the picture was made, as A1111 writes |
 //! | Precision | none: `LoadOptions::precision`; ours leave it out for f32 |
 //!
 //! Pictures from pictures have more keys; `partial.rs` reads them.
@@ -39,10 +41,14 @@ const SCHEDULE_LABELS: [(&str, &str); 2] = [("sgm_uniform", "SGM Uniform"), ("ay
 const AUTOMATIC: &str = "Automatic";
 
 /// Settings that change nothing in a picture.
-const WITHOUT_EFFECT: [&str; 5] = ["Model hash", "Model", "Version", "User", "Steps digest"];
+const WITHOUT_EFFECT: [&str; 7] =
+    ["Model hash", "Model", "Lora hashes", "TI hashes", "Version", "User", "Steps digest"];
+
+/// The adapters that were given beside the prompt, and their weights: "detail:0.8, fox:1:0.5".
+pub const LORAS: &str = "Lora";
 
 /// Settings of the file, of the model, and of runs that were ended early: no fields of a request.
-const OF_NO_FIELD: [&str; 3] = ["Precision", "JPEG quality", "Stopped after"];
+const OF_NO_FIELD: [&str; 4] = ["Precision", LORAS, "JPEG quality", "Stopped after"];
 
 impl Parameters {
     /// What is written into a picture that `model` made of `request` with the sampler `kind`.

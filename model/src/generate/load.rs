@@ -14,8 +14,9 @@
 //! picture and are not read.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use super::adapters::AdapterSet;
 use super::estimate::Arithmetic;
 use super::load_options::{LoadOptions, defaults};
 use super::pipeline::Pipeline;
@@ -41,7 +42,7 @@ impl Pipeline {
     /// does not fit its config or another one.
     pub fn load(model: impl Into<ModelSpec>, options: &LoadOptions) -> Result<Self> {
         let source = ModelSource::open(model)?;
-        let Settings { tokenizer, scheduler, text_config, unet_config, vae, defaults } =
+        let Settings { mut tokenizer, scheduler, text_config, unet_config, vae, defaults } =
             Settings::read(&source)?;
         let model = ModelId::new(&source.spec().model, source.identity()?);
         let arithmetic = Arithmetic::of(&text_config, &unet_config)?;
@@ -51,8 +52,11 @@ impl Pipeline {
         let text_file = Arc::new(source.checkpoint(&TEXT_ENCODER)?);
         let config = text_config.clone();
         let text_precision = precision.for_text(isa).into();
+        let learned = Arc::new(OnceLock::<Arc<[f32]>>::new()); // known when the adapters are
+        let vectors = Arc::clone(&learned);
         let text_encoder = LazyNetwork::new(text_file.clone(), text_precision, keep, move |w| {
-            ClipTextModel::load(w, &config)
+            let text_encoder = ClipTextModel::load(w, &config)?;
+            Ok(text_encoder.with_learned(vectors.get().cloned().unwrap_or_default()))
         });
         text_encoder.check()?;
 
@@ -75,7 +79,17 @@ impl Pipeline {
         // something to encode.
         let _ = vae_encoder.check();
         let accounts = accounts(&[&text_file, &unet_file, &vae_file]);
-        let warnings = accounts.iter().flat_map(Account::warnings).collect();
+        let mut warnings: Vec<_> = accounts.iter().flat_map(Account::warnings).collect();
+
+        let adapters = AdapterSet::open(
+            source.spec(),
+            (&text_config, text_file.clone()),
+            (&unet_config, unet_file.clone()),
+        )?;
+        warnings.extend(adapters.warnings());
+        learned.get_or_init(|| adapters.learn(&mut tokenizer, text_config.vocab_size));
+        text_encoder.set_source(adapters.source(&TEXT_ENCODER));
+        unet.set_source(adapters.source(&UNET));
 
         if keep {
             text_encoder.get()?;
@@ -93,6 +107,7 @@ impl Pipeline {
             defaults,
             arithmetic,
             model,
+            adapters,
             isa,
             precision,
             warnings,

@@ -18,6 +18,7 @@
 //! Diffusion Guidance* (2022). Read next: [`crate::networks::clip`], [`crate::networks::unet`],
 //! [`crate::samplers`], [`crate::networks::vae`].
 
+mod adapters;
 mod api_field;
 pub mod api_request;
 mod callbacks;
@@ -36,6 +37,7 @@ pub mod partial;
 mod pipeline;
 mod request;
 mod run_checkpoint;
+mod select_adapters;
 pub mod settings;
 mod task;
 pub mod values;
@@ -43,6 +45,7 @@ pub mod values;
 use aquatint_kernels::elementwise;
 use aquatint_tensor::{Recycling, Tensor};
 
+pub(crate) use adapters::AdapterSet;
 pub use api_request::ApiRequest;
 pub use callbacks::{Callbacks, Interrupt, Progress, RunInfo, StepInfo};
 pub use denoise::DIGITS_PER_STEP;
@@ -85,6 +88,7 @@ impl Pipeline {
     /// As for a single image.
     pub fn generate(&self, task: &Task, count: usize, callbacks: &mut dyn Callbacks) -> Result<Vec<Image>> {
         let first = task.check(self)?;
+        self.select_adapters(task.text())?;
         let text = self.encode_text(task.text(), callbacks)?;
         let mut batch = self.initial_batch(task, count, text, first)?;
         let denoised = self.denoise(&mut batch, callbacks);

@@ -3,6 +3,7 @@
 use aquatint_kernels::{Isa, elementwise};
 use aquatint_tensor::Tensor;
 
+use super::adapters::AdapterSet;
 use super::estimate::Arithmetic;
 use super::request::TextToImage;
 use crate::error::{Error, Result};
@@ -39,6 +40,7 @@ pub struct Pipeline {
     pub(super) defaults: TextToImage,
     pub(super) arithmetic: Arithmetic,
     pub(super) model: ModelId,
+    pub(super) adapters: AdapterSet,
     pub(super) isa: Isa,
     pub(super) precision: Precisions,
     pub(super) warnings: Vec<String>,
@@ -57,7 +59,9 @@ impl Pipeline {
     /// [`Error::Request`] if the sampler lacks the schedule.
     pub fn parameters(&self, request: &TextToImage) -> Result<Parameters> {
         let (kind, _) = self.scheduler.resolve(request.sampler)?;
-        Ok(Parameters::of(request, kind, &self.model).with_precision(self.precision))
+        let mut parameters = Parameters::of(request, kind, &self.model).with_precision(self.precision);
+        self.adapters.describe(request, &mut parameters)?;
+        Ok(parameters)
     }
 
     /// By which name and hash the model goes.

@@ -59,6 +59,11 @@ impl<T> LazyNetwork<T> {
         Arc::clone(&self.state().source)
     }
 
+    /// Takes the weights from elsewhere from now on; what is loaded is freed.
+    pub(crate) fn set_source(&self, source: Arc<dyn TensorSource>) {
+        *self.state() = State { source, loaded: None };
+    }
+
     /// The network, loaded if it is not there.
     ///
     /// Nothing is locked while it loads: packing runs on the thread pool, where this thread may come by another request

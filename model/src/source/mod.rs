@@ -23,6 +23,7 @@
 //! Read next: [`crate::networks::layers`], where the reads happen.
 
 mod account;
+pub mod adapters;
 mod checkpoint;
 mod component;
 pub mod config;

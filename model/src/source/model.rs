@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::adapters::LoraSpec;
 use super::checkpoint::Checkpoint;
 use super::component::{COMPONENTS, Component, TEXT_ENCODER, UNET, VAE};
 use super::config::ConfigFile;
@@ -39,6 +40,14 @@ pub struct ModelSpec {
     pub ema: bool,
     /// What the UNet predicts, `epsilon` or `v_prediction`, where it is not what the model says.
     pub prediction: Option<String>,
+    /// Adapters, in the order in which they are applied.
+    pub loras: Vec<LoraSpec>,
+    /// The folder in which prompts find adapters by name.
+    pub lora_folder: Option<PathBuf>,
+    /// Embeddings: files, or folders of them.
+    pub embeddings: Vec<PathBuf>,
+    /// Whether an adapter that holds more than the model has is refused.
+    pub strict: bool,
 }
 
 macro_rules! from_path {

@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use aquatint_tensor::{DType, Element, bf16, f16};
 use rayon::prelude::*;
@@ -19,14 +20,15 @@ use safetensors::tensor::{Dtype, View, serialize_to_file};
 
 use super::new_folder;
 use crate::error::{Error, Result};
+use crate::generate::AdapterSet;
 use crate::networks;
 use crate::networks::clip::{ClipActivation, ClipTextConfig};
 use crate::networks::unet::{BlockKind, UNetConfig};
 use crate::networks::vae::VaeConfig;
 use crate::source::ldm::{StoredName, UNetNames};
 use crate::source::{
-    Checkpoint, Component, ModelSource, ModelSpec, Naming, SCHEDULER, Schema, StoredType, TEXT_ENCODER,
-    TOKENIZER, TensorSource, TensorSpec, UNET, VAE, files, read_index,
+    Component, ModelSource, ModelSpec, Naming, SCHEDULER, Schema, StoredType, TEXT_ENCODER, TOKENIZER,
+    TensorSource, TensorSpec, UNET, VAE, files, read_index,
 };
 use crate::text::tokenizer;
 
@@ -39,14 +41,15 @@ pub fn convert(from: impl Into<ModelSpec>, out: &Path, dtype: Option<DType>) -> 
     let source = ModelSource::open(from)?;
     let mut networks = Vec::new();
     for component in Component::networks() {
-        let checkpoint = source.checkpoint(component)?;
+        let checkpoint = Arc::new(source.checkpoint(component)?);
         let architecture = networks::architecture(component, source.config(component)?)?;
         architecture.read(&checkpoint.weights().without_numbers())?;
-        let schema = Schema::of(&checkpoint);
+        let schema = Schema::of(&*checkpoint);
         architecture.read(&schema.weights())?;
         let tensors = schema.tensors();
-        networks.push(Network { component, checkpoint, tensors, dtype });
+        networks.push(Network { component, tensors, dtype, source: checkpoint });
     }
+    merge_adapters(&source, &mut networks)?;
     if out.extension().is_some_and(|ending| ending == "safetensors") {
         return write_file(&source, &networks, out);
     }
@@ -61,10 +64,27 @@ pub fn convert(from: impl Into<ModelSpec>, out: &Path, dtype: Option<DType>) -> 
     })
 }
 
+/// From now on the weights have what the adapters of the model add to them.
+fn merge_adapters(source: &ModelSource, networks: &mut [Network]) -> Result<()> {
+    let plain = |component: &Component| {
+        let network = networks.iter().find(|network| network.component == component);
+        network.map(|network| Arc::clone(&network.source))
+    };
+    let (Some(text_encoder), Some(unet)) = (plain(&TEXT_ENCODER), plain(&UNET)) else { return Ok(()) };
+    let text_config = ClipTextConfig::from_config(source.config(&TEXT_ENCODER)?)?;
+    let unet_config = UNetConfig::from_config(source.config(&UNET)?)?;
+    let adapters = AdapterSet::open(source.spec(), (&text_config, text_encoder), (&unet_config, unet))?;
+    for network in networks.iter_mut().filter(|network| *network.component != VAE) {
+        network.source = adapters.source(network.component);
+    }
+    Ok(())
+}
+
 /// A network that is to be written.
 struct Network {
     component: &'static Component,
-    checkpoint: Checkpoint,
+    /// Its weights, with adapters if there are some.
+    source: Arc<dyn TensorSource>,
     /// Under the names that it has in the source.
     tensors: Vec<TensorSpec>,
     dtype: Option<DType>,
@@ -114,7 +134,7 @@ impl Network {
     }
 
     fn converted<'a>(&'a self, names: Vec<&'a str>, shape: Vec<usize>) -> Converted<'a> {
-        let found = self.checkpoint.find(names[0]);
+        let found = self.source.find(names[0]);
         let own = found.map_or(DType::F32, |found| match found.stored.dtype {
             StoredType::F32 | StoredType::F64 => DType::F32,
             StoredType::Bf16 => DType::Bf16,
@@ -275,7 +295,7 @@ impl View for Converted<'_> {
     fn data(&self) -> Cow<'_, [u8]> {
         let mut bytes = Vec::with_capacity(self.data_len());
         for name in &self.names {
-            let found = self.network.checkpoint.find(name);
+            let found = self.network.source.find(name);
             // All of them were found and checked before the first was written.
             let numbers = found.as_ref().and_then(|found| found.elements().ok()).map(|x| x.into_f32());
             let numbers = numbers.unwrap_or_default();

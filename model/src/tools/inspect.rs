@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::generate;
 use crate::networks;
 use crate::samplers::{SamplerChoice, SchedulerConfig};
+use crate::source::adapters::{Summary, TextualInversion};
 use crate::source::{
     Account, Checkpoint, Component, Mismatch, ModelSource, ModelSpec, SCHEDULER, Schema, TOKENIZER,
     TensorFile, TensorSource, UNET, accounts, files, foreign, read_index,
@@ -109,6 +110,11 @@ fn inspect_file(spec: &ModelSpec) -> Result<Report> {
     let known =
         Component::networks().filter(|component| crate::source::Naming::of(component, &file).is_some());
     let known: Vec<_> = known.collect();
+    if !known.contains(&&UNET)
+        && let Some(report) = Report::of_adapter(&file)
+    {
+        return Ok(report);
+    }
     if let (Some(kind), true) = (foreign(&file), !known.contains(&&UNET)) {
         return Ok(Report::of_other_file(kind, &file));
     }
@@ -154,6 +160,17 @@ impl Report {
             metadata: BTreeMap::new(),
             problems: Vec::new(),
         }
+    }
+
+    /// That of an adapter or an embedding.
+    fn of_adapter(file: &TensorFile) -> Option<Self> {
+        let (kind, notes) = match (Summary::of(file), TextualInversion::summary(file)) {
+            (Some(summary), _) => (format!("an adapter ({})", summary.method), summary.lines()),
+            (None, Some(vectors)) => ("an embedding (textual inversion)".to_owned(), vec![vectors]),
+            (None, None) => return None,
+        };
+        let part = PartReport { notes, ..PartReport::new("holds", "weights that change or extend a model") };
+        Some(Self { parts: vec![part], ..Self::of_other_file(&kind, file) })
     }
 
     fn of_other_file(kind: &str, file: &TensorFile) -> Self {

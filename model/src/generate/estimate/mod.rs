@@ -83,7 +83,12 @@ impl Footprint {
             let tensors = schema.tensors();
             let of_text = tensors.iter().filter(|spec| spec.usage.role == Role::CrossAttention);
             queries += of_text.map(|spec| spec.shape[0]).sum::<usize>();
-            Ok(loaded(stored(&checkpoint, &tensors), &tensors))
+            let adapters = !source.spec().loras.is_empty() || source.spec().lora_folder.is_some();
+            let bytes = match adapters && *component != VAE {
+                true => 4 * tensors.iter().map(numbers).sum::<u64>(), // what they change is in f32 then
+                false => stored(&checkpoint, &tensors),
+            };
+            Ok(loaded(bytes, &tensors))
         };
         let weights = [
             weights(&TEXT_ENCODER, precision.for_text(isa).into())?,

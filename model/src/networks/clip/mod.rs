@@ -17,6 +17,8 @@
 
 mod config;
 
+use std::sync::Arc;
+
 use aquatint_kernels::{Isa, activation};
 use aquatint_tensor::Tensor;
 
@@ -35,6 +37,8 @@ pub struct ClipTextModel {
     layers: Vec<EncoderLayer>,
     final_layer_norm: LayerNorm,
     config: ClipTextConfig,
+    /// Vectors of further tokens, numbered behind the vocabulary's: `[n, hidden_size]`.
+    learned: Arc<[f32]>,
 }
 
 impl ClipTextModel {
@@ -68,7 +72,15 @@ impl ClipTextModel {
                 config.layer_norm_eps,
             )?,
             config: config.clone(),
+            learned: Arc::default(),
         })
+    }
+
+    /// The same with vectors for tokens behind the vocabulary's, `[n, hidden_size]`: textual
+    /// inversion.
+    #[must_use]
+    pub fn with_learned(self, learned: Arc<[f32]>) -> Self {
+        Self { learned, ..self }
     }
 
     /// Sizes and switches.
@@ -108,7 +120,10 @@ impl ClipTextModel {
         let rows = x.as_mut_slice().chunks_exact_mut(self.config.hidden_size);
         let numbered = ids.iter().flat_map(|ids| ids.iter().enumerate());
         for (row, (position, &id)) in rows.zip(numbered) {
-            self.token_embedding.add_to(id as usize, row);
+            match (id as usize).checked_sub(self.config.vocab_size) {
+                None => self.token_embedding.add_to(id as usize, row),
+                Some(i) => row.copy_from_slice(&self.learned[i * row.len()..][..row.len()]),
+            }
             self.position_embedding.add_to(position, row);
         }
         x

@@ -65,6 +65,13 @@ pub fn split(pieces: &[Piece], tokenizer: &Tokenizer) -> Result<Vec<Chunk>> {
         };
         for id in tokenizer.tokens(text)? {
             let is_comma = Some(id) == comma;
+            // The vectors of an embedding stay together.
+            if !tokens.is_empty() && tokens.len() < room && tokens.len() + tokenizer.learned_count(id) > room
+            {
+                chunks.push(Chunk::new(tokenizer, &tokens));
+                tokens.clear();
+                after_comma = None;
+            }
             if tokens.len() == room {
                 let near = |at: &usize| room - at < BACKTRACK;
                 let end = after_comma.take().filter(near).filter(|_| !is_comma).unwrap_or(room);

@@ -30,8 +30,10 @@ use crate::error::shortened;
 use crate::guard::guarded;
 use crate::source::files;
 use crate::{Error, Result};
+use learned::{Learned, Segment};
 use settings::Settings;
 
+mod learned;
 mod settings;
 pub mod vocabulary;
 
@@ -49,6 +51,8 @@ pub struct Tokenizer {
     pad: u32,
     max_length: usize,
     vocab_size: usize,
+    /// Words that stand for learned vectors.
+    learned: Learned,
 }
 
 /// A text as numbers.
@@ -96,6 +100,7 @@ impl Tokenizer {
             max_length: settings.max_length(),
             vocab_size: largest as usize + 1,
             words,
+            learned: Learned::default(),
         })
     }
 
@@ -104,11 +109,10 @@ impl Tokenizer {
     /// # Errors
     /// `Run` if the tokenizer's rules fail on this text, which those of CLIP do not.
     pub fn encode(&self, text: &str) -> Result<Encoding> {
-        let encoding = self.encoded(text)?;
-        let tokens = encoding.get_ids();
+        let (tokens, starts): (Vec<u32>, Vec<usize>) = self.placed(text)?.into_iter().unzip();
         let room = self.max_length - 2;
         let kept = tokens.len().min(room);
-        let cut = encoding.get_offsets().get(room).and_then(|&(start, _)| text.get(start..));
+        let cut = starts.get(room).and_then(|&start| text.get(start..));
 
         Ok(Encoding { ids: self.framed(&tokens[..kept]), cut: cut.map(|cut| cut.trim().to_owned()) })
     }
@@ -118,7 +122,34 @@ impl Tokenizer {
     /// # Errors
     /// See [`Tokenizer::encode`].
     pub fn tokens(&self, text: &str) -> Result<Vec<u32>> {
-        Ok(self.encoded(text)?.get_ids().to_vec())
+        Ok(self.placed(text)?.into_iter().map(|(id, _)| id).collect())
+    }
+
+    /// The tokens of `text`, and where each begins.
+    fn placed(&self, text: &str) -> Result<Vec<(u32, usize)>> {
+        let mut placed = Vec::new();
+        for (start, segment) in self.learned.segments(text) {
+            match segment {
+                Segment::Learned(ids) => placed.extend(ids.map(|id| (id, start))),
+                Segment::Text(text) => {
+                    let encoding = self.encoded(text)?;
+                    let starts = encoding.get_offsets().iter().map(|&(offset, _)| start + offset);
+                    placed.extend(encoding.get_ids().iter().copied().zip(starts));
+                }
+            }
+        }
+        Ok(placed)
+    }
+
+    /// From now on `word` stands for `count` vectors, the first of which has the number `first`.
+    pub fn learn(&mut self, word: &str, first: u32, count: u32) {
+        self.learned.add(word, first..first + count);
+    }
+
+    /// How many vectors begin with this token: more than one for the first of a learned word, else
+    /// one.
+    pub fn learned_count(&self, id: u32) -> usize {
+        self.learned.count(id)
     }
 
     fn encoded(&self, text: &str) -> Result<tokenizers::Encoding> {

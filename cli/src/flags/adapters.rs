@@ -1,0 +1,101 @@
+//! Flags of adapters and embeddings, which change a model or teach it words.
+
+use std::path::PathBuf;
+
+use aquatint_model::source::adapters::{LoraSpec, find_adapter};
+use aquatint_model::{Error, ModelSpec};
+use clap::Args;
+
+#[derive(Args)]
+#[command(next_help_heading = "Adapters and embeddings")]
+pub(crate) struct AdapterFlags {
+    /// Adapter (LoRA, LoHa, LoKr, (IA)³, DoRA or a difference) with its weight in the UNet and, if it is another, in the
+    /// text encoder: detail.safetensors:0.8. May be given several times.
+    #[arg(long, value_name = "FILE[:UNET[:TEXT]]", value_parser = lora)]
+    lora: Vec<LoraSpec>,
+
+    /// Folder in which <lora:name:0.8> in a prompt finds its file; for --prompt-syntax a1111.
+    #[arg(long, alias = "lora-model-dir", value_name = "FOLDER")]
+    lora_dir: Option<PathBuf>,
+
+    /// Embedding (textual inversion); the file's name, or the word in it, then works in prompts. May be given several times.
+    #[arg(long, value_name = "FILE")]
+    embedding: Vec<PathBuf>,
+
+    /// Folder of embeddings; those that are for another model are left out.
+    #[arg(long, alias = "embd-dir", value_name = "FOLDER")]
+    embedding_dir: Option<PathBuf>,
+
+    /// Refuse an adapter of which a part is not in the model, instead of a warning.
+    #[arg(long)]
+    strict: bool,
+}
+
+impl AdapterFlags {
+    /// The model with what the flags say.
+    pub(crate) fn add_to(&self, spec: ModelSpec) -> ModelSpec {
+        ModelSpec {
+            loras: self.lora.clone(),
+            lora_folder: self.lora_dir.clone(),
+            embeddings: self.embedding.iter().chain(&self.embedding_dir).cloned().collect(),
+            strict: self.strict,
+            ..spec
+        }
+    }
+
+    /// The same with the adapters with which a picture was made, `stored` in it, unless the flags name some.
+    ///
+    /// # Errors
+    /// `Request` if they cannot be found.
+    pub(crate) fn add_stored(&self, mut spec: ModelSpec, stored: Option<&str>) -> Result<ModelSpec, Error> {
+        let Some(stored) = stored.filter(|_| self.lora.is_empty()) else { return Ok(spec) };
+        for text in stored.split(", ") {
+            let LoraSpec { path: name, unet, text_encoder } = lora(text).map_err(Error::request)?;
+            let name = name.to_string_lossy();
+            let Some(folder) = &self.lora_dir else {
+                return Err(Error::request(format_args!(
+                    "the picture was made with the adapter `{name}`; expected its file with --lora, or its folder with --lora-dir"
+                )));
+            };
+            spec.loras.push(LoraSpec { path: find_adapter(folder, &name)?, unet, text_encoder });
+        }
+        Ok(spec)
+    }
+}
+
+/// `file:0.8:0.5`; a file's name may have colons in it.
+fn lora(text: &str) -> Result<LoraSpec, String> {
+    let number = |text: &str| text.parse().ok().filter(|weight: &f32| weight.is_finite());
+    let last = text.rsplit_once(':').and_then(|(rest, end)| Some((rest, number(end)?)));
+    let (path, unet, text_encoder) = match last {
+        None => (text, 1.0, 1.0),
+        Some((rest, last)) => {
+            match rest.rsplit_once(':').and_then(|(path, end)| Some((path, number(end)?))) {
+                Some((path, unet)) => (path, unet, last),
+                None => (rest, last, last),
+            }
+        }
+    };
+    match path.is_empty() || path.ends_with(':') {
+        true => Err("expected a file, and perhaps weights, as in detail.safetensors:0.8".into()),
+        false => Ok(LoraSpec { path: path.into(), unet, text_encoder }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_stand_behind_the_file() {
+        let read = |text: &str| {
+            let lora = lora(text).expect("a file");
+            (lora.path.to_string_lossy().into_owned(), lora.unet, lora.text_encoder)
+        };
+        assert_eq!(read("a.safetensors"), ("a.safetensors".into(), 1.0, 1.0));
+        assert_eq!(read("a.safetensors:0.8"), ("a.safetensors".into(), 0.8, 0.8));
+        assert_eq!(read("C:/x/a.safetensors:-1:0.5"), ("C:/x/a.safetensors".into(), -1.0, 0.5));
+        assert_eq!(read("C:/a.safetensors"), ("C:/a.safetensors".into(), 1.0, 1.0));
+        assert!(lora(":0.8").is_err() && lora("").is_err());
+    }
+}

@@ -1,0 +1,238 @@
+//! The adapters of a pipeline: those that it was loaded with, and those that a prompt asks for.
+//!
+//! ```text
+//! load      given adapters → the sources of text encoder and UNet are wrapped
+//! generate  the prompt's tags → files of a folder; if these are others than before, the sources
+//!           are wrapped anew, and the networks are loaded again when they are needed
+//! ```
+//!
+//! Everything is opened and compared with the model before anything is changed, so that nothing is
+//! ever half applied.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::request::TextToImage;
+use crate::error::{Error, Result};
+use crate::generate::infotext::LORAS;
+use crate::image::metadata::Parameters;
+use crate::networks::clip::{ClipTextConfig, ClipTextModel};
+use crate::networks::unet::{UNet2DConditionModel, UNetConfig};
+use crate::source::adapters::{
+    Adapted, LoraAdapter, LoraSpec, Targets, TextualInversion, files_below, find_adapter, hash, stem,
+};
+use crate::source::{Component, ModelSpec, Schema, TensorSource, UNET};
+use crate::text::prompt::PromptSyntax;
+use crate::text::prompt::extra_networks::{self, Tag};
+use crate::text::tokenizer::Tokenizer;
+
+/// The adapters of a pipeline.
+pub(crate) struct AdapterSet {
+    spec: ModelSpec,
+    targets: Targets,
+    embeddings: Vec<TextualInversion>,
+    /// The sources without adapters.
+    text_encoder: Arc<dyn TensorSource>,
+    unet: Arc<dyn TensorSource>,
+    /// What is applied.
+    current: Mutex<Vec<Arc<LoraAdapter>>>,
+    hashes: Mutex<BTreeMap<PathBuf, String>>,
+}
+
+impl AdapterSet {
+    /// Opens what `spec` names.
+    ///
+    /// # Errors
+    /// If a file is no adapter for this model.
+    pub(crate) fn open(
+        spec: &ModelSpec,
+        text: (&ClipTextConfig, Arc<dyn TensorSource>),
+        unet: (&UNetConfig, Arc<dyn TensorSource>),
+    ) -> Result<Self> {
+        let (text_schema, unet_schema) = (Schema::of(&*text.1), Schema::of(&*unet.1));
+        ClipTextModel::load(&text_schema.weights(), text.0)?;
+        UNet2DConditionModel::load(&unet_schema.weights(), unet.0)?;
+        let targets = Targets::new(&unet_schema.tensors(), &text_schema.tensors());
+        drop((text_schema, unet_schema));
+        let mut made = Self {
+            spec: spec.clone(),
+            targets,
+            embeddings: Vec::new(),
+            text_encoder: text.1,
+            unet: unet.1,
+            current: Mutex::default(),
+            hashes: Mutex::default(),
+        };
+        let given = made.spec.loras.iter().map(|lora| made.adapter(lora)).collect::<Result<Vec<_>>>()?;
+        let width = text.0.hidden_size;
+        for path in &spec.embeddings {
+            if path.is_dir() {
+                // Folders hold embeddings for several families; those for others are left where
+                // they are.
+                let files = files_below(path)?;
+                made.embeddings
+                    .extend(files.iter().filter_map(|file| TextualInversion::open(file, width).ok()));
+            } else {
+                made.embeddings.push(TextualInversion::open(path, width)?);
+            }
+        }
+        for adapter in &given {
+            made.embeddings.extend(TextualInversion::of_adapter(adapter, width)?);
+        }
+        *made.current() = given;
+        Ok(made)
+    }
+
+    /// The source of a network with the adapters that are applied.
+    pub(crate) fn source(&self, component: &Component) -> Arc<dyn TensorSource> {
+        let plain = if *component == UNET { &self.unet } else { &self.text_encoder };
+        let current = self.current();
+        match current.is_empty() {
+            true => Arc::clone(plain),
+            false => Arc::new(Adapted::new(Arc::clone(plain), component, &current)),
+        }
+    }
+
+    /// Teaches the tokenizer the words of the embeddings; returns their vectors in the order of the
+    /// numbers.
+    pub(super) fn learn(&self, tokenizer: &mut Tokenizer, vocab_size: usize) -> Arc<[f32]> {
+        let mut vectors = Vec::new();
+        let mut first = vocab_size as u32;
+        for embedding in &self.embeddings {
+            let count = embedding.count() as u32;
+            for name in &embedding.names {
+                tokenizer.learn(name, first, count);
+            }
+            vectors.extend(&embedding.vectors);
+            first += count;
+        }
+        vectors.into()
+    }
+
+    /// A line about each file that was given.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let adapters = self.current().iter().map(|adapter| adapter.describe()).collect::<Vec<_>>();
+        let given = self.embeddings.iter().filter(|embedding| self.spec.embeddings.contains(&embedding.path));
+        adapters.into_iter().chain(given.map(TextualInversion::describe)).collect()
+    }
+
+    pub(super) fn warnings(&self) -> Vec<String> {
+        self.current().iter().filter_map(|adapter| adapter.warning()).collect()
+    }
+
+    fn current(&self) -> std::sync::MutexGuard<'_, Vec<Arc<LoraAdapter>>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is applied now.
+    pub(super) fn applied(&self) -> Vec<LoraSpec> {
+        self.current().iter().map(|adapter| adapter.spec().clone()).collect()
+    }
+
+    /// Applies these from now on; the sources of before do not change.
+    pub(super) fn apply(&self, adapters: Vec<Arc<LoraAdapter>>) {
+        *self.current() = adapters;
+    }
+
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// If it is no adapter for this model, or if a part of it is left although nothing may be.
+    pub(super) fn adapter(&self, lora: &LoraSpec) -> Result<Arc<LoraAdapter>> {
+        let adapter = LoraAdapter::open(lora, &self.targets)?;
+        match adapter.left().first() {
+            Some(first) if self.spec.strict => Err(Error::in_file(
+                &lora.path,
+                format_args!(
+                    "{} of {} layers are not in this model, the first is `{first}`; nothing may be left out",
+                    adapter.left().len(),
+                    adapter.counts().1
+                ),
+            )),
+            _ => Ok(Arc::new(adapter)),
+        }
+    }
+
+    /// The adapters for a request: those that were given, but for those that a tag names as well,
+    /// and those of the tags.
+    pub(super) fn wanted(&self, request: &TextToImage) -> Result<Vec<LoraSpec>> {
+        let tags = match request.prompt_syntax {
+            PromptSyntax::A1111 => extra_networks::tags(&request.prompt)?,
+            PromptSyntax::Plain => Vec::new(),
+        };
+        let named = |lora: &LoraSpec| tags.iter().any(|tag| stem(&lora.path) == tag.name);
+        let mut wanted: Vec<_> = self.spec.loras.iter().filter(|lora| !named(lora)).cloned().collect();
+        for Tag { name, text_encoder, unet } in &tags {
+            let path = self.find(name)?;
+            wanted.push(LoraSpec { path, unet: *unet, text_encoder: *text_encoder });
+        }
+        Ok(wanted)
+    }
+
+    /// The file of a name.
+    fn find(&self, name: &str) -> Result<PathBuf> {
+        if let Some(given) = self.spec.loras.iter().find(|lora| stem(&lora.path) == name) {
+            return Ok(given.path.clone());
+        }
+        let Some(folder) = &self.spec.lora_folder else {
+            return Err(Error::request(format_args!(
+                "the prompt asks for the adapter `{name}`, which was not given, and there is no folder to look for it"
+            )));
+        };
+        find_adapter(folder, name)
+    }
+
+    fn hash(&self, path: &Path, without_header: bool) -> Option<String> {
+        let mut hashes = self.hashes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(hash) = hashes.get(path) {
+            return Some(hash.clone());
+        }
+        let hash = hash::short_hash(path, without_header).ok()?;
+        hashes.insert(path.to_owned(), hash.clone());
+        Some(hash)
+    }
+
+    /// Writes down what the request is made with, as A1111 does.
+    pub(super) fn describe(&self, request: &TextToImage, parameters: &mut Parameters) -> Result<()> {
+        let wanted = self.wanted(request)?;
+        let hashed =
+            |lora: &LoraSpec| self.hash(&lora.path, true).map(|hash| format!("{}: {hash}", stem(&lora.path)));
+        push(parameters, "Lora hashes", wanted.iter().filter_map(hashed));
+        let given = wanted.iter().filter(|lora| self.spec.loras.contains(lora));
+        push(parameters, LORAS, given.map(LoraSpec::to_string));
+        let used = self.embeddings.iter().filter(|embedding| {
+            let is_in = |text: &str| embedding.names.iter().any(|name| contains_word(text, name));
+            is_in(&request.prompt) || is_in(&request.negative_prompt)
+        });
+        let hashed = used.filter_map(|embedding| {
+            self.hash(&embedding.path, false).map(|hash| format!("{}: {hash}", embedding.names[0]))
+        });
+        push(parameters, "TI hashes", hashed);
+        Ok(())
+    }
+}
+
+/// "detail:0.8", or "detail:0.8:0.5" if the text encoder's weight is another.
+impl Display for LoraSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", stem(&self.path), self.unet)?;
+        if self.unet != self.text_encoder {
+            write!(f, ":{}", self.text_encoder)?;
+        }
+        Ok(())
+    }
+}
+
+fn push(parameters: &mut Parameters, key: &str, values: impl Iterator<Item = String>) {
+    let values: Vec<String> = values.collect();
+    if !values.is_empty() {
+        parameters.push(key, values.join(", "));
+    }
+}
+
+/// Whether a word is in a text; enough to say by which hash a picture knows it.
+fn contains_word(text: &str, word: &str) -> bool {
+    text.to_lowercase().contains(&word.to_lowercase())
+}

@@ -1,0 +1,39 @@
+//! From picture to picture, the adapters for which a prompt asks.
+
+use super::pipeline::Pipeline;
+use super::request::TextToImage;
+use crate::error::Result;
+use crate::source::{TEXT_ENCODER, UNET};
+
+impl Pipeline {
+    /// Applies the adapters for which the request's prompt asks, beside those that were given; the
+    /// networks are loaded anew if these are others than before. Returns a line about each that was
+    /// not applied before. Making a picture does this by itself.
+    ///
+    /// # Errors
+    /// If there is no adapter of a name, or if one is not for this model; what was applied before
+    /// then stays.
+    pub fn select_adapters(&self, request: &TextToImage) -> Result<Vec<String>> {
+        let set = &self.adapters;
+        let wanted = set.wanted(request)?;
+        if set.applied() == wanted {
+            return Ok(Vec::new());
+        }
+        let opened = wanted.iter().map(|lora| set.adapter(lora)).collect::<Result<Vec<_>>>()?;
+        let known = set.applied();
+        let new = opened.iter().filter(|adapter| !known.contains(adapter.spec()));
+        let notes = new.map(|adapter| adapter.warning().unwrap_or_else(|| adapter.describe())).collect();
+        set.apply(opened);
+        for text_encoder in &self.text_encoders {
+            text_encoder.network.set_source(set.source(&TEXT_ENCODER));
+        }
+        self.unet.set_source(set.source(&UNET));
+        Ok(notes)
+    }
+
+    /// A line about each adapter and embedding that the model was loaded with: "detail.safetensors:
+    /// 264 of 264 tensors, weight 0.8".
+    pub fn notes(&self) -> Vec<String> {
+        self.adapters.notes()
+    }
+}

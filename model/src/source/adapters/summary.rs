@@ -1,0 +1,68 @@
+//! What a file of adapters is, without a model to compare it with.
+
+use super::keys::Role;
+use super::lora::{family_of_width, groups};
+use crate::source::{TEXT_ENCODER, TensorFile};
+
+/// What a file is, without a model to compare it with.
+pub struct Summary {
+    /// "LoRA".
+    pub method: &'static str,
+    /// Layers of the UNet and of the text encoder.
+    pub layers: [usize; 2],
+    /// The smallest and the largest rank, if there are any.
+    pub ranks: Option<(usize, usize)>,
+    /// Channels of the texts that the UNet reads, which tell the family.
+    pub text_width: Option<usize>,
+    /// Words for which it holds vectors.
+    pub tokens: Vec<String>,
+}
+
+impl Summary {
+    /// What `file` is, if it is an adapter.
+    pub fn of(file: &TensorFile) -> Option<Self> {
+        let (groups, tokens) = groups(file).ok()?;
+        let has = |test: &dyn Fn(&Role) -> bool| groups.values().any(|group| group.keys().any(test));
+        let method = match () {
+            () if has(&|role| *role == Role::Magnitude) => "DoRA",
+            () if has(&|role| *role == Role::Down) => "LoRA",
+            () if has(&|role| matches!(role, Role::HadaB(_))) => "LoHa",
+            () if has(&|role| matches!(role, Role::Kron(_) | Role::KronB(_))) => "LoKr",
+            () if has(&|role| *role == Role::OnInput) => "(IA)³",
+            () => "difference",
+        };
+        let is_text = |name: &&String| name.starts_with("lora_te") || name.starts_with(TEXT_ENCODER.name);
+        let text = groups.keys().filter(is_text).count();
+        let factors = groups.values().flatten();
+        let ranked = factors.filter(|(role, _)| matches!(role, Role::Down | Role::HadaB(_) | Role::KronB(2)));
+        let ranks: Vec<usize> = ranked.filter_map(|(_, factor)| factor.shape.first().copied()).collect();
+        let cross = groups.iter().find(|(name, _)| {
+            let name = name.replace('_', ".");
+            name.ends_with(".attn2.to.k") || name.ends_with(".attn2.processor.to.k")
+        });
+        let down = cross.and_then(|(_, group)| group.get(&Role::Down));
+        Some(Self {
+            method,
+            layers: [groups.len() - text, text],
+            ranks: ranks.iter().min().copied().zip(ranks.iter().max().copied()),
+            text_width: down.and_then(|down| down.shape.get(1).copied()),
+            tokens,
+        })
+    }
+
+    /// In lines.
+    pub fn lines(&self) -> Vec<String> {
+        let [unet, text] = self.layers;
+        let mut lines = vec![format!("{unet} layers of the UNet, {text} of the text encoder")];
+        lines.extend(self.ranks.map(|(least, most)| match least == most {
+            true => format!("rank {least}"),
+            false => format!("ranks {least} to {most}"),
+        }));
+        lines.extend(
+            self.text_width
+                .map(|width| format!("for {} (texts of {width} channels)", family_of_width(width))),
+        );
+        lines.extend((!self.tokens.is_empty()).then(|| format!("vectors for {}", self.tokens.join(", "))));
+        lines
+    }
+}
