@@ -118,7 +118,7 @@ const EMA: &str = "averaged (EMA) weights; the others of the same UNet are taken
 const NOT_EMA: &str = "the weights that were averaged; the average (EMA) is taken";
 const LAST_LAYERS: &str = "layers of the text encoder behind the last one that is used";
 const ENCODER: &str = "the VAE's encoder, in a form that cannot be used";
-const REPLACED: &str = "a component in whose place another was given";
+const REPLACED: &str = "a component that is taken from another place";
 
 /// Why a tensor is not used, if that is known.
 fn reason(name: &str, used: &BTreeSet<String>) -> Option<&'static str> {
@@ -137,7 +137,15 @@ fn reason(name: &str, used: &BTreeSet<String>) -> Option<&'static str> {
     if name.starts_with("model.diffusion_model.") && uses("model_ema.") {
         return Some(NOT_EMA);
     }
-    for prefix in ["first_stage_model.", "vae.", "cond_stage_model.", "text_encoder."] {
+    let components = [
+        "model.diffusion_model.",
+        "unet.",
+        "first_stage_model.",
+        "vae.",
+        "cond_stage_model.",
+        "text_encoder.",
+    ];
+    for prefix in components {
         if name.starts_with(prefix) && !uses(prefix) {
             return Some(REPLACED);
         }
