@@ -84,7 +84,7 @@ impl Case {
     }
 }
 
-/// "conv2d/indirect/avx512 3×3 640→640 @32 ×2", "conv2d/indirect/bf16/amx 3×3 640→640 @32 ×2".
+/// "conv2d/indirect/avx512 3×3 640→640 @32 ×2", "conv2d/indirect_tiles/bf16/amx 3×3 640→640 @32 ×2".
 pub(super) fn name(
     kernel: &str,
     rung: &str,

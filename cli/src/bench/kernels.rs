@@ -112,8 +112,8 @@ static GEMM: [Rung<Linear>; 5] = [
         "twelve rows share each panel (384 sums live in registers), blocks fit the caches, all cores work",
         |layer, isa| linear_run(layer, isa, Precision::F32),
     ),
-    in_bf16("blocked", |layer, isa| linear_run(layer, isa, Precision::Bf16)),
-    in_bf16x3("blocked", |layer, isa| linear_run(layer, isa, Precision::Bf16x3)),
+    in_bf16("tiled", |layer, isa| linear_run(layer, isa, Precision::Bf16)),
+    in_bf16x3("tiled", |layer, isa| linear_run(layer, isa, Precision::Bf16x3)),
 ];
 
 fn linear_run(layer: Linear, isa: Isa, precision: Precision) -> Run {
@@ -236,15 +236,15 @@ fn upsample_operands(layer: Upsample, precision: Precision) -> (Tensor<f32, 4>, 
 
 static ATTENTION: [Rung<Attention>; 3] = [
     rung(
-        "blocked",
+        "flash",
         "scores live for 96 keys × 32 queries only; the softmax is corrected as larger scores turn up",
         |layer, isa| attention_run(layer, isa, Precision::F32),
     ),
-    in_bf16("rounded", |layer, isa| attention_run(layer, isa, Precision::Bf16)),
-    in_bf16x3("rounded", |layer, isa| attention_run(layer, isa, Precision::Bf16x3)),
+    in_bf16("flash_bf16", |layer, isa| attention_run(layer, isa, Precision::Bf16)),
+    in_bf16x3("flash_bf16", |layer, isa| attention_run(layer, isa, Precision::Bf16x3)),
 ];
 
-/// Of what a network has: operands that were rounded where they were made, if attention takes such. With tiles the row called `rounded` is then
+/// Of what a network has: operands that were rounded where they were made, if attention takes such. With tiles the row called `flash_bf16` is then
 /// [`attention::pipelined`]: the form in use has one name on all instruction sets.
 fn attention_run(layer: Attention, isa: Isa, precision: Precision) -> Run {
     let Attention { images, queries, keys, heads, head_dim, .. } = layer;
