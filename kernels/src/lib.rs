@@ -42,4 +42,6 @@ pub mod softmax;
 pub use cpu::isa::{Bf16Gain, Isa, IsaError};
 pub use precision::{Precision, UnknownPrecision};
 #[cfg(test)]
+mod storage_tests;
+#[cfg(test)]
 mod testing;

@@ -12,9 +12,10 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use aquatint_tensor::{Tensor, View};
+use aquatint_tensor::{Tensor, View, f16};
 
 use crate::cpu::partition::row_major;
+use crate::cpu::stored::Stored;
 use crate::cpu::tile::TILE_M;
 use crate::gemm::{
     self, ChannelStats, ConcatRows, Epilogue, GegluWeights, Matrix, Output, PackedA, PackedWeights, RowsFrom,
@@ -38,12 +39,12 @@ use crate::{Isa, Precision};
 ///
 /// # Panics
 /// If the last axis of `x` is not as long as the weights are deep, a term of the epilogue does not fit, or `x` was rounded for something else.
-pub fn linear<'a, const N: usize>(
+pub fn linear<'a, T: Stored, const N: usize>(
     isa: Isa,
     x: impl Into<Input<'a, N>>,
     w: &PackedWeights,
-    epilogue: Epilogue<'_>,
-) -> Tensor<f32, N> {
+    epilogue: Epilogue<'_, T>,
+) -> Tensor<T, N> {
     let x = x.into();
     let mut shape = x.shape();
     shape[N - 1] = w.out_features();
@@ -69,20 +70,20 @@ pub fn linear<'a, const N: usize>(
 ///
 /// # Panics
 /// As [`linear`].
-pub fn linear_with_stats<'a, const N: usize>(
+pub fn linear_with_stats<'a, T: Stored, const N: usize>(
     isa: Isa,
     x: impl Into<Input<'a, N>>,
     w: &PackedWeights,
-    epilogue: Epilogue<'_>,
-) -> (Tensor<f32, N>, Option<ChannelStats>) {
+    epilogue: Epilogue<'_, T>,
+) -> (Tensor<T, N>, Option<ChannelStats>) {
     let x = x.into();
     let mut shape = x.shape();
     check(shape[N - 1], w);
     shape[N - 1] = w.out_features();
     let (mut out, mut stats) = (Tensor::recycled(shape), ChannelStats::new(shape[0]));
-    let flat = Flat::of(x);
-    let rows = gemm::rows_of(out.as_mut_slice(), flat.rows, w.out_features());
-    product(isa, flat, w, &epilogue, Output { rows, stats: Some(&mut stats) });
+    let count = shape[..N - 1].iter().product();
+    let rows = gemm::rows_of(out.as_mut_slice(), count, w.out_features());
+    product_of(isa, x, w, &epilogue, Output { rows, stats: Some(&mut stats) });
     (out, stats.if_any())
 }
 
@@ -100,7 +101,7 @@ pub fn linear_of_rows<const N: usize>(
 ) -> Tensor<f32, 2> {
     let in_features = x.shape()[N - 1];
     check(in_features, w);
-    let flat = Flat::of(Input::from(x));
+    let flat = Flat::of(isa, Input::from(x));
     assert!(rows.end <= flat.rows && rows.start.is_multiple_of(TILE_M), "rows {rows:?} of {}", flat.rows);
     let shape = [rows.len(), w.out_features()];
     let mut out = Tensor::recycled(shape);
@@ -127,19 +128,35 @@ fn check(in_features: usize, w: &PackedWeights) {
 ///
 /// # Panics
 /// As [`linear`], or if `out` has another size.
-pub fn linear_into<'a, const N: usize>(
+pub fn linear_into<'a, T: Stored, const N: usize>(
     isa: Isa,
     x: impl Into<Input<'a, N>>,
     w: &PackedWeights,
-    epilogue: Epilogue<'_>,
-    out: &mut [f32],
+    epilogue: Epilogue<'_, T>,
+    out: &mut [T],
 ) {
     let x = x.into();
     let [.., in_features] = x.shape()[..] else { panic!("a linear layer needs a last axis") };
     check(in_features, w);
-    let flat = Flat::of(x);
-    let out = gemm::rows_of(out, flat.rows, w.out_features()).into();
-    product(isa, flat, w, &epilogue, out);
+    let rows = x.shape()[..N - 1].iter().product();
+    product_of(isa, x, w, &epilogue, gemm::rows_of(out, rows, w.out_features()).into());
+}
+
+fn product_of<T: Stored, const N: usize>(
+    isa: Isa,
+    x: Input<'_, N>,
+    w: &PackedWeights,
+    epilogue: &Epilogue<'_, T>,
+    out: Output<'_, T>,
+) {
+    match x {
+        // Rounded as it is read; nothing is widened before.
+        Input::F16(x) if w.precision() != Precision::F32 => {
+            let x = row_major(x);
+            tiled::product(isa, &matrix(out.rows.len(), w.segment_len(), &x), w, epilogue, out);
+        }
+        x => product(isa, Flat::of(isa, x), w, epilogue, out),
+    }
 }
 
 /// A linear layer and [`geglu`](crate::activation::geglu()) of its result, which is never written: `x: [.., in_features]` → `[.., features]`, rounded
@@ -166,7 +183,7 @@ pub fn linear_geglu<'a, const N: usize>(
     let (mut shape, in_features) = (x.shape(), w.in_features());
     assert_eq!(shape[N - 1], in_features, "the input has {} features, not {in_features}", shape[N - 1]);
     shape[N - 1] = w.features();
-    geglu_product(isa, Flat::of(x), w).reshape(shape)
+    geglu_product(isa, Flat::of(isa, x), w).reshape(shape)
 }
 
 /// A linear layer whose result is rounded for the product behind it, if the weights are: `x: [.., in_features]` → `[.., out_features]`.
@@ -186,7 +203,7 @@ pub fn linear_packed<'a, const N: usize>(
     let mut shape = x.shape();
     check(shape[N - 1], w);
     shape[N - 1] = w.out_features();
-    product_to_packed(isa, Flat::of(x), w, bias).reshape(shape)
+    product_to_packed(isa, Flat::of(isa, x), w, bias).reshape(shape)
 }
 
 /// [`linear_packed`] of a residual layer, `residual + x·Wᵀ + b`, written to some rows of rounded
@@ -203,7 +220,7 @@ pub fn linear_packed_into<'a, const N: usize>(
 ) {
     let x = x.into();
     check(x.shape()[N - 1], w);
-    let Flat { rows, numbers } = Flat::of(x);
+    let Flat { rows, numbers } = Flat::of(isa, x);
     match numbers {
         Numbers::F32(x) => {
             let a = matrix(rows, w.segment_len(), &x);
@@ -230,13 +247,13 @@ pub fn linear_packed_into<'a, const N: usize>(
 ///
 /// # Panics
 /// If the inputs do not fit each other or the weights, or a term of the epilogue does not fit.
-pub fn linear_concat<const N: usize>(
+pub fn linear_concat<T: Stored, const N: usize>(
     isa: Isa,
-    pieces: &[View<'_, f32, N>],
+    pieces: &[View<'_, T, N>],
     w: &PackedWeights,
-    epilogue: Epilogue<'_>,
-) -> Tensor<f32, N> {
-    let rows_of = |piece: &View<'_, f32, N>| piece.shape()[..N - 1].iter().product::<usize>();
+    epilogue: Epilogue<'_, T>,
+) -> Tensor<T, N> {
+    let rows_of = |piece: &View<'_, T, N>| piece.shape()[..N - 1].iter().product::<usize>();
     let largest = pieces.iter().max_by_key(|piece| rows_of(piece)).expect("at least one input");
     let (mut shape, rows) = (largest.shape(), rows_of(largest));
     let in_features: usize = pieces.iter().map(|piece| piece.shape()[N - 1]).sum();
@@ -266,10 +283,11 @@ enum Numbers<'a> {
 }
 
 impl<'a> Flat<'a> {
-    fn of<const N: usize>(x: Input<'a, N>) -> Self {
+    fn of<const N: usize>(isa: Isa, x: Input<'a, N>) -> Self {
         let rows = x.shape()[..N - 1].iter().product();
         let numbers = match x {
             Input::F32(x) => Numbers::F32(row_major(x)),
+            Input::F16(x) => Numbers::F32(f16::widen_all(isa, row_major(x))),
             Input::Packed(_, x) => Numbers::Packed(x),
         };
         Self { rows, numbers }
@@ -277,16 +295,16 @@ impl<'a> Flat<'a> {
 }
 
 /// Row-major numbers as a left operand.
-fn matrix(rows: usize, columns: usize, numbers: &[f32]) -> Matrix<'_> {
+fn matrix<T: Stored>(rows: usize, columns: usize, numbers: &[T]) -> Matrix<'_, T> {
     Matrix::new(View::from_slice([rows, columns], numbers))
 }
 
-fn product(
+fn product<T: Stored>(
     isa: Isa,
     Flat { rows, numbers }: Flat<'_>,
     w: &PackedWeights,
-    epilogue: &Epilogue<'_>,
-    out: Output<'_>,
+    epilogue: &Epilogue<'_, T>,
+    out: Output<'_, T>,
 ) {
     match numbers {
         Numbers::F32(x) => gemm::product_to(isa, &matrix(rows, w.segment_len(), &x), w, epilogue, out),
@@ -294,16 +312,24 @@ fn product(
     }
 }
 
-fn joined_product(
+fn joined_product<X: Stored, T: Stored>(
     isa: Isa,
     rows: usize,
-    matrices: &[(usize, Cow<'_, [f32]>)],
+    matrices: &[(usize, Cow<'_, [X]>)],
     w: &PackedWeights,
-    epilogue: &Epilogue<'_>,
-    out: &mut [f32],
+    epilogue: &Epilogue<'_, T>,
+    out: &mut [T],
 ) {
-    let a = ConcatRows::new(matrices.iter().map(|(columns, data)| (*columns, &data[..])), w.segment_len());
-    gemm::product(isa, rows, &a, w, epilogue, out);
+    let out = gemm::rows_of(out, rows, w.out_features());
+    let segment_len = w.segment_len();
+    if w.precision() != Precision::F32 {
+        let a = ConcatRows::new(matrices.iter().map(|(columns, x)| (*columns, &x[..])), segment_len);
+        return tiled::product(isa, &a, w, epilogue, out.into());
+    }
+    let matrices: Vec<_> =
+        matrices.iter().map(|(columns, x)| (*columns, X::widen_all(isa, Cow::Borrowed(x)))).collect();
+    let a = ConcatRows::new(matrices.iter().map(|(columns, x)| (*columns, &x[..])), segment_len);
+    blocked::product(isa, &a, w, epilogue, out);
 }
 
 fn geglu_product(isa: Isa, Flat { rows, numbers }: Flat<'_>, w: &GegluWeights) -> Activations<2> {

@@ -6,16 +6,17 @@
 //!
 //! ```text
 //! let x = norm(x);         Activations: f32 or rounded, as the precision says
-//! let x = conv(&x);        Tensor: the sums, f32 always
+//! let x = conv(&x);        Tensor: the sums, stored in f32 or f16
 //! ```
 //!
 //! The numbers are those that the product would have rounded itself, so the result has the same bits.
 
-use aquatint_tensor::{Tensor, View};
+use aquatint_tensor::{Tensor, View, f16};
 use rayon::prelude::*;
 
 use crate::cpu::partition::rows_per_task;
 use crate::cpu::simd::{Op, Simd};
+use crate::cpu::stored::StoredView;
 use crate::cpu::tile::TileRow;
 use crate::gemm::{PackedA, RowSource};
 use crate::{Isa, Precision};
@@ -143,6 +144,8 @@ impl<const N: usize> From<Tensor<f32, N>> for Activations<N> {
 pub enum Input<'a, const N: usize> {
     /// To be rounded, if the product wants it.
     F32(View<'a, f32, N>),
+    /// The same in f16.
+    F16(View<'a, f16, N>),
     /// Of this shape.
     Packed([usize; N], &'a PackedA),
 }
@@ -150,6 +153,15 @@ pub enum Input<'a, const N: usize> {
 impl<'a, const N: usize> From<View<'a, f32, N>> for Input<'a, N> {
     fn from(x: View<'a, f32, N>) -> Self {
         Self::F32(x)
+    }
+}
+
+impl<'a, const N: usize> From<StoredView<'a, N>> for Input<'a, N> {
+    fn from(x: StoredView<'a, N>) -> Self {
+        match x {
+            StoredView::F32(x) => Self::F32(x),
+            StoredView::F16(x) => Self::F16(x),
+        }
     }
 }
 
@@ -167,6 +179,7 @@ impl<const N: usize> Input<'_, N> {
     pub fn shape(&self) -> [usize; N] {
         match *self {
             Self::F32(x) => x.shape(),
+            Self::F16(x) => x.shape(),
             Self::Packed(shape, _) => shape,
         }
     }
@@ -175,6 +188,7 @@ impl<const N: usize> Input<'_, N> {
     pub fn bytes(&self) -> usize {
         match *self {
             Self::F32(x) => size_of::<f32>() * x.shape().iter().product::<usize>(),
+            Self::F16(x) => size_of::<f16>() * x.shape().iter().product::<usize>(),
             Self::Packed(_, x) => x.bytes(),
         }
     }

@@ -76,6 +76,9 @@ impl Element for f32 {
 
 impl Element for f16 {
     const DTYPE: DType = DType::F16;
+    fn give_back(buffer: Vec<f16>) {
+        recycle::give(buffer);
+    }
     fn to_f32(self) -> f32 {
         self.to_f32()
     }

@@ -30,6 +30,6 @@ mod view;
 
 pub use concat::concat;
 pub use element::{DType, Element, bf16, f16};
-pub use recycle::Recycling;
+pub use recycle::{Recycled, Recycling};
 pub use tensor::Tensor;
 pub use view::View;

@@ -3,7 +3,7 @@
 //! A large buffer comes from the operating system a page at a time, each cleared when it is first
 //! touched, and goes back when it is freed. A UNet step at 512×512 allocates 3 GB like that, one
 //! layer after the other: 700 000 page faults. While somebody holds a [`Recycling`], freed buffers
-//! of `f32` are kept instead, and [`Tensor::recycled`](crate::Tensor::recycled) takes the smallest
+//! of `f32` and `f16` are kept instead, and [`Tensor::recycled`](crate::Tensor::recycled) takes the smallest
 //! that will do. Sizes repeat from step to step, so from the second step on nothing is asked of the
 //! operating system any more.
 //!
@@ -20,21 +20,49 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use crate::element::{Element, f16};
+
 /// Numbers in the smallest buffer that is kept, 64 KiB; smaller ones the allocator keeps itself.
 const SMALLEST: usize = 16 * 1024;
 
-struct Pool {
+/// Freed buffers of one type.
+#[doc(hidden)]
+pub struct Pool<T> {
     /// How many hold a [`Recycling`].
     holders: usize,
     /// Freed buffers, by capacity.
-    buffers: Vec<Vec<f32>>,
+    buffers: Vec<Vec<T>>,
     /// Numbers in buffers that were handed out and have not come back. No more is kept than that: a
     /// tensor whose memory came from elsewhere, once in each step, would otherwise make the pool
     /// larger in each step.
     lent: usize,
 }
 
-static POOL: Mutex<Pool> = Mutex::new(Pool { holders: 0, buffers: Vec::new(), lent: 0 });
+impl<T> Pool<T> {
+    const EMPTY: Mutex<Self> = Mutex::new(Self { holders: 0, buffers: Vec::new(), lent: 0 });
+}
+
+static F32: Mutex<Pool<f32>> = Pool::EMPTY;
+static F16: Mutex<Pool<f16>> = Pool::EMPTY;
+
+/// A number of whose tensors the memory is kept.
+pub trait Recycled: Element {
+    /// The buffers of such numbers.
+    #[doc(hidden)]
+    fn pool() -> &'static Mutex<Pool<Self>>;
+}
+
+impl Recycled for f32 {
+    fn pool() -> &'static Mutex<Pool<Self>> {
+        &F32
+    }
+}
+
+impl Recycled for f16 {
+    fn pool() -> &'static Mutex<Pool<Self>> {
+        &F16
+    }
+}
 
 /// While one is alive, buffers that are freed anywhere in the process are kept for
 /// [`Tensor::recycled`](crate::Tensor::recycled); with the last one all of them are freed.
@@ -43,7 +71,7 @@ static POOL: Mutex<Pool> = Mutex::new(Pool { holders: 0, buffers: Vec::new(), le
 /// # use aquatint_tensor::{Recycling, Tensor};
 /// let recycling = Recycling::start();
 /// for _step in 0..20 {
-///     let mut x = Tensor::recycled([1000, 1000]); // the same memory each time
+///     let mut x = Tensor::<f32, 2>::recycled([1000, 1000]); // the same memory each time
 ///     x.as_mut_slice().fill(1.0);
 /// }
 /// drop(recycling);
@@ -54,30 +82,39 @@ pub struct Recycling(());
 impl Recycling {
     /// From now on.
     pub fn start() -> Self {
-        let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
-        if pool.holders == 0 {
-            pool.lent = 0;
-        }
-        pool.holders += 1;
-        drop(pool);
+        start::<f32>();
+        start::<f16>();
         Self(())
     }
 }
 
 impl Drop for Recycling {
     fn drop(&mut self) {
-        let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
-        pool.holders -= 1;
-        if pool.holders == 0 {
-            pool.buffers = Vec::new();
-        }
+        end::<f32>();
+        end::<f16>();
     }
 }
 
-impl Pool {
+fn start<T: Recycled>() {
+    let mut pool = T::pool().lock().unwrap_or_else(PoisonError::into_inner);
+    if pool.holders == 0 {
+        pool.lent = 0;
+    }
+    pool.holders += 1;
+}
+
+fn end<T: Recycled>() {
+    let mut pool = T::pool().lock().unwrap_or_else(PoisonError::into_inner);
+    pool.holders -= 1;
+    if pool.holders == 0 {
+        pool.buffers = Vec::new();
+    }
+}
+
+impl<T> Pool<T> {
     /// The smallest buffer for `len` numbers, unless it would waste more than half of itself. If
     /// there is none, room is made for one.
-    fn take(&mut self, len: usize) -> Option<Vec<f32>> {
+    fn take(&mut self, len: usize) -> Option<Vec<T>> {
         let mut i = self.buffers.partition_point(|buffer| buffer.capacity() < len);
         if self.buffers.get(i).is_some_and(|buffer| buffer.capacity() / 2 <= len) {
             let buffer = self.buffers.remove(i);
@@ -93,7 +130,7 @@ impl Pool {
         None
     }
 
-    fn give(&mut self, buffer: Vec<f32>) {
+    fn give(&mut self, buffer: Vec<T>) {
         let Some(lent) = self.lent.checked_sub(buffer.capacity()) else { return };
         self.lent = lent;
         let i = self.buffers.partition_point(|other| other.capacity() < buffer.capacity());
@@ -103,28 +140,28 @@ impl Pool {
 
 /// `len` numbers, of any value; NaN in a debug build, so that a test fails if one of them is not
 /// written.
-pub(crate) fn take(len: usize) -> Vec<f32> {
+pub(crate) fn take<T: Recycled>(len: usize) -> Vec<T> {
     let kept = match len < SMALLEST {
         true => None,
-        false => POOL.lock().unwrap_or_else(PoisonError::into_inner).take(len),
+        false => T::pool().lock().unwrap_or_else(PoisonError::into_inner).take(len),
     };
     let mut buffer = match kept {
         Some(mut buffer) => {
-            buffer.resize(len, 0.0);
+            buffer.resize(len, T::default());
             buffer
         }
-        None => vec![0.0; len],
+        None => vec![T::default(); len],
     };
     if cfg!(debug_assertions) {
-        buffer.fill(f32::NAN);
+        buffer.fill(T::from_f32(f32::NAN));
     }
     buffer
 }
 
 /// Keeps `buffer`, if it is large and somebody wants it to be kept.
-pub(crate) fn give(buffer: Vec<f32>) {
+pub(crate) fn give<T: Recycled>(buffer: Vec<T>) {
     if buffer.capacity() >= SMALLEST {
-        let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pool = T::pool().lock().unwrap_or_else(PoisonError::into_inner);
         if pool.holders > 0 {
             pool.give(buffer);
         }
@@ -135,7 +172,7 @@ pub(crate) fn give(buffer: Vec<f32>) {
 mod tests {
     use super::*;
 
-    fn pool(capacities: &[usize]) -> Pool {
+    fn pool(capacities: &[usize]) -> Pool<f32> {
         let mut pool = Pool { holders: 1, buffers: Vec::new(), lent: capacities.iter().sum() };
         capacities.iter().for_each(|&capacity| pool.give(Vec::with_capacity(capacity)));
         pool

@@ -2,7 +2,8 @@
 
 use std::ops::{Index, IndexMut};
 
-use crate::{Element, View, recycle, shape};
+use crate::recycle::{self, Recycled};
+use crate::{Element, View, shape};
 
 /// An owned tensor of rank `N`, always row-major: the last index runs fastest.
 ///
@@ -111,7 +112,7 @@ impl<T: Element, const N: usize> Tensor<T, N> {
     }
 }
 
-impl<const N: usize> Tensor<f32, N> {
+impl<T: Recycled, const N: usize> Tensor<T, N> {
     /// Elements of any value, to be overwritten: the memory of an earlier tensor, if somebody holds
     /// a [`Recycling`](crate::Recycling).
     pub fn recycled(shape: [usize; N]) -> Self {

@@ -6,6 +6,8 @@
 //! heads, linear projections). The latents of the UNet call are 9×12: three levels down neither is
 //! even.
 
+use std::fs;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use aquatint_kernels::{Isa, Precision};
@@ -16,6 +18,7 @@ use aquatint_model::networks::vae::{Decoder, Encoder, VaeConfig};
 use aquatint_model::source::{Checkpoint, TEXT_ENCODER, UNET, VAE, accounts};
 use aquatint_tensor::{Tensor, View};
 use aquatint_tests::{Golden, path, relative_distance, relative_error};
+use safetensors::SafeTensors;
 
 const PIPELINES: [&str; 2] = ["sd1", "sd2"];
 const TOLERANCE: f64 = 1e-4;
@@ -172,6 +175,46 @@ fn transformers_that_go_depth_first_agree_with_f32_on_any_number_of_threads() {
     let [one, three] = [1, 3].map(|threads| call(Precisions::all(Precision::Bf16x3), threads));
     check("a large UNet", isa, one.view(), expected.view());
     assert!(one == three, "{}: three threads have other bits than one", isa.name());
+}
+
+/// In bf16 a network stores f16 between its layers. A bias lifts all that the first one makes beyond what f16 can hold.
+#[test]
+fn what_f16_cannot_hold_is_computed_again_and_only_for_its_image() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("diffusion_pytorch_model.safetensors");
+    let mut bytes =
+        fs::read(part("sd1", "unet").join("diffusion_pytorch_model.safetensors")).expect("readable");
+    let (header, tensors) = SafeTensors::read_metadata(&bytes).expect("a safetensors file");
+    let range = tensors.info("conv_in.bias").expect("a bias").data_offsets;
+    for number in bytes[8 + header..][range.0..range.1].chunks_exact_mut(4) {
+        number.copy_from_slice(&1e5f32.to_le_bytes());
+    }
+    fs::write(&file, bytes).expect("writable");
+    let config = UNetConfig::open(&part("sd1", "unet").join("config.json")).expect("a valid config");
+    let weights = Checkpoint::open(folder.path(), &UNET).expect("valid weights");
+    let golden = stages("sd1");
+    let sample = golden.image("unet.sample");
+    let text: Tensor<f32, 3> = golden.tensor("unet.encoder_hidden_states");
+    let loaded = |precision: Precisions| {
+        let w = weights.weights().for_precision(precision);
+        UNet2DConditionModel::load(&w, &config).expect("weights that fit the config")
+    };
+    let exact = loaded(Precisions::default());
+    for precision in [Precisions::all(Precision::Bf16), Precisions::MIXED] {
+        let unet = loaded(precision);
+        for isa in Isa::all() {
+            let call = |unet: &UNet2DConditionModel, images: Range<usize>| {
+                let told = unet.prepare(isa, text.view().slice(0, images.clone()), &[601.0]);
+                unet.forward(isa, sample.view().slice(0, images), 0, &told)
+            };
+            let (found, expected) = (call(&unet, 0..2), call(&exact, 0..2));
+            let error = relative_distance(found.view(), expected.view());
+            println!("{precision}, {}: relative distance {error:.1e}", isa.name());
+            assert!(error <= 0.1, "{precision}, {}: relative distance {error:.1e}", isa.name());
+            let alone = call(&unet, 1..2);
+            assert!(alone == found.view().slice(0, 1..2).to_tensor(), "{precision}, {}", isa.name());
+        }
+    }
 }
 
 #[test]

@@ -17,19 +17,20 @@ use aquatint_tensor::{Tensor, View};
 use super::{ConvWeights, Geometry};
 use crate::Isa;
 use crate::cpu::partition::row_major;
+use crate::cpu::stored::Stored;
 use crate::gemm::{self, DepthRange, Epilogue, Rows, ZEROS, blocked};
 
 /// A convolution in f32 without a patch matrix; see [`conv2d`](super::conv2d()).
 ///
 /// # Panics
 /// As [`conv2d`](super::conv2d()); also if the weights are for bf16.
-pub fn conv2d(
+pub fn conv2d<T: Stored>(
     isa: Isa,
     x: View<'_, f32, 4>,
     w: &ConvWeights,
     geometry: Geometry,
-    epilogue: Epilogue<'_>,
-) -> Tensor<f32, 4> {
+    epilogue: Epilogue<'_, T>,
+) -> Tensor<T, 4> {
     let [images, h, width, channels] = x.shape();
     w.check(channels, geometry.kernel_size);
     let [out_h, out_w] = geometry.output_or_panic([h, width]);

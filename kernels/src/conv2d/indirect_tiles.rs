@@ -21,6 +21,7 @@ use rayon::prelude::*;
 
 use super::{ConvWeights, Geometry, Padding};
 use crate::cpu::partition::row_major;
+use crate::cpu::stored::Stored;
 use crate::cpu::tile::{ATile, AlignedBuffer, TILE_M, TileRow};
 use crate::gemm::a::packed::{PackedA, PlaneLayout, TileSource};
 use crate::gemm::{self, ChannelStats, Epilogue, Matrix, Output, tiled};
@@ -31,24 +32,24 @@ use crate::{Isa, Precision};
 ///
 /// # Panics
 /// As [`conv2d`](super::conv2d()); also if the weights are for f32.
-pub fn conv2d<'a>(
+pub fn conv2d<'a, T: Stored>(
     isa: Isa,
     x: impl Into<Input<'a, 4>>,
     w: &ConvWeights,
     geometry: Geometry,
-    epilogue: Epilogue<'_>,
-) -> Tensor<f32, 4> {
+    epilogue: Epilogue<'_, T>,
+) -> Tensor<T, 4> {
     conv2d_to(isa, x.into(), w, geometry, (epilogue, None))
 }
 
 /// [`conv2d`], which adds the statistics of what it stores to `stats`.
-pub(super) fn conv2d_to(
+pub(super) fn conv2d_to<T: Stored>(
     isa: Isa,
     x: Input<'_, 4>,
     w: &ConvWeights,
     geometry: Geometry,
-    (epilogue, stats): (Epilogue<'_>, Option<&mut ChannelStats>),
-) -> Tensor<f32, 4> {
+    (epilogue, stats): (Epilogue<'_, T>, Option<&mut ChannelStats>),
+) -> Tensor<T, 4> {
     let [images, h, width, channels] = x.shape();
     w.check(channels, geometry.kernel_size);
     let [out_h, out_w] = geometry.output_or_panic([h, width]);
@@ -57,6 +58,10 @@ pub(super) fn conv2d_to(
     let packed;
     let x = match x {
         Input::F32(x) => {
+            packed = pack_image(isa, x, w.precision(), geometry);
+            &packed
+        }
+        Input::F16(x) => {
             packed = pack_image(isa, x, w.precision(), geometry);
             &packed
         }
@@ -75,7 +80,12 @@ pub(super) fn conv2d_to(
 }
 
 /// An image in the form in which [`IndirectTiles`] reads it.
-pub(crate) fn pack_image(isa: Isa, x: View<'_, f32, 4>, precision: Precision, geometry: Geometry) -> PackedA {
+pub(crate) fn pack_image<T: Stored>(
+    isa: Isa,
+    x: View<'_, T, 4>,
+    precision: Precision,
+    geometry: Geometry,
+) -> PackedA {
     let [images, h, width, channels] = x.shape();
     let border = usize::from(geometry.padding != Padding::default());
     let x = row_major(x);

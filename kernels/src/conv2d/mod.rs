@@ -32,11 +32,13 @@ pub mod upsample;
 mod weights;
 pub mod winograd;
 
-use aquatint_tensor::Tensor;
+use aquatint_tensor::{Tensor, View, f16};
 
 pub use geometry::{Geometry, Padding, output_size};
 pub use weights::ConvWeights;
 
+use crate::cpu::partition::row_major;
+use crate::cpu::stored::Stored;
 use crate::gemm::{ChannelStats, Epilogue};
 use crate::packed_input::Input;
 use crate::{Isa, Precision};
@@ -49,7 +51,7 @@ use crate::{Isa, Precision};
 ///
 /// ```
 /// # use aquatint_kernels::{Isa, conv2d::{Geometry, ConvWeights, conv2d}, gemm::Epilogue};
-/// # use aquatint_tensor::Tensor;
+/// # use aquatint_tensor::{Tensor, View, f16};
 /// let x = Tensor::from_vec([1, 1, 3, 1], vec![1.0, 2.0, 3.0]);
 /// let w = ConvWeights::pack(Tensor::full([1, 1, 3, 3], 1.0f32).view()); // sums its neighbourhood
 /// let y = conv2d(Isa::best(), x.view(), &w, Geometry::same(3), Epilogue::default());
@@ -59,13 +61,13 @@ use crate::{Isa, Precision};
 /// # Panics
 /// If the channels of input and weights differ, the kernel is larger than the padded input, or a
 /// term of the epilogue does not fit.
-pub fn conv2d<'a>(
+pub fn conv2d<'a, T: Stored>(
     isa: Isa,
     x: impl Into<Input<'a, 4>>,
     w: &ConvWeights,
     geometry: Geometry,
-    epilogue: Epilogue<'_>,
-) -> Tensor<f32, 4> {
+    epilogue: Epilogue<'_, T>,
+) -> Tensor<T, 4> {
     fastest_form(isa, x.into(), w, geometry, (epilogue, None))
 }
 
@@ -74,13 +76,13 @@ pub fn conv2d<'a>(
 ///
 /// # Panics
 /// As [`conv2d()`].
-pub fn conv2d_with_stats<'a>(
+pub fn conv2d_with_stats<'a, T: Stored>(
     isa: Isa,
     x: impl Into<Input<'a, 4>>,
     w: &ConvWeights,
     geometry: Geometry,
-    epilogue: Epilogue<'_>,
-) -> (Tensor<f32, 4>, Option<ChannelStats>) {
+    epilogue: Epilogue<'_, T>,
+) -> (Tensor<T, 4>, Option<ChannelStats>) {
     let x = x.into();
     let mut stats = ChannelStats::new(x.shape()[0]);
     let y = fastest_form(isa, x, w, geometry, (epilogue, Some(&mut stats)));
@@ -89,18 +91,22 @@ pub fn conv2d_with_stats<'a>(
 
 /// The last step of the ladder that can be had: in f32 [`winograd`] or [`indirect`], in bf16
 /// [`indirect_tiles`].
-fn fastest_form(
+fn fastest_form<T: Stored>(
     isa: Isa,
     x: Input<'_, 4>,
     w: &ConvWeights,
     geometry: Geometry,
-    (epilogue, stats): (Epilogue<'_>, Option<&mut ChannelStats>),
-) -> Tensor<f32, 4> {
+    (epilogue, stats): (Epilogue<'_, T>, Option<&mut ChannelStats>),
+) -> Tensor<T, 4> {
     match (w.precision(), x) {
         (Precision::F32, Input::F32(x)) if wants_winograd(x.shape(), Precision::F32, geometry) => {
             winograd::conv2d(isa, x, w, geometry, epilogue)
         }
         (Precision::F32, Input::F32(x)) => indirect::conv2d(isa, x, w, geometry, epilogue),
+        (Precision::F32, Input::F16(x)) => {
+            let wide = f16::widen_all(isa, row_major(x));
+            indirect::conv2d(isa, View::from_slice(x.shape(), &wide), w, geometry, epilogue)
+        }
         (_, x) => indirect_tiles::conv2d_to(isa, x, w, geometry, (epilogue, stats)),
     }
 }

@@ -5,4 +5,5 @@ pub mod isa;
 pub mod partition;
 pub mod peak;
 pub mod simd;
+pub mod stored;
 pub mod tile;

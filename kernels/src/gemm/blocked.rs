@@ -27,6 +27,7 @@ use super::partition::{BlockSizes, NC_PANELS, Partition, Task};
 use super::{Epilogue, NR, PackedWeights, Rows};
 use crate::Isa;
 use crate::cpu::simd::{Op, Simd};
+use crate::cpu::stored::Stored;
 use crate::cpu::tile::PanelRow;
 use crate::cpu::tile::microkernel::{MR, MR_STEP, tile};
 use crate::cpu::tile::software::Software;
@@ -41,12 +42,12 @@ const FINISHED_ROWS: usize = 16;
 const BLOCKS: BlockSizes = BlockSizes { tile_rows: MR, rows: MC, panels: NC_PANELS };
 
 /// `out[m] = epilogue(Σₖ a[m, k]·w[n, k])` with weights for f32; the rows of the output may stand anywhere.
-pub(crate) fn product(
+pub(crate) fn product<T: Stored>(
     isa: Isa,
     a: &impl Rows,
     w: &PackedWeights,
-    epilogue: &Epilogue<'_>,
-    out: Vec<&mut [f32]>,
+    epilogue: &Epilogue<'_, T>,
+    out: Vec<&mut [T]>,
 ) {
     let (rows, columns) = (out.len(), w.out_features());
     epilogue.check(rows, columns);

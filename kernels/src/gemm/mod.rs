@@ -35,6 +35,7 @@ pub mod reference;
 pub mod row_at_a_time;
 pub(crate) mod tiled;
 
+use crate::cpu::stored::Stored;
 pub use crate::cpu::tile::BTile;
 pub(crate) use crate::cpu::tile::MAX_VECTORS;
 pub(crate) use crate::cpu::tile::microkernel::{MR, MR_STEP, tile};
@@ -58,24 +59,24 @@ pub(crate) use partition::rows_of;
 ///
 /// # Panics
 /// If `out` or the epilogue's terms have other sizes.
-pub fn product(
+pub fn product<T: Stored>(
     isa: Isa,
     rows: usize,
     a: &impl Rows,
     w: &PackedWeights,
-    epilogue: &Epilogue<'_>,
-    out: &mut [f32],
+    epilogue: &Epilogue<'_, T>,
+    out: &mut [T],
 ) {
     product_to(isa, a, w, epilogue, rows_of(out, rows, w.out_features()).into());
 }
 
 /// [`product`] for as many rows as the output has, which may be anywhere.
-pub(crate) fn product_to(
+pub(crate) fn product_to<T: Stored>(
     isa: Isa,
     a: &impl Rows,
     w: &PackedWeights,
-    epilogue: &Epilogue<'_>,
-    out: Output<'_>,
+    epilogue: &Epilogue<'_, T>,
+    out: Output<'_, T>,
 ) {
     match w.precision() {
         Precision::F32 => blocked::product(isa, a, w, epilogue, out.rows),

@@ -15,9 +15,10 @@ use std::ops::Range;
 
 use super::epilogue::TileOrigin;
 use super::epilogue::stats::StatsSlots;
-use super::epilogue::store::StoreF32;
+use super::epilogue::store::Store;
 use super::{Epilogue, NR};
 use crate::cpu::partition::min_tasks;
+use crate::cpu::stored::Stored;
 use crate::cpu::tile::TileRow;
 
 /// NC: panels of a task, 320 columns.
@@ -88,17 +89,17 @@ impl Partition {
     }
 
     /// For each task its pieces of the rows of an output of which a group of panels has `width` columns.
-    pub(super) fn split_output<'a>(&self, out: Vec<&'a mut [f32]>, width: usize) -> Vec<Vec<&'a mut [f32]>> {
+    pub(super) fn split_output<'a, T>(&self, out: Vec<&'a mut [T]>, width: usize) -> Vec<Vec<&'a mut [T]>> {
         self.split_output_rows(out, self.chunk, width)
     }
 
     /// Deals an output that has `chunk` rows for each chunk of the product's.
-    fn split_output_rows<'a>(
+    fn split_output_rows<'a, T>(
         &self,
-        out: Vec<&'a mut [f32]>,
+        out: Vec<&'a mut [T]>,
         chunk: usize,
         width: usize,
-    ) -> Vec<Vec<&'a mut [f32]>> {
+    ) -> Vec<Vec<&'a mut [T]>> {
         let ([chunks, groups], [to_chunk, to_group]) = (self.counts(), self.strides());
         let mut pieces: Vec<_> = (0..chunks * groups).map(|_| Vec::with_capacity(chunk)).collect();
         if pieces.is_empty() {
@@ -131,13 +132,13 @@ impl Partition {
 
     /// For each task the place where it stores its part of `out`, whose first row and column stand at `place`, and of the moments of its blocks, of
     /// which a chunk has whole ones.
-    pub(super) fn sinks<'a>(
+    pub(super) fn sinks<'a, T: Stored>(
         &self,
-        epilogue: &'a Epilogue<'a>,
+        epilogue: &'a Epilogue<'a, T>,
         place: TileOrigin,
-        out: Vec<&'a mut [f32]>,
+        out: Vec<&'a mut [T]>,
         stats: Option<StatsSlots<'a>>,
-    ) -> Vec<StoreF32<'a>> {
+    ) -> Vec<Store<'a, T>> {
         let width = self.group * NR;
         let pieces = self.split_output(out, width);
         let slots = stats.map(|StatsSlots { block, numbers }| {
@@ -147,7 +148,7 @@ impl Partition {
         let mut slots = slots.into_iter().flatten();
         let store = |(task, out): (Task, _)| {
             let (first_row, column) = (place.first_row + task.rows.start, task.panels.start * NR);
-            StoreF32 { epilogue, place: TileOrigin { first_row, column, ..place }, out, stats: slots.next() }
+            Store { epilogue, place: TileOrigin { first_row, column, ..place }, out, stats: slots.next() }
         };
         self.tasks().into_iter().zip(pieces).map(store).collect()
     }
@@ -157,7 +158,7 @@ impl Partition {
 ///
 /// # Panics
 /// If it has another size.
-pub(crate) fn rows_of(out: &mut [f32], rows: usize, columns: usize) -> Vec<&mut [f32]> {
+pub(crate) fn rows_of<T>(out: &mut [T], rows: usize, columns: usize) -> Vec<&mut [T]> {
     assert_eq!(out.len(), rows * columns, "the output must be [{rows}, {columns}]");
     out.chunks_exact_mut(columns.max(1)).collect()
 }

@@ -36,6 +36,7 @@ use super::{Epilogue, NR, Output, PackedWeights, PanelRow, Rows};
 use crate::Isa;
 use crate::cpu::partition::for_each_task;
 use crate::cpu::simd::Simd;
+use crate::cpu::stored::Stored;
 use crate::cpu::tile::UnitOp;
 use crate::cpu::tile::{ATile, MatmulUnit, TILE_K, TILE_M, TileJob, TileRow, ZERO_TILE, term_products};
 
@@ -65,8 +66,14 @@ const GEGLU_KC_STEPS: usize = 10;
 /// Rows that are rounded together if a product gets them in f32: 128 tasks, and no copy of a whole large image.
 const ROUNDED_ROWS: usize = 128 * MC;
 
-/// `out[m] = epilogue(Σₖ a[m, k]·w[n, k])` of a left operand in f32, which is rounded here.
-pub(crate) fn product(isa: Isa, a: &impl Rows, w: &PackedWeights, epilogue: &Epilogue<'_>, out: Output<'_>) {
+/// `out[m] = epilogue(Σₖ a[m, k]·w[n, k])` of a left operand that is rounded here.
+pub(crate) fn product<X: Stored, T: Stored>(
+    isa: Isa,
+    a: &impl Rows<X>,
+    w: &PackedWeights,
+    epilogue: &Epilogue<'_, T>,
+    out: Output<'_, T>,
+) {
     let Output { rows: mut out, mut stats } = out;
     let (rows, columns) = (out.len(), w.out_features());
     epilogue.check(rows, columns);
@@ -81,12 +88,12 @@ pub(crate) fn product(isa: Isa, a: &impl Rows, w: &PackedWeights, epilogue: &Epi
 }
 
 /// `out[m] = epilogue(Σₖ a[m, k]·w[n, k])` of a left operand that was rounded for the precision of `w`.
-pub(crate) fn product_packed(
+pub(crate) fn product_packed<T: Stored>(
     isa: Isa,
     a: &impl TileSource,
     w: &PackedWeights,
-    epilogue: &Epilogue<'_>,
-    out: Output<'_>,
+    epilogue: &Epilogue<'_, T>,
+    out: Output<'_, T>,
 ) {
     let (rows, columns) = (out.rows.len(), w.out_features());
     check_precision(a, w);
@@ -95,13 +102,13 @@ pub(crate) fn product_packed(
 }
 
 /// [`product_packed`] for a range of the output's rows, `out`, which begins at `place`.
-fn product_at(
+fn product_at<T: Stored>(
     isa: Isa,
     a: &impl TileSource,
     w: &PackedWeights,
-    epilogue: &Epilogue<'_>,
+    epilogue: &Epilogue<'_, T>,
     place: TileOrigin,
-    out: Output<'_>,
+    out: Output<'_, T>,
 ) {
     const { assert!(MIN_STATS_BLOCK.is_multiple_of(JOB_ROWS) && MC.is_multiple_of(MAX_STATS_BLOCK)) };
     let Output { rows: out, stats } = out;

@@ -29,6 +29,7 @@ use aquatint_kernels::{
 };
 use aquatint_tensor::{Tensor, View};
 
+pub use aquatint_kernels::cpu::stored::Stored;
 pub use aquatint_kernels::gemm::Epilogue;
 pub use aquatint_kernels::packed_input::{Activations, Input, PackedRowsMut};
 
@@ -80,12 +81,14 @@ impl Linear {
 
     /// Of images that are joined channel by channel: `[n, h, w, c₀]`, `[n, h, w, c₁]`, … → `[n, h,
     /// w, out_channels]`.
-    pub fn forward_concat(&self, isa: Isa, inputs: &[View<'_, f32, 4>]) -> Tensor<f32, 4> {
-        let bytes = || inputs.iter().map(|input| 4 * input.shape().iter().product::<usize>()).sum();
+    pub fn forward_concat<T: Stored>(&self, isa: Isa, inputs: &[View<'_, T, 4>]) -> Tensor<T, 4> {
+        let size = size_of::<T>();
+        let epilogue = Epilogue { bias: self.bias.as_deref(), ..Epilogue::none() };
+        let bytes = || inputs.iter().map(|input| size * input.shape().iter().product::<usize>()).sum();
         let rows = || inputs.iter().map(|input| input.shape()[..3].iter().product()).max().unwrap_or(0);
         trace::layer(
-            || LayerWork::linear("linear of several", rows(), &self.weight, [bytes(), 4]),
-            || linear::linear_concat(isa, inputs, &self.weight, Epilogue::bias(self.bias.as_deref())),
+            || LayerWork::linear("linear of several", rows(), &self.weight, [bytes(), size]),
+            || linear::linear_concat(isa, inputs, &self.weight, epilogue),
         )
     }
 
@@ -101,12 +104,12 @@ impl Linear {
 
     /// The same, written to a part of a larger result, with more to be done to each number before
     /// it is stored; the bias is filled in here.
-    pub fn forward_into<'a, const N: usize>(
+    pub fn forward_into<'a, T: Stored, const N: usize>(
         &self,
         isa: Isa,
         x: impl Into<Input<'a, N>>,
-        epilogue: Epilogue<'_>,
-        out: &mut [f32],
+        epilogue: Epilogue<'_, T>,
+        out: &mut [T],
     ) {
         let epilogue = Epilogue { bias: self.bias.as_deref(), ..epilogue };
         let x = x.into();
@@ -150,12 +153,12 @@ impl Linear {
 
     /// The same, with more to be done to each result before it is stored; the bias is filled in
     /// here.
-    pub fn forward_with<'a, const N: usize>(
+    pub fn forward_with<'a, T: Stored, const N: usize>(
         &self,
         isa: Isa,
         x: impl Into<Input<'a, N>>,
-        epilogue: Epilogue<'_>,
-    ) -> Tensor<f32, N> {
+        epilogue: Epilogue<'_, T>,
+    ) -> Tensor<T, N> {
         let epilogue = Epilogue { bias: self.bias.as_deref(), ..epilogue };
         let x = x.into();
         trace::layer(|| self.work(x, epilogue), || linear::linear(isa, x, &self.weight, epilogue))
@@ -164,13 +167,13 @@ impl Linear {
     /// [`forward_with`](Self::forward_with) of tokens that are the pixels of images of `[height,
     /// width]`, for a group norm behind it: `x: [n, height·width, in_features]` → `[n, height,
     /// width, out_features]`.
-    pub fn forward_to_image<'a>(
+    pub fn forward_to_image<'a, T: Stored>(
         &self,
         isa: Isa,
         x: impl Into<Input<'a, 3>>,
         [height, width]: [usize; 2],
-        epilogue: Epilogue<'_>,
-    ) -> FeatureMap {
+        epilogue: Epilogue<'_, T>,
+    ) -> FeatureMap<T> {
         let epilogue = Epilogue { bias: self.bias.as_deref(), ..epilogue };
         let x = x.into();
         let (y, stats) = trace::layer(
@@ -181,10 +184,10 @@ impl Linear {
         FeatureMap::new((y.reshape([n, height, width, channels]), stats))
     }
 
-    fn work<const N: usize>(&self, x: Input<'_, N>, epilogue: Epilogue<'_>) -> LayerWork {
+    fn work<T, const N: usize>(&self, x: Input<'_, N>, epilogue: Epilogue<'_, T>) -> LayerWork {
         let residual = epilogue.residual.is_some();
         let kind = if residual { "linear with residual" } else { "linear" };
-        let each = if residual { 8 } else { 4 };
+        let each = if residual { 2 } else { 1 } * size_of::<T>();
         LayerWork::linear(kind, rows_of(x), &self.weight, [x.bytes(), each])
     }
 }
@@ -218,22 +221,22 @@ impl GatedLinear {
 
 /// What a convolution or a residual block makes.
 #[derive(Clone)]
-pub struct FeatureMap {
+pub struct FeatureMap<T: Stored> {
     /// `[n, h, w, c]`; private, so that nothing changes them behind the statistics.
-    pixels: Tensor<f32, 4>,
+    pixels: Tensor<T, 4>,
     /// Of its channels, for a group norm behind it; `None` if the layer that made it did not take
     /// them.
     stats: Option<ChannelStats>,
 }
 
-impl FeatureMap {
+impl<T: Stored> FeatureMap<T> {
     /// Pixels, and the statistics of their channels if the layer that made them took them.
-    fn new((pixels, stats): (Tensor<f32, 4>, Option<ChannelStats>)) -> Self {
+    fn new((pixels, stats): (Tensor<T, 4>, Option<ChannelStats>)) -> Self {
         Self { pixels, stats }
     }
 
     /// The pixels.
-    pub fn view(&self) -> View<'_, f32, 4> {
+    pub fn view(&self) -> View<'_, T, 4> {
         self.pixels.view()
     }
 
@@ -243,12 +246,12 @@ impl FeatureMap {
     }
 
     /// The pixels as they are stored.
-    pub fn pixels(&self) -> &Tensor<f32, 4> {
+    pub fn pixels(&self) -> &Tensor<T, 4> {
         &self.pixels
     }
 
     /// The pixels alone.
-    pub fn into_tensor(self) -> Tensor<f32, 4> {
+    pub fn into_tensor(self) -> Tensor<T, 4> {
         self.pixels
     }
 
@@ -257,13 +260,15 @@ impl FeatureMap {
     /// # Panics
     /// If the sizes do not fit.
     #[must_use]
-    pub fn plus(&self, other: View<'_, f32, 4>) -> Self {
+    pub fn plus(&self, isa: Isa, other: View<'_, f32, 4>) -> Self {
         let ([n, ours @ ..], [images, theirs @ ..]) = (self.shape(), other.shape());
         assert!(ours == theirs && images.is_multiple_of(n), "{:?} + {:?}", self.shape(), other.shape());
         let mut sum = other.to_tensor();
-        let terms = self.pixels.as_slice().iter().cycle();
-        sum.as_mut_slice().iter_mut().zip(terms).for_each(|(sum, x)| *sum += x);
-        Self { pixels: sum, stats: None }
+        let terms = T::widen_all(isa, self.pixels.as_slice().into());
+        sum.as_mut_slice().iter_mut().zip(terms.iter().cycle()).for_each(|(sum, x)| *sum += x);
+        let mut pixels = Tensor::recycled(sum.shape());
+        T::narrow(sum.as_slice(), pixels.as_mut_slice());
+        Self { pixels, stats: None }
     }
 }
 
@@ -305,31 +310,35 @@ impl Conv2d {
     }
 
     /// `x: [n, h, w, in_channels]` → `[n, h', w', out_channels]`.
-    pub fn forward<'a>(&self, isa: Isa, x: impl Into<Input<'a, 4>>) -> FeatureMap {
+    pub fn forward<'a, T: Stored>(&self, isa: Isa, x: impl Into<Input<'a, 4>>) -> FeatureMap<T> {
+        self.forward_with(isa, x, Epilogue::none())
+    }
+
+    /// The same for a network's last layer, whose result no norm reads.
+    pub fn forward_last<'a>(&self, isa: Isa, x: impl Into<Input<'a, 4>>) -> Tensor<f32, 4> {
         match x.into() {
-            Input::F32(x) if self.narrow => {
-                let pixels = trace::layer(
-                    || LayerWork::conv(x.into(), &self.weight, self.geometry, false),
-                    || narrow::conv2d(isa, x, &self.weight, self.geometry, &self.bias),
-                );
-                FeatureMap { pixels, stats: None }
-            }
-            x => self.forward_with(isa, x, Epilogue::default()),
+            Input::F32(x) if self.narrow => trace::layer(
+                || LayerWork::conv(x.into(), &self.weight, self.geometry, [4, 0]),
+                || narrow::conv2d(isa, x, &self.weight, self.geometry, &self.bias),
+            ),
+            x => self.forward(isa, x).into_tensor(),
         }
     }
 
     /// The same, with more to be done to each result before it is stored; the bias is filled in
     /// here.
-    pub fn forward_with<'a>(
+    pub fn forward_with<'a, T: Stored>(
         &self,
         isa: Isa,
         x: impl Into<Input<'a, 4>>,
-        epilogue: Epilogue<'_>,
-    ) -> FeatureMap {
+        epilogue: Epilogue<'_, T>,
+    ) -> FeatureMap<T> {
         let x = x.into();
         let epilogue = Epilogue { bias: Some(&self.bias), ..epilogue };
+        let size = size_of::<T>();
+        let residual = if epilogue.residual.is_some() { size } else { 0 };
         FeatureMap::new(trace::layer(
-            || LayerWork::conv(x, &self.weight, self.geometry, epilogue.residual.is_some()),
+            || LayerWork::conv(x, &self.weight, self.geometry, [size, residual]),
             || conv2d::conv2d_with_stats(isa, x, &self.weight, self.geometry, epilogue),
         ))
     }
@@ -352,21 +361,23 @@ impl UpsampleConv2d {
     }
 
     /// Each pixel repeated in a square, then convolved: `x: [n, h, w, c]` → `[n, 2h, 2w, c]`.
-    pub fn forward(&self, isa: Isa, x: View<'_, f32, 4>) -> FeatureMap {
-        let epilogue = Epilogue::bias(Some(&self.bias));
+    pub fn forward<T: Stored>(&self, isa: Isa, x: View<'_, T, 4>) -> FeatureMap<T> {
+        let epilogue = Epilogue { bias: Some(&self.bias[..]), ..Epilogue::none() };
+        let out = x.shape().map(|side| 2 * side);
         FeatureMap::new(trace::layer(
-            || LayerWork::upsample_conv(x.shape(), x.shape().map(|side| 2 * side), self.weight.bytes()),
+            || LayerWork::upsample_conv(x.shape(), out, [size_of::<T>(), self.weight.bytes()]),
             || upsample::upsample_conv_with_stats(isa, x, &self.weight, epilogue),
         ))
     }
 
     /// Enlarged to any size, then convolved: `x: [n, h, w, c]` → `[n, size[0], size[1], c]`.
-    pub fn forward_to(&self, isa: Isa, x: View<'_, f32, 4>, size: [usize; 2]) -> FeatureMap {
-        let enlarged = upsample::nearest(isa, x, size);
+    pub fn forward_to<T: Stored>(&self, isa: Isa, x: View<'_, T, 4>, size: [usize; 2]) -> FeatureMap<T> {
+        let wide = T::widen_all(isa, x.to_tensor().into_vec().into());
+        let enlarged = upsample::nearest(isa, View::from_slice(x.shape(), &wide), size);
         let (w, geometry) = (self.weight.plain(), Geometry::same(3));
-        let epilogue = Epilogue::bias(Some(&self.bias));
+        let epilogue = Epilogue { bias: Some(&self.bias[..]), ..Epilogue::none() };
         FeatureMap::new(trace::layer(
-            || LayerWork::upsample_conv(x.shape(), enlarged.shape(), self.weight.bytes()),
+            || LayerWork::upsample_conv(x.shape(), enlarged.shape(), [size_of::<T>(), self.weight.bytes()]),
             || conv2d::conv2d_with_stats(isa, enlarged.view(), w, geometry, epilogue),
         ))
     }
@@ -395,28 +406,29 @@ impl GroupNorm {
     }
 
     /// `x: [n, h, w, c]` → the same shape, for a linear layer.
-    pub fn forward(&self, isa: Isa, x: &FeatureMap) -> Activations<4> {
+    pub fn forward<T: Stored>(&self, isa: Isa, x: &FeatureMap<T>) -> Activations<4> {
         self.normalise(isa, &[x], Activation::None, ALayout::rows(self.precisions[0]))
     }
 
     /// `silu(norm(x))` for a 3×3 convolution: in one pass, since the two always come together.
-    pub fn forward_silu(&self, isa: Isa, x: &FeatureMap) -> Activations<4> {
+    pub fn forward_silu<T: Stored>(&self, isa: Isa, x: &FeatureMap<T>) -> Activations<4> {
         self.forward_silu_concat(isa, &[x])
     }
 
     /// The same of images that are joined channel by channel.
-    pub fn forward_silu_concat(&self, isa: Isa, inputs: &[&FeatureMap]) -> Activations<4> {
+    pub fn forward_silu_concat<T: Stored>(&self, isa: Isa, inputs: &[&FeatureMap<T>]) -> Activations<4> {
         self.normalise(isa, inputs, Activation::Silu, ALayout::image(self.precisions[1]))
     }
 
-    fn normalise<'a>(
+    fn normalise<'a, T: Stored>(
         &self,
         isa: Isa,
-        images: &[&'a FeatureMap],
+        images: &[&'a FeatureMap<T>],
         activation: Activation,
         layout: ALayout,
     ) -> Activations<4> {
-        let piece = |image: &&'a FeatureMap| NormInput { pixels: image.view(), stats: image.stats.as_ref() };
+        let piece =
+            |image: &&'a FeatureMap<T>| NormInput { pixels: image.view(), stats: image.stats.as_ref() };
         let inputs: Vec<_> = images.iter().map(piece).collect();
         let norm = group_norm::GroupNorm {
             num_groups: self.num_groups,
@@ -452,9 +464,10 @@ impl LayerNorm {
     }
 
     /// `x: [n, tokens, c]` → the same shape, for a linear layer.
-    pub fn forward(&self, isa: Isa, x: View<'_, f32, 3>) -> Activations<3> {
+    pub fn forward<T: Stored>(&self, isa: Isa, x: View<'_, T, 3>) -> Activations<3> {
+        let written = trace::bytes_packed_for(self.precision);
         trace::layer(
-            || LayerWork::layer_norm(x.shape(), self.precision),
+            || LayerWork::layer_norm(x.shape(), [size_of::<T>(), written]),
             || layer_norm::layer_norm_packed(isa, x, &self.weight, &self.bias, self.eps, self.precision),
         )
     }

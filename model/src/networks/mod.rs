@@ -2,6 +2,7 @@
 
 pub mod clip;
 pub mod layers;
+mod storage;
 pub mod trace;
 pub mod unet;
 pub mod vae;

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use aquatint_kernels::Precision;
 use aquatint_kernels::conv2d::{ConvWeights, Geometry};
+use aquatint_kernels::cpu::stored::Stored;
 use aquatint_kernels::gemm::{GegluWeights, PackedWeights};
 use aquatint_kernels::norm::group::NormInput;
 use aquatint_kernels::packed_input::{Activations, Input};
@@ -68,19 +69,24 @@ impl LayerWork {
         }
     }
 
-    /// A convolution.
-    pub(crate) fn conv(x: Input<'_, 4>, w: &ConvWeights, geometry: Geometry, residual: bool) -> Self {
+    /// A convolution whose output has so many bytes a number, and its residual so many, or 0.
+    pub(crate) fn conv(
+        x: Input<'_, 4>,
+        w: &ConvWeights,
+        geometry: Geometry,
+        [number, residual]: [usize; 2],
+    ) -> Self {
         let [n, height, width, in_channels] = x.shape();
         let Geometry { kernel_size, stride, .. } = geometry;
         let (out_channels, taps) = (w.out_channels(), kernel_size[0] * kernel_size[1]);
         let pixels = n * height.div_ceil(stride[0]) * width.div_ceil(stride[1]);
-        let kind = match (kernel_size, stride, residual) {
+        let kind = match (kernel_size, stride, residual > 0) {
             ([3, 3], [1, 1], false) if in_channels.min(out_channels) < 32 => "conv 3×3, few channels",
             ([3, 3], [1, 1], false) => "conv 3×3",
             ([3, 3], [1, 1], true) => "conv 3×3 with residual",
             _ => "conv, other",
         };
-        let output_bytes = if residual { 8 } else { 4 } * pixels * out_channels;
+        let output_bytes = (number + residual) * pixels * out_channels;
         Self {
             kind,
             shape: format!("{n}×{height}×{width}×{in_channels}→{out_channels}"),
@@ -93,14 +99,14 @@ impl LayerWork {
     pub(crate) fn upsample_conv(
         [n, height, width, channels]: [usize; 4],
         [_, out_height, out_width, _]: [usize; 4],
-        weight_bytes: usize,
+        [number, weight_bytes]: [usize; 2],
     ) -> Self {
         let pixels = n * out_height * out_width;
         Self {
             kind: "conv 3×3, enlarging",
             shape: format!("{n}×{height}×{width}×{channels}→{out_height}×{out_width}"),
             flops: 18.0 * (pixels * channels * channels) as f64,
-            bytes: (4 * (n * height * width + pixels) * channels + weight_bytes) as f64,
+            bytes: (number * (n * height * width + pixels) * channels + weight_bytes) as f64,
         }
     }
 
@@ -117,11 +123,11 @@ impl LayerWork {
     }
 
     /// A group norm in front of a layer of this precision.
-    pub(crate) fn group_norm(inputs: &[NormInput<'_>], precision: Precision) -> Self {
+    pub(crate) fn group_norm<T: Stored>(inputs: &[NormInput<'_, T>], precision: Precision) -> Self {
         let [_, height, width, _] = inputs[0].pixels.shape();
         let channels: usize = inputs.iter().map(|input| input.pixels.shape()[3]).sum();
         let images = inputs.iter().map(|input| input.pixels.shape()[0]).max().unwrap_or(0);
-        let read = |input: &NormInput<'_>| 4 * input.pixels.shape().iter().product::<usize>();
+        let read = |input: &NormInput<'_, T>| size_of::<T>() * input.pixels.shape().iter().product::<usize>();
         let written = bytes_packed_for(precision) * images * height * width * channels;
         Self {
             kind: "group norm",
@@ -131,13 +137,13 @@ impl LayerWork {
         }
     }
 
-    /// A layer norm in front of a layer of this precision.
-    pub(crate) fn layer_norm([n, tokens, channels]: [usize; 3], precision: Precision) -> Self {
+    /// A layer norm that reads and writes so many bytes a number.
+    pub(crate) fn layer_norm([n, tokens, channels]: [usize; 3], [read, written]: [usize; 2]) -> Self {
         Self {
             kind: "layer norm",
             shape: format!("{}×{channels}", n * tokens),
             flops: 0.0,
-            bytes: ((4 + bytes_packed_for(precision)) * n * tokens * channels) as f64,
+            bytes: ((read + written) * n * tokens * channels) as f64,
         }
     }
 

@@ -9,6 +9,7 @@ use aquatint_tensor::{Tensor, View};
 use super::{UpsampleWeights, check};
 use crate::Isa;
 use crate::conv2d::winograd::{self, Size};
+use crate::cpu::stored::Stored;
 use crate::gemm::Epilogue;
 
 /// See [`upsample_conv`](super::upsample_conv()).
@@ -16,12 +17,12 @@ use crate::gemm::Epilogue;
 /// # Panics
 /// As [`upsample_conv`](super::upsample_conv()); also if the weights are not for f32, or the input
 /// has no channels.
-pub fn upsample_conv(
+pub fn upsample_conv<T: Stored>(
     isa: Isa,
     x: View<'_, f32, 4>,
     w: &UpsampleWeights,
-    epilogue: Epilogue<'_>,
-) -> Tensor<f32, 4> {
+    epilogue: Epilogue<'_, T>,
+) -> Tensor<T, 4> {
     check(x, w, &epilogue);
     winograd::filter(isa, x, Size::Double, w.plain(), epilogue)
 }

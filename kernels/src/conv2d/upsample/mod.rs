@@ -38,6 +38,8 @@ use std::sync::OnceLock;
 use aquatint_tensor::{Tensor, View};
 
 use crate::conv2d::{self, Geometry};
+use crate::cpu::partition::row_major;
+use crate::cpu::stored::Stored;
 use crate::gemm::{ChannelStats, Epilogue, Packable};
 use crate::{Isa, Precision};
 pub use nearest::{nearest, nearest_2x};
@@ -131,12 +133,12 @@ impl UpsampleWeights {
 ///
 /// # Panics
 /// If the channels of input and weights differ, or a term of the epilogue does not fit.
-pub fn upsample_conv(
+pub fn upsample_conv<X: Stored, T: Stored>(
     isa: Isa,
-    x: View<'_, f32, 4>,
+    x: View<'_, X, 4>,
     w: &UpsampleWeights,
-    epilogue: Epilogue<'_>,
-) -> Tensor<f32, 4> {
+    epilogue: Epilogue<'_, T>,
+) -> Tensor<T, 4> {
     fastest_form(isa, x, w, (epilogue, None))
 }
 
@@ -145,35 +147,37 @@ pub fn upsample_conv(
 ///
 /// # Panics
 /// As [`upsample_conv()`].
-pub fn upsample_conv_with_stats(
+pub fn upsample_conv_with_stats<X: Stored, T: Stored>(
     isa: Isa,
-    x: View<'_, f32, 4>,
+    x: View<'_, X, 4>,
     w: &UpsampleWeights,
-    epilogue: Epilogue<'_>,
-) -> (Tensor<f32, 4>, Option<ChannelStats>) {
+    epilogue: Epilogue<'_, T>,
+) -> (Tensor<T, 4>, Option<ChannelStats>) {
     let mut stats = ChannelStats::new(x.shape()[0]);
     let y = fastest_form(isa, x, w, (epilogue, Some(&mut stats)));
     (y, stats.if_any())
 }
 
-fn fastest_form(
+fn fastest_form<X: Stored, T: Stored>(
     isa: Isa,
-    x: View<'_, f32, 4>,
+    x: View<'_, X, 4>,
     w: &UpsampleWeights,
-    (epilogue, stats): (Epilogue<'_>, Option<&mut ChannelStats>),
-) -> Tensor<f32, 4> {
+    (epilogue, stats): (Epilogue<'_, T>, Option<&mut ChannelStats>),
+) -> Tensor<T, 4> {
     let [images, height, width, channels] = x.shape();
     let doubled = [images, 2 * height, 2 * width, channels];
-    match &w.phases {
-        Some(_) => phases::upsample_conv_to(isa, x, w, (epilogue, stats)),
-        None if conv2d::wants_winograd(doubled, Precision::F32, Geometry::same(3)) => {
-            filtered::upsample_conv(isa, x, w, epilogue)
-        }
-        None => two_steps::upsample_conv(isa, x, w, epilogue),
+    if w.phases.is_some() {
+        return phases::upsample_conv_to(isa, x, w, (epilogue, stats));
+    }
+    let wide = X::widen_all(isa, row_major(x));
+    let x = View::from_slice(x.shape(), &wide);
+    match conv2d::wants_winograd(doubled, Precision::F32, Geometry::same(3)) {
+        true => filtered::upsample_conv(isa, x, w, epilogue),
+        false => two_steps::upsample_conv(isa, x, w, epilogue),
     }
 }
 
-fn check(x: View<'_, f32, 4>, w: &UpsampleWeights, epilogue: &Epilogue<'_>) {
+fn check<X: Stored, T: Stored>(x: View<'_, X, 4>, w: &UpsampleWeights, epilogue: &Epilogue<'_, T>) {
     let ([.., channels], expected) = (x.shape(), w.in_channels());
     assert_eq!(channels, expected, "the input has {channels} channels, not {expected}");
     assert!(epilogue.residual.is_none(), "nothing of the output's size is added to an upsampled image");

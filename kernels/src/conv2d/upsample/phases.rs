@@ -14,28 +14,29 @@ use crate::Isa;
 use crate::conv2d;
 use crate::conv2d::indirect_tiles::{IndirectTiles, pack_image};
 use crate::conv2d::{Geometry, Padding};
+use crate::cpu::stored::Stored;
 use crate::gemm::{self, ChannelStats, Epilogue, Output, tiled};
 
 /// See [`upsample_conv`](super::upsample_conv()).
 ///
 /// # Panics
 /// As [`upsample_conv`](super::upsample_conv()); also if the weights are for f32.
-pub fn upsample_conv(
+pub fn upsample_conv<X: Stored, T: Stored>(
     isa: Isa,
-    x: View<'_, f32, 4>,
+    x: View<'_, X, 4>,
     w: &UpsampleWeights,
-    epilogue: Epilogue<'_>,
-) -> Tensor<f32, 4> {
+    epilogue: Epilogue<'_, T>,
+) -> Tensor<T, 4> {
     upsample_conv_to(isa, x, w, (epilogue, None))
 }
 
 /// [`upsample_conv`], which adds the statistics of what it stores to `stats`.
-pub(super) fn upsample_conv_to(
+pub(super) fn upsample_conv_to<X: Stored, T: Stored>(
     isa: Isa,
-    x: View<'_, f32, 4>,
+    x: View<'_, X, 4>,
     w: &UpsampleWeights,
-    (epilogue, mut stats): (Epilogue<'_>, Option<&mut ChannelStats>),
-) -> Tensor<f32, 4> {
+    (epilogue, mut stats): (Epilogue<'_, T>, Option<&mut ChannelStats>),
+) -> Tensor<T, 4> {
     check(x, w, &epilogue);
     let phases = w.phases();
     let ([images, height, width, _], columns) = (x.shape(), phases[0].out_channels());
@@ -43,7 +44,7 @@ pub(super) fn upsample_conv_to(
     if out.is_empty() {
         return out;
     }
-    let mut pixels: [Vec<&mut [f32]>; 4] = [const { Vec::new() }; 4];
+    let mut pixels: [Vec<&mut [T]>; 4] = [const { Vec::new() }; 4];
     for (i, pixel) in out.as_mut_slice().chunks_exact_mut(columns).enumerate() {
         let (y, x) = (i / (2 * width), i % (2 * width));
         pixels[2 * (y % 2) + x % 2].push(pixel);

@@ -37,6 +37,7 @@ use self::tasks::{Input, Products, SCRATCH};
 use super::{ConvWeights, Geometry};
 use crate::cpu::partition::{MIN_TASKS, row_major};
 use crate::cpu::simd::MAX_LANES;
+use crate::cpu::stored::Stored;
 use crate::gemm::{Epilogue, NR, TileOrigin};
 use crate::{Isa, Precision};
 
@@ -66,13 +67,13 @@ pub fn can(precision: Precision, geometry: Geometry) -> bool {
 ///
 /// # Panics
 /// As [`conv2d`](super::conv2d()), if it cannot ([`can`]), or if the input has no channels.
-pub fn conv2d(
+pub fn conv2d<T: Stored>(
     isa: Isa,
     x: View<'_, f32, 4>,
     w: &ConvWeights,
     geometry: Geometry,
-    epilogue: Epilogue<'_>,
-) -> Tensor<f32, 4> {
+    epilogue: Epilogue<'_, T>,
+) -> Tensor<T, 4> {
     assert!(
         can(w.packed.precision(), geometry),
         "minimal filtering is for 3×3 windows in f32 with stride 1 and padding 1"
@@ -102,13 +103,13 @@ impl Size {
 }
 
 /// A convolution of `x`, or of `x` doubled, by minimal filtering; see [`conv2d`](super::conv2d()).
-pub(crate) fn filter(
+pub(crate) fn filter<T: Stored>(
     isa: Isa,
     x: View<'_, f32, 4>,
     size: Size,
     w: &ConvWeights,
-    epilogue: Epilogue<'_>,
-) -> Tensor<f32, 4> {
+    epilogue: Epilogue<'_, T>,
+) -> Tensor<T, 4> {
     let ([images, x_height, x_width, channels], columns) = (x.shape(), w.out_channels());
     let times = if size == Size::Double { 2 } else { 1 };
     let (height, width) = (times * x_height, times * x_width);
@@ -124,7 +125,7 @@ pub(crate) fn filter(
     let x = row_major(x);
     let grid = Grid { x: &x, size, images, height, width, channels };
     let cut = TilePartition::of(&grid);
-    let mut values = Tensor::recycled([cut.slab_patches(&grid) * cut.patch_len]);
+    let mut values = Tensor::<f32, 1>::recycled([cut.slab_patches(&grid) * cut.patch_len]);
     let mut rest = out.as_mut_slice();
     for slab in ranges(grid.rows(), cut.slab_rows) {
         let patches = cut.patches(&grid, slab.clone());
@@ -214,10 +215,10 @@ impl Patch {
 }
 
 /// A patch, by its number in the slab; some panels; and the pieces of its pixels, row by row.
-struct Task<'a> {
+struct Task<'a, T> {
     patch: usize,
     panels: Range<usize>,
-    out: Vec<&'a mut [f32]>,
+    out: Vec<&'a mut [T]>,
 }
 
 /// How the work is cut: by its shape alone.
@@ -264,18 +265,18 @@ impl TilePartition {
     }
 
     /// Patches × groups of panels, sorted by panels, with the pixels of `out` dealt to them.
-    fn tasks<'a>(
+    fn tasks<'a, T>(
         &self,
         grid: &Grid<'_>,
         patches: &[Patch],
         slab: Range<usize>,
-        out: &'a mut [f32],
+        out: &'a mut [T],
         columns: usize,
-    ) -> Vec<Task<'a>> {
+    ) -> Vec<Task<'a, T>> {
         let (panels, count) = (columns.div_ceil(NR), patches.len());
         let groups = panels.div_ceil(TASK_PANELS).max(MIN_TASKS.div_ceil(count)).min(panels);
         let group = panels.div_ceil(groups);
-        let mut tasks: Vec<Task<'a>> = ranges(panels, group)
+        let mut tasks: Vec<Task<'a, T>> = ranges(panels, group)
             .flat_map(|panels| (0..count).map(move |patch| (patch, panels.clone())))
             .map(|(patch, panels)| Task { patch, panels, out: Vec::new() })
             .collect();

@@ -20,6 +20,7 @@ use std::ops::Range;
 
 use super::{BLOCK, Grid, IN, OUT, POINTS, Patch, TASK_TILES, ranges, transforms};
 use crate::cpu::simd::{Op, Simd};
+use crate::cpu::stored::Stored;
 use crate::gemm::{self, Epilogue, MR, MR_STEP, NR, PanelRow, TileOrigin, ZEROS, tile};
 
 /// Channels whose weights are converted at a time: nine taps of them take 9 KB.
@@ -99,7 +100,7 @@ thread_local! {
 }
 
 /// A task: the products of a patch with some panels.
-pub(super) struct Products<'a> {
+pub(super) struct Products<'a, T> {
     pub(super) grid: Grid<'a>,
     pub(super) patch: &'a Patch,
     pub(super) panels: Range<usize>,
@@ -108,14 +109,14 @@ pub(super) struct Products<'a> {
     /// Channels of a block.
     pub(super) block: usize,
     pub(super) w: &'a gemm::PackedWeights,
-    pub(super) epilogue: &'a Epilogue<'a>,
+    pub(super) epilogue: &'a Epilogue<'a, T>,
     pub(super) place: TileOrigin,
     /// The columns of `panels` of the patch's pixels.
-    pub(super) out: Vec<&'a mut [f32]>,
+    pub(super) out: Vec<&'a mut [T]>,
     pub(super) scratch: &'a mut WinogradBuffers,
 }
 
-impl Op for Products<'_> {
+impl<T: Stored> Op for Products<'_, T> {
     type Output = ();
     #[inline(always)]
     fn eval<S: Simd>(mut self, s: S) {
@@ -205,7 +206,7 @@ fn transform_weights<S: Simd>(
     }
 }
 
-impl Products<'_> {
+impl<T: Stored> Products<'_, T> {
     /// Transforms the sums of a panel and writes them.
     #[inline(always)]
     fn store<S: Simd>(&mut self, s: S, panel: usize) {

@@ -127,6 +127,17 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    fn load_f16(self, x: &[f16]) -> __m256 {
+        let x: &[f16; 8] = x.first_chunk().expect("a vector's worth of numbers");
+        avx2!(_mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().cast())))
+    }
+    #[inline(always)]
+    fn store_f16(self, v: __m256, out: &mut [f16]) {
+        let out: &mut [f16; 8] = out.first_chunk_mut().expect("room for a vector");
+        let halves = avx2!(_mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v));
+        avx2!(_mm_storeu_si128(out.as_mut_ptr().cast(), halves));
+    }
+    #[inline(always)]
     fn prefetch_f16(self, x: &[f16]) {
         for line in x.chunks(32) {
             avx2!(_mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()));

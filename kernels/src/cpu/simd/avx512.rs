@@ -133,6 +133,27 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    fn load_f16(self, x: &[f16]) -> __m512 {
+        let x: &[f16; 16] = x.first_chunk().expect("a vector's worth of numbers");
+        avx512!(_mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast())))
+    }
+    #[inline(always)]
+    fn store_f16(self, v: __m512, out: &mut [f16]) {
+        let out: &mut [f16; 16] = out.first_chunk_mut().expect("room for a vector");
+        let halves = avx512!(_mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v));
+        avx512!(_mm256_storeu_si256(out.as_mut_ptr().cast(), halves));
+    }
+    #[inline(always)]
+    fn stream_f16(self, v: __m512, out: &mut [f16]) {
+        let half_line: &mut [f16; 16] = out.first_chunk_mut().expect("room for a vector");
+        if half_line.as_ptr().addr().is_multiple_of(32) {
+            let halves = avx512!(_mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v));
+            avx512!(_mm256_stream_si256(half_line.as_mut_ptr().cast(), halves));
+        } else {
+            self.store_f16(v, half_line);
+        }
+    }
+    #[inline(always)]
     fn prefetch_f16(self, x: &[f16]) {
         for line in x.chunks(32) {
             avx512!(_mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()));

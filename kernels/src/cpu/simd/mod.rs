@@ -93,6 +93,28 @@ pub trait Simd: Copy + Send + Sync + 'static {
         x.convert_to_f32_slice(out);
     }
 
+    /// A vector of the first numbers of `x`.
+    #[inline(always)]
+    fn load_f16(self, x: &[f16]) -> Self::V {
+        let mut lanes = [0.0; MAX_LANES];
+        self.widen_f16(&x[..Self::LANES], &mut lanes[..Self::LANES]);
+        self.load(&lanes)
+    }
+    /// Rounds to the nearest f16, ties to even; what is beyond the largest becomes infinite.
+    #[inline(always)]
+    fn store_f16(self, v: Self::V, out: &mut [f16]) {
+        let mut lanes = [0.0; MAX_LANES];
+        self.store(v, &mut lanes);
+        for (out, x) in out[..Self::LANES].iter_mut().zip(lanes) {
+            *out = f16::from_f32(x);
+        }
+    }
+    /// The same past the caches, where the instruction set can and half a line of the cache begins
+    /// at `out`.
+    #[inline(always)]
+    fn stream_f16(self, v: Self::V, out: &mut [f16]) {
+        self.store_f16(v, out);
+    }
     /// Has the cache lines of `x` fetched, which will be read soon.
     #[inline(always)]
     fn prefetch_f16(self, _x: &[f16]) {}

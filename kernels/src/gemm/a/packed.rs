@@ -14,6 +14,7 @@
 //! Source of the layout: Georganas et al., *Anatomy of High-Performance Deep Learning Convolutions on SIMD Architectures* (2018,
 //! arXiv:1808.05567).
 
+use std::marker::PhantomData;
 use std::ops::Range;
 use std::slice::IterMut;
 
@@ -22,6 +23,7 @@ use rayon::prelude::*;
 use super::rows::MAX_DEPTH_RANGE;
 use crate::cpu::partition::{for_each_task, rows_per_task};
 use crate::cpu::simd::Simd;
+use crate::cpu::stored::Stored;
 use crate::cpu::tile::UnitOp;
 use crate::cpu::tile::{ATile, AlignedBuffer, MatmulUnit, TILE_K, TILE_M, TileRow, split_rows};
 use crate::gemm::RowSource;
@@ -87,10 +89,10 @@ impl PackedA {
     }
 
     /// Of the left operand of a product whose depth comes in segments; each begins with a new step.
-    pub(crate) fn of_rows(
+    pub(crate) fn of_rows<T: Stored>(
         isa: Isa,
         precision: Precision,
-        a: &impl Rows,
+        a: &impl Rows<T>,
         rows: Range<usize>,
         [segments, segment_len]: [usize; 2],
     ) -> Self {
@@ -106,6 +108,7 @@ impl PackedA {
                 segment_len,
                 terms: precision.terms(),
                 planes,
+                stored: PhantomData,
             });
         });
         packed
@@ -334,23 +337,26 @@ impl<R: RowSource> UnitOp for PackRows<'_, R> {
 }
 
 /// Some rows of all planes, from parts of rows.
-struct PackSegments<'a, R> {
+struct PackSegments<'a, R, T> {
     a: &'a R,
     rows: Range<usize>,
     segments: usize,
     segment_len: usize,
     terms: usize,
     planes: Vec<&'a mut [TileRow]>,
+    /// How its numbers are stored.
+    stored: PhantomData<T>,
 }
 
-impl<R: Rows> UnitOp for PackSegments<'_, R> {
+impl<R: Rows<T>, T: Stored> UnitOp for PackSegments<'_, R, T> {
     type Output = ();
     #[inline(always)]
-    fn eval<S: Simd, U: MatmulUnit>(self, _: S, unit: U) {
-        let PackSegments { a, rows, segments, segment_len, terms, mut planes } = self;
+    fn eval<S: Simd, U: MatmulUnit>(self, s: S, unit: U) {
+        let PackSegments { a, rows, segments, segment_len, terms, mut planes, .. } = self;
         let k_steps = planes.len() / terms;
         let (hi, lo) = planes.split_at_mut(k_steps);
-        let mut numbers: Vec<&[f32]> = Vec::with_capacity(rows.len());
+        let mut numbers: Vec<&[T]> = Vec::with_capacity(rows.len());
+        let mut buffer = vec![0.0; TILE_M * MAX_DEPTH_RANGE];
         let per_segment = segment_len.div_ceil(TILE_K);
         for segment in 0..segments {
             for start in (0..segment_len).step_by(MAX_DEPTH_RANGE) {
@@ -361,7 +367,15 @@ impl<R: Rows> UnitOp for PackSegments<'_, R> {
                 let start = segment * segment_len + start;
                 a.gather(rows.clone(), DepthRange { segment, start, range }, &mut numbers);
                 let lo = if lo.is_empty() { &mut [] } else { &mut lo[k_steps.clone()] };
-                split_rows(unit, &numbers, (&mut hi[k_steps], lo), 0);
+                let hi = &mut hi[k_steps];
+                for (i, numbers) in numbers.chunks(TILE_M).enumerate() {
+                    let mut rows: [&[f32]; TILE_M] = [&[]; TILE_M];
+                    let buffers = buffer.chunks_exact_mut(MAX_DEPTH_RANGE);
+                    for ((row, numbers), buffer) in rows.iter_mut().zip(numbers).zip(buffers) {
+                        *row = T::widen(s, numbers, &mut buffer[..numbers.len()]);
+                    }
+                    split_rows(unit, &rows[..numbers.len()], (&mut *hi, &mut *lo), i * TILE_M);
+                }
             }
         }
     }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use aquatint_tensor::View;
 
 use crate::cpu::simd::Simd;
+use crate::cpu::stored::Stored;
 
 /// The longest part of a row that is asked for at a time.
 pub(crate) const MAX_DEPTH_RANGE: usize = 512;
@@ -16,9 +17,9 @@ pub(crate) static ZEROS: [f32; MAX_DEPTH_RANGE] = [0.0; MAX_DEPTH_RANGE];
 ///
 /// A plain matrix has one segment. A convolution has one for each tap of its kernel: row m is an
 /// output pixel, segment s the channels of the input pixel under tap s.
-pub trait Rows: Sync {
+pub trait Rows<T = f32>: Sync {
     /// Appends to `out`, for each row of `rows` in order, its numbers at `part` of the depth.
-    fn gather<'a>(&'a self, rows: Range<usize>, depth: DepthRange, out: &mut Vec<&'a [f32]>);
+    fn gather<'a>(&'a self, rows: Range<usize>, depth: DepthRange, out: &mut Vec<&'a [T]>);
 }
 
 /// Rows of f32 that exist or are computed when they are asked for, one at a time.
@@ -41,52 +42,52 @@ pub struct DepthRange {
 /// A row-major matrix as left operand. If the weights come in several segments, each row is cut
 /// likewise.
 #[derive(Clone, Copy)]
-pub struct Matrix<'a> {
-    data: &'a [f32],
+pub struct Matrix<'a, T = f32> {
+    data: &'a [T],
     columns: usize,
 }
 
-impl<'a> Matrix<'a> {
+impl<'a, T: Stored> Matrix<'a, T> {
     /// The rows of `x`.
     ///
     /// # Panics
     /// If `x` is not row-major.
-    pub fn new(x: View<'a, f32, 2>) -> Self {
+    pub fn new(x: View<'a, T, 2>) -> Self {
         let [_, columns] = x.shape();
         Self { data: x.as_slice().expect("a row-major matrix"), columns }
     }
 }
 
-impl Rows for Matrix<'_> {
-    fn gather<'a>(&'a self, rows: Range<usize>, depth: DepthRange, out: &mut Vec<&'a [f32]>) {
+impl<T: Stored> Rows<T> for Matrix<'_, T> {
+    fn gather<'a>(&'a self, rows: Range<usize>, depth: DepthRange, out: &mut Vec<&'a [T]>) {
         out.extend(rows.map(|m| &self.data[m * self.columns + depth.start..][..depth.range.len()]));
     }
 }
 
-impl RowSource for Matrix<'_> {
+impl<T: Stored> RowSource for Matrix<'_, T> {
     #[inline(always)]
-    fn row<'a, S: Simd>(&'a self, _: S, m: usize, _: &'a mut [f32]) -> &'a [f32] {
-        &self.data[m * self.columns..][..self.columns]
+    fn row<'a, S: Simd>(&'a self, s: S, m: usize, buffer: &'a mut [f32]) -> &'a [f32] {
+        T::widen(s, &self.data[m * self.columns..][..self.columns], buffer)
     }
 }
 
 /// Matrices side by side as left operand: row m is row m of the first, then of the second, and so
 /// on. A matrix with fewer rows begins again at its end. No segment of the weights may cross a
 /// border.
-pub struct ConcatRows<'a> {
+pub struct ConcatRows<'a, T = f32> {
     /// Each matrix: its first column in the whole, its columns, its numbers.
-    matrices: Vec<(usize, usize, &'a [f32])>,
+    matrices: Vec<(usize, usize, &'a [T])>,
 }
 
-impl<'a> ConcatRows<'a> {
+impl<'a, T: Stored> ConcatRows<'a, T> {
     /// Of matrices, each given by its columns and its numbers, for weights with segments of
     /// `segment_len`.
     ///
     /// # Panics
     /// If the columns of a matrix are no multiple of `segment_len`.
-    pub fn new(matrices: impl IntoIterator<Item = (usize, &'a [f32])>, segment_len: usize) -> Self {
+    pub fn new(matrices: impl IntoIterator<Item = (usize, &'a [T])>, segment_len: usize) -> Self {
         let mut first = 0;
-        let place = |(columns, data): (usize, &'a [f32])| {
+        let place = |(columns, data): (usize, &'a [T])| {
             assert!(
                 columns.is_multiple_of(segment_len),
                 "a segment of {segment_len} numbers would cross the border after {columns} columns"
@@ -99,8 +100,8 @@ impl<'a> ConcatRows<'a> {
     }
 }
 
-impl Rows for ConcatRows<'_> {
-    fn gather<'a>(&'a self, rows: Range<usize>, depth: DepthRange, out: &mut Vec<&'a [f32]>) {
+impl<T: Stored> Rows<T> for ConcatRows<'_, T> {
+    fn gather<'a>(&'a self, rows: Range<usize>, depth: DepthRange, out: &mut Vec<&'a [T]>) {
         let after = self.matrices.partition_point(|&(first, ..)| first <= depth.start);
         let (first, columns, data) = self.matrices[after - 1];
         let (column, matrix_rows) = (depth.start - first, (data.len() / columns.max(1)).max(1));

@@ -11,13 +11,14 @@ pub(crate) mod stats;
 pub(in crate::gemm) mod store;
 
 use crate::cpu::simd::Simd;
+use crate::cpu::stored::Stored;
 use crate::cpu::tile::{MAX_VECTORS, NR, PanelRow};
 use stats::{ChannelStats, StatsSink};
 
 /// `out[m, n] = (product[m, n] + bias[n] + per_image[image(m), n] + residual[m, n]) · scale`,
 /// absent terms being 0.
 #[derive(Clone, Copy)]
-pub struct Epilogue<'a> {
+pub struct Epilogue<'a, T = f32> {
     /// One number for each output column.
     pub bias: Option<&'a [f32]>,
     /// One row for each image, added to all its pixels: the time embedding of a residual block.
@@ -25,14 +26,15 @@ pub struct Epilogue<'a> {
     pub per_image: Option<View<'a, f32, 2>>,
     /// A tensor of the output's size, row-major: the input of a residual block or of an attention
     /// layer.
-    pub residual: Option<&'a [f32]>,
+    /// Output and residual are stored in the same type.
+    pub residual: Option<&'a [T]>,
     /// A factor for everything: diffusers' `1 / output_scale_factor`.
     pub scale: f32,
 }
 
 impl Default for Epilogue<'_> {
     fn default() -> Self {
-        Self { bias: None, per_image: None, residual: None, scale: 1.0 }
+        Self::none()
     }
 }
 
@@ -40,6 +42,13 @@ impl<'a> Epilogue<'a> {
     /// Only a bias, if there is one.
     pub fn bias(bias: Option<&'a [f32]>) -> Self {
         Self { bias, ..Self::default() }
+    }
+}
+
+impl<'a, T: Stored> Epilogue<'a, T> {
+    /// Nothing is added.
+    pub fn none() -> Self {
+        Self { bias: None, per_image: None, residual: None, scale: 1.0 }
     }
 
     /// Panics unless all terms fit an output of `[rows, columns]`.
@@ -68,7 +77,7 @@ impl<'a> Epilogue<'a> {
     pub(crate) fn prefetch<S: Simd>(&self, s: S, rows: Range<usize>, at: TileOrigin) {
         let Some(residual) = self.residual.filter(|_| at.has_whole_panel()) else { return };
         for row in rows {
-            s.prefetch(panel_row(residual, row * at.columns + at.column));
+            T::prefetch(s, panel_row(residual, row * at.columns + at.column));
         }
     }
 
@@ -80,13 +89,20 @@ impl<'a> Epilogue<'a> {
         s: S,
         product: &PanelRow,
         (m, at): (usize, TileOrigin),
-        out: &mut [f32],
+        out: &mut [T],
         stats: &mut impl StatsSink<S>,
     ) {
         let per_image = self.images(at).map(|(all, rows)| &all[m / rows * at.columns..]);
-        let residual = self.residual.map(|all| &all[m * at.columns..]);
+        let mut widened = PanelRow::ZERO;
+        let residual = self.residual.map(|all| {
+            let row = &all[m * at.columns + at.column..][..out.len()];
+            T::widen(s, row, &mut widened[..out.len()])
+        });
         let mut terms = [ABSENT; 3];
-        for (term, row) in terms.iter_mut().zip([self.bias, per_image, residual]) {
+        if let Some(residual) = residual {
+            terms[2][..out.len()].copy_from_slice(residual);
+        }
+        for (term, row) in terms.iter_mut().zip([self.bias, per_image]) {
             if let Some(row) = row {
                 term[..out.len()].copy_from_slice(&row[at.column..][..out.len()]);
             }
@@ -103,7 +119,7 @@ impl<'a> Epilogue<'a> {
             }
             s.store(v, &mut sums[lanes..]);
         }
-        out.copy_from_slice(&sums[..out.len()]);
+        T::narrow(&sums[..out.len()], out);
     }
 
     /// Stores some rows from `m` on. The place of the panel in each row of `out` is from `column`
@@ -118,7 +134,7 @@ impl<'a> Epilogue<'a> {
         sums: &[PanelRow],
         (m, at): (usize, TileOrigin),
         streamed: bool,
-        (out, column): (&mut [&mut [f32]], usize),
+        (out, column): (&mut [&mut [T]], usize),
         stats: &mut impl StatsSink<S>,
     ) {
         if !at.has_whole_panel() {
@@ -142,16 +158,20 @@ impl<'a> Epilogue<'a> {
             let per_image = vectors(s, per_image);
             let rows = sums[start..end].iter().zip(&mut out[start..end]);
             for (row, (sums, out)) in (m + start..).zip(rows) {
-                let residual = residual.map_or(&ABSENT, |all| panel_row(all, row * at.columns + at.column));
-                let out: &mut [f32; NR] = out[column..].first_chunk_mut().expect("room for a panel");
+                let residual = residual.map(|all| panel_row(all, row * at.columns + at.column));
+                let out: &mut [T; NR] = out[column..].first_chunk_mut().expect("room for a panel");
                 for i in 0..NR / S::LANES {
                     let lanes = i * S::LANES;
-                    let terms = [bias[i], per_image[i], s.load(&residual[lanes..])];
+                    let residual = match residual {
+                        Some(residual) => T::load(s, &residual[lanes..]),
+                        None => s.load(&ABSENT),
+                    };
+                    let terms = [bias[i], per_image[i], residual];
                     let v = formula(s, s.load(&sums[lanes..]), terms, scale);
                     stats.add(s, i, v);
                     match streamed {
-                        true => s.stream(v, &mut out[lanes..]),
-                        false => s.store(v, &mut out[lanes..]),
+                        true => T::stream(s, v, &mut out[lanes..]),
+                        false => T::store(s, v, &mut out[lanes..]),
                     }
                 }
             }
@@ -173,7 +193,7 @@ static ABSENT: [f32; NR] = [-0.0; NR];
 
 /// A panel's columns, from `first` on.
 #[inline(always)]
-fn panel_row(numbers: &[f32], first: usize) -> &[f32; NR] {
+fn panel_row<T>(numbers: &[T], first: usize) -> &[T; NR] {
     numbers[first..].first_chunk().expect("a whole panel")
 }
 
@@ -194,16 +214,16 @@ fn formula<S: Simd>(s: S, product: S::V, [bias, per_image, residual]: [S::V; 3],
 }
 
 /// What a product writes.
-pub(crate) struct Output<'a> {
+pub(crate) struct Output<'a, T = f32> {
     /// The place of each row.
-    pub(crate) rows: Vec<&'a mut [f32]>,
+    pub(crate) rows: Vec<&'a mut [T]>,
     /// The statistics of the columns of each image, if they are wanted; products in f32 leave them
     /// empty.
     pub(crate) stats: Option<&'a mut ChannelStats>,
 }
 
-impl<'a> From<Vec<&'a mut [f32]>> for Output<'a> {
-    fn from(rows: Vec<&'a mut [f32]>) -> Self {
+impl<'a, T> From<Vec<&'a mut [T]>> for Output<'a, T> {
+    fn from(rows: Vec<&'a mut [T]>) -> Self {
         Self { rows, stats: None }
     }
 }

@@ -1,4 +1,4 @@
-//! Where complete sums go: [`StoreF32`] writes f32 through the epilogue, `rounding.rs` bf16 for the
+//! Where complete sums go: [`Store`] writes f32 through the epilogue, `rounding.rs` bf16 for the
 //! next product, `gated.rs` values times their gates.
 
 use std::ops::Range;
@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::TileOrigin;
 use super::stats::{RunningStats, StatsSink, StatsSlots};
 use crate::cpu::simd::Simd;
+use crate::cpu::stored::Stored;
 use crate::cpu::tile::MatmulUnit;
 use crate::gemm::{Epilogue, NR, PanelRow};
 
@@ -32,17 +33,17 @@ pub(in crate::gemm) trait OutputSink: Send {
 }
 
 /// Writes them to rows of an output, through an epilogue.
-pub(in crate::gemm) struct StoreF32<'a> {
-    pub(in crate::gemm) epilogue: &'a Epilogue<'a>,
+pub(in crate::gemm) struct Store<'a, T> {
+    pub(in crate::gemm) epilogue: &'a Epilogue<'a, T>,
     /// Of the task's first row and column.
     pub(in crate::gemm) place: TileOrigin,
     /// The task's piece of each of its rows.
-    pub(in crate::gemm) out: Vec<&'a mut [f32]>,
+    pub(in crate::gemm) out: Vec<&'a mut [T]>,
     /// Of each of its blocks, if their moments are taken.
     pub(in crate::gemm) stats: Option<StatsSlots<'a>>,
 }
 
-impl StoreF32<'_> {
+impl<T: Stored> Store<'_, T> {
     /// Of a panel, counted from the task's first.
     #[inline(always)]
     fn place_of(&self, panel: usize) -> TileOrigin {
@@ -60,7 +61,7 @@ impl StoreF32<'_> {
         stats: &mut impl StatsSink<S>,
     ) {
         let (m, place) = (self.place.first_row + rows.start, self.place_of(panel));
-        let streamed = size_of::<f32>() * place.rows * place.columns >= U::STREAM_FROM;
+        let streamed = size_of::<T>() * place.rows * place.columns >= U::STREAM_FROM;
         let (out, column) = (&mut self.out[rows], panel * NR);
         self.epilogue.store_rows(s, sums, (m, place), streamed, (out, column), stats);
     }
@@ -81,7 +82,11 @@ impl StoreF32<'_> {
         let (before, [mean, _]) = stats.at(rows.start, panel * NR);
         if before == 0 {
             // Of a block's rows the first is stored once more, as the mean of those before.
-            self.epilogue.store(s, &sums[0], at, mean, &mut ());
+            let mut first = [T::default(); NR];
+            let first = &mut first[..mean.len()];
+            self.epilogue.store(s, &sums[0], at, first, &mut ());
+            let mut buffer = [0.0; NR];
+            mean.copy_from_slice(T::widen(s, first, &mut buffer[..first.len()]));
         }
         let mut running = RunningStats::new(s, mean);
         self.write::<S, U>(s, panel, rows.clone(), sums, &mut running);
@@ -92,7 +97,7 @@ impl StoreF32<'_> {
     }
 }
 
-impl OutputSink for StoreF32<'_> {
+impl<T: Stored> OutputSink for Store<'_, T> {
     const PANELS: usize = 1;
 
     #[inline(always)]

@@ -25,6 +25,7 @@ use std::borrow::Cow;
 use aquatint_tensor::{Tensor, View};
 
 use crate::Isa;
+use crate::cpu::stored::Stored;
 use crate::gemm::ChannelStats;
 use crate::norm::stats::channel_stats;
 use crate::packed_input::{ALayout, Activations};
@@ -59,20 +60,20 @@ pub struct GroupNorm<'a> {
 
 /// A part of the channels of images.
 #[derive(Clone, Copy)]
-pub struct NormInput<'a> {
+pub struct NormInput<'a, T = f32> {
     /// `[n, h, w, c]`
-    pub pixels: View<'a, f32, 4>,
+    pub pixels: View<'a, T, 4>,
     /// Their moments, if they are known.
     pub stats: Option<&'a ChannelStats>,
 }
 
-impl<'a> From<View<'a, f32, 4>> for NormInput<'a> {
-    fn from(pixels: View<'a, f32, 4>) -> Self {
+impl<'a, T: Stored> From<View<'a, T, 4>> for NormInput<'a, T> {
+    fn from(pixels: View<'a, T, 4>) -> Self {
         Self { pixels, stats: None }
     }
 }
 
-impl<'a> NormInput<'a> {
+impl<'a, T: Stored> NormInput<'a, T> {
     /// Those that came along, or of the pixels.
     fn stats(&self, isa: Isa) -> Cow<'a, ChannelStats> {
         match self.stats {
@@ -147,9 +148,9 @@ pub fn group_norm_concat(isa: Isa, inputs: &[View<'_, f32, 4>], norm: GroupNorm<
 ///
 /// # Panics
 /// As [`group_norm_concat`].
-pub fn group_norm_packed(
+pub fn group_norm_packed<T: Stored>(
     isa: Isa,
-    inputs: &[NormInput<'_>],
+    inputs: &[NormInput<'_, T>],
     norm: GroupNorm<'_>,
     layout: ALayout,
 ) -> Activations<4> {
@@ -157,7 +158,7 @@ pub fn group_norm_packed(
 }
 
 /// The shape of all pieces joined.
-fn concat_shape(inputs: &[NormInput<'_>]) -> [usize; 4] {
+fn concat_shape<T: Stored>(inputs: &[NormInput<'_, T>]) -> [usize; 4] {
     let shapes = || inputs.iter().map(|input| input.pixels.shape());
     let [_, height, width, _] = shapes().next().expect("at least one image to normalise");
     let images = shapes().map(|[n, ..]| n).max().unwrap_or(0);

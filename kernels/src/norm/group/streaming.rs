@@ -17,6 +17,7 @@ use crate::Isa;
 use crate::cpu::partition::row_major;
 use crate::cpu::simd::Simd;
 use crate::cpu::simd::pointwise::Silu;
+use crate::cpu::stored::Stored;
 use crate::gemm::RowSource;
 use crate::gemm::Welford;
 use crate::packed_input::{ALayout, Activations, tensor_of_rows};
@@ -25,14 +26,14 @@ use crate::packed_input::{ALayout, Activations, tensor_of_rows};
 ///
 /// # Panics
 /// As [`group_norm_concat`](super::group_norm_concat()).
-pub fn group_norm(isa: Isa, inputs: &[NormInput<'_>], norm: GroupNorm<'_>) -> Tensor<f32, 4> {
+pub fn group_norm<T: Stored>(isa: Isa, inputs: &[NormInput<'_, T>], norm: GroupNorm<'_>) -> Tensor<f32, 4> {
     tensor_of_rows(isa, concat_shape(inputs), &Normalised::new(isa, inputs, norm))
 }
 
 /// See [`group_norm_packed`](super::group_norm_packed).
-pub(super) fn group_norm_packed(
+pub(super) fn group_norm_packed<T: Stored>(
     isa: Isa,
-    inputs: &[NormInput<'_>],
+    inputs: &[NormInput<'_, T>],
     norm: GroupNorm<'_>,
     layout: ALayout,
 ) -> Activations<4> {
@@ -40,9 +41,9 @@ pub(super) fn group_norm_packed(
 }
 
 /// Pixels as they will be: the statistics are known.
-struct Normalised<'a> {
+struct Normalised<'a, T: Stored> {
     /// Those of each piece, one image behind the other.
-    inputs: Vec<Cow<'a, [f32]>>,
+    inputs: Vec<Cow<'a, [T]>>,
     /// Channels of each piece.
     channels: Vec<usize>,
     /// Pixels of an image.
@@ -52,8 +53,8 @@ struct Normalised<'a> {
     activation: Activation,
 }
 
-impl<'a> Normalised<'a> {
-    fn new(isa: Isa, inputs: &[NormInput<'a>], norm: GroupNorm<'_>) -> Self {
+impl<'a, T: Stored> Normalised<'a, T> {
+    fn new(isa: Isa, inputs: &[NormInput<'a, T>], norm: GroupNorm<'_>) -> Self {
         let [images, height, width, channels] = concat_shape(inputs);
         norm.check(channels);
         let stats: Vec<_> = inputs.iter().map(|input| input.stats(isa)).collect();
@@ -73,7 +74,7 @@ impl<'a> Normalised<'a> {
     /// The numbers of a pixel, piece by piece; pixels are counted through all images, and a piece
     /// with fewer images begins again at its end.
     #[inline(always)]
-    fn pixel(&self, m: usize) -> impl Iterator<Item = &[f32]> {
+    fn pixel(&self, m: usize) -> impl Iterator<Item = &[T]> {
         let inputs = self.inputs.iter().zip(&self.channels).filter(|(_, channels)| **channels > 0);
         inputs.map(move |(input, &channels)| {
             let m = if m * channels < input.len() { m } else { m % (input.len() / channels) };
@@ -101,7 +102,7 @@ fn scale_and_shift(channels: &[Welford], norm: GroupNorm<'_>) -> (Vec<f32>, Vec<
     (scale, shift)
 }
 
-impl RowSource for Normalised<'_> {
+impl<T: Stored> RowSource for Normalised<'_, T> {
     /// `activation(x·scale[c] + shift[c])`: the second pass.
     #[inline(always)]
     fn row<'a, S: Simd>(&'a self, s: S, m: usize, out: &'a mut [f32]) -> &'a [f32] {
@@ -113,12 +114,13 @@ impl RowSource for Normalised<'_> {
             let (scale, shift, out) = (&scale[input.clone()], &shift[input.clone()], &mut out[input]);
             let whole = x.len() / S::LANES * S::LANES;
             for c in (0..whole).step_by(S::LANES) {
-                let y = s.mul_add(s.load(&x[c..]), s.load(&scale[c..]), s.load(&shift[c..]));
+                let y = s.mul_add(T::load(s, &x[c..]), s.load(&scale[c..]), s.load(&shift[c..]));
                 s.store(y, &mut out[c..]);
             }
             if whole < x.len() {
                 let tail = |x: &[f32]| s.load_or(&x[whole..], 0.0);
-                s.store_part(s.mul_add(tail(x), tail(scale), tail(shift)), &mut out[whole..]);
+                let x = T::load_or(s, &x[whole..], 0.0);
+                s.store_part(s.mul_add(x, tail(scale), tail(shift)), &mut out[whole..]);
             }
         }
         if self.activation == Activation::Silu {

@@ -15,6 +15,7 @@
 
 use aquatint_tensor::{Tensor, View};
 
+use crate::cpu::stored::Stored;
 use crate::packed_input::{ALayout, Activations};
 use crate::{Isa, Precision};
 
@@ -49,9 +50,9 @@ pub fn layer_norm<const N: usize>(
 ///
 /// # Panics
 /// As [`layer_norm`].
-pub fn layer_norm_packed<const N: usize>(
+pub fn layer_norm_packed<T: Stored, const N: usize>(
     isa: Isa,
-    x: View<'_, f32, N>,
+    x: View<'_, T, N>,
     weight: &[f32],
     bias: &[f32],
     eps: f32,

@@ -9,13 +9,14 @@ use rayon::prelude::*;
 use crate::Isa;
 use crate::cpu::partition::{row_major, rows_per_task};
 use crate::cpu::simd::{Op, Simd};
+use crate::cpu::stored::Stored;
 use crate::gemm::NR;
 use crate::gemm::stats::{
     Block, ChannelStats, MAX_STATS_BLOCK, MIN_STATS_BLOCK, RunningStats, StatsSink, load,
 };
 
 /// The statistics of the channels of `x: [n, h, w, c]`, in a pass of its own.
-pub fn channel_stats(isa: Isa, x: View<'_, f32, 4>) -> ChannelStats {
+pub fn channel_stats<T: Stored>(isa: Isa, x: View<'_, T, 4>) -> ChannelStats {
     let [images, height, width, channels] = x.shape();
     let (x, pixels) = (row_major(x), height * width);
     let len = rows_per_task(channels).clamp(MIN_STATS_BLOCK, MAX_STATS_BLOCK);
@@ -39,21 +40,22 @@ pub fn channel_stats(isa: Isa, x: View<'_, f32, 4>) -> ChannelStats {
 const READ_RUN: usize = 8;
 
 /// The statistics of a block of pixels.
-struct ReadStats<'a> {
+struct ReadStats<'a, T> {
     /// As many channels as `mean` has, for each of them.
-    pixels: &'a [f32],
+    pixels: &'a [T],
     mean: &'a mut [f32],
     /// Zeros, to begin with.
     squares: &'a mut [f32],
 }
 
-impl Op for ReadStats<'_> {
+impl<T: Stored> Op for ReadStats<'_, T> {
     type Output = ();
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         let Self { pixels, mean, squares } = self;
         let channels = mean.len();
-        mean.copy_from_slice(&pixels[..channels]);
+        let mut buffer = vec![0.0; channels];
+        mean.copy_from_slice(T::widen(s, &pixels[..channels], &mut buffer));
         for (i, run) in pixels.chunks(READ_RUN * channels).enumerate() {
             let rows = run.len() / channels;
             for first in (0..channels).step_by(NR) {

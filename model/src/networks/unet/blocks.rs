@@ -18,7 +18,7 @@ use super::sample::{Downsample2D, Upsample2D};
 use super::transformer::{Transformer2DModel, TransformerConfig};
 use super::{BlockKind, UNetConfig};
 use crate::error::Result;
-use crate::networks::layers::FeatureMap;
+use crate::networks::layers::{FeatureMap, Stored};
 use crate::source::Weights;
 
 /// `DownBlock2D` or `CrossAttnDownBlock2D`.
@@ -65,7 +65,7 @@ impl DownBlock {
 
     /// Continues from the last of the `skips` and appends each result to them; the block's own
     /// result is the new last one.
-    pub fn forward(&self, isa: Isa, skips: &mut Vec<FeatureMap>, cond: StepConditioning<'_>) {
+    pub fn forward<T: Stored>(&self, isa: Isa, skips: &mut Vec<FeatureMap<T>>, cond: StepConditioning<'_>) {
         for (i, resnet) in self.resnets.iter().enumerate() {
             let mut x = resnet.forward(isa, last(skips), Some(cond.time(i)));
             if let Some(attention) = self.attentions.get(i) {
@@ -113,7 +113,12 @@ impl MidBlock {
     }
 
     /// `x: [n, h, w, c]` → `[texts, h, w, c]`.
-    pub fn forward(&self, isa: Isa, x: &FeatureMap, cond: StepConditioning<'_>) -> FeatureMap {
+    pub fn forward<T: Stored>(
+        &self,
+        isa: Isa,
+        x: &FeatureMap<T>,
+        cond: StepConditioning<'_>,
+    ) -> FeatureMap<T> {
         let x = self.resnets[0].forward(isa, x, Some(cond.time(0)));
         let x = self.attention.forward(isa, &x, cond.text(0));
         self.resnets[1].forward(isa, &x, Some(cond.time(1)))
@@ -171,13 +176,13 @@ impl UpBlock {
     ///
     /// Skips computed before the first cross-attention have batch n, not texts·n, and are
     /// broadcast.
-    pub fn forward(
+    pub fn forward<T: Stored>(
         &self,
         isa: Isa,
-        mut x: FeatureMap,
-        skips: &mut Vec<FeatureMap>,
+        mut x: FeatureMap<T>,
+        skips: &mut Vec<FeatureMap<T>>,
         cond: StepConditioning<'_>,
-    ) -> FeatureMap {
+    ) -> FeatureMap<T> {
         for (i, resnet) in self.resnets.iter().enumerate() {
             let skip = skips.pop().expect("the down path left a skip for each residual block");
             x = resnet.forward_concat(isa, &[&x, &skip], Some(cond.time(i)));
@@ -194,7 +199,7 @@ impl UpBlock {
     }
 }
 
-fn last(skips: &[FeatureMap]) -> &FeatureMap {
+fn last<T: Stored>(skips: &[FeatureMap<T>]) -> &FeatureMap<T> {
     skips.last().expect("the result of conv_in is the first skip")
 }
 

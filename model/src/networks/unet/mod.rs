@@ -26,13 +26,14 @@ pub mod transformer;
 
 use aquatint_kernels::conv2d::Geometry;
 use aquatint_kernels::{Isa, activation};
-use aquatint_tensor::{Tensor, View};
+use aquatint_tensor::{Tensor, View, f16};
 
 pub use conditioning::{Conditioning, Conditions, Residuals};
 pub use config::{BlockKind, UNetConfig};
 
 use crate::error::Result;
-use crate::networks::layers::{Conv2d, GroupNorm};
+use crate::networks::layers::{Conv2d, FeatureMap, GroupNorm, Stored};
+use crate::networks::storage::{finite_or, is_half};
 use crate::source::{Role, Weights};
 use blocks::{DownBlock, MidBlock, UpBlock};
 use conditioning::BlockInputs;
@@ -48,6 +49,8 @@ pub struct UNet2DConditionModel {
     conv_norm_out: GroupNorm,
     conv_out: Conv2d,
     config: UNetConfig,
+    /// Whether it stores f16 between its layers.
+    half: bool,
 }
 
 impl UNet2DConditionModel {
@@ -88,6 +91,7 @@ impl UNet2DConditionModel {
             )?,
             conv_out: conv("conv_out", [config.out_channels, channels])?,
             config: config.clone(),
+            half: is_half(w.precision()),
         })
     }
 
@@ -155,7 +159,23 @@ impl UNet2DConditionModel {
             images > 0 && texts.is_multiple_of(images),
             "{images} latents cannot be shared among {texts} texts"
         );
-        let x = match self.config.center_input_sample {
+        let wide = || self.forward_stored::<f32>(isa, latents, step, cond, residuals);
+        match self.half {
+            true => finite_or(self.forward_stored::<f16>(isa, latents, step, cond, residuals), wide),
+            false => wide(),
+        }
+    }
+
+    /// With what flows between the layers stored in this type.
+    fn forward_stored<T: Stored>(
+        &self,
+        isa: Isa,
+        latents: View<'_, f32, 4>,
+        step: usize,
+        cond: &Conditioning,
+        residuals: Residuals<'_>,
+    ) -> Tensor<f32, 4> {
+        let x: FeatureMap<T> = match self.config.center_input_sample {
             true => self.conv_in.forward(isa, latents.to_tensor().map(|x| 2.0 * x - 1.0).view()),
             false => self.conv_in.forward(isa, latents),
         };
@@ -170,17 +190,18 @@ impl UNet2DConditionModel {
         };
         if !residuals.down_blocks.is_empty() {
             assert_eq!(residuals.down_blocks.len(), skips.len(), "a residual for each skip");
-            skips = skips.iter().zip(residuals.down_blocks).map(|(skip, r)| skip.plus(r.view())).collect();
+            skips =
+                skips.iter().zip(residuals.down_blocks).map(|(skip, r)| skip.plus(isa, r.view())).collect();
         }
         if let Some(residual) = residuals.mid_block {
-            x = x.plus(residual.view());
+            x = x.plus(isa, residual.view());
         }
         for (block, cond) in self.up_blocks.iter().zip(&cond.up_blocks) {
             x = block.forward(isa, x, &mut skips, cond.at(step));
         }
         let normed = self.conv_norm_out.forward_silu(isa, &x);
         drop(x);
-        self.conv_out.forward(isa, &normed).into_tensor()
+        self.conv_out.forward_last(isa, &normed)
     }
 }
 

@@ -17,7 +17,7 @@ use aquatint_kernels::conv2d::Geometry;
 use aquatint_tensor::{Tensor, View};
 
 use crate::error::Result;
-use crate::networks::layers::{Conv2d, Epilogue, FeatureMap, GroupNorm, Linear};
+use crate::networks::layers::{Conv2d, Epilogue, FeatureMap, GroupNorm, Linear, Stored};
 use crate::source::{Role, Weights};
 
 /// What a residual block looks like.
@@ -94,7 +94,12 @@ impl ResnetBlock2D {
 
     /// `x: [n, h, w, in_channels]` → `[n, h, w, out_channels]`. `time` is a row of
     /// [`project_time`](Self::project_time), `[1, out_channels]`: all images are at the same step.
-    pub fn forward(&self, isa: Isa, x: &FeatureMap, time: Option<View<'_, f32, 2>>) -> FeatureMap {
+    pub fn forward<T: Stored>(
+        &self,
+        isa: Isa,
+        x: &FeatureMap<T>,
+        time: Option<View<'_, f32, 2>>,
+    ) -> FeatureMap<T> {
         self.forward_concat(isa, &[x], time)
     }
 
@@ -103,7 +108,12 @@ impl ResnetBlock2D {
     ///
     /// # Panics
     /// If there are several and the channels do not change.
-    pub fn forward_concat(&self, isa: Isa, x: &[&FeatureMap], time: Option<View<'_, f32, 2>>) -> FeatureMap {
+    pub fn forward_concat<T: Stored>(
+        &self,
+        isa: Isa,
+        x: &[&FeatureMap<T>],
+        time: Option<View<'_, f32, 2>>,
+    ) -> FeatureMap<T> {
         assert_eq!(
             time.is_some(),
             self.time_emb_proj.is_some(),
@@ -113,8 +123,9 @@ impl ResnetBlock2D {
 
         // Each image is freed as soon as the next is there: at 512×512 one of them takes up to 270
         // MB.
-        let epilogue = Epilogue { per_image, ..Epilogue::default() };
-        let h = self.conv1.forward_with(isa, &self.norm1.forward_silu_concat(isa, x), epilogue);
+        let epilogue = Epilogue { per_image, ..Epilogue::none() };
+        let h: FeatureMap<T> =
+            self.conv1.forward_with(isa, &self.norm1.forward_silu_concat(isa, x), epilogue);
         let normed = self.norm2.forward_silu(isa, &h);
         drop(h);
 
@@ -127,6 +138,6 @@ impl ResnetBlock2D {
         };
         let residual = Some(x);
         let scale = 1.0 / self.output_scale_factor;
-        self.conv2.forward_with(isa, &normed, Epilogue { residual, scale, ..Epilogue::default() })
+        self.conv2.forward_with(isa, &normed, Epilogue { residual, scale, ..Epilogue::none() })
     }
 }

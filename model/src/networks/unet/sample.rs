@@ -10,7 +10,7 @@ use aquatint_kernels::conv2d::{Geometry, Padding};
 use aquatint_tensor::View;
 
 use crate::error::Result;
-use crate::networks::layers::{Conv2d, FeatureMap, UpsampleConv2d};
+use crate::networks::layers::{Conv2d, FeatureMap, Stored, UpsampleConv2d};
 use crate::source::Weights;
 
 /// Halves height and width.
@@ -32,8 +32,8 @@ impl Downsample2D {
     }
 
     /// `x: [n, h, w, c]` → `[n, h/2, w/2, c]`.
-    pub fn forward(&self, isa: Isa, x: View<'_, f32, 4>) -> FeatureMap {
-        self.conv.forward(isa, x)
+    pub fn forward<T: Stored>(&self, isa: Isa, x: View<'_, T, 4>) -> FeatureMap<T> {
+        self.conv.forward(isa, T::view(x))
     }
 }
 
@@ -52,14 +52,14 @@ impl Upsample2D {
     }
 
     /// `x: [n, h, w, c]` → `[n, 2h, 2w, c]`.
-    pub fn forward(&self, isa: Isa, x: View<'_, f32, 4>) -> FeatureMap {
+    pub fn forward<T: Stored>(&self, isa: Isa, x: View<'_, T, 4>) -> FeatureMap<T> {
         self.conv.forward(isa, x)
     }
 
     /// `x: [n, h, w, c]` → `[n, size[0], size[1], c]`.
     ///
     /// On the way down an odd height of 5 became 3; on the way up 3 must become 5 again, not 6.
-    pub fn forward_to(&self, isa: Isa, x: View<'_, f32, 4>, size: [usize; 2]) -> FeatureMap {
+    pub fn forward_to<T: Stored>(&self, isa: Isa, x: View<'_, T, 4>, size: [usize; 2]) -> FeatureMap<T> {
         let [_, height, width, _] = x.shape();
         if size == [2 * height, 2 * width] {
             return self.forward(isa, x);

@@ -26,7 +26,7 @@ use aquatint_tensor::{Tensor, View, concat};
 use crate::error::Result;
 use crate::networks::layers::{
     Activations, AttentionConfig, Epilogue, FeatureMap, GatedLinear, GroupNorm, Input, LayerNorm, Linear,
-    Mask, PackedRowsMut, multi_head_attention,
+    Mask, PackedRowsMut, Stored, multi_head_attention,
 };
 use crate::networks::trace::{self, LayerWork};
 use crate::source::{Role, Weights};
@@ -96,7 +96,7 @@ impl Transformer2DModel {
     }
 
     /// `x: [n, h, w, channels]` → `[texts, h, w, channels]`; text i looks at image i mod n.
-    pub fn forward(&self, isa: Isa, x: &FeatureMap, text: &CrossAttnKv) -> FeatureMap {
+    pub fn forward<T: Stored>(&self, isa: Isa, x: &FeatureMap<T>, text: &CrossAttnKv) -> FeatureMap<T> {
         let [n, height, width, channels] = x.shape();
         let normed = self.norm.forward(isa, x).reshape([n, height * width, channels]);
         let mut h = self.proj_in.forward(isa, &normed);
@@ -109,7 +109,7 @@ impl Transformer2DModel {
         let h = last.forward(isa, h, text, self.proj_out.precision());
         let [texts, ..] = h.shape();
         let residual = repeated(x.pixels(), texts);
-        let epilogue = Epilogue { residual: Some(residual.as_slice()), ..Epilogue::default() };
+        let epilogue = Epilogue { residual: Some(residual.as_slice()), ..Epilogue::none() };
         self.proj_out.forward_to_image(isa, &h, [height, width], epilogue)
     }
 }
@@ -288,7 +288,7 @@ impl FeedForward {
 }
 
 /// `x: [n, ..]` → `[images, ..]`: the n images repeated.
-fn repeated<const N: usize>(x: &Tensor<f32, N>, images: usize) -> Cow<'_, Tensor<f32, N>> {
+fn repeated<T: Stored, const N: usize>(x: &Tensor<T, N>, images: usize) -> Cow<'_, Tensor<T, N>> {
     match images / x.shape()[0] {
         1 => Cow::Borrowed(x),
         times => Cow::Owned(concat(&vec![x.view(); times], 0)),

@@ -11,12 +11,13 @@
 
 use aquatint_kernels::Isa;
 use aquatint_kernels::conv2d::Geometry;
-use aquatint_tensor::{Tensor, View};
+use aquatint_tensor::{Tensor, View, f16};
 
 use super::mid::MidBlock;
 use super::{NORM_EPS, VaeConfig};
 use crate::error::Result;
-use crate::networks::layers::{Conv2d, FeatureMap, GroupNorm, Linear};
+use crate::networks::layers::{Conv2d, FeatureMap, GroupNorm, Linear, Stored};
+use crate::networks::storage::{finite_or, is_half};
 use crate::networks::unet::resnet::ResnetBlock2D;
 use crate::networks::unet::sample::Upsample2D;
 use crate::source::Weights;
@@ -29,6 +30,8 @@ pub struct Decoder {
     up_blocks: Vec<UpDecoderBlock>,
     conv_norm_out: GroupNorm,
     conv_out: Conv2d,
+    /// Whether it stores f16 between its layers.
+    half: bool,
 }
 
 impl Decoder {
@@ -60,13 +63,23 @@ impl Decoder {
                 NORM_EPS,
             )?,
             conv_out: conv("conv_out", [config.out_channels, channels[0]])?,
+            half: is_half(w.precision()),
         })
     }
 
     /// `latents: [n, h, w, latent_channels]`, already divided by the scaling factor → `[n, 8h, 8w,
     /// out_channels]`, about −1..1.
     pub fn forward(&self, isa: Isa, latents: View<'_, f32, 4>) -> Tensor<f32, 4> {
-        let mut x = match &self.post_quant_conv {
+        let wide = || self.forward_stored::<f32>(isa, latents);
+        match self.half {
+            true => finite_or(self.forward_stored::<f16>(isa, latents), wide),
+            false => wide(),
+        }
+    }
+
+    /// With what flows between the layers stored in this type.
+    fn forward_stored<T: Stored>(&self, isa: Isa, latents: View<'_, f32, 4>) -> Tensor<f32, 4> {
+        let mut x: FeatureMap<T> = match &self.post_quant_conv {
             Some(conv) => self.conv_in.forward(isa, conv.forward(isa, latents).view()),
             None => self.conv_in.forward(isa, latents),
         };
@@ -76,7 +89,7 @@ impl Decoder {
         }
         let normed = self.conv_norm_out.forward_silu(isa, &x);
         drop(x);
-        self.conv_out.forward(isa, &normed).into_tensor()
+        self.conv_out.forward_last(isa, &normed)
     }
 }
 
@@ -104,7 +117,7 @@ impl UpDecoderBlock {
         })
     }
 
-    fn forward(&self, isa: Isa, mut x: FeatureMap) -> FeatureMap {
+    fn forward<T: Stored>(&self, isa: Isa, mut x: FeatureMap<T>) -> FeatureMap<T> {
         for resnet in &self.resnets {
             x = resnet.forward(isa, &x, None);
         }

@@ -11,12 +11,13 @@
 
 use aquatint_kernels::Isa;
 use aquatint_kernels::conv2d::Geometry;
-use aquatint_tensor::{Tensor, View};
+use aquatint_tensor::{Tensor, View, f16};
 
 use super::mid::MidBlock;
 use super::{NORM_EPS, VaeConfig};
 use crate::error::Result;
-use crate::networks::layers::{Conv2d, FeatureMap, GroupNorm, Linear};
+use crate::networks::layers::{Conv2d, FeatureMap, GroupNorm, Linear, Stored};
+use crate::networks::storage::{finite_or, is_half};
 use crate::networks::unet::resnet::ResnetBlock2D;
 use crate::networks::unet::sample::Downsample2D;
 use crate::source::Weights;
@@ -29,6 +30,8 @@ pub struct Encoder {
     conv_norm_out: GroupNorm,
     conv_out: Conv2d,
     quant_conv: Option<Linear>,
+    /// Whether it stores f16 between its layers.
+    half: bool,
 }
 
 /// A normal distribution for each number of a latent: `[n, h, w, latent_channels]` each.
@@ -67,18 +70,18 @@ impl Encoder {
                 .use_quant_conv
                 .then(|| Linear::load_pointwise(&vae.at("quant_conv").in_f32(), [moments; 2]))
                 .transpose()?,
+            half: is_half(w.precision()),
         })
     }
 
     /// `pictures: [n, h, w, in_channels]` in −1..1 → the distribution of their latents, `[n, h/8,
     /// w/8, latent_channels]`.
     pub fn forward(&self, isa: Isa, pictures: View<'_, f32, 4>) -> Moments {
-        let mut x = self.conv_in.forward(isa, pictures);
-        for block in &self.down_blocks {
-            x = block.forward(isa, x);
-        }
-        x = self.mid_block.forward(isa, &x);
-        let mut x = self.conv_out.forward(isa, &self.conv_norm_out.forward_silu(isa, &x)).into_tensor();
+        let wide = || self.forward_stored::<f32>(isa, pictures);
+        let mut x = match self.half {
+            true => finite_or(self.forward_stored::<f16>(isa, pictures), wide),
+            false => wide(),
+        };
         if let Some(conv) = &self.quant_conv {
             x = conv.forward(isa, x.view());
         }
@@ -91,6 +94,18 @@ impl Encoder {
                 .to_tensor()
                 .map(|x| x.clamp(-30.0, 20.0)),
         }
+    }
+}
+
+impl Encoder {
+    /// Up to `conv_out`, with what flows between the layers stored in this type.
+    fn forward_stored<T: Stored>(&self, isa: Isa, pictures: View<'_, f32, 4>) -> Tensor<f32, 4> {
+        let mut x: FeatureMap<T> = self.conv_in.forward(isa, pictures);
+        for block in &self.down_blocks {
+            x = block.forward(isa, x);
+        }
+        x = self.mid_block.forward(isa, &x);
+        self.conv_out.forward_last(isa, &self.conv_norm_out.forward_silu(isa, &x))
     }
 }
 
@@ -118,7 +133,7 @@ impl DownEncoderBlock {
         })
     }
 
-    fn forward(&self, isa: Isa, mut x: FeatureMap) -> FeatureMap {
+    fn forward<T: Stored>(&self, isa: Isa, mut x: FeatureMap<T>) -> FeatureMap<T> {
         for resnet in &self.resnets {
             x = resnet.forward(isa, &x, None);
         }

@@ -14,7 +14,7 @@ use aquatint_kernels::Isa;
 use super::{NORM_EPS, VaeConfig};
 use crate::error::Result;
 use crate::networks::layers::{
-    AttentionConfig, Epilogue, FeatureMap, GroupNorm, Linear, Mask, multi_head_attention,
+    AttentionConfig, Epilogue, FeatureMap, GroupNorm, Linear, Mask, Stored, multi_head_attention,
 };
 use crate::networks::unet::resnet::ResnetBlock2D;
 use crate::source::Weights;
@@ -42,7 +42,7 @@ impl MidBlock {
     }
 
     /// `x: [n, h, w, c]` → the same shape.
-    pub(super) fn forward(&self, isa: Isa, x: &FeatureMap) -> FeatureMap {
+    pub(super) fn forward<T: Stored>(&self, isa: Isa, x: &FeatureMap<T>) -> FeatureMap<T> {
         let mut x = self.resnets[0].forward(isa, x, None);
         if let Some(attention) = &self.attention {
             x = attention.forward(isa, &x);
@@ -79,12 +79,12 @@ impl Attention {
         })
     }
 
-    fn forward(&self, isa: Isa, x: &FeatureMap) -> FeatureMap {
+    fn forward<T: Stored>(&self, isa: Isa, x: &FeatureMap<T>) -> FeatureMap<T> {
         let [n, height, width, channels] = x.shape();
         let h = self.group_norm.forward(isa, x).reshape([n, height * width, channels]);
         let qkv = [&self.to_q, &self.to_k, &self.to_v].map(|layer| self.head.project(isa, layer, &h));
         let attended = multi_head_attention(isa, qkv.each_ref(), self.head);
-        let epilogue = Epilogue { residual: Some(x.pixels().as_slice()), ..Epilogue::default() };
+        let epilogue = Epilogue { residual: Some(x.pixels().as_slice()), ..Epilogue::none() };
         self.to_out.forward_to_image(isa, &attended, [height, width], epilogue)
     }
 }

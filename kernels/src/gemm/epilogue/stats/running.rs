@@ -2,6 +2,7 @@
 //! vector that it stores, and the same in a pass of its own.
 
 use crate::cpu::simd::Simd;
+use crate::cpu::stored::Stored;
 use crate::cpu::tile::MAX_VECTORS;
 
 /// The statistics of a panel's columns, or of as many as there are.
@@ -60,8 +61,8 @@ impl<S: Simd> RunningStats<S> {
 
 /// As many columns as there are, up to a vector; the rest are zero.
 #[inline(always)]
-pub(crate) fn load<S: Simd>(s: S, x: &[f32]) -> S::V {
-    if x.len() < S::LANES { s.load_or(x, 0.0) } else { s.load(x) }
+pub(crate) fn load<S: Simd, T: Stored>(s: S, x: &[T]) -> S::V {
+    if x.len() < S::LANES { T::load_or(s, x, 0.0) } else { T::load(s, x) }
 }
 
 #[inline(always)]
