@@ -39,11 +39,13 @@ pub struct Pool<T> {
 }
 
 impl<T> Pool<T> {
-    const EMPTY: Mutex<Self> = Mutex::new(Self { holders: 0, buffers: Vec::new(), lent: 0 });
+    const fn empty() -> Self {
+        Self { holders: 0, buffers: Vec::new(), lent: 0 }
+    }
 }
 
-static F32: Mutex<Pool<f32>> = Pool::EMPTY;
-static F16: Mutex<Pool<f16>> = Pool::EMPTY;
+static F32: Mutex<Pool<f32>> = Mutex::new(Pool::empty());
+static F16: Mutex<Pool<f16>> = Mutex::new(Pool::empty());
 
 /// A number of whose tensors the memory is kept.
 pub trait Recycled: Element {
@@ -219,13 +221,13 @@ mod tests {
         // Of a length that no other test uses: the pool is shared by all threads.
         let len = 12_345_678;
         let has = || {
-            let pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+            let pool = f32::pool().lock().unwrap_or_else(PoisonError::into_inner);
             pool.buffers.iter().any(|buffer| buffer.capacity() == len)
         };
-        give(vec![1.0; len]);
+        give(vec![1.0_f32; len]);
         assert!(!has(), "nobody recycles");
         let (outer, inner) = (Recycling::start(), Recycling::start());
-        let first = take(len);
+        let first = take::<f32>(len);
         assert!(
             !cfg!(debug_assertions) || first.iter().all(|x| x.is_nan()),
             "a debug build marks what was not written"
@@ -234,7 +236,7 @@ mod tests {
         give(first);
         drop(inner);
         assert!(has(), "somebody else still recycles");
-        let second = take(len - 1);
+        let second = take::<f32>(len - 1);
         assert_eq!((second.len(), second.as_ptr()), (len - 1, place));
         give(second);
         drop(outer);
