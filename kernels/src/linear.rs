@@ -26,7 +26,8 @@ use crate::{Isa, Precision};
 
 /// `out[.., n] = epilogue(Σₖ x[.., k]·w[n, k])`
 ///
-/// `x: [.., in_features]` → `[.., out_features]`; the leading axes are the rows of the product. As `torch.nn.Linear`.
+/// `x: [.., in_features]` → `[.., out_features]`; the leading axes are the rows of the product. As
+/// `torch.nn.Linear`.
 ///
 /// ```
 /// # use aquatint_kernels::{Isa, gemm::{Epilogue, PackedWeights}, linear::linear};
@@ -38,7 +39,8 @@ use crate::{Isa, Precision};
 /// ```
 ///
 /// # Panics
-/// If the last axis of `x` is not as long as the weights are deep, a term of the epilogue does not fit, or `x` was rounded for something else.
+/// If the last axis of `x` is not as long as the weights are deep, a term of the epilogue does not
+/// fit, or `x` was rounded for something else.
 pub fn linear<'a, T: Stored, const N: usize>(
     isa: Isa,
     x: impl Into<Input<'a, N>>,
@@ -53,10 +55,11 @@ pub fn linear<'a, T: Stored, const N: usize>(
     out
 }
 
-/// [`linear`], with the statistics of the features of each image: the first axis of `x` counts images. They are for the group norm behind the layer.
+/// [`linear`], with the statistics of the features of each image: the first axis of `x` counts
+/// images. They are for the group norm behind the layer.
 ///
-/// There are none if the products are in f32, which take so long that reading the result once more hardly counts, or if the rows of an image cannot be
-/// cut into equal blocks of 32 or more.
+/// There are none if the products are in f32, which take so long that reading the result once more
+/// hardly counts, or if the rows of an image cannot be cut into equal blocks of 32 or more.
 ///
 /// ```
 /// # use aquatint_kernels::{Isa, Precision, gemm::{Epilogue, PackedWeights}, linear::linear_with_stats};
@@ -159,8 +162,8 @@ fn product_of<T: Stored, const N: usize>(
     }
 }
 
-/// A linear layer and [`geglu`](crate::activation::geglu()) of its result, which is never written: `x: [.., in_features]` → `[.., features]`, rounded
-/// if the weights are.
+/// A linear layer and [`geglu`](crate::activation::geglu()) of its result, which is never written:
+/// `x: [.., in_features]` → `[.., features]`, rounded if the weights are.
 ///
 /// ```
 /// # use aquatint_kernels::{Isa, Precision, gemm::GegluWeights, linear::linear_geglu};
@@ -173,7 +176,8 @@ fn product_of<T: Stored, const N: usize>(
 /// ```
 ///
 /// # Panics
-/// If the last axis of `x` is not as long as the weights are deep, or `x` was rounded for something else.
+/// If the last axis of `x` is not as long as the weights are deep, or `x` was rounded for something
+/// else.
 pub fn linear_geglu<'a, const N: usize>(
     isa: Isa,
     x: impl Into<Input<'a, N>>,
@@ -186,7 +190,8 @@ pub fn linear_geglu<'a, const N: usize>(
     geglu_product(isa, Flat::of(isa, x), w).reshape(shape)
 }
 
-/// A linear layer whose result is rounded for the product behind it, if the weights are: `x: [.., in_features]` → `[.., out_features]`.
+/// A linear layer whose result is rounded for the product behind it, if the weights are: `x: [..,
+/// in_features]` → `[.., out_features]`.
 ///
 /// # Panics
 /// As [`linear`].
@@ -231,9 +236,11 @@ pub fn linear_packed_into<'a, const N: usize>(
     }
 }
 
-/// A linear layer of inputs that are joined feature by feature, without joining them: `[.., a]`, `[.., b]`, … are the input `[.., a + b + …]`.
+/// A linear layer of inputs that are joined feature by feature, without joining them: `[.., a]`,
+/// `[.., b]`, … are the input `[.., a + b + …]`.
 ///
-/// The weights must be packed in segments of which each input holds whole ones. An input with fewer rows begins again at its end.
+/// The weights must be packed in segments of which each input holds whole ones. An input with fewer
+/// rows begins again at its end.
 ///
 /// ```
 /// # use aquatint_kernels::{Isa, Precision, gemm::{Epilogue, PackedWeights}, linear::linear_concat};
@@ -271,7 +278,8 @@ pub fn linear_concat<T: Stored, const N: usize>(
     out
 }
 
-/// An input as rows. Behind it the number of axes is forgotten, so that all loops are compiled once, here, and not again by those who call.
+/// An input as rows. Behind it the number of axes is forgotten, so that all loops are compiled
+/// once, here, and not again by those who call.
 struct Flat<'a> {
     rows: usize,
     numbers: Numbers<'a>,

@@ -1,7 +1,8 @@
 //! What a product takes on its left: f32, or what was rounded for it where it was made.
 //!
-//! A tile unit multiplies faster than the rest of a network can read and write f32. So what a norm or an activation makes for the layer behind it
-//! is rounded at once, in the form in which that layer reads it: half the memory, and no work is left to be done before the products. In f32
+//! A tile unit multiplies faster than the rest of a network can read and write f32. So what a norm
+//! or an activation makes for the layer behind it is rounded at once, in the form in which that
+//! layer reads it: half the memory, and no work is left to be done before the products. In f32
 //! nothing is rounded, and an operand is a tensor.
 //!
 //! ```text
@@ -9,7 +10,8 @@
 //! let x = conv(&x);        Tensor: the sums, stored in f32 or f16
 //! ```
 //!
-//! The numbers are those that the product would have rounded itself, so the result has the same bits.
+//! The numbers are those that the product would have rounded itself, so the result has the same
+//! bits.
 
 use aquatint_tensor::{Tensor, View, f16};
 use rayon::prelude::*;
@@ -60,7 +62,8 @@ enum Storage {
 }
 
 impl<const N: usize> Activations<N> {
-    /// Of rows that a source has or computes. `shape`: the last axis is that of the channels; an image with a border is `[n, h, w, c]`.
+    /// Of rows that a source has or computes. `shape`: the last axis is that of the channels; an
+    /// image with a border is `[n, h, w, c]`.
     pub(crate) fn from_rows(isa: Isa, layout: ALayout, shape: [usize; N], source: &impl RowSource) -> Self {
         let ALayout { precision, border } = layout;
         if precision == Precision::F32 {
@@ -109,7 +112,8 @@ impl<const N: usize> Activations<N> {
         Input::from(self).bytes()
     }
 
-    /// The same numbers under another shape with as many channels: the pixels of an image as tokens.
+    /// The same numbers under another shape with as many channels: the pixels of an image as
+    /// tokens.
     ///
     /// # Panics
     /// If the channels or the number of elements differ.

@@ -14,10 +14,10 @@
 //! x·y ≈ hi·hi + hi·lo + lo·hi       what is left out, lo·lo, is below 2⁻¹⁶ of the product
 //! ```
 //!
-//! Sums and the statistics of norms are f32 always. What only a product reads is rounded where it is
-//! made: what norms and GEGLU put out, Q, K and V, the numerators of attention. What flows from layer
-//! to layer, the residual stream, can be stored in f16 ([`cpu::stored`](crate::cpu::stored)): a
-//! UNet's error stays that of its products; bf16 would double it.
+//! Sums and the statistics of norms are f32 always. What only a product reads is rounded where it
+//! is made: what norms and GEGLU put out, Q, K and V, the numerators of attention. What flows from
+//! layer to layer, the residual stream, can be stored in f16 ([`cpu::stored`](crate::cpu::stored)):
+//! a UNet's error stays that of its products; bf16 would double it.
 
 use std::fmt;
 use std::str::FromStr;

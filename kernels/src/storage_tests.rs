@@ -1,5 +1,5 @@
-//! Layers that store f16 and read it: the arithmetic is that of f32, so they must give the bits of layers in f32 whose inputs
-//! were widened and whose outputs are rounded.
+//! Layers that store f16 and read it: the arithmetic is that of f32, so they must give the bits of
+//! layers in f32 whose inputs were widened and whose outputs are rounded.
 
 use aquatint_tensor::{Tensor, View, f16};
 

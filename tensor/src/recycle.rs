@@ -3,9 +3,9 @@
 //! A large buffer comes from the operating system a page at a time, each cleared when it is first
 //! touched, and goes back when it is freed. A UNet step at 512×512 allocates 3 GB like that, one
 //! layer after the other: 700 000 page faults. While somebody holds a [`Recycling`], freed buffers
-//! of `f32` and `f16` are kept instead, and [`Tensor::recycled`](crate::Tensor::recycled) takes the smallest
-//! that will do. Sizes repeat from step to step, so from the second step on nothing is asked of the
-//! operating system any more.
+//! of `f32` and `f16` are kept instead, and [`Tensor::recycled`](crate::Tensor::recycled) takes the
+//! smallest that will do. Sizes repeat from step to step, so from the second step on nothing is
+//! asked of the operating system any more.
 //!
 //! Where sizes grow from layer to layer, as in the VAE's decoder, nothing that is kept would fit
 //! any more. So a buffer that has to be allocated takes the place of smaller ones, which are freed

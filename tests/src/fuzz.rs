@@ -39,7 +39,8 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("tokenizer", tokenizer),
 ];
 
-/// Numbers of layers beyond which a network is not built: a fuzzer would only find that many take long.
+/// Numbers of layers beyond which a network is not built: a fuzzer would only find that many take
+/// long.
 const MOST_LAYERS: usize = 64;
 
 /// Pixels beyond which an image is only decoded.

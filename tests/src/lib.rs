@@ -1,7 +1,8 @@
 //! Goldens: what outside oracles (diffusers, torch, ONNX) made, and how it is read and compared.
 //!
-//! The files live in `tests/goldens`, beside the seeded scripts that made them. Tensors are stored as torch has them, images as
-//! `[n, c, h, w]`; [`Golden::image`] turns them to the `[n, h, w, c]` of this project.
+//! The files live in `tests/goldens`, beside the seeded scripts that made them. Tensors are stored
+//! as torch has them, images as `[n, c, h, w]`; [`Golden::image`] turns them to the `[n, h, w, c]`
+//! of this project.
 
 pub mod fuzz;
 pub mod single_files;
@@ -16,7 +17,8 @@ pub fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens").join(name)
 }
 
-/// A JSON golden. Python writes infinities bare, which JSON does not know; they become strings, as our scheduler configs have them.
+/// A JSON golden. Python writes infinities bare, which JSON does not know; they become strings, as
+/// our scheduler configs have them.
 ///
 /// # Panics
 /// If it is missing or no JSON: goldens are part of the repository.
@@ -88,7 +90,8 @@ impl Golden {
     }
 }
 
-/// `max |found − expected| / √mean(expected²)`: the worst element, measured against the typical size of all.
+/// `max |found − expected| / √mean(expected²)`: the worst element, measured against the typical
+/// size of all.
 ///
 /// # Panics
 /// If the shapes differ.

@@ -4,8 +4,9 @@
 //! write("sd1_ema", path)   the folder's tensors → LDM's names → what this variant changes → one safetensors file
 //! ```
 //!
-//! The goldens keep pictures and a SHA-256 of all tensors of a variant; [`write`] checks that it wrote the same. The renames here
-//! go from diffusers' names to LDM's, those of the loader the other way.
+//! The goldens keep pictures and a SHA-256 of all tensors of a variant; [`write`] checks that it
+//! wrote the same. The renames here go from diffusers' names to LDM's, those of the loader the
+//! other way.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -86,7 +87,8 @@ impl Stored {
     }
 }
 
-/// `x` in a sign, 7 − `mantissa` bits of exponent and `mantissa` bits, rounded to nearest even; `|x|` is in range.
+/// `x` in a sign, 7 − `mantissa` bits of exponent and `mantissa` bits, rounded to nearest even;
+/// `|x|` is in range.
 fn eight_bits(x: f32, mantissa: i32) -> u8 {
     let bias = if mantissa == 3 { 7 } else { 15 };
     let value = |code: u8| {
@@ -169,7 +171,8 @@ pub fn variant(name: &str) -> Tensors {
         "no_position_ids" => kept(whole(), |name| !name.ends_with(".position_ids")),
         "ema" | "ema_taken" => with_ema(whole()),
         "leftovers" => {
-            // The oracle's values of these do not matter, but the check is over all bytes: they are kept beside the cases.
+            // The oracle's values of these do not matter, but the check is over all bytes: they are
+            // kept beside the cases.
             let mut tensors = whole();
             tensors.extend(read(&[path("single_files/leftovers.safetensors")]));
             tensors
@@ -226,7 +229,8 @@ fn projection(name: &str) -> bool {
     name.starts_with(UNET) && (name.ends_with(".proj_in.weight") || name.ends_with(".proj_out.weight"))
 }
 
-/// The UNet's matrices in 8 bits, each with a factor that makes its largest value 448; the others in f16.
+/// The UNet's matrices in 8 bits, each with a factor that makes its largest value 448; the others
+/// in f16.
 fn scaled(tensors: Tensors, suffix: &str) -> Tensors {
     let mut made = Tensors::new();
     for (name, tensor) in tensors {
@@ -279,7 +283,8 @@ fn one_layer_more(mut tensors: Tensors) -> Tensors {
     tensors
 }
 
-/// A whole checkpoint in LDM's names; the attention of the VAE is in 1×1 kernels, as it was first published.
+/// A whole checkpoint in LDM's names; the attention of the VAE is in 1×1 kernels, as it was first
+/// published.
 fn ldm(folder: &str) -> Tensors {
     ldm_with(folder, folder == "sd2")
 }

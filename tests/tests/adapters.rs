@@ -1,4 +1,5 @@
-//! Adapters: what each format makes of the weights, within 1e-6 of diffusers' and LyCORIS' result, and the pictures.
+//! Adapters: what each format makes of the weights, within 1e-6 of diffusers' and LyCORIS' result,
+//! and the pictures.
 
 use std::sync::Arc;
 
@@ -168,7 +169,8 @@ fn embeddings_are_read_by_name() {
     }
 }
 
-/// The mapping of a real file: a LoRA of Stable Diffusion 1.5, in the first format that was published.
+/// The mapping of a real file: a LoRA of Stable Diffusion 1.5, in the first format that was
+/// published.
 #[test]
 fn first_format_numbers_the_layers_of_sd15() {
     let parts =

@@ -1,7 +1,8 @@
 //! The models that `random-model` writes have the tensors and the settings of the published ones.
 //!
-//! `goldens/architectures.py` built Stable Diffusion 1.5 and 2.1 with diffusers from their published configs and wrote down what
-//! `StableDiffusionPipeline.save_pretrained` saves: every tensor's name and shape.
+//! `goldens/architectures.py` built Stable Diffusion 1.5 and 2.1 with diffusers from their
+//! published configs and wrote down what `StableDiffusionPipeline.save_pretrained` saves: every
+//! tensor's name and shape.
 
 use std::collections::BTreeMap;
 
@@ -60,7 +61,8 @@ fn settings_are_the_published_ones() {
             let found: Value = serde_json::from_str(text).expect("valid JSON");
             let published = golden[name]["files"][path].as_object().expect("the published file");
             for (key, value) in published {
-                // Notes on who wrote the file; parts that play no role in a picture; numbers that only training reads.
+                // Notes on who wrote the file; parts that play no role in a picture; numbers that
+                // only training reads.
                 let ignored = ["transformers_version", "torch_dtype", "safety_checker", "feature_extractor"];
                 if key.starts_with('_') || ignored.contains(&key.as_str()) {
                     continue;

@@ -1,4 +1,5 @@
-//! Model folders that cannot be loaded, and one that loads but computes NaN: each ends in one sentence, never in a panic.
+//! Model folders that cannot be loaded, and one that loads but computes NaN: each ends in one
+//! sentence, never in a panic.
 
 use std::fs;
 use std::path::Path;

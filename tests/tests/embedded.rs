@@ -1,6 +1,8 @@
-//! The model inside the program: twenty pictures, in f32 within one level of diffusers', in bf16 and bf16x3 close to them.
+//! The model inside the program: twenty pictures, in f32 within one level of diffusers', in bf16
+//! and bf16x3 close to them.
 //!
-//! `goldens/embedded.py` asked diffusers for them, with the folder `model/embedded` and its own settings.
+//! `goldens/embedded.py` asked diffusers for them, with the folder `model/embedded` and its own
+//! settings.
 
 use aquatint_kernels::{Bf16Gain, Isa, Precision};
 use aquatint_model::{EMBEDDED, Image, ImageFile, LoadOptions, Pipeline, Precisions, TextToImage};
@@ -49,9 +51,11 @@ fn pictures_of_the_embedded_model_are_those_of_diffusers() {
     }
 }
 
-/// Where products in bf16 have no unit they are made of f32, slowly, so that one row of pictures must do.
+/// Where products in bf16 have no unit they are made of f32, slowly, so that one row of pictures
+/// must do.
 ///
-/// The mean of the pictures' PSNRs is at least the PSNR of their mean error, which is what is measured here.
+/// The mean of the pictures' PSNRs is at least the PSNR of their mean error, which is what is
+/// measured here.
 #[test]
 fn pictures_in_other_precisions_look_the_same() {
     let [bf16, split] = [Precision::Bf16, Precision::Bf16x3].map(Precisions::all);

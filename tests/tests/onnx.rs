@@ -1,8 +1,9 @@
 //! ONNX's own conformance vectors, on every rung of our kernels and every instruction set.
 //!
-//! `goldens/onnx_vectors.py` took them out of PyPI's package `onnx`: inputs and outputs that nobody here wrote. ONNX has
-//! images as `[n, c, h, w]`, heads before tokens, and operators that are more general than our kernels. Each test
-//! says its operator in terms of our kernel, once for each rung, and runs it on all of its cases.
+//! `goldens/onnx_vectors.py` took them out of PyPI's package `onnx`: inputs and outputs that nobody
+//! here wrote. ONNX has images as `[n, c, h, w]`, heads before tokens, and operators that are more
+//! general than our kernels. Each test says its operator in terms of our kernel, once for each
+//! rung, and runs it on all of its cases.
 
 use aquatint_kernels::activation::{self, reference::gelu, reference::gelu_tanh};
 use aquatint_kernels::attention::{self, Attention};
@@ -77,8 +78,8 @@ fn lengths(list: &Value) -> Vec<usize> {
     list.iter().map(|n| n.as_u64().expect("a length") as usize).collect()
 }
 
-/// Runs all `count` cases of `op` and compares every rung with ONNX's output: the worst element may be off by
-/// `tolerance` times the root mean square.
+/// Runs all `count` cases of `op` and compares every rung with ONNX's output: the worst element may
+/// be off by `tolerance` times the root mean square.
 fn check(op: &str, count: usize, tolerance: f64, rungs: impl Fn(&Case<'_>, Isa) -> Vec<Found>) {
     let golden = Golden::open("onnx.safetensors");
     let index = json("onnx.json");
@@ -167,7 +168,8 @@ fn group_normalization() {
     });
 }
 
-/// ONNX normalises over all axes from `axis` on; ours is the last one, so these are flattened into one.
+/// ONNX normalises over all axes from `axis` on; ours is the last one, so these are flattened into
+/// one.
 #[test]
 fn layer_normalization() {
     check("LayerNormalization", 19, 1e-5, |case, isa| {
@@ -182,7 +184,8 @@ fn layer_normalization() {
     });
 }
 
-/// ONNX takes any axis: it becomes the last one of `[outer, inner, axis]`, and moves back afterwards.
+/// ONNX takes any axis: it becomes the last one of `[outer, inner, axis]`, and moves back
+/// afterwards.
 #[test]
 fn softmax() {
     check("Softmax", 10, 1e-5, |case, isa| {
@@ -212,7 +215,8 @@ fn gelu_of_both_kinds() {
     });
 }
 
-/// `y = alpha·a·b + beta·c` with a and b transposed at will, and c of any shape that broadcasts to the output's.
+/// `y = alpha·a·b + beta·c` with a and b transposed at will, and c of any shape that broadcasts to
+/// the output's.
 #[test]
 fn gemm() {
     check("Gemm", 12, 1e-5, |case, isa| {
@@ -241,7 +245,8 @@ fn gemm() {
     });
 }
 
-/// A product for each index of the leading axes, which broadcast; a vector is a matrix of one row or one column.
+/// A product for each index of the leading axes, which broadcast; a vector is a matrix of one row
+/// or one column.
 #[test]
 fn matmul() {
     check("MatMul", 7, 1e-5, |case, isa| {
@@ -274,8 +279,8 @@ fn matmul() {
     });
 }
 
-/// The kernel takes values as wide as the keys. Where ONNX has wider ones: each channel of the output depends on one
-/// channel of the values, so the first and the last ones are computed apart.
+/// The kernel takes values as wide as the keys. Where ONNX has wider ones: each channel of the
+/// output depends on one channel of the values, so the first and the last ones are computed apart.
 #[test]
 fn attention() {
     check("Attention", 6, 1e-5, |case, isa| {

@@ -1,5 +1,6 @@
-//! The text in a picture as others read and write it: files that Pillow wrote the way A1111 does, and what sd-parsers read in
-//! them (`goldens/prompts.py`); JPEG and WebP files as piexif writes and reads them (`goldens/exif.py`).
+//! The text in a picture as others read and write it: files that Pillow wrote the way A1111 does,
+//! and what sd-parsers read in them (`goldens/prompts.py`); JPEG and WebP files as piexif writes
+//! and reads them (`goldens/exif.py`).
 
 use aquatint_model::image::metadata::{self, Parameters, exif, png};
 use aquatint_model::{Image, RandomSource, SamplerChoice, TextToImage};

@@ -1,8 +1,11 @@
-//! Whole pictures: every value within one level of diffusers', at least 99.9 % of them equal, on every instruction set.
+//! Whole pictures: every value within one level of diffusers', at least 99.9 % of them equal, on
+//! every instruction set.
 //!
-//! `goldens/pipelines.py` made the folders `sd1` and `sd2` and, with diffusers, one picture for each entry of `cases.json`: the first five
-//! samplers, with and without guidance and negative prompt, sizes that are not square or halve unevenly, prompts with
-//! Unicode and one that is too long. `goldens/sampler_pictures.py` added `sampler_cases.json`, with the other samplers and schedules.
+//! `goldens/pipelines.py` made the folders `sd1` and `sd2` and, with diffusers, one picture for
+//! each entry of `cases.json`: the first five samplers, with and without guidance and negative
+//! prompt, sizes that are not square or halve unevenly, prompts with Unicode and one that is too
+//! long. `goldens/sampler_pictures.py` added `sampler_cases.json`, with the other samplers and
+//! schedules.
 
 use std::collections::HashMap;
 
@@ -44,7 +47,8 @@ impl Case {
             let image = image::open(picture).expect("a valid PNG").into_rgb8();
             let golden = Image::from_rgb(image.width() as usize, image.height() as usize, image.into_raw());
             let folder = format!("pipelines/{}", case["pipeline"].as_str().expect("a folder"));
-            // Settings of its own: the whole config as diffusers had it. Otherwise the folder's config and two names, as the command line.
+            // Settings of its own: the whole config as diffusers had it. Otherwise the folder's
+            // config and two names, as the command line.
             let own = case["settings"].as_object().is_some_and(|settings| !settings.is_empty());
             Self::read(case, folder, own, golden)
         };
@@ -156,7 +160,8 @@ fn pictures_of_every_sampler_are_those_of_diffusers() {
     check(&cases);
 }
 
-/// Weights as torch initialises them, a VAE that halves once, text encoder names without `text_model.`.
+/// Weights as torch initialises them, a VAE that halves once, text encoder names without
+/// `text_model.`.
 #[test]
 fn pictures_of_diffusers_own_test_components() {
     let cases = Case::dummy();
@@ -183,7 +188,8 @@ fn the_number_of_threads_changes_nothing() {
     }
 }
 
-/// Products of split operands, on the fastest unit and, a few, in software: within two levels of diffusers' pictures in f32.
+/// Products of split operands, on the fastest unit and, a few, in software: within two levels of
+/// diffusers' pictures in f32.
 #[test]
 fn pictures_of_split_operands_are_those_of_f32() {
     for (isa, every) in [(Isa::best(), 5), (Isa::available().pop().expect("a portable one"), 20)] {

@@ -1,7 +1,8 @@
-//! Weighted prompts of any length and CLIP skip: token ids and embeddings, then whole pictures within one level.
+//! Weighted prompts of any length and CLIP skip: token ids and embeddings, then whole pictures
+//! within one level.
 //!
-//! `goldens/prompts.py` wrote out the pieces and weights of each prompt by hand and applied A1111's arithmetic with torch; the
-//! pictures with CLIP skip are diffusers' own.
+//! `goldens/prompts.py` wrote out the pieces and weights of each prompt by hand and applied A1111's
+//! arithmetic with torch; the pictures with CLIP skip are diffusers' own.
 
 use aquatint_kernels::Isa;
 use aquatint_model::networks::clip::{ClipTextConfig, ClipTextModel};
@@ -134,7 +135,8 @@ fn chunks_are_cut_at_a_near_comma() {
     assert_eq!(lengths(&letters(75)), [75]);
     assert_eq!(lengths(&letters(76)), [75, 1]);
     assert_eq!(lengths(&letters(151)), [75, 75, 1]);
-    // The comma is token 56 of 75: 19 follow it in the chunk, and move to the next with the one that did not fit.
+    // The comma is token 56 of 75: 19 follow it in the chunk, and move to the next with the one
+    // that did not fit.
     assert_eq!(lengths(&format!("{},{}", letters(55), letters(20))), [56, 20]);
     assert_eq!(lengths(&format!("{},{}", letters(54), letters(21))), [75, 1], "too far back");
     assert_eq!(lengths(&format!("{},{}", letters(75), letters(3))), [75, 4], "the comma itself did not fit");

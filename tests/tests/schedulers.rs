@@ -1,7 +1,8 @@
 //! Every sampler against diffusers: timesteps, noise levels, and whole loops with a made-up model.
 //!
-//! `goldens/schedulers.py` ran diffusers' schedulers, in the settings of its own tests and in those of Stable Diffusion
-//! folders, and wrote down what it saw. The loop starts from a sample of 768 values; the model is `x·t / (t + 1)`.
+//! `goldens/schedulers.py` ran diffusers' schedulers, in the settings of its own tests and in those
+//! of Stable Diffusion folders, and wrote down what it saw. The loop starts from a sample of 768
+//! values; the model is `x·t / (t + 1)`.
 
 use aquatint_model::Generator;
 use aquatint_model::samplers::{Sampler, SamplerChoice, SamplerKind, Schedule, SchedulerConfig, build};
@@ -33,8 +34,8 @@ impl Case {
         Some(self.0[key].as_array()?.iter().map(|x| x.as_f64().expect("a number")).collect())
     }
 
-    /// The scheduler_config.json, and what is chosen besides: a schedule that diffusers takes as an argument, and the sampler
-    /// for which it has no class.
+    /// The scheduler_config.json, and what is chosen besides: a schedule that diffusers takes as an
+    /// argument, and the sampler for which it has no class.
     fn config(&self) -> (SchedulerConfig, SamplerChoice) {
         let config = SchedulerConfig::from_json(&self.0["scheduler"].to_string(), self.name());
         let config = config.unwrap_or_else(|error| panic!("{}: {error}", self.name()));
@@ -89,8 +90,9 @@ fn timesteps_and_first_noise() {
         let sampler = case.sampler();
         let expected = case.numbers("timesteps").expect("a list");
         let found: Vec<f64> = sampler.timesteps().iter().map(|&t| f64::from(t)).collect();
-        // Karras timesteps are interpolated, and may differ in the last digits of an f32; those in the middle of a step
-        // of DPM2 are interpolated in f32 and may differ in the last digits of its logarithm.
+        // Karras timesteps are interpolated, and may differ in the last digits of an f32; those in
+        // the middle of a step of DPM2 are interpolated in f32 and may differ in the last digits of
+        // its logarithm.
         let alike = |(&t, &e): (&f64, &f64)| close(t, e, 1e-6) || (t - e).abs() < 1e-4;
         let same = found.len() == expected.len() && found.iter().zip(&expected).all(alike);
         assert!(same, "{}: {found:?}, expected {expected:?}", case.name());
@@ -99,8 +101,8 @@ fn timesteps_and_first_noise() {
     }
 }
 
-/// The noise level of a call is what `add_noise` makes of a sample of 0 and a noise of 1. The last level, behind all
-/// calls, shows only in the loops.
+/// The noise level of a call is what `add_noise` makes of a sample of 0 and a noise of 1. The last
+/// level, behind all calls, shows only in the loops.
 #[test]
 fn sigmas() {
     let mut seen = 0;
@@ -130,12 +132,14 @@ fn loops_end_where_those_of_diffusers_end() {
         let expected = golden.tensor::<4>(name);
         let error = relative_error(View::from_slice(expected.shape(), &found), expected.view());
         println!("{name}: relative error {error:.1e}");
-        // Most are below 1e-6. PNDM with betas from 0.01 starts where ᾱ is nearly 0, and divides by it.
+        // Most are below 1e-6. PNDM with betas from 0.01 starts where ᾱ is nearly 0, and divides by
+        // it.
         assert!(error <= 2e-4, "{name}: relative error {error:.1e}");
     }
 }
 
-/// What diffusers' test files state, within their own tolerances, and the sums that diffusers gave here.
+/// What diffusers' test files state, within their own tolerances, and the sums that diffusers gave
+/// here.
 #[test]
 fn sums() {
     let mut published = 0;
@@ -218,7 +222,8 @@ fn table() -> String {
     text + "\n"
 }
 
-/// A table that nobody keeps becomes a lie: rows, columns and counts must be those of today, and no error may be twice as large.
+/// A table that nobody keeps becomes a lie: rows, columns and counts must be those of today, and no
+/// error may be twice as large.
 #[test]
 fn the_table_of_agreement_is_that_of_today() {
     let (file, found) = (path("../SAMPLERS.md"), table());

@@ -1,7 +1,8 @@
 //! Single files: every variant makes the picture that diffusers' `from_single_file` makes of it.
 //!
-//! `goldens/single_files.py` made the pictures and wrote down what each variant holds; `aquatint_tests::single_files`
-//! writes the files. Pickles are read whole, in every form that torch has; hostile ones are refused.
+//! `goldens/single_files.py` made the pictures and wrote down what each variant holds;
+//! `aquatint_tests::single_files` writes the files. Pickles are read whole, in every form that
+//! torch has; hostile ones are refused.
 
 use std::fs;
 use std::io::Read;
@@ -126,7 +127,8 @@ fn each_variant_makes_the_picture_of_diffusers() {
         let place = Place::new();
         single_files::write(name, &place.file());
         let pipeline = load(spec(&case, &place));
-        // Every tensor is used, or its reason is known; of two sets of weights it is told which are taken.
+        // Every tensor is used, or its reason is known; of two sets of weights it is told which are
+        // taken.
         let told = pipeline.warnings().iter().filter(|warning| warning.contains("(EMA)")).count();
         assert_eq!((pipeline.warnings().len(), told), (told, usize::from(name == "sd1_ema")), "{name}");
         assert_close(name, &picture(&pipeline, folder), case["picture"].as_str().expect("a picture"));
@@ -135,7 +137,8 @@ fn each_variant_makes_the_picture_of_diffusers() {
     assert!(made >= 24, "{made} variants");
 }
 
-/// Its golden is one of `tasks.rs`, where the folder makes it; the file must make the same, bit for bit.
+/// Its golden is one of `tasks.rs`, where the folder makes it; the file must make the same, bit for
+/// bit.
 #[test]
 fn an_inpainting_model() {
     let case = single_files::case("unet9");
@@ -254,7 +257,8 @@ fn hostile_pickles() {
     }
 }
 
-/// A folder becomes the file that the oracle wrote of it, and that a folder which makes the same picture.
+/// A folder becomes the file that the oracle wrote of it, and that a folder which makes the same
+/// picture.
 #[test]
 fn folders_become_files_and_folders_again() {
     for (folder, variant, golden) in [

@@ -177,7 +177,8 @@ fn transformers_that_go_depth_first_agree_with_f32_on_any_number_of_threads() {
     assert!(one == three, "{}: three threads have other bits than one", isa.name());
 }
 
-/// In bf16 a network stores f16 between its layers. A bias lifts all that the first one makes beyond what f16 can hold.
+/// In bf16 a network stores f16 between its layers. A bias lifts all that the first one makes
+/// beyond what f16 can hold.
 #[test]
 fn what_f16_cannot_hold_is_computed_again_and_only_for_its_image() {
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -1,6 +1,8 @@
-//! Pictures from pictures: every value within one level of diffusers', at least 99.9 % equal, on every instruction set.
+//! Pictures from pictures: every value within one level of diffusers', at least 99.9 % equal, on
+//! every instruction set.
 //!
-//! `goldens/tasks.py` made the pictures with the folders `sd1` and `sd2`, and with `unet9`, an inpainting UNet in `sd1`'s other parts.
+//! `goldens/tasks.py` made the pictures with the folders `sd1` and `sd2`, and with `unet9`, an
+//! inpainting UNet in `sd1`'s other parts.
 
 use std::collections::HashMap;
 use std::fs;

@@ -1,7 +1,9 @@
-//! A network in turn with OpenVINO, within seconds of each other: what disturbs one disturbs the other.
+//! A network in turn with OpenVINO, within seconds of each other: what disturbs one disturbs the
+//! other.
 //!
-//! OpenVINO runs in a Python of the user's (`benches/openvino_stages.py`, which is a part of this program), waits while this
-//! program computes, and the other way round. Minima of quiet moments are compared.
+//! OpenVINO runs in a Python of the user's (`benches/openvino_stages.py`, which is a part of this
+//! program), waits while this program computes, and the other way round. Minima of quiet moments
+//! are compared.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;

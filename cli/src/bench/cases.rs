@@ -1,8 +1,9 @@
 //! What can be measured: every kernel, each step of its ladder, on the layers of Stable Diffusion.
 //!
-//! A kernel is a [`Family`]: its layers, and its rungs from the definition's nearest relative to the production form. A new rung is one
-//! line: its name, its idea as the kernel's own doc has it, and a closure that prepares operands and gives the loop's body.
-//! Nothing is allocated before a case is due.
+//! A kernel is a [`Family`]: its layers, and its rungs from the definition's nearest relative to
+//! the production form. A new rung is one line: its name, its idea as the kernel's own doc has it,
+//! and a closure that prepares operands and gives the loop's body. Nothing is allocated before a
+//! case is due.
 
 use aquatint_kernels::{Isa, Precision};
 use aquatint_model::Precisions;
@@ -69,10 +70,11 @@ pub(super) struct Case {
     pub(super) single_thread: bool,
     /// Whether this is the layer on which the rungs are compared.
     pub(super) example: bool,
-    /// Whether this is what a picture is made with: the last rung that the layer has, on the fastest instruction set. Of bf16 only if that
-    /// has a unit for it.
+    /// Whether this is what a picture is made with: the last rung that the layer has, on the
+    /// fastest instruction set. Of bf16 only if that has a unit for it.
     pub(super) used: bool,
-    /// Whether the layer is one of the largest, which make up half of the kernel's work in its network.
+    /// Whether the layer is one of the largest, which make up half of the kernel's work in its
+    /// network.
     pub(super) large: bool,
     pub(super) prepare: Box<dyn Fn() -> Run>,
 }
@@ -84,7 +86,8 @@ impl Case {
     }
 }
 
-/// "conv2d/indirect/avx512 3×3 640→640 @32 ×2", "conv2d/indirect_tiles/bf16/amx 3×3 640→640 @32 ×2".
+/// "conv2d/indirect/avx512 3×3 640→640 @32 ×2", "conv2d/indirect_tiles/bf16/amx 3×3 640→640 @32
+/// ×2".
 pub(super) fn name(
     kernel: &str,
     rung: &str,
@@ -99,11 +102,13 @@ pub(super) fn name(
     }
 }
 
-/// What there is to compute with, each list from the slowest to the one that pictures are made with.
+/// What there is to compute with, each list from the slowest to the one that pictures are made
+/// with.
 pub(super) struct Isas {
     /// In f32.
     pub(super) single: Vec<Isa>,
-    /// In bf16: the units beside the best vectors, and those vectors alone, which stand in where there is no unit.
+    /// In bf16: the units beside the best vectors, and those vectors alone, which stand in where
+    /// there is no unit.
     pub(super) pairs: Vec<Isa>,
 }
 
@@ -139,7 +144,8 @@ fn has_unit(isa: Isa) -> bool {
 /// Of the work of a network's layers, the share that the large ones make up.
 const LARGE: f64 = 0.5;
 
-/// The shapes of the largest layers, all of their kind counted together, that make up [`LARGE`] of the work.
+/// The shapes of the largest layers, all of their kind counted together, that make up [`LARGE`] of
+/// the work.
 fn large<L: Layer>(layers: &[L]) -> Vec<String> {
     let share = |layer: &L| {
         let Work { flops, bytes } = layer.work(Precision::F32);

@@ -6,8 +6,8 @@
 //! slower if ratio > 1 + noise,  faster if 1 / ratio > 1 + noise,  else the same
 //! ```
 //!
-//! The 2 % are what clocks and the places of buffers in memory change from one start of a program to the next, which no number of runs within
-//! one start shows.
+//! The 2 % are what clocks and the places of buffers in memory change from one start of a program
+//! to the next, which no number of runs within one start shows.
 
 use std::fmt;
 

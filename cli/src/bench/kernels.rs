@@ -82,7 +82,8 @@ const fn in_bf16<L>(name: &'static str, prepare: fn(L, Isa) -> Run) -> Rung<L> {
     Rung { precision: Precision::Bf16, ..rung(name, idea, prepare) }
 }
 
-/// The same with operands in two terms. The operations of the product are counted once, not three times, so that speeds can be compared.
+/// The same with operands in two terms. The operations of the product are counted once, not three
+/// times, so that speeds can be compared.
 const fn in_bf16x3<L>(name: &'static str, prepare: fn(L, Isa) -> Run) -> Rung<L> {
     let idea = "Operands split into two bf16 terms, three products, sums in f32";
     Rung { precision: Precision::Bf16x3, ..rung(name, idea, prepare) }
@@ -126,7 +127,8 @@ fn linear_operands(layer: Linear) -> (Tensor<f32, 2>, Tensor<f32, 2>) {
     (noise([layer.rows, layer.in_features]), noise([layer.out_features, layer.in_features]))
 }
 
-/// A linear layer in front of GEGLU. In Stable Diffusion those are eight times as wide as their input.
+/// A linear layer in front of GEGLU. In Stable Diffusion those are eight times as wide as their
+/// input.
 #[derive(Clone, Copy)]
 struct Gated(Linear);
 
@@ -244,8 +246,9 @@ static ATTENTION: [Rung<Attention>; 3] = [
     in_bf16x3("flash_bf16", |layer, isa| attention_run(layer, isa, Precision::Bf16x3)),
 ];
 
-/// Of what a network has: operands that were rounded where they were made, if attention takes such. With tiles the row called `flash_bf16` is then
-/// [`attention::pipelined`]: the form in use has one name on all instruction sets.
+/// Of what a network has: operands that were rounded where they were made, if attention takes such.
+/// With tiles the row called `flash_bf16` is then [`attention::pipelined`]: the form in use has one
+/// name on all instruction sets.
 fn attention_run(layer: Attention, isa: Isa, precision: Precision) -> Run {
     let Attention { images, queries, keys, heads, head_dim, .. } = layer;
     let settings = attention::Attention { precision, ..attention::Attention::new(head_dim) };
@@ -322,7 +325,8 @@ fn varied(layer: FeatureMap) -> Tensor<f32, 4> {
     Tensor::from_fn(layer.shape(), |[_, y, x, c]| ((x + 3 * y + 7 * c) % 11) as f32 * 0.2 - 1.0)
 }
 
-/// Numbers between −½ and ½ without a pattern. The same number everywhere would flatter a tile unit: it draws less power, and the clock stays higher.
+/// Numbers between −½ and ½ without a pattern. The same number everywhere would flatter a tile
+/// unit: it draws less power, and the clock stays higher.
 fn noise<const N: usize>(shape: [usize; N]) -> Tensor<f32, N> {
     let mut state = 1u32;
     Tensor::from_fn(shape, |_| {

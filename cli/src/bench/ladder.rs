@@ -1,4 +1,5 @@
-//! The tables with which the kernels' own pages begin: a row for each rung, a column for each instruction set.
+//! The tables with which the kernels' own pages begin: a row for each rung, a column for each
+//! instruction set.
 //!
 //! ```text
 //! | step | idea | AVX-512 | AVX2 | portable |
@@ -6,8 +7,9 @@
 //! | [`im2col`] | write each patch as … | 286, 52 % | 191, 71 % | 80, 65 % |
 //! ```
 //!
-//! GFLOP/s and share of the peak that was measured beside it (of bf16 where the instruction set has a unit for it, and bf16x3 counts the
-//! operations of the product once); GB/s and share of the bandwidth for kernels that read and write.
+//! GFLOP/s and share of the peak that was measured beside it (of bf16 where the instruction set has
+//! a unit for it, and bf16x3 counts the operations of the product once); GB/s and share of the
+//! bandwidth for kernels that read and write.
 
 use aquatint_kernels::Precision;
 
@@ -15,7 +17,8 @@ use super::cases::Case;
 use super::machine::Machine;
 use super::report::Row;
 
-/// Prints a table for each kernel of which an example was measured, the instruction sets from the fastest.
+/// Prints a table for each kernel of which an example was measured, the instruction sets from the
+/// fastest.
 pub(super) fn print(cases: &[Case], rows: &[Row], machine: &Machine) {
     let mut kernels: Vec<&str> = cases.iter().map(|case| case.kernel).collect();
     kernels.dedup();

@@ -1,7 +1,9 @@
-//! What this machine can do, measured: multiply-adds that never leave the registers, and reading from each level of the memory.
+//! What this machine can do, measured: multiply-adds that never leave the registers, and reading
+//! from each level of the memory.
 //!
-//! Both are loops that do nothing else, on 1, 2, 4, … and all threads. The kernels are to be read as shares of these figures, not of those in
-//! a data sheet: clocks drop when all cores work with wide vectors, and virtual machines share caches with strangers.
+//! Both are loops that do nothing else, on 1, 2, 4, … and all threads. The kernels are to be read
+//! as shares of these figures, not of those in a data sheet: clocks drop when all cores work with
+//! wide vectors, and virtual machines share caches with strangers.
 
 use std::time::Instant;
 
@@ -67,7 +69,8 @@ impl Machine {
             let isa = Isa::best().for_f32();
             let levels = caches.iter().map(|cache| (cache.level.clone(), Some(cache.capacity(threads))));
             for (level, capacity) in levels.chain([("memory".to_owned(), None)]) {
-                // Half of a cache, so that what else lies there does not matter; of the memory, far more than any cache.
+                // Half of a cache, so that what else lies there does not matter; of the memory, far
+                // more than any cache.
                 let largest = caches.iter().map(|cache| cache.bytes).max().unwrap_or(0);
                 let bytes = capacity.map_or((4 * largest).max(128 << 20), |capacity| capacity / 2) / threads;
                 let bytes_per_second = on_threads(threads, |_| {
@@ -128,8 +131,8 @@ fn on_threads(threads: usize, f: impl Fn(usize) -> f64 + Sync) -> f64 {
     })
 }
 
-/// Calls `f` for so many seconds; units a second, if each call gives the units it did. The best tenth of the time counts: what interrupts a
-/// loop that waits for nothing is another program.
+/// Calls `f` for so many seconds; units a second, if each call gives the units it did. The best
+/// tenth of the time counts: what interrupts a loop that waits for nothing is another program.
 fn rate(seconds: f64, mut f: impl FnMut() -> usize) -> f64 {
     f();
     let begin = Instant::now();

@@ -107,7 +107,8 @@ fn commit() -> Option<String> {
     (output.status.success() && !text.is_empty()).then(|| text.trim().to_owned())
 }
 
-/// The document with `body` below the heading `### name` of `## machine`, in place of what was there.
+/// The document with `body` below the heading `### name` of `## machine`, in place of what was
+/// there.
 fn with_section(document: &str, machine: &str, name: &str, body: &str) -> String {
     let (chapter, section) = (format!("## {machine}\n"), format!("### {name}\n"));
     let body = format!("{section}\n{}\n", body.trim_end());

@@ -9,11 +9,13 @@
 //! output     a table (report.rs), JSON, a drawing (svg.rs), a comparison (compare.rs), the tables of the docs (ladder.rs)
 //! ```
 //!
-//! All layers take minutes on slow rungs. Without `--all`, every rung is measured on every instruction set on one layer of its kernel, and the
-//! form that makes pictures, in each precision, on the largest layers, which together are half of the kernel's work in their network; of what
-//! a filter names, on all. That should take less than three minutes on two cores.
+//! All layers take minutes on slow rungs. Without `--all`, every rung is measured on every
+//! instruction set on one layer of its kernel, and the form that makes pictures, in each precision,
+//! on the largest layers, which together are half of the kernel's work in their network; of what a
+//! filter names, on all. That should take less than three minutes on two cores.
 //!
-//! Read next: `probe.rs` and `timing.rs` (which repeats count), `roofline.rs` (what is possible at all).
+//! Read next: `probe.rs` and `timing.rs` (which repeats count), `roofline.rs` (what is possible at
+//! all).
 
 mod against;
 mod cases;
@@ -56,8 +58,9 @@ const TRACE: &str = "trace";
 
 #[derive(Args)]
 pub(crate) struct Bench {
-    /// Measure only what has all these words in its name, such as "conv2d indirect @64" or "stage". "trace", as the first
-    /// word, shows the UNet step layer by layer, or the network named behind it, such as "trace vae decode".
+    /// Measure only what has all these words in its name, such as "conv2d indirect @64" or "stage".
+    /// "trace", as the first word, shows the UNet step layer by layer, or the network named behind
+    /// it, such as "trace vae decode".
     #[arg(value_name = "WORD")]
     filter: Vec<String>,
 
@@ -65,7 +68,8 @@ pub(crate) struct Bench {
     #[arg(short, long, value_name = "DIR")]
     model: Option<PathBuf>,
 
-    /// Number format of the large products in the model's networks [default: auto]. Kernels are measured in all.
+    /// Number format of the large products in the model's networks [default: auto]. Kernels are
+    /// measured in all.
     #[arg(long, value_enum, requires = "model")]
     precision: Option<Precision>,
 
@@ -77,7 +81,8 @@ pub(crate) struct Bench {
     #[arg(long, requires = "model")]
     layers: bool,
 
-    /// Measure each network in turn with another program's, on the model's shapes with random weights.
+    /// Measure each network in turn with another program's, on the model's shapes with random
+    /// weights.
     #[arg(long, value_enum, requires = "model", requires = "python", value_name = "PROGRAM")]
     against: Option<Peer>,
 
@@ -85,7 +90,8 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "FILE")]
     python: Option<PathBuf>,
 
-    /// Every layer on every rung and instruction set; else the slower ones on one layer only, the fastest on the largest layers.
+    /// Every layer on every rung and instruction set; else the slower ones on one layer only, the
+    /// fastest on the largest layers.
     #[arg(long)]
     all: bool,
 
@@ -97,7 +103,8 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
-    /// Put the tables into a document, such as BENCHMARKS.md: this machine's are replaced, others stay.
+    /// Put the tables into a document, such as BENCHMARKS.md: this machine's are replaced, others
+    /// stay.
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
 
@@ -109,7 +116,8 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
 
-    /// Seconds for each measurement; at least three runs are made all the same, or one of what takes much longer.
+    /// Seconds for each measurement; at least three runs are made all the same, or one of what
+    /// takes much longer.
     #[arg(long, default_value_t = 0.25, value_parser = seconds)]
     seconds: f64,
 

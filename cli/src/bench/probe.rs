@@ -1,11 +1,13 @@
-//! Whether the machine is quiet: a product of known speed, a millisecond long, before and after what is measured.
+//! Whether the machine is quiet: a product of known speed, a millisecond long, before and after
+//! what is measured.
 //!
-//! A neighbour on the same physical core, seen from inside a virtual machine, is nothing but a slower clock: for seconds
-//! the multipliers give half, and loads from L2 a quarter. Figures from such moments say nothing about a kernel. So each
-//! repeat stands between two probes, and counts only if both are nearly as fast as the best one of this run.
+//! A neighbour on the same physical core, seen from inside a virtual machine, is nothing but a
+//! slower clock: for seconds the multipliers give half, and loads from L2 a quarter. Figures from
+//! such moments say nothing about a kernel. So each repeat stands between two probes, and counts
+//! only if both are nearly as fast as the best one of this run.
 //!
-//! The probe multiplies 256 rows with one panel, both from L2, on every thread at once: a loop that stays in registers
-//! is disturbed far less than what kernels do.
+//! The probe multiplies 256 rows with one panel, both from L2, on every thread at once: a loop that
+//! stays in registers is disturbed far less than what kernels do.
 
 use std::time::Instant;
 

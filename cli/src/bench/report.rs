@@ -29,8 +29,8 @@ pub(super) struct Row {
     pub(super) threads: usize,
     /// How often a UNet step or a decoded picture contains the layer.
     pub(super) count: usize,
-    /// Multiplications and additions, of a product once, also where [`Precision::Bf16x3`] makes three of it; 0 where time goes into reading and
-    /// writing, or the number is not known.
+    /// Multiplications and additions, of a product once, also where [`Precision::Bf16x3`] makes
+    /// three of it; 0 where time goes into reading and writing, or the number is not known.
     pub(super) flops: f64,
     /// Of all inputs and outputs; 0 if not known.
     pub(super) bytes: f64,
@@ -98,8 +98,10 @@ impl Row {
     }
 }
 
-/// The heads of the table's columns. "ms" is the median, of which speeds and shares are, "bad" the repeats in disturbed moments. "busy" is CPU time over wall time: threads that worked. "roof" is the share of what the roofline allows,
-/// "limit" what the roof is there. Of bf16x3, GFLOP/s and peak count the operations of the product once, the roof the three products that it takes.
+/// The heads of the table's columns. "ms" is the median, of which speeds and shares are, "bad" the
+/// repeats in disturbed moments. "busy" is CPU time over wall time: threads that worked. "roof" is
+/// the share of what the roofline allows, "limit" what the roof is there. Of bf16x3, GFLOP/s and
+/// peak count the operations of the product once, the roof the three products that it takes.
 pub(super) fn head() -> String {
     format!(
         "{:14} {:14} {:6} {:11} {:26} {:>9} {:>9} {:6} {:>4} {:>5} {:>9} {:>8} {:>6} {:>6} {}",
@@ -231,7 +233,8 @@ pub(super) mod tests {
 
     #[test]
     fn a_line_shows_speed_and_shares() {
-        // 2·10¹⁰ operations in 0.2 s are 100 GFLOP/s, half of the peak of 200, which is the roof here.
+        // 2·10¹⁰ operations in 0.2 s are 100 GFLOP/s, half of the peak of 200, which is the roof
+        // here.
         let line = row("3×3", 0.2, 0.015).line(&machine());
         let words: Vec<&str> = line.split_whitespace().collect();
         let expected = [

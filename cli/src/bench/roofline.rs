@@ -5,11 +5,13 @@
 //! time ≥ bytes / bandwidth          each input is read once, each output written once
 //! ```
 //!
-//! The larger of the two is the bound. In a drawing of speed over *intensity* (operations for each byte) the two bounds are a slope and
-//! a flat line: a roof. The bandwidth is that of the smallest memory that holds all the kernel's data, since the runs of a measurement follow each
-//! other. A kernel that touches data twice, or waits, stays below its roof.
+//! The larger of the two is the bound. In a drawing of speed over *intensity* (operations for each
+//! byte) the two bounds are a slope and a flat line: a roof. The bandwidth is that of the smallest
+//! memory that holds all the kernel's data, since the runs of a measurement follow each other. A
+//! kernel that touches data twice, or waits, stays below its roof.
 //!
-//! Source: Williams, Waterman and Patterson, *Roofline: An Insightful Visual Performance Model for Multicore Architectures* (2009).
+//! Source: Williams, Waterman and Patterson, *Roofline: An Insightful Visual Performance Model for
+//! Multicore Architectures* (2009).
 
 use super::machine::{Bandwidth, Machine};
 
@@ -37,7 +39,8 @@ impl Work {
         self.flops / self.bytes
     }
 
-    /// The bound on `threads` threads with instruction set `isa`; `None` if the machine was not measured so.
+    /// The bound on `threads` threads with instruction set `isa`; `None` if the machine was not
+    /// measured so.
     pub(super) fn bound(&self, machine: &Machine, isa: &str, threads: usize) -> Option<Bound> {
         let peak = machine.peak(isa, threads)?;
         let memory = level(machine, self.bytes, threads)?;
@@ -62,7 +65,8 @@ pub(super) mod tests {
     use super::super::machine::Peak;
     use super::*;
 
-    /// 100 GFLOP/s a thread with `fast`, half with `slow`; 400 GB/s from 1 MB of L2, 10 GB/s from memory.
+    /// 100 GFLOP/s a thread with `fast`, half with `slow`; 400 GB/s from 1 MB of L2, 10 GB/s from
+    /// memory.
     pub(in super::super) fn machine() -> Machine {
         let peak = |isa: &str, threads, flops_per_second| Peak { isa: isa.into(), threads, flops_per_second };
         let level = |level: &str, capacity, threads, bytes_per_second| Bandwidth {

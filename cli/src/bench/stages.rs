@@ -1,7 +1,9 @@
-//! Whole networks of a model folder: text encoder, UNet step with guidance, VAE decode and encode, a picture from prompt to pixels.
+//! Whole networks of a model folder: text encoder, UNet step with guidance, VAE decode and encode,
+//! a picture from prompt to pixels.
 //!
-//! Sizes are those for which the model was trained. Each network is loaded when it is due and dropped after it, so that the
-//! memory of one is enough. The text encoder's precision is that in a pipeline. Operations are counted for Stable Diffusion 1.5 only.
+//! Sizes are those for which the model was trained. Each network is loaded when it is due and
+//! dropped after it, so that the memory of one is enough. The text encoder's precision is that in a
+//! pipeline. Operations are counted for Stable Diffusion 1.5 only.
 
 use std::path::Path;
 
@@ -100,8 +102,8 @@ impl Configs {
 }
 
 impl Stages<'_> {
-    /// Measures all stages that the filter names, for `budget` seconds each, the picture with so many `steps`; each is
-    /// handed to `found` when it is done.
+    /// Measures all stages that the filter names, for `budget` seconds each, the picture with so
+    /// many `steps`; each is handed to `found` when it is done.
     ///
     /// # Errors
     /// If the model cannot be loaded.

@@ -1,8 +1,9 @@
 //! The roofline as a drawing: speed over intensity, both logarithmic, a dot for each kernel.
 //!
-//! Slopes are bandwidths, flat lines the peaks of the instruction sets: one roof for f32, and a higher one for bf16 where the CPU has a unit
-//! for it. A browser shows a dot's name when the mouse is on it. Products in bf16 are rings; in bf16x3, whose operations are counted
-//! once, they can reach a third of the roof.
+//! Slopes are bandwidths, flat lines the peaks of the instruction sets: one roof for f32, and a
+//! higher one for bf16 where the CPU has a unit for it. A browser shows a dot's name when the mouse
+//! is on it. Products in bf16 are rings; in bf16x3, whose operations are counted once, they can
+//! reach a third of the roof.
 
 use std::fmt::Write as _;
 
@@ -42,7 +43,8 @@ impl Axis {
     }
 }
 
-/// The drawing, or `None` if there is nothing to draw: no kernel whose operations and bytes are known.
+/// The drawing, or `None` if there is nothing to draw: no kernel whose operations and bytes are
+/// known.
 pub(super) fn roofline(report: &Report) -> Option<String> {
     let drawn = |row: &&Row| row.flops > 0.0 && row.bytes > 0.0;
     let rows: Vec<&Row> = report.rows.iter().filter(drawn).collect();

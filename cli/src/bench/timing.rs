@@ -1,10 +1,13 @@
-//! How long something takes: the minimum and the median of repeats in quiet moments, and how far they lie apart.
+//! How long something takes: the minimum and the median of repeats in quiet moments, and how far
+//! they lie apart.
 //!
-//! A mean would count each interruption by another program. The minimum is what the code can do; the median, beside it,
-//! says what one gets. The quartiles say how much the repeats disagree, which is what [`compare`](super::compare) needs
-//! to tell a change from noise. Repeats between probes of which one was slow are dropped and counted ([`Probe`]).
+//! A mean would count each interruption by another program. The minimum is what the code can do;
+//! the median, beside it, says what one gets. The quartiles say how much the repeats disagree,
+//! which is what [`compare`](super::compare) needs to tell a change from noise. Repeats between
+//! probes of which one was slow are dropped and counted ([`Probe`]).
 //!
-//! CPU time of all threads stands beside wall time: on n threads it should be n times as long, and less means waiting.
+//! CPU time of all threads stands beside wall time: on n threads it should be n times as long, and
+//! less means waiting.
 
 use std::time::Instant;
 
@@ -39,7 +42,8 @@ pub(super) struct Timing {
     pub(super) cpu_seconds: f64,
     /// How many repeats these figures are of.
     pub(super) runs: usize,
-    /// How many more there were in disturbed moments. If all were, none is dropped: [`runs`](Self::runs) are disturbed, then.
+    /// How many more there were in disturbed moments. If all were, none is dropped:
+    /// [`runs`](Self::runs) are disturbed, then.
     #[serde(default)]
     pub(super) dropped: usize,
 }
@@ -120,8 +124,9 @@ impl<T> Repeats<T> {
     }
 }
 
-/// Runs `f` once to warm up caches and memory (buffers are used again, as the pipeline does it), then for about `budget`
-/// seconds, but at least three times in quiet moments (once if it takes long).
+/// Runs `f` once to warm up caches and memory (buffers are used again, as the pipeline does it),
+/// then for about `budget` seconds, but at least three times in quiet moments (once if it takes
+/// long).
 pub(super) fn measure(budget: f64, probe: &Probe, mut f: impl FnMut()) -> Timing {
     let repeat = || {
         let (start, cpu) = (Instant::now(), cpu_seconds());

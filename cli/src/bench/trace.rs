@@ -1,7 +1,8 @@
 //! A network layer by layer: what its time goes into.
 //!
-//! Each layer's time is the minimum of the quiet runs, so that a moment's disturbance does not stand out as a layer. What is left
-//! of the whole network's fastest run is "between layers". With `--layers` the layers of a class are one line.
+//! Each layer's time is the minimum of the quiet runs, so that a moment's disturbance does not
+//! stand out as a layer. What is left of the whole network's fastest run is "between layers". With
+//! `--layers` the layers of a class are one line.
 
 use std::time::Instant;
 
@@ -14,7 +15,8 @@ use super::probe::Probe;
 use super::stages::{Configs, Stages};
 use super::timing::repeat_in_quiet;
 
-/// Prints the layers of the networks that the filter names, of each network the runs of so many seconds.
+/// Prints the layers of the networks that the filter names, of each network the runs of so many
+/// seconds.
 ///
 /// # Errors
 /// If the model cannot be loaded, or no network is called so.
@@ -126,7 +128,8 @@ impl Trace {
     }
 }
 
-/// The table. Operations are those of the definition, so the share of the `peak` may exceed 100 % where fewer are needed.
+/// The table. Operations are those of the definition, so the share of the `peak` may exceed 100 %
+/// where fewer are needed.
 fn print_lines(lines: &[Line], all: f64, peak: Option<f64>) {
     println!(
         "{:24} {:28} {:>4} {:>9} {:>6} {:>9} {:>9} {:>6} {:>8} {:>8}",

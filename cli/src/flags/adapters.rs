@@ -9,8 +9,8 @@ use clap::Args;
 #[derive(Args)]
 #[command(next_help_heading = "Adapters and embeddings")]
 pub(crate) struct AdapterFlags {
-    /// Adapter (LoRA, LoHa, LoKr, (IA)³, DoRA or a difference) with its weight in the UNet and, if it is another, in the
-    /// text encoder: detail.safetensors:0.8. May be given several times.
+    /// Adapter (LoRA, LoHa, LoKr, (IA)³, DoRA or a difference) with its weight in the UNet and, if
+    /// it is another, in the text encoder: detail.safetensors:0.8. May be given several times.
     #[arg(long, value_name = "FILE[:UNET[:TEXT]]", value_parser = lora)]
     lora: Vec<LoraSpec>,
 
@@ -18,7 +18,8 @@ pub(crate) struct AdapterFlags {
     #[arg(long, alias = "lora-model-dir", value_name = "FOLDER")]
     lora_dir: Option<PathBuf>,
 
-    /// Embedding (textual inversion); the file's name, or the word in it, then works in prompts. May be given several times.
+    /// Embedding (textual inversion); the file's name, or the word in it, then works in prompts.
+    /// May be given several times.
     #[arg(long, value_name = "FILE")]
     embedding: Vec<PathBuf>,
 
@@ -43,7 +44,8 @@ impl AdapterFlags {
         }
     }
 
-    /// The same with the adapters with which a picture was made, `stored` in it, unless the flags name some.
+    /// The same with the adapters with which a picture was made, `stored` in it, unless the flags
+    /// name some.
     ///
     /// # Errors
     /// `Request` if they cannot be found.

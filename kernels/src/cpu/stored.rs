@@ -1,12 +1,13 @@
 //! In which type the results of layers stand in memory between them: f32, or f16 in half the bytes.
 //!
-//! A product in bf16 takes hardly longer than its output takes to memory and back, so in that precision what flows from layer
-//! to layer (the residual stream, skips, inputs of blocks) is stored in f16. Arithmetic is f32 always: numbers are widened as
-//! they are loaded and rounded to the nearest f16 as they are stored, by one instruction for a vector. An f16 has 11 bits,
-//! eight times as exact as the bf16 that the next product will make of it.
+//! A product in bf16 takes hardly longer than its output takes to memory and back, so in that
+//! precision what flows from layer to layer (the residual stream, skips, inputs of blocks) is
+//! stored in f16. Arithmetic is f32 always: numbers are widened as they are loaded and rounded to
+//! the nearest f16 as they are stored, by one instruction for a vector. An f16 has 11 bits, eight
+//! times as exact as the bf16 that the next product will make of it.
 //!
-//! Beyond 65504 there is no f16: such a number becomes infinite. Norms, products and sums keep what is not finite, so it
-//! reaches the output of the network, where it is seen.
+//! Beyond 65504 there is no f16: such a number becomes infinite. Norms, products and sums keep what
+//! is not finite, so it reaches the output of the network, where it is seen.
 
 use std::borrow::Cow;
 

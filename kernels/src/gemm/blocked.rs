@@ -10,10 +10,11 @@
 //!     write the sums to the output, through the epilogue
 //! ```
 //!
-//! Products in bf16 are cut alike; what a tile unit needs beyond that is in [`bf16`], in a `blocked.rs` of its own.
+//! Products in bf16 are cut alike; what a tile unit needs beyond that is in [`bf16`], in a
+//! `blocked.rs` of its own.
 //!
-//! The cut depends on the shape alone and each sum has a fixed order, so the result is the same, bit for bit, on any
-//! number of threads.
+//! The cut depends on the shape alone and each sum has a fixed order, so the result is the same,
+//! bit for bit, on any number of threads.
 
 use std::cell::RefCell;
 
@@ -36,12 +37,14 @@ use crate::cpu::tile::software::Software;
 const KC: usize = 256;
 /// Rows of a task: with its panels their sums take 300 KB, their parts of a block another 240 KB.
 const MC: usize = 20 * MR;
-/// Rows that are finished together: of all panels before the next rows, so that few pages of the output are written at a time.
+/// Rows that are finished together: of all panels before the next rows, so that few pages of the
+/// output are written at a time.
 const FINISHED_ROWS: usize = 16;
 /// A task.
 const BLOCKS: BlockSizes = BlockSizes { tile_rows: MR, rows: MC, panels: NC_PANELS };
 
-/// `out[m] = epilogue(Σₖ a[m, k]·w[n, k])` with weights for f32; the rows of the output may stand anywhere.
+/// `out[m] = epilogue(Σₖ a[m, k]·w[n, k])` with weights for f32; the rows of the output may stand
+/// anywhere.
 pub(crate) fn product<T: Stored>(
     isa: Isa,
     a: &impl Rows,
@@ -138,7 +141,8 @@ impl<R: Rows, F: OutputSink> Op for BlockedTask<'_, R, F> {
     }
 }
 
-/// The depth as blocks of nearly equal length, none crossing the border of a segment; an empty one if there is none, which makes the sums zero.
+/// The depth as blocks of nearly equal length, none crossing the border of a segment; an empty one
+/// if there is none, which makes the sums zero.
 fn blocks(segments: usize, segment_len: usize) -> impl Iterator<Item = DepthRange> {
     const { assert!(KC <= MAX_DEPTH_RANGE) };
     let segment_len = if segments == 0 { 0 } else { segment_len };

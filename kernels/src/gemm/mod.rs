@@ -1,4 +1,5 @@
-//! Matrix products: `C[m, n] = Σₖ A[m, k]·B[k, n]`, where nearly all of Stable Diffusion's arithmetic happens.
+//! Matrix products: `C[m, n] = Σₖ A[m, k]·B[k, n]`, where nearly all of Stable Diffusion's
+//! arithmetic happens.
 //!
 //! | step | idea | AVX-512 | AVX2 | portable |
 //! |---|---|---|---|---|
@@ -6,12 +7,13 @@
 //! | [`row_at_a_time`] | weights in panels of 32 columns; one row of A meets one panel in vector registers | 68, 25 % | 69, 51 % | 52, 84 % |
 //! | [`blocked`] | twelve rows share each panel (384 sums live in registers), blocks fit the caches, all cores work | 474, 86 % | 244, 90 % | 80, 65 % |
 //!
-//! GFLOP/s and share of the peak (`benches/benches/peak.rs`) of an AMD EPYC (Zen 5), 512 rows, 1280 → 1280: the first two on one core and
-//! of one core's peak, the last on two; older than the inner loop as it is now. `cargo bench -p aquatint-benches --bench gemm -- "512x1280-1280"`.
+//! GFLOP/s and share of the peak (`benches/benches/peak.rs`) of an AMD EPYC (Zen 5), 512 rows, 1280
+//! → 1280: the first two on one core and of one core's peak, the last on two; older than the inner
+//! loop as it is now. `cargo bench -p aquatint-benches --bench gemm -- "512x1280-1280"`.
 //!
-//! A is never copied. It is a [`Rows`]: a rule that says where each row's numbers stand. A matrix gives its rows, a
-//! convolution gives pixels of its input; both are the same loop. B is a [`PackedWeights`], packed once when a
-//! model is loaded.
+//! A is never copied. It is a [`Rows`]: a rule that says where each row's numbers stand. A matrix
+//! gives its rows, a convolution gives pixels of its input; both are the same loop. B is a
+//! [`PackedWeights`], packed once when a model is loaded.
 //!
 //! | here | elsewhere | what |
 //! |---|---|---|
@@ -24,7 +26,9 @@
 //! | part | | in bf16: of a number, 0 the high half, 1 the low one (`bf16x3`) |
 //! | job | | in bf16: 32 rows × 32 columns × some steps, for a unit (AMX, AVX-512 BF16 or software) |
 //!
-//! Read next: `pack.rs` and `weights.rs` (B), `rows.rs` (A), `microkernel.rs` (registers), `blocked.rs` (caches), `partition.rs` (cores), `epilogue/` (what is stored); then [`cpu::tile`](crate::cpu::tile).
+//! Read next: `pack.rs` and `weights.rs` (B), `rows.rs` (A), `microkernel.rs` (registers),
+//! `blocked.rs` (caches), `partition.rs` (cores), `epilogue/` (what is stored); then
+//! [`cpu::tile`](crate::cpu::tile).
 
 pub(crate) mod a;
 mod b;
@@ -55,7 +59,8 @@ pub(crate) use epilogue::stats;
 pub use epilogue::stats::{ChannelStats, Welford};
 pub(crate) use partition::rows_of;
 
-/// `out[m, n] = epilogue(Σₖ a[m, k]·w[n, k])` for `rows` rows; `out: [rows, w.out_features()]`, row-major.
+/// `out[m, n] = epilogue(Σₖ a[m, k]·w[n, k])` for `rows` rows; `out: [rows, w.out_features()]`,
+/// row-major.
 ///
 /// # Panics
 /// If `out` or the epilogue's terms have other sizes.

@@ -6,10 +6,12 @@
 //! chunk 1    [ task ]  [ task ]            of whole tiles of rows
 //! ```
 //!
-//! Each task gets its pieces of the output as slices that are its own: no two can write to the same place, and the compiler knows it.
+//! Each task gets its pieces of the output as slices that are its own: no two can write to the same
+//! place, and the compiler knows it.
 //!
-//! A thread does neighbouring tasks one after the other. Of what they have in common, a chunk's rows or a group's weights, the larger is to stay in its
-//! cache: so chunk after chunk, if a chunk has more rows than a group has columns, else group after group.
+//! A thread does neighbouring tasks one after the other. Of what they have in common, a chunk's
+//! rows or a group's weights, the larger is to stay in its cache: so chunk after chunk, if a chunk
+//! has more rows than a group has columns, else group after group.
 
 use std::ops::Range;
 
@@ -52,7 +54,8 @@ pub(super) struct Partition {
 }
 
 impl Partition {
-    /// Equal chunks of whole tiles, and equal groups of panels, of which some are finished `together`.
+    /// Equal chunks of whole tiles, and equal groups of panels, of which some are finished
+    /// `together`.
     pub(super) fn new(rows: usize, columns: usize, size: BlockSizes, together: usize) -> Self {
         let panels = columns.div_ceil(NR);
         if rows == 0 || panels == 0 {
@@ -88,7 +91,8 @@ impl Partition {
         (0..groups * chunks).map(task).collect()
     }
 
-    /// For each task its pieces of the rows of an output of which a group of panels has `width` columns.
+    /// For each task its pieces of the rows of an output of which a group of panels has `width`
+    /// columns.
     pub(super) fn split_output<'a, T>(&self, out: Vec<&'a mut [T]>, width: usize) -> Vec<Vec<&'a mut [T]>> {
         self.split_output_rows(out, self.chunk, width)
     }
@@ -113,7 +117,8 @@ impl Partition {
         pieces
     }
 
-    /// For each task its rows of planes that take so many panels each, all `steps` of a part and then those of the next.
+    /// For each task its rows of planes that take so many panels each, all `steps` of a part and
+    /// then those of the next.
     pub(super) fn split_planes<'a>(
         &self,
         planes: impl Iterator<Item = &'a mut [TileRow]>,
@@ -130,8 +135,8 @@ impl Partition {
         pieces
     }
 
-    /// For each task the place where it stores its part of `out`, whose first row and column stand at `place`, and of the moments of its blocks, of
-    /// which a chunk has whole ones.
+    /// For each task the place where it stores its part of `out`, whose first row and column stand
+    /// at `place`, and of the moments of its blocks, of which a chunk has whole ones.
     pub(super) fn sinks<'a, T: Stored>(
         &self,
         epilogue: &'a Epilogue<'a, T>,

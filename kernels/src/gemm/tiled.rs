@@ -63,7 +63,8 @@ const GEGLU_BLOCKS: BlockSizes = BlockSizes { panels: 40, ..BLOCKS };
 /// sums are neither put away nor fetched again, which on AMX takes 5 % less time than two blocks. 0
 /// for blocks of the unit's own length.
 const GEGLU_KC_STEPS: usize = 10;
-/// Rows that are rounded together if a product gets them in f32: 128 tasks, and no copy of a whole large image.
+/// Rows that are rounded together if a product gets them in f32: 128 tasks, and no copy of a whole
+/// large image.
 const ROUNDED_ROWS: usize = 128 * MC;
 
 /// `out[m] = epilogue(Σₖ a[m, k]·w[n, k])` of a left operand that is rounded here.
@@ -87,7 +88,8 @@ pub(crate) fn product<X: Stored, T: Stored>(
     }
 }
 
-/// `out[m] = epilogue(Σₖ a[m, k]·w[n, k])` of a left operand that was rounded for the precision of `w`.
+/// `out[m] = epilogue(Σₖ a[m, k]·w[n, k])` of a left operand that was rounded for the precision of
+/// `w`.
 pub(crate) fn product_packed<T: Stored>(
     isa: Isa,
     a: &impl TileSource,
@@ -233,8 +235,8 @@ enum AccumulatorLayout {
         /// Jobs of a panel.
         of_panel: usize,
     },
-    /// There is room for whole panels: for all of them if each waits for the next block of the depth, else for those under way and those in their
-    /// epilogue.
+    /// There is room for whole panels: for all of them if each waits for the next block of the
+    /// depth, else for those under way and those in their epilogue.
     Panels { number: usize, height: usize },
 }
 
@@ -247,7 +249,8 @@ impl AccumulatorLayout {
         }
     }
 
-    /// The place of some rows of a panel, all of one job if there is room for no more; both counted from the task's first.
+    /// The place of some rows of a panel, all of one job if there is room for no more; both counted
+    /// from the task's first.
     #[inline(always)]
     fn place(self, panel: usize, rows: Range<usize>) -> Range<usize> {
         let first = match self {
@@ -260,10 +263,12 @@ impl AccumulatorLayout {
     }
 }
 
-/// Complete sums that wait for what becomes of them. They are handed over a few rows at a time, each lot behind a job: vectors and tiles work at the
-/// same time only if they stand near each other.
+/// Complete sums that wait for what becomes of them. They are handed over a few rows at a time,
+/// each lot behind a job: vectors and tiles work at the same time only if they stand near each
+/// other.
 struct PendingRows {
-    /// The first row, and its panel, the last of those that are finished together; both counted from the task's first.
+    /// The first row, and its panel, the last of those that are finished together; both counted
+    /// from the task's first.
     row: usize,
     panel: usize,
     /// How many rows wait, here and in later panels.
@@ -332,8 +337,9 @@ impl<T: TileSource, F: OutputSink> UnitOp for TiledTask<'_, T, F> {
             grow(&mut scratch.tiles, terms * row_tiles * w.k_steps().min(longest), ZERO_TILE);
         }
         let TiledBuffers { sums: all_sums, tiles: copies } = scratch;
-        // So many that all rows of a panel are finished before its room is needed again. A power of two that follows from the depth alone, also for the last
-        // rows: so moments are taken in the same runs wherever in a batch an image stands.
+        // So many that all rows of a panel are finished before its room is needed again. A power of
+        // two that follows from the depth alone, also for the last rows: so moments are taken in
+        // the same runs wherever in a batch an image stands.
         let rows_per_job = match layout {
             AccumulatorLayout::Jobs { .. } => JOB_ROWS,
             AccumulatorLayout::Panels { .. } => JOB_ROWS.div_ceil(F::PANELS * at_a_time).next_power_of_two(),
@@ -398,7 +404,8 @@ impl<T: TileSource, F: OutputSink> UnitOp for TiledTask<'_, T, F> {
     }
 }
 
-/// All passes of a task, in order: with so many blocks `at_a_time`, all panels, of which some finish `together`.
+/// All passes of a task, in order: with so many blocks `at_a_time`, all panels, of which some
+/// finish `together`.
 fn passes(panels: usize, blocks: &[Range<usize>], at_a_time: usize, together: usize) -> Vec<Pass> {
     let mut passes = Vec::with_capacity(panels * blocks.len());
     for blocks in blocks.chunks(at_a_time) {
@@ -425,7 +432,8 @@ fn grow<T: Copy>(buffer: &mut Vec<T>, len: usize, filler: T) {
     }
 }
 
-/// The steps of each block but the last: as nearly equal as they can be, each with whole turns of the segments, unless one is longer than `longest`.
+/// The steps of each block but the last: as nearly equal as they can be, each with whole turns of
+/// the segments, unless one is longer than `longest`.
 fn kc_steps(k_steps: usize, segments: usize, longest: usize) -> usize {
     let unit = if segments <= longest { segments.max(1) } else { 1 };
     let units = k_steps.div_ceil(unit);
@@ -433,7 +441,8 @@ fn kc_steps(k_steps: usize, segments: usize, longest: usize) -> usize {
     units.div_ceil(count) * unit
 }
 
-/// The steps of a unit's depth as blocks; one of no steps if there are none, which makes the sums zero.
+/// The steps of a unit's depth as blocks; one of no steps if there are none, which makes the sums
+/// zero.
 fn k_blocks(k_steps: usize, block: usize) -> impl Iterator<Item = Range<usize>> {
     let count = k_steps.div_ceil(block.max(1)).max(1);
     (0..count).map(move |i| i * block..((i + 1) * block).min(k_steps))

@@ -184,7 +184,8 @@ impl Parameters {
         kind.is_none_or(SamplerKind::has_eta)
     }
 
-    /// The sampler of this name; ComfyUI's savers join it and its schedule: `euler_ancestral_normal`.
+    /// The sampler of this name; ComfyUI's savers join it and its schedule:
+    /// `euler_ancestral_normal`.
     fn sampler(&self, name: &str) -> Result<SamplerChoice> {
         let whole = SamplerChoice::parse(Some(name), self.schedule(name));
         if whole.is_ok() {

@@ -8,8 +8,8 @@
 //! transparent pixels   laid over white, because the model knows no transparency; what was transparent is kept as a mask
 //! ```
 //!
-//! diffusers drops the alpha channel and shows whatever colour is stored under it; over white is what a viewer shows.
-//! Read next: [`resize`], [`mask`].
+//! diffusers drops the alpha channel and shows whatever colour is stored under it; over white is
+//! what a viewer shows. Read next: [`resize`], [`mask`].
 
 use std::io::Cursor;
 use std::path::Path;
@@ -22,7 +22,8 @@ use crate::error::{Error, Result};
 use crate::guard::guarded;
 use crate::input_file;
 
-/// 100 million pixels: the largest cameras make pictures of this size, and its 16-bit RGBA fits into 0.8 GB.
+/// 100 million pixels: the largest cameras make pictures of this size, and its 16-bit RGBA fits
+/// into 0.8 GB.
 const LARGEST_AREA: u64 = 100_000_000;
 
 /// Larger files are not read at all.
@@ -78,8 +79,8 @@ impl ImageFile {
 }
 
 impl Mask {
-    /// Reads a file as a mask: the luminance of the stored colours, whatever the alpha channel says. As diffusers, so that
-    /// black stays kept where it is transparent.
+    /// Reads a file as a mask: the luminance of the stored colours, whatever the alpha channel
+    /// says. As diffusers, so that black stays kept where it is transparent.
     ///
     /// # Errors
     /// See [`ImageFile::open`].

@@ -1,6 +1,7 @@
 //! A finished picture: 8 bits for each of red, green and blue, and how it becomes a file.
 //!
-//! PNG and WebP keep every value; JPEG does not. All of them hold the text that says how the picture was made.
+//! PNG and WebP keep every value; JPEG does not. All of them hold the text that says how the
+//! picture was made.
 
 pub mod file;
 mod jpeg;
@@ -79,7 +80,8 @@ impl Image {
         Self { width, height, pixels, parameters: None }
     }
 
-    /// `round(255 · clamp(x / 2 + 1/2, 0, 1))`, ties to even: the rounding of diffusers' image processor.
+    /// `round(255 · clamp(x / 2 + 1/2, 0, 1))`, ties to even: the rounding of diffusers' image
+    /// processor.
     ///
     /// `x: [height, width, 3]`, −1 black, 1 white.
     ///
@@ -137,7 +139,8 @@ impl Image {
         self.parameters.as_ref().map(Parameters::to_string)
     }
 
-    /// Ten hex digits by which the picture can be recognised: SHA-256 of width and height (64 bits each, little endian) and pixels.
+    /// Ten hex digits by which the picture can be recognised: SHA-256 of width and height (64 bits
+    /// each, little endian) and pixels.
     pub fn hash(&self) -> String {
         content_hash(self.width, self.height, &self.pixels)
     }
@@ -173,8 +176,8 @@ impl Image {
         encoder.write_image(&self.pixels, width, height, ExtendedColorType::Rgb8).map_err(Error::run)
     }
 
-    /// Writes a file of the kind that its name says, PNG if it says none. It appears under its name only when it is
-    /// complete; a file of that name is replaced.
+    /// Writes a file of the kind that its name says, PNG if it says none. It appears under its name
+    /// only when it is complete; a file of that name is replaced.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -199,7 +202,8 @@ impl Image {
         Self::sheet(pictures, pictures.len())
     }
 
-    /// Pictures of one size in rows of `columns`, from left to right and from top to bottom; what is left of the last row is white.
+    /// Pictures of one size in rows of `columns`, from left to right and from top to bottom; what
+    /// is left of the last row is white.
     ///
     /// # Panics
     /// If there are none, or if their sizes differ.

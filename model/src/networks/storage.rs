@@ -1,9 +1,11 @@
-//! In which type a network stores what flows between its layers: f32, or f16 where its products are in bf16.
+//! In which type a network stores what flows between its layers: f32, or f16 where its products are
+//! in bf16.
 //!
-//! In bf16 a layer takes hardly longer than its output takes to memory and back, and f16 is eight times as exact as what the
-//! next product makes of it. What it cannot hold, numbers beyond 65504, becomes infinite; norms and sums keep that, so it is
-//! seen in the output. Such an image is computed again with f32 between its layers: for each image alone, so that a picture
-//! does not depend on what else is in its batch.
+//! In bf16 a layer takes hardly longer than its output takes to memory and back, and f16 is eight
+//! times as exact as what the next product makes of it. What it cannot hold, numbers beyond 65504,
+//! becomes infinite; norms and sums keep that, so it is seen in the output. Such an image is
+//! computed again with f32 between its layers: for each image alone, so that a picture does not
+//! depend on what else is in its batch.
 
 use aquatint_kernels::Precision;
 use aquatint_tensor::Tensor;
@@ -16,7 +18,8 @@ pub(crate) fn is_half(products: Precision) -> bool {
     F16_BETWEEN_LAYERS && products == Precision::Bf16
 }
 
-/// `half`, with the images of `wide` in the place of those that are not finite; `wide` is computed only if there are any.
+/// `half`, with the images of `wide` in the place of those that are not finite; `wide` is computed
+/// only if there are any.
 pub(crate) fn finite_or(half: Tensor<f32, 4>, wide: impl FnOnce() -> Tensor<f32, 4>) -> Tensor<f32, 4> {
     let len = half.shape()[1..].iter().product::<usize>().max(1);
     let finite = |image: &[f32]| image.iter().all(|x| x.is_finite());

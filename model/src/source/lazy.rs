@@ -6,9 +6,9 @@
 //! release    frees it                                                              unless another picture will need it
 //! ```
 //!
-//! Stable Diffusion 1.5 in 16 bits is 1.7 GB of UNet, 0.25 of text encoder and 0.1 of VAE decoder; they are never needed
-//! at the same time. A single picture frees each before it loads the next, which costs nothing: each is loaded once
-//! either way.
+//! Stable Diffusion 1.5 in 16 bits is 1.7 GB of UNet, 0.25 of text encoder and 0.1 of VAE decoder;
+//! they are never needed at the same time. A single picture frees each before it loads the next,
+//! which costs nothing: each is loaded once either way.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -66,8 +66,9 @@ impl<T> LazyNetwork<T> {
 
     /// The network, loaded if it is not there.
     ///
-    /// Nothing is locked while it loads: packing runs on the thread pool, where this thread may come by another request
-    /// for the same network. If two load it at the same time, one of the results is kept.
+    /// Nothing is locked while it loads: packing runs on the thread pool, where this thread may
+    /// come by another request for the same network. If two load it at the same time, one of the
+    /// results is kept.
     ///
     /// # Errors
     /// As for [`check`](Self::check).

@@ -1,4 +1,5 @@
-//! Where a model comes from: its files, their formats and names, its settings, and a cursor that reads weights by name.
+//! Where a model comes from: its files, their formats and names, its settings, and a cursor that
+//! reads weights by name.
 //!
 //! ```text
 //! component.rs      the table of components: text encoder, UNet, VAE, …
@@ -17,8 +18,9 @@
 //! schema.rs         the same reads without a file: which tensors does an architecture need?
 //! ```
 //!
-//! Layers ask for the tensor that they need, by name and shape; nothing else in the project lists tensor names. The
-//! file's own pages are given back as soon as a tensor is packed, so a model is never in memory twice.
+//! Layers ask for the tensor that they need, by name and shape; nothing else in the project lists
+//! tensor names. The file's own pages are given back as soon as a tensor is packed, so a model is
+//! never in memory twice.
 //!
 //! Read next: [`crate::networks::layers`], where the reads happen.
 

@@ -57,10 +57,11 @@ impl ModelId {
     }
 }
 
-/// A file's name without its ending, or a folder's; a folder in Hugging Face's cache is called by its commit, so there
-/// it is the repository's.
+/// A file's name without its ending, or a folder's; a folder in Hugging Face's cache is called by
+/// its commit, so there it is the repository's.
 fn name_of(path: &Path) -> String {
-    // `.` has a name as well. Other links are not followed: a cache's lead to files that are called by their hashes.
+    // `.` has a name as well. Other links are not followed: a cache's lead to files that are called
+    // by their hashes.
     let path = match path.file_name() {
         Some(_) => path.to_owned(),
         None => path.canonicalize().unwrap_or_else(|_| path.to_owned()),

@@ -152,7 +152,8 @@ impl Naming {
     }
 }
 
-/// A level has as many residual blocks as there are blocks in front of the first that halves the image.
+/// A level has as many residual blocks as there are blocks in front of the first that halves the
+/// image.
 fn unet_names(file: &TensorFile, prefix: &str) -> UNetNames {
     let has = |name: String| file.tensor(&format!("{prefix}{name}")).is_some();
     let first = (1..64).find(|place| has(format!("input_blocks.{place}.0.op.weight")));

@@ -1,13 +1,14 @@
 //! A reader of pickles that executes nothing.
 //!
-//! A pickle is a program for a small stack machine, which may import and call anything; that is how a file of weights can
-//! run code. This machine has the instructions that torch's own weights use, and of the functions that they call it
-//! knows what comes of them: a tensor, a dictionary, or something that is not looked into. Whatever else a pickle asks
-//! for ends the reading with its name. Source: CPython's `pickletools.py`.
+//! A pickle is a program for a small stack machine, which may import and call anything; that is how
+//! a file of weights can run code. This machine has the instructions that torch's own weights use,
+//! and of the functions that they call it knows what comes of them: a tensor, a dictionary, or
+//! something that is not looked into. Whatever else a pickle asks for ends the reading with its
+//! name. Source: CPython's `pickletools.py`.
 //!
-//! Values live in one list and refer to each other by their place in it: a value that is shared a million times, or
-//! nested a million deep, costs no more than the instructions that made it. Each instruction makes at most one value, so
-//! memory is bounded by the length of the pickle.
+//! Values live in one list and refer to each other by their place in it: a value that is shared a
+//! million times, or nested a million deep, costs no more than the instructions that made it. Each
+//! instruction makes at most one value, so memory is bounded by the length of the pickle.
 
 mod globals;
 #[cfg(test)]
@@ -471,7 +472,8 @@ fn pairs(items: &[Id]) -> Vec<(Id, Id)> {
 fn long(bytes: &[u8]) -> Result<i64, String> {
     let Some(last) = bytes.last() else { return Ok(0) };
     if bytes.len() > 8 {
-        // Larger numbers stand in the first pickle of torch's old files; nothing is computed with them.
+        // Larger numbers stand in the first pickle of torch's old files; nothing is computed with
+        // them.
         return Ok(i64::MAX);
     }
     let mut number = [if last & 0x80 == 0 { 0 } else { 0xff }; 8];

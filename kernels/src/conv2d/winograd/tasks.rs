@@ -12,8 +12,9 @@
 //!         transform the sums to 4×4 pixels and write them, through the epilogue
 //! ```
 //!
-//! The weights' values would be four times the weights, in f32 eight times what is published in f16: seven gigabytes for
-//! Stable Diffusion 1.5. So they are made anew in each task, for 128 tiles of 16 pixels, or all if there are fewer.
+//! The weights' values would be four times the weights, in f32 eight times what is published in
+//! f16: seven gigabytes for Stable Diffusion 1.5. So they are made anew in each task, for 128 tiles
+//! of 16 pixels, or all if there are fewer.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -83,7 +84,8 @@ fn pixels<'a>(grid: &Grid<'a>, row: usize, column: usize, block: &Range<usize>) 
     pixels
 }
 
-/// Buffers that a thread keeps from task to task. A row more than needed, lest all 36 begin in the same set of the cache.
+/// Buffers that a thread keeps from task to task. A row more than needed, lest all 36 begin in the
+/// same set of the cache.
 pub(super) struct WinogradBuffers {
     sums: Box<[[PanelRow; TASK_TILES + 1]]>,
     weights: Box<[[PanelRow; BLOCK + 1]]>,
@@ -125,8 +127,8 @@ impl<T: Stored> Op for Products<'_, T> {
         for panel in self.panels.clone() {
             for (i, block) in blocks.iter().enumerate() {
                 transform_weights(s, self.w, panel, block.clone(), &mut self.scratch.weights);
-                // While this block is multiplied, the next one's weights come from memory: nine short pieces, for which
-                // the CPU's own prefetching is too late.
+                // While this block is multiplied, the next one's weights come from memory: nine
+                // short pieces, for which the CPU's own prefetching is too late.
                 match blocks.get(i + 1) {
                     Some(next) => prefetch_weights(s, self.w, panel, next),
                     None if panel + 1 < self.panels.end => {

@@ -1,4 +1,5 @@
-//! AVX2 with fused multiply-add and conversions of f16, which every CPU with AVX2 has: eight lanes, sixteen registers.
+//! AVX2 with fused multiply-add and conversions of f16, which every CPU with AVX2 has: eight lanes,
+//! sixteen registers.
 
 use std::arch::x86_64::*;
 
@@ -6,7 +7,8 @@ use aquatint_tensor::f16;
 
 use super::{Op, Simd, math};
 
-/// Proof that the CPU has AVX2, FMA and F16C. The private field keeps [`detect`](Self::detect) the only way to get one.
+/// Proof that the CPU has AVX2, FMA and F16C. The private field keeps [`detect`](Self::detect) the
+/// only way to get one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Avx2(());
 
@@ -34,9 +36,13 @@ impl Avx2 {
 /// One intrinsic that needs AVX2, FMA or F16C and nothing else.
 macro_rules! avx2 {
     ($call:expr) => {{
-        // SAFETY: the caller holds an `Avx2`, which exists only if `detect` found all three features; an intrinsic
-        // that takes a pointer is given one to eight numbers that are borrowed for the call.
-        #[allow(clippy::multiple_unsafe_ops_per_block, reason = "an intrinsic and the pointer it reads are one idea")]
+        // SAFETY: the caller holds an `Avx2`, which exists only if `detect` found all three
+        // features; an intrinsic that takes a pointer is given one to eight numbers that are
+        // borrowed for the call.
+        #[allow(
+            clippy::multiple_unsafe_ops_per_block,
+            reason = "an intrinsic and the pointer it reads are one idea"
+        )]
         unsafe {
             $call
         }

@@ -7,7 +7,8 @@ use aquatint_tensor::f16;
 
 use super::{Op, Simd, math};
 
-/// Proof that the CPU has AVX-512F and DQ. The private field keeps [`detect`](Self::detect) the only way to get one.
+/// Proof that the CPU has AVX-512F and DQ. The private field keeps [`detect`](Self::detect) the
+/// only way to get one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Avx512(());
 
@@ -32,9 +33,13 @@ impl Avx512 {
 /// One intrinsic that needs AVX-512F or DQ and nothing else.
 macro_rules! avx512 {
     ($call:expr) => {{
-        // SAFETY: the caller holds an `Avx512`, which exists only if `detect` found both features; an intrinsic that
-        // takes a pointer is given one to sixteen numbers that are borrowed for the call.
-        #[allow(clippy::multiple_unsafe_ops_per_block, reason = "an intrinsic and the pointer it reads are one idea")]
+        // SAFETY: the caller holds an `Avx512`, which exists only if `detect` found both features;
+        // an intrinsic that takes a pointer is given one to sixteen numbers that are borrowed for
+        // the call.
+        #[allow(
+            clippy::multiple_unsafe_ops_per_block,
+            reason = "an intrinsic and the pointer it reads are one idea"
+        )]
         unsafe {
             $call
         }
@@ -161,7 +166,8 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn exp2_with<const N: usize>(self, x: __m512, p: [f32; N]) -> __m512 {
-        // One instruction takes x − ⌊x⌋; another multiplies by 2^⌊x⌋, and knows by itself what to do with an x far below.
+        // One instruction takes x − ⌊x⌋; another multiplies by 2^⌊x⌋, and knows by itself what to
+        // do with an x far below.
         let fraction = avx512!(_mm512_reduce_ps::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(x));
         avx512!(_mm512_scalef_ps(math::polynomial(self, p, fraction), x))
     }

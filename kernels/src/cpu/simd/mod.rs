@@ -1,13 +1,13 @@
 //! Vector arithmetic, written once and compiled for each instruction set.
 //!
-//! A kernel's inner loop is an [`Op`]: a struct that holds its operands, and `eval`, generic over a [`Simd`] back-end.
-//! [`Isa::run`](crate::Isa::run) picks the back-end. The back-ends are [`portable`], [`avx2`] and [`avx512`]; each is a
-//! thin shell of one instruction per method.
+//! A kernel's inner loop is an [`Op`]: a struct that holds its operands, and `eval`, generic over a
+//! [`Simd`] back-end. [`Isa::run`](crate::Isa::run) picks the back-end. The back-ends are
+//! [`portable`], [`avx2`] and [`avx512`]; each is a thin shell of one instruction per method.
 //!
-//! Everything that an [`Op`] calls must be `#[inline(always)]`: only code that is inlined into the back-end's
-//! entry point is compiled with its instructions. A closure cannot be marked so, and the compiler leaves a large one out
-//! of line, where each instruction becomes a call; functions of more than an operation or two are therefore
-//! [`Pointwise`] types.
+//! Everything that an [`Op`] calls must be `#[inline(always)]`: only code that is inlined into the
+//! back-end's entry point is compiled with its instructions. A closure cannot be marked so, and the
+//! compiler leaves a large one out of line, where each instruction becomes a call; functions of
+//! more than an operation or two are therefore [`Pointwise`] types.
 
 #[cfg(target_arch = "x86_64")]
 pub mod avx2;
@@ -36,8 +36,8 @@ pub trait Pointwise: Copy + Send + Sync {
 
 /// The operations of one instruction set on vectors of `f32`.
 ///
-/// A value of an implementing type proves that the CPU has the instructions. Slices may be longer than a vector; if
-/// they are shorter, `load` and `store` panic.
+/// A value of an implementing type proves that the CPU has the instructions. Slices may be longer
+/// than a vector; if they are shorter, `load` and `store` panic.
 pub trait Simd: Copy + Send + Sync + 'static {
     /// A vector of [`LANES`](Self::LANES) numbers.
     type V: Copy;
@@ -52,7 +52,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn load(self, x: &[f32]) -> Self::V;
     /// Writes the lanes to the start of `out`.
     fn store(self, v: Self::V, out: &mut [f32]);
-    /// The same, past the caches if the CPU can and `out` begins at a cache line. What was written may be read when [`drain`](Self::drain) has been called.
+    /// The same, past the caches if the CPU can and `out` begins at a cache line. What was written
+    /// may be read when [`drain`](Self::drain) has been called.
     #[inline(always)]
     fn stream(self, v: Self::V, out: &mut [f32]) {
         self.store(v, out);
@@ -119,9 +120,11 @@ pub trait Simd: Copy + Send + Sync + 'static {
     #[inline(always)]
     fn prefetch_f16(self, _x: &[f16]) {}
 
-    /// `2^⌊x⌋·p(x − ⌊x⌋)` with the coefficients of p, constant term first: 2ˣ, where p is 2ʳ on [0, 1].
+    /// `2^⌊x⌋·p(x − ⌊x⌋)` with the coefficients of p, constant term first: 2ˣ, where p is 2ʳ on [0,
+    /// 1].
     ///
-    /// For x up to 127. From x = −126 down it is 2⁻¹²⁵ at most, nothing at all where the instruction set can; NaN stays NaN.
+    /// For x up to 127. From x = −126 down it is 2⁻¹²⁵ at most, nothing at all where the
+    /// instruction set can; NaN stays NaN.
     #[inline(always)]
     fn exp2_with<const N: usize>(self, x: Self::V, p: [f32; N]) -> Self::V {
         // In `max` the second operand wins over NaN.
@@ -144,8 +147,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
 
     /// Rows become columns: as many vectors as there are lanes, 8 or 16; the rest are left alone.
     ///
-    /// Vector i is interleaved with the one half of all vectors further on, and all that again. Write the place of a number as the bits of its
-    /// row and then those of its lane: each round rotates them by one, so that as many rounds as a lane has bits swap both.
+    /// Vector i is interleaved with the one half of all vectors further on, and all that again.
+    /// Write the place of a number as the bits of its row and then those of its lane: each round
+    /// rotates them by one, so that as many rounds as a lane has bits swap both.
     #[inline(always)]
     fn transpose(self, rows: &mut [Self::V; MAX_LANES]) {
         // Not as a loop, so that all vectors stay in registers.
@@ -219,8 +223,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
         lanes[0]
     }
 
-    /// `f(…f(f(start, x[..LANES]), x[LANES..2·LANES])…)`: a running value over a whole slice, a vector at a time. Lanes
-    /// behind the end of the slice hold `fill`, which should leave the running value as it is. `f` must be small.
+    /// `f(…f(f(start, x[..LANES]), x[LANES..2·LANES])…)`: a running value over a whole slice, a
+    /// vector at a time. Lanes behind the end of the slice hold `fill`, which should leave the
+    /// running value as it is. `f` must be small.
     #[inline(always)]
     fn reduce<A>(self, x: &[f32], fill: f32, start: A, f: impl Fn(A, Self::V) -> A) -> A {
         let mut running = start;
@@ -274,7 +279,8 @@ mod tests {
     use super::*;
     use crate::Isa;
 
-    /// Each operation on the numbers of a case, collected into rows that must not depend on the back-end.
+    /// Each operation on the numbers of a case, collected into rows that must not depend on the
+    /// back-end.
     struct AllOps;
 
     impl Op for AllOps {

@@ -4,15 +4,18 @@
 //! planes[part][step][image][height + 2·border][width + 2·border]      a line each: 32 channels of a pixel
 //! ```
 //!
-//! Pixels that are neighbours in a row of an image are neighbours in each plane. So any 16 of them are a tile: 1 KB, where it stands. With a border
-//! of zeros, so are the 16 pixels that they see under each tap of a 3×3 window: the nine taps are nine offsets, and the image's edge is no
-//! special case. Channels-last, as tensors have it, each line of a tile would stand a whole pixel further on, in another place of
-//! memory for the prefetcher and often in the same place of the cache.
+//! Pixels that are neighbours in a row of an image are neighbours in each plane. So any 16 of them
+//! are a tile: 1 KB, where it stands. With a border of zeros, so are the 16 pixels that they see
+//! under each tap of a 3×3 window: the nine taps are nine offsets, and the image's edge is no
+//! special case. Channels-last, as tensors have it, each line of a tile would stand a whole pixel
+//! further on, in another place of memory for the prefetcher and often in the same place of the
+//! cache.
 //!
-//! Without a border pixels are simply rows, tokens or whatever they mean, and the planes are those of a matrix.
+//! Without a border pixels are simply rows, tokens or whatever they mean, and the planes are those
+//! of a matrix.
 //!
-//! Source of the layout: Georganas et al., *Anatomy of High-Performance Deep Learning Convolutions on SIMD Architectures* (2018,
-//! arXiv:1808.05567).
+//! Source of the layout: Georganas et al., *Anatomy of High-Performance Deep Learning Convolutions
+//! on SIMD Architectures* (2018, arXiv:1808.05567).
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -38,8 +41,9 @@ pub(crate) trait TileSource: Sync {
     /// Whether some must be copied together.
     fn may_copy(&self) -> bool;
 
-    /// Appends to `out`, for each of the `steps` in the order of the weights, the tile of part `part` that begins at row `first`: where it stands, or a copy in the next
-    /// place of `room`. Rows behind the last one may be any numbers.
+    /// Appends to `out`, for each of the `steps` in the order of the weights, the tile of part
+    /// `part` that begins at row `first`: where it stands, or a copy in the next place of `room`.
+    /// Rows behind the last one may be any numbers.
     fn gather<'a>(
         &'a self,
         term: usize,
@@ -119,7 +123,8 @@ impl PackedA {
         Self::recycled((precision, 0), [1, 1, rows], [1, columns.div_ceil(TILE_K)])
     }
 
-    /// All planes, those of the second part behind those of the first, each with a line for every pixel.
+    /// All planes, those of the second part behind those of the first, each with a line for every
+    /// pixel.
     pub(crate) fn planes_mut(&mut self) -> impl Iterator<Item = &mut [TileRow]> {
         let lines = self.layout().lines();
         self.lines.chunks_mut(self.pitch).map(move |plane| &mut plane[..lines])
@@ -280,7 +285,8 @@ impl PlaneLayout {
         (y < height && x < width).then(|| (n * height + y) * width + x)
     }
 
-    /// The line of a pixel, which may stand in the border; `None` if it lies beyond that, or there is no such image.
+    /// The line of a pixel, which may stand in the border; `None` if it lies beyond that, or there
+    /// is no such image.
     #[inline(always)]
     pub(crate) fn line(self, n: usize, y: isize, x: isize) -> Option<usize> {
         let [images, height, width] = self.grid;

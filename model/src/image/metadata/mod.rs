@@ -174,8 +174,9 @@ impl Parameters {
 /// Keys and values.
 type Settings = Vec<(String, String)>;
 
-/// The last line that begins as A1111's settings do, the text before it, and settings of lines behind
-/// it, as extensions write them: `Template: a {fox|cat}`, with a value of one line or several.
+/// The last line that begins as A1111's settings do, the text before it, and settings of lines
+/// behind it, as extensions write them: `Template: a {fox|cat}`, with a value of one line or
+/// several.
 fn settings_within(text: &str) -> Option<(&str, &str, Settings)> {
     const FIRST_KEY: &str = "Steps: ";
     let start = match text.rfind("\nSteps: ") {

@@ -21,7 +21,8 @@ const KEYWORD: &str = "parameters";
 /// Bytes of a text that is inflated; a few kilobytes of a file could be made to fill the memory.
 const LONGEST_TEXT: usize = 1 << 20;
 
-/// 8-bit RGB pixels as the bytes of a PNG file, with a text if there is one. `size` is width and height.
+/// 8-bit RGB pixels as the bytes of a PNG file, with a text if there is one. `size` is width and
+/// height.
 ///
 /// # Errors
 /// If the picture has no pixels, or more than a PNG can hold.

@@ -4,15 +4,17 @@
 //! [start, 75 tokens, end] [start, 75 tokens, end] [start, the rest, end, pad, pad, …]
 //! ```
 //!
-//! The text encoder sees one chunk at a time, so that a prompt may have any length, but words in different chunks do not know of
-//! each other. A chunk that fills up inside of a phrase is therefore cut at its last comma, if that is at most 20 tokens back,
-//! which is A1111's default ("comma padding backtrack").
+//! The text encoder sees one chunk at a time, so that a prompt may have any length, but words in
+//! different chunks do not know of each other. A chunk that fills up inside of a phrase is
+//! therefore cut at its last comma, if that is at most 20 tokens back, which is A1111's default
+//! ("comma padding backtrack").
 
 use crate::error::{Error, Result};
 use crate::text::prompt::emphasis::Piece;
 use crate::text::tokenizer::Tokenizer;
 
-/// What the text encoder sees at once: tokens and their weights, which are 1 for the marks and the padding.
+/// What the text encoder sees at once: tokens and their weights, which are 1 for the marks and the
+/// padding.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chunk {
     /// [`Tokenizer::max_length`] tokens.

@@ -11,10 +11,10 @@
 //! chunks stand one after the other: [1, 77 · chunks, c]
 //! ```
 //!
-//! `<lora:…>` asks for an adapter ([`extra_networks`]); the names of embeddings stand for their vectors
-//! in both syntaxes. Not everything of A1111's syntax is here: `[from:to:when]`, `[a|b]` and `AND` are
-//! read as plain words, and reported (`tags.rs`). Read next: [`crate::networks::clip`], the layers;
-//! `generate/mod.rs`, where the result goes.
+//! `<lora:…>` asks for an adapter ([`extra_networks`]); the names of embeddings stand for their
+//! vectors in both syntaxes. Not everything of A1111's syntax is here: `[from:to:when]`, `[a|b]`
+//! and `AND` are read as plain words, and reported (`tags.rs`). Read next:
+//! [`crate::networks::clip`], the layers; `generate/mod.rs`, where the result goes.
 
 pub mod chunks;
 pub mod emphasis;

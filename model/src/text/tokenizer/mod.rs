@@ -6,13 +6,14 @@
 //!                    → [start, a</w>, photo</w>, of</w>, cats</w>, !</w>, end, pad, pad, ...]
 //! ```
 //!
-//! A text encoder always sees the same number of tokens: 77, of which two mark start and end. What does not fit is cut and
-//! reported. Padding differs: Stable Diffusion 1.x pads with the end mark, 2.x with `!` (token 0), which the files say.
-//! A special token that stands in the text is found as such: with 2.x, `!` becomes token 0 and not `!</w>`.
+//! A text encoder always sees the same number of tokens: 77, of which two mark start and end. What
+//! does not fit is cut and reported. Padding differs: Stable Diffusion 1.x pads with the end mark,
+//! 2.x with `!` (token 0), which the files say. A special token that stands in the text is found as
+//! such: with 2.x, `!` becomes token 0 and not `!</w>`.
 //!
-//! The crate `tokenizers` does the work; this module reads the folder as transformers' `CLIPTokenizer` does. Sources:
-//! Radford et al. 2021 (arXiv:2103.00020), section 2.4; Sennrich et al. 2016 (arXiv:1508.07909) for BPE. Next:
-//! [`vocabulary`], then the text encoder in `clip/`.
+//! The crate `tokenizers` does the work; this module reads the folder as transformers'
+//! `CLIPTokenizer` does. Sources: Radford et al. 2021 (arXiv:2103.00020), section 2.4; Sennrich et
+//! al. 2016 (arXiv:1508.07909) for BPE. Next: [`vocabulary`], then the text encoder in `clip/`.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -65,8 +66,8 @@ pub struct Encoding {
 }
 
 impl Tokenizer {
-    /// Reads a folder that holds `tokenizer.json`, or `vocab.json` and `merges.txt`; and, if they are there,
-    /// `tokenizer_config.json` and `special_tokens_map.json`.
+    /// Reads a folder that holds `tokenizer.json`, or `vocab.json` and `merges.txt`; and, if they
+    /// are there, `tokenizer_config.json` and `special_tokens_map.json`.
     ///
     /// # Errors
     /// `Read` or `Model`, with the file's name, if one is missing or says something impossible.
@@ -205,8 +206,8 @@ fn lacks(token: &str) -> String {
     format!("the vocabulary lacks the special token `{}`", shortened(token))
 }
 
-/// Adds what the vocabulary's own file does not have: learned tokens, which continue it, and how the
-/// marks are found in a text.
+/// Adds what the vocabulary's own file does not have: learned tokens, which continue it, and how
+/// the marks are found in a text.
 fn add_tokens(words: &mut tokenizers::Tokenizer, settings: &Settings) -> std::result::Result<(), String> {
     let known = words.get_added_vocabulary().get_vocab().clone();
     let vocabulary = words.get_vocab(true).into_values().max().map_or(0, |largest| largest + 1);
@@ -293,8 +294,8 @@ fn parse_merges(path: &Path, text: &str) -> Result<Merges> {
     lines.map(pair).collect()
 }
 
-/// How CLIP prepares a text: Unicode NFC, runs of white space to one space, lower case; then words, contractions, single
-/// digits and runs of other signs; then bytes.
+/// How CLIP prepares a text: Unicode NFC, runs of white space to one space, lower case; then words,
+/// contractions, single digits and runs of other signs; then bytes.
 fn with_rules_of_clip(bpe: BPE) -> tokenizers::Result<tokenizers::Tokenizer> {
     const WORDS: &str = concat!(
         r"<\|startoftext\|>|<\|endoftext\|>",
