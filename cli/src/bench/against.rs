@@ -46,10 +46,6 @@ pub(super) fn run(
 ) -> Result<Vec<Comparison>, Error> {
     let mut comparisons = Vec::new();
     let configs = Configs::open(stages.folder)?;
-    println!(
-        "\n{:14} {:>12} {:>12} {:>7}   minima of the quiet of so many pairs",
-        "network", "here, ms", "there, ms", "faster"
-    );
     for network in stages.wanted_networks(&configs) {
         let mut peer = Peer::start(python, stages, network)?;
         let mut run = stages.load(network, &configs)?;
@@ -72,6 +68,12 @@ pub(super) fn run(
         }
         let least = |i: usize| pairs.iter().map(|pair| pair[i]).fold(f64::INFINITY, f64::min);
         let [here, there] = [least(0), least(1)];
+        if comparisons.is_empty() {
+            println!(
+                "\n{:14} {:>12} {:>12} {:>7}   minima of the quiet of so many pairs",
+                "network", "here, ms", "there, ms", "faster"
+            );
+        }
         println!(
             "{:14} {:>12.2} {:>12.2} {:>6.2}×   {} of {}; here {}, {}; there {}",
             network.name(),

@@ -237,11 +237,7 @@ fn upsample_operands(layer: Upsample, precision: Precision) -> (Tensor<f32, 4>, 
 }
 
 static ATTENTION: [Rung<Attention>; 3] = [
-    rung(
-        "flash",
-        "scores live for 96 keys × 32 queries only; the softmax is corrected as larger scores turn up",
-        |layer, isa| attention_run(layer, isa, Precision::F32),
-    ),
+    rung("flash", "blocks of scores; online softmax", |layer, isa| attention_run(layer, isa, Precision::F32)),
     in_bf16("flash_bf16", |layer, isa| attention_run(layer, isa, Precision::Bf16)),
     in_bf16x3("flash_bf16", |layer, isa| attention_run(layer, isa, Precision::Bf16x3)),
 ];
@@ -307,7 +303,7 @@ static GEGLU: [Rung<FeatureMap>; 1] = [rung("pointwise", POINTWISE, |layer, isa|
     Box::new(move || drop(activation::geglu(isa, x.view())))
 })];
 const POINTWISE: &str =
-    "a vector at a time, from the polynomials of [`simd::math`](crate::simd::math), on all cores";
+    "a vector at a time, from the polynomials of [`simd::math`](crate::cpu::simd::math), on all cores";
 
 static UPSAMPLE: [Rung<FeatureMap>; 1] =
     [rung("row_copy", "whole pixels copied, output rows on all cores", |layer, isa| {

@@ -162,19 +162,25 @@ pub(crate) fn run(args: &Bench) -> Result<(), Error> {
         let Some(path) = &args.markdown else { return Ok(()) };
         return markdown::write_comparisons(path, threads, &comparisons);
     }
-    let machine = Machine::measure(MACHINE_SECONDS.min(MACHINE_SHARE * args.seconds), threads, &isas.peaks());
-    machine.print();
+    let measure_machine = || {
+        let seconds = MACHINE_SECONDS.min(MACHINE_SHARE * args.seconds);
+        let machine = Machine::measure(seconds, threads, &isas.peaks());
+        machine.print();
+        machine
+    };
     match &stages {
         Some(stages) if trace => {
             let unet = ["UNet".to_owned()];
             let filter = if filter.is_empty() { &unet[..] } else { filter };
-            return trace::print(&Stages { filter, ..*stages }, (budget, args.layers), &probe, &machine);
+            let stages = Stages { filter, ..*stages };
+            return trace::print(&stages, (budget, args.layers), &probe, &measure_machine);
         }
         None if trace => {
             return Err(Error::request("a trace is of a model's network: name a folder with --model"));
         }
         _ => {}
     }
+    let machine = measure_machine();
     let cases = kernels::cases(&isas);
     let mut report = Report { version: env!("CARGO_PKG_VERSION").into(), machine, rows: Vec::new() };
 

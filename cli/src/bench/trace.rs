@@ -24,7 +24,7 @@ pub(super) fn print(
     stages: &Stages<'_>,
     (budget, by_class): (f64, bool),
     probe: &Probe,
-    machine: &Machine,
+    measure_machine: &dyn Fn() -> Machine,
 ) -> Result<(), Error> {
     let configs = Configs::open(stages.folder)?;
     let networks = stages.wanted_networks(&configs);
@@ -34,6 +34,7 @@ pub(super) fn print(
             stages.filter.join(" ")
         )));
     }
+    let machine = &measure_machine();
     for network in networks {
         let run = stages.load(network, &configs)?;
         let trace = Trace::measure(budget, probe, run);

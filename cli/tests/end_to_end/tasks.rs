@@ -187,7 +187,7 @@ fn pictures_that_cannot_be_used_exit_with_2_and_leave_nothing_behind() {
     RgbaImage::from_pixel(64, 64, Rgba([1, 2, 3, 255])).save(at("opaque.png")).expect("writable");
     for (image, message) in [
         ("half.png", "damaged"),
-        ("half.jpg", "ends too early"),
+        ("half.jpg", "of its data is there"),
         ("text.png", "no PNG, JPEG or WebP"),
         ("none.png", "cannot read"),
         ("tiny", "cannot read"),
