@@ -160,14 +160,11 @@ fn damaged_checkpoints_are_refused() {
     refused(&bytes[..bytes.len() - 8]);
     refused(&bytes[..4]);
     refused(b"");
-    // Latents that the outputs do not lead to.
-    let mut forged = bytes.clone();
-    let last = forged.len() - 1;
-    forged[last] ^= 1;
-    std::fs::write(&file, &forged).expect("writable");
-    let other = RunCheckpoint::open(&file).expect("whole");
-    let error = pipeline.generate(&task, 1, &mut Keeper::new(other, None)).expect_err("it leads elsewhere");
-    assert!(error.to_string().contains("do not lead to its latents"), "{error}");
+    // A single bit, which the digest of the content finds.
+    let mut flipped = bytes.clone();
+    let last = flipped.len() - 1;
+    flipped[last] ^= 1;
+    refused(&flipped);
 }
 
 #[test]
