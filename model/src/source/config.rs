@@ -73,6 +73,11 @@ impl ConfigFile {
         Value::Object(self.values.clone()).to_string()
     }
 
+    /// Whether a key is there and null, where that is something else than absence.
+    pub fn is_null(&self, key: &'static str) -> bool {
+        self.values.get(key).is_some_and(Value::is_null)
+    }
+
     /// The value of a key; `None` also for `null`, which diffusers writes for "not given".
     pub fn get(&self, key: &'static str) -> Option<&Value> {
         self.read.borrow_mut().insert(key);

@@ -174,7 +174,7 @@ impl UNetConfig {
 
 /// Whether there is a middle block: `mid_block_type` may be null.
 fn mid_block(file: &ConfigFile) -> Result<bool> {
-    if file.get("mid_block_type").is_some_and(Value::is_null) {
+    if file.is_null("mid_block_type") {
         return Ok(false);
     }
     file.choice("mid_block_type", true, &[("UNetMidBlock2DCrossAttn", true)])

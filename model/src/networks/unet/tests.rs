@@ -237,6 +237,7 @@ fn without_a_middle_block_the_up_blocks_follow() {
     let text = Tensor::from_vec([2, 5, 24], waves(2 * 5 * 24, 2));
     let cond = unet.prepare(Isa::best(), text.view(), &[500.0]);
     assert_eq!(unet.forward(Isa::best(), latent.view(), 0, &cond).shape(), [2, 4, 4, 4]);
+    assert!(!unet.config().mid_block && config("{}").expect("defaults").mid_block);
 }
 
 #[test]
