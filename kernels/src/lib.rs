@@ -5,27 +5,20 @@
 //! |---|---|---|
 //! | [`gemm`], [`linear`] | matrix products | a third of a UNet step |
 //! | [`conv2d`] | convolutions | half of a UNet step, nearly all of the VAE |
+//! | [`conv2d::upsample`] | a doubling and the convolution after it | between the levels |
 //! | [`attention`] | softmax(Q·Kᵀ)·V | each transformer block, to the image and to the text |
-//! | [`norm::group`], [`norm::layer`], [`softmax`] | statistics of neighbours | between all of these |
-//! | [`activation`], [`elementwise`], [`conv2d::upsample::nearest`] | number by number | the same |
-//! | [`norm::stats`] | mean and variance for a norm, taken by the layer in front of it | between these |
-//! | [`packed_input`] | what a norm makes for a product: f32, or rounded | between these |
-//! | [`conv2d::upsample`] | an upsampling and the convolution after it, without the large image | between the levels of UNet and decoder |
-//! | [`cpu::peak`] | how fast all of these could be at most | |
-//! | [`cpu::isa`], [`cpu::simd`] | which instructions the CPU has; vector code that is written once | below all of these |
+//! | [`norm`], [`softmax`] | statistics of neighbours | between all of these |
+//! | [`activation`], [`elementwise`] | number by number | the same |
+//! | [`packed_input`] | what a norm makes for a product: f32, or packed in bf16 | the same |
+//! | [`cpu`] | instruction sets, vectors, tile units, peaks | below all of these |
 //!
 //! Every kernel with more than one form is a folder with a ladder: `reference.rs` is the
-//! definition, with sums in `f64`; each further file is one idea; `mod.rs` lists the steps, with
-//! their speed where arithmetic is the limit, and picks. All agree with the reference on every
-//! instruction set.
+//! definition, with sums in `f64`; each further file is one idea; `mod.rs` lists the steps and
+//! picks. Kernels take an [`Isa`] first and cut their work by shape: the same bits on any number of
+//! threads. They know shapes, not networks.
 //!
-//! Kernels take an [`Isa`] first and cut their work by shape, so that a result has the same bits on
-//! any number of threads. They know shapes, not networks: what a UNet is stands in
-//! `aquatint-model`.
-//!
-//! Reading order: [`gemm`] (three loops, then vectors, then register tiles), [`cpu::simd`] (how a
-//! loop is written once for all CPUs), [`conv2d`] (from seven loops to a product that never writes
-//! its matrix), [`cpu::tile`] (tile units), [`attention`], [`norm::group`] and [`norm::stats`].
+//! Read `kernels/README.md` (the life of a convolution), then [`gemm`], [`cpu::simd`], [`conv2d`],
+//! [`cpu::tile`], [`attention`], [`norm::group`].
 
 pub mod activation;
 pub mod attention;

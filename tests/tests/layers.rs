@@ -161,7 +161,8 @@ fn resolve(here: &str, path: &str, modules: &BTreeMap<String, PathBuf>) -> Optio
 
 /// For each module those that its file imports.
 fn graph(source: &Path) -> BTreeMap<String, BTreeSet<String>> {
-    let files = sources(source).into_iter().filter(|file| !file.ends_with("tests.rs"));
+    let is_test = |file: &PathBuf| file.to_string_lossy().ends_with("tests.rs");
+    let files = sources(source).into_iter().filter(|file| !is_test(file));
     let modules: BTreeMap<_, _> = files.map(|file| (module(source, &file), file)).collect();
     let imported = |(here, file): (&String, &PathBuf)| {
         let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));

@@ -11,24 +11,17 @@
 //! → 1280: the first two on one core and of one core's peak, the last on two; older than the inner
 //! loop as it is now. `cargo bench -p aquatint-benches --bench gemm -- "512x1280-1280"`.
 //!
-//! A is never copied. It is a [`Rows`]: a rule that says where each row's numbers stand. A matrix
-//! gives its rows, a convolution gives pixels of its input; both are the same loop. B is a
-//! [`PackedWeights`], packed once when a model is loaded.
+//! A is never copied. It is a [`Rows`]: where each row's numbers are. A matrix gives its rows, a
+//! convolution gives pixels of its input; both are the same loop. B is a [`PackedWeights`], packed
+//! once when a model is loaded.
 //!
-//! | here | elsewhere | what |
-//! |---|---|---|
-//! | depth | K | the axis that is summed over, cut into *segments*: one for each tap of a convolution |
-//! | panel, [`NR`] = 32 | NR | 32 columns of B, all their depth in one piece |
-//! | tile, `MR` = 12 | MR | rows whose sums with a panel live in registers |
-//! | block, `KC` = 256 | KC | so much depth of a panel stays in the L1 cache |
-//! | task, 240 rows × 10 panels | MC × NC | what one core does at a time; its sums stay in the L2 cache |
-//! | step, 32 | | in bf16: the depth of one tile register |
-//! | part | | in bf16: of a number, 0 the high half, 1 the low one (`bf16x3`) |
-//! | job | | in bf16: 32 rows × 32 columns × some steps, for a unit (AMX, AVX-512 BF16 or software) |
+//! Names are those of GotoBLAS: an MR × NR tile of sums in registers, KC of the depth in the L1
+//! cache, MC × NC a task. *Segments* cut the depth K, one for each tap of a convolution. In bf16 a
+//! *k-step* is 32 of the depth, what a tile register holds; a *term* is `hi` or `lo` of a number.
 //!
-//! Read next: `pack.rs` and `weights.rs` (B), `rows.rs` (A), `microkernel.rs` (registers),
-//! `blocked.rs` (caches), `partition.rs` (cores), `epilogue/` (what is stored); then
-//! [`cpu::tile`](crate::cpu::tile).
+//! Read next: `b/` and `a/` (the operands), `cpu/tile/microkernel.rs` (registers), `blocked.rs`
+//! (caches), `partition.rs` (cores), `epilogue/` (what is stored); then
+//! [`cpu::tile`](crate::cpu::tile) and `tiled.rs`.
 
 pub(crate) mod a;
 mod b;
