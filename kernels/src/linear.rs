@@ -62,13 +62,15 @@ pub fn linear<'a, T: Stored, const N: usize>(
 /// hardly counts, or if the rows of an image cannot be cut into equal blocks of 32 or more.
 ///
 /// ```
-/// # use aquatint_kernels::{Isa, Precision, gemm::{Epilogue, PackedWeights}, linear::linear_with_stats};
+/// # use aquatint_kernels::gemm::{Epilogue, PackedWeights};
+/// # use aquatint_kernels::{Isa, Precision, linear::linear_with_stats};
 /// # use aquatint_tensor::Tensor;
 /// let x = Tensor::from_fn([1, 32, 1], |[_, m, _]| m as f32);
 /// let twice = PackedWeights::pack_for(Precision::Bf16, Tensor::full([1, 1], 2.0f32).view());
 /// let (_, stats) = linear_with_stats(Isa::best(), x.view(), &twice, Epilogue::default());
 /// let of_channels = stats.expect("a block of 32 rows").of_image(0);
-/// assert_eq!((of_channels[0].mean, of_channels[0].variance()), (31.0, 341.0)); // of 0, 2, …, 62: (32² − 1) / 3
+/// let stats = (of_channels[0].mean, of_channels[0].variance());
+/// assert_eq!(stats, (31.0, 341.0)); // of 0, 2, …, 62: (32² − 1) / 3
 /// ```
 ///
 /// # Panics
@@ -243,7 +245,8 @@ pub fn linear_packed_into<'a, const N: usize>(
 /// rows begins again at its end.
 ///
 /// ```
-/// # use aquatint_kernels::{Isa, Precision, gemm::{Epilogue, PackedWeights}, linear::linear_concat};
+/// # use aquatint_kernels::gemm::{Epilogue, PackedWeights};
+/// # use aquatint_kernels::{Isa, Precision, linear::linear_concat};
 /// # use aquatint_tensor::Tensor;
 /// let (x, y) = (Tensor::from_vec([1, 1], vec![1.0]), Tensor::from_vec([1, 2], vec![2.0, 3.0]));
 /// let w = Tensor::from_vec([1, 3, 1], vec![1.0f32, 10.0, 100.0]);

@@ -7,8 +7,7 @@
 //! | `Bf16x3` | split in two bf16 terms | f32 | 3e-5 | nearly f32, on the same units, for three products instead of one |
 //!
 //! A bf16 is the upper half of an f32: the same range, 8 significant bits. Written `x = hi + lo`,
-//! with `hi` the nearest bf16 of `x` and `lo` that of the rest, two of them hold 17 bits,
-//! and
+//! with `hi` the nearest bf16 of `x` and `lo` that of the rest, two of them hold 17 bits, and
 //!
 //! ```text
 //! x·y ≈ hi·hi + hi·lo + lo·hi       what is left out, lo·lo, is below 2⁻¹⁶ of the product

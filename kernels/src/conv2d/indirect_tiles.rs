@@ -116,29 +116,29 @@ struct Tap {
     offset: usize,
 }
 
-/// Where 16 output pixels find what they see.
+/// Where the 16 input pixels of 16 output pixels are.
 enum TileLocation<'a> {
-    /// Under the first tap in this line and the 15 behind it.
+    /// Under the first tap: this line and the next 15.
     Contiguous(usize),
-    /// Under the first tap in these lines.
+    /// Under the first tap: these lines.
     Scattered([usize; TILE_M]),
-    /// In each of these columns in this line and the 15 behind it, under the column's first tap.
+    /// In the copy of each column, under its first tap: this line and the next 15.
     InColumnCopies(&'a ColumnCopies, usize),
-    /// Under some taps perhaps nowhere.
+    /// Some taps reach beyond the border: found pixel by pixel.
     PerPixel,
 }
 
-/// What each column of the window sees, row by row:
-/// `[part][step][column][image][rows][output width]`, a line each. The `rows` of an image are those
+/// A narrow image as each column of the window sees it:
+/// `[term][step][column][image][rows][output width]`, a line each. The `rows` of an image are those
 /// that the first row of the window sees, and as many more as it reaches down.
 struct ColumnCopies {
     lines: AlignedBuffer,
     k_steps: usize,
     /// How many columns there are.
     count: usize,
-    /// AlignedBuffer of an image.
+    /// Lines of an image.
     image: usize,
-    /// AlignedBuffer of all images.
+    /// Lines of all images.
     pitch: usize,
 }
 

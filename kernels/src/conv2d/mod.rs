@@ -113,16 +113,15 @@ fn fastest_form<T: Stored>(
 
 /// Whether [`winograd`] is the faster form, of those that [can](winograd::can) be had so.
 ///
-/// It is but for tiny images and few channels: there the transform of the weights, whose cost is
-/// that of 32 pixels, serves too few tiles. Time over that of [`indirect`], AVX-512, one core of an
+/// Winograd wins except on tiny images or few channels, where too few tiles share the weight
+/// transform (as costly as 32 pixels). Time over that of [`indirect`], AVX-512, one core of an
 /// AMD EPYC (Zen 4), one image (of 4 channels two):
 ///
 /// | 320 channels @16 | 640 @9 | 1280 @8 | 1280 @4 | 32 @16 | 16 @64 | 4 → 320 @64 | 64 → 3 @256 |
 /// |---|---|---|---|---|---|---|---|
 /// | 0.41 | 0.90 | 0.63 | 1.5 | 0.42 | 0.47 | 0.97 | 0.59 |
 ///
-/// The number of images does not count, although it would be right to: a picture has the same bits
-/// alone and in a batch.
+/// The number of images is left out on purpose: a picture has the same bits alone and in a batch.
 pub fn wants_winograd([_, h, width, channels]: [usize; 4], precision: Precision, geometry: Geometry) -> bool {
     let tiles = h.div_ceil(winograd::OUT) * width.div_ceil(winograd::OUT);
     winograd::can(precision, geometry) && channels >= 16 && 4 * tiles + 32 <= h * width

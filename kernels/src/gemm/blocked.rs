@@ -5,7 +5,7 @@
 //!     for each block of the depth                       (a block of a panel stays in the L1 cache)
 //!         find the rows of A                            (anywhere in memory)
 //!         for each panel of the group                   (weights are read once per task, in order)
-//!             for each tile of rows                     (its sums live in registers: `microkernel.rs`)
+//!             for each MR rows                          (sums in registers: `microkernel.rs`)
 //!                 sums += rows · panel
 //!     write the sums to the output, through the epilogue
 //! ```
@@ -33,7 +33,7 @@ use crate::cpu::tile::PanelRow;
 use crate::cpu::tile::microkernel::{MR, MR_STEP, tile};
 use crate::cpu::tile::software::Software;
 
-/// Depth of a block: 256 rows of a panel are 32 KB, two thirds of today's L1 caches.
+/// Depth of a block: 256 rows of a panel (NR = 32) are 32 KB, two thirds of today's L1 caches.
 const KC: usize = 256;
 /// Rows of a task: with its panels their sums take 300 KB, their parts of a block another 240 KB.
 const MC: usize = 20 * MR;

@@ -72,7 +72,7 @@ fn pixels<'a>(grid: &Grid<'a>, row: usize, column: usize, block: &Range<usize>) 
     let (image, top) = grid.place(row);
     let mut pixels = [[&ZEROS[..block.len()]; IN]; IN];
     for y in 0..IN {
-        // TileRow 0 of the image is line 1 of the padded one.
+        // Line 0 of the image is line 1 of the padded one.
         let Some(line) = (top + y).checked_sub(1).filter(|&line| line < grid.height) else { continue };
         for x in 0..IN {
             let position = (column * OUT + x).checked_sub(1).filter(|&position| position < grid.width);
@@ -84,8 +84,8 @@ fn pixels<'a>(grid: &Grid<'a>, row: usize, column: usize, block: &Range<usize>) 
     pixels
 }
 
-/// Buffers that a thread keeps from task to task. A row more than needed, lest all 36 begin in the
-/// same set of the cache.
+/// Buffers that a thread keeps from task to task, each padded by one row so that the 36 do not map
+/// to the same cache set.
 pub(super) struct WinogradBuffers {
     sums: Box<[[PanelRow; TASK_TILES + 1]]>,
     weights: Box<[[PanelRow; BLOCK + 1]]>,

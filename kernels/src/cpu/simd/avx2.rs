@@ -36,13 +36,12 @@ impl Avx2 {
 /// One intrinsic that needs AVX2, FMA or F16C and nothing else.
 macro_rules! avx2 {
     ($call:expr) => {{
-        // SAFETY: the caller holds an `Avx2`, which exists only if `detect` found all three
-        // features; an intrinsic that takes a pointer is given one to eight numbers that are
-        // borrowed for the call.
         #[allow(
             clippy::multiple_unsafe_ops_per_block,
             reason = "an intrinsic and the pointer it reads are one idea"
         )]
+        // SAFETY: an `Avx2` proves the features; an intrinsic that takes a pointer gets one to
+        // eight numbers that are borrowed for the call.
         unsafe {
             $call
         }

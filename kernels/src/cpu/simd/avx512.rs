@@ -33,13 +33,12 @@ impl Avx512 {
 /// One intrinsic that needs AVX-512F or DQ and nothing else.
 macro_rules! avx512 {
     ($call:expr) => {{
-        // SAFETY: the caller holds an `Avx512`, which exists only if `detect` found both features;
-        // an intrinsic that takes a pointer is given one to sixteen numbers that are borrowed for
-        // the call.
         #[allow(
             clippy::multiple_unsafe_ops_per_block,
             reason = "an intrinsic and the pointer it reads are one idea"
         )]
+        // SAFETY: an `Avx512` proves the features; an intrinsic that takes a pointer gets one to
+        // sixteen numbers that are borrowed for the call.
         unsafe {
             $call
         }

@@ -1,7 +1,8 @@
 //! Activations rounded once, where they are made, for all products that read them.
 //!
 //! ```text
-//! planes[part][step][image][height + 2·border][width + 2·border]      a line each: 32 channels of a pixel
+//! planes[term][step][image][height + 2·border][width + 2·border]
+//!                                          a `TileRow` each: 32 channels of a pixel
 //! ```
 //!
 //! Pixels that are neighbours in a row of an image are neighbours in each plane. So any 16 of them
@@ -33,7 +34,7 @@ use crate::gemm::RowSource;
 use crate::gemm::{DepthRange, Rows};
 use crate::{Isa, Precision};
 
-/// Who knows where the tiles of a left operand stand.
+/// Finds the tiles of a left operand.
 pub(crate) trait TileSource: Sync {
     /// The precision for which they were rounded.
     fn precision(&self) -> Precision;
@@ -54,7 +55,7 @@ pub(crate) trait TileSource: Sync {
     );
 }
 
-/// AlignedBuffer that stand 4 KB apart compete for the same places of an L1 cache.
+/// Lines 4 KB apart map to the same set of an L1 cache.
 const CACHE_WAY: usize = 4096 / size_of::<TileRow>();
 
 /// Images or rows, rounded to bf16 in one part or two.
@@ -64,11 +65,11 @@ pub struct PackedA {
     /// Images, height, width.
     grid: [usize; 3],
     border: usize,
-    /// HiLoPlanes of a part.
+    /// Planes of a term.
     k_steps: usize,
     /// Segments of the depth, whose planes stand one behind the other.
     segments: usize,
-    /// AlignedBuffer from a plane to the next.
+    /// Lines from a plane to the next.
     pitch: usize,
 }
 
@@ -269,7 +270,7 @@ impl PlaneLayout {
         self.grid.iter().product()
     }
 
-    /// AlignedBuffer of a plane.
+    /// Lines of a plane.
     fn lines(self) -> usize {
         let [images, height, width] = self.grid;
         images * (height + 2 * self.border) * (width + 2 * self.border)
@@ -307,7 +308,7 @@ impl PlaneLayout {
         self.border == 0
     }
 
-    /// AlignedBuffer from a row of an image to the next.
+    /// Lines from a row of an image to the next.
     pub(crate) fn row(self) -> usize {
         self.grid[2] + 2 * self.border
     }

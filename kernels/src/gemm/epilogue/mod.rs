@@ -1,5 +1,5 @@
 //! The formula for each number of a product before it is stored, while it is still in the cache.
-//! `finish.rs` calls it.
+//! `store.rs` calls it.
 
 use std::ops::Range;
 
@@ -71,8 +71,8 @@ impl<'a, T: Stored> Epilogue<'a, T> {
         }
     }
 
-    /// Has fetched what [`store_rows`](Self::store_rows) will read of other memory for these rows
-    /// of a whole panel.
+    /// Prefetches the residual that [`store_rows`](Self::store_rows) will read for these rows of a
+    /// whole panel.
     #[inline(always)]
     pub(crate) fn prefetch<S: Simd>(&self, s: S, rows: Range<usize>, at: TileOrigin) {
         let Some(residual) = self.residual.filter(|_| at.has_whole_panel()) else { return };
@@ -82,7 +82,7 @@ impl<'a, T: Stored> Epilogue<'a, T> {
     }
 
     /// Writes columns `column..` of output row `m` from one row of a panel; `out` may be narrower
-    /// than the panel. `watch` sees what is written.
+    /// than the panel. `stats` sees what is written.
     #[inline(always)]
     pub(crate) fn store<S: Simd>(
         &self,
@@ -125,8 +125,8 @@ impl<'a, T: Stored> Epilogue<'a, T> {
     /// Stores some rows from `m` on. The place of the panel in each row of `out` is from `column`
     /// on; a whole one can be written past the caches.
     ///
-    /// Beside a tile unit this must be short, 10 to 24 instructions a vector: so what the rows
-    /// share is found once, and absent terms are added like others.
+    /// Runs in the tile unit's shadow: at most 10–24 instructions a vector. Shared terms are
+    /// hoisted; absent ones add −0 instead of branching.
     #[inline(always)]
     pub(crate) fn store_rows<S: Simd>(
         &self,

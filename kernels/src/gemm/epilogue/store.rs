@@ -15,8 +15,7 @@ pub(in crate::gemm) trait OutputSink: Send {
     /// Neighbouring panels that it needs at the same time, 1 or 2.
     const PANELS: usize;
 
-    /// Has fetched what [`store`](Self::store) will read of other memory for these rows of a panel,
-    /// when their sums are begun.
+    /// Prefetches what [`store`](Self::store) will read for these rows, when their sums are begun.
     #[inline(always)]
     fn prefetch<S: Simd>(&self, _s: S, _panel: usize, _rows: Range<usize>) {}
 
@@ -39,7 +38,7 @@ pub(in crate::gemm) struct Store<'a, T> {
     pub(in crate::gemm) place: TileOrigin,
     /// The task's piece of each of its rows.
     pub(in crate::gemm) out: Vec<&'a mut [T]>,
-    /// Of each of its blocks, if their moments are taken.
+    /// The statistics of each of its blocks, if they are wanted.
     pub(in crate::gemm) stats: Option<StatsSlots<'a>>,
 }
 
@@ -50,7 +49,7 @@ impl<T: Stored> Store<'_, T> {
         TileOrigin { column: self.place.column + panel * NR, ..self.place }
     }
 
-    /// Sends some rows of a panel to the output, past `watch`.
+    /// Writes some rows of a panel to the output; `stats` sees them.
     #[inline(always)]
     fn write<S: Simd, U: MatmulUnit>(
         &mut self,
@@ -66,7 +65,7 @@ impl<T: Stored> Store<'_, T> {
         self.epilogue.store_rows(s, sums, (m, place), streamed, (out, column), stats);
     }
 
-    /// Writes rows and takes their moments; all are of one block.
+    /// Writes rows, all of one block, and updates its statistics.
     #[inline(always)]
     fn write_block<S: Simd, U: MatmulUnit>(
         &mut self,
@@ -81,7 +80,7 @@ impl<T: Stored> Store<'_, T> {
         };
         let (before, [mean, _]) = stats.at(rows.start, panel * NR);
         if before == 0 {
-            // Of a block's rows the first is stored once more, as the mean of those before.
+            // The block's first row initialises the running mean.
             let mut first = [T::default(); NR];
             let first = &mut first[..mean.len()];
             self.epilogue.store(s, &sums[0], at, first, &mut ());

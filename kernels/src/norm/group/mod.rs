@@ -63,7 +63,7 @@ pub struct GroupNorm<'a> {
 pub struct NormInput<'a, T = f32> {
     /// `[n, h, w, c]`
     pub pixels: View<'a, T, 4>,
-    /// Their moments, if they are known.
+    /// Their statistics, if the layer that made them took them.
     pub stats: Option<&'a ChannelStats>,
 }
 

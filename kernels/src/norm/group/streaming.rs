@@ -1,5 +1,5 @@
-//! A pass that writes the result, after one that only reads and takes the statistics of those
-//! pieces that come without [`moments`](crate::norm::stats).
+//! One pass that writes the result, after one that only reads the inputs whose statistics are not
+//! known ([`norm::stats`](crate::norm::stats)).
 //!
 //! ```text
 //! mean, variance of each group            f64, merged from those of its channels
