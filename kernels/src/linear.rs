@@ -7,7 +7,7 @@
 //! | [`linear_geglu`] | with GEGLU behind it, never writing the wide product |
 //! | [`linear_concat`] | of inputs side by side, without joining them |
 //!
-//! The product itself is [`gemm`](crate::gemm)'s `blocked.rs`, or that of `tiled.rs`.
+//! The product itself is [`gemm`]'s `blocked.rs`, or that of `tiled.rs`.
 
 use std::borrow::Cow;
 use std::ops::Range;

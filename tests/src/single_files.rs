@@ -4,7 +4,7 @@
 //! write("sd1_ema", path)   the folder's tensors → LDM's names → what this variant changes → one safetensors file
 //! ```
 //!
-//! The goldens keep pictures and a SHA-256 of all tensors of a variant; [`write`] checks that it
+//! The goldens keep pictures and a SHA-256 of all tensors of a variant; `write` checks that it
 //! wrote the same. The renames here go from diffusers' names to LDM's, those of the loader the
 //! other way.
 

@@ -10,7 +10,7 @@
 //! In an image that is narrower than a tile no 16 pixels are neighbours, and a network is deepest
 //! where its images are that small: every task would copy nearly as much as it multiplies. So such
 //! an image is copied once, for each column of the window as that column sees it, without what the
-//! border adds to a row ([`ColumnCopies`]). There 16 output pixels see neighbours again, in one row
+//! border adds to a row (`ColumnCopies`). There 16 output pixels see neighbours again, in one row
 //! or in several.
 
 use std::ops::Range;

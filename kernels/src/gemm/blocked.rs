@@ -10,8 +10,7 @@
 //!     write the sums to the output, through the epilogue
 //! ```
 //!
-//! Products in bf16 are cut alike; what a tile unit needs beyond that is in [`bf16`], in a
-//! `blocked.rs` of its own.
+//! Products in bf16 are cut alike; what a tile unit needs beyond that is in `tiled.rs`.
 //!
 //! The cut depends on the shape alone and each sum has a fixed order, so the result is the same,
 //! bit for bit, on any number of threads.

@@ -40,7 +40,8 @@ pub struct TextToImage {
 }
 
 impl Default for TextToImage {
-    /// Stable Diffusion 1.x's size; better to start from [`Pipeline::defaults`], which knows the
+    /// Stable Diffusion 1.x's size; better to start from
+    /// [`Pipeline::defaults`](super::Pipeline::defaults), which knows the
     /// model's own.
     fn default() -> Self {
         Self {

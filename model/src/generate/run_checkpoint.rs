@@ -164,7 +164,7 @@ impl RunCheckpoint {
         (self.outputs.len(), self.total)
     }
 
-    /// For [`Callbacks::on_run_start`](super::Callbacks::begin): takes note of the start, or
+    /// For [`Callbacks::on_run_start`](super::Callbacks::on_run_start): takes note of the start, or
     /// compares it with that of the run so far.
     ///
     /// # Errors
@@ -212,12 +212,12 @@ impl RunCheckpoint {
         ))
     }
 
-    /// For [`Callbacks::known_output`](super::Callbacks::output): the UNet's output at this step.
+    /// For [`Callbacks::known_output`](super::Callbacks::known_output): the UNet's output at this step.
     pub fn output(&self, step: usize) -> Option<Vec<f32>> {
         self.outputs.get(step).cloned()
     }
 
-    /// For [`Callbacks::on_step_end`](super::Callbacks::step): takes note of a step; of one that is
+    /// For [`Callbacks::on_step_end`](super::Callbacks::on_step_end): takes note of a step; of one that is
     /// known, makes sure that it led to the same place. True if there is something new to save.
     ///
     /// # Errors

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! diffusers drops the alpha channel and shows whatever colour is stored under it; over white is
-//! what a viewer shows. Read next: [`resize`], [`mask`].
+//! what a viewer shows. Read next: `resize.rs`, `mask.rs`.
 
 use std::io::Cursor;
 use std::path::Path;

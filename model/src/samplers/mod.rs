@@ -14,7 +14,7 @@
 //! papers and advice. Numbers are f32, combined in diffusers' order, so that whole images agree.
 //!
 //! `tests/SAMPLERS.md` is a measured table of how far each is from its class. Read
-//! [`ddim`](solvers::ddim) first, then [`euler`](solvers::euler).
+//! [`ddim`] first, then [`euler`].
 
 pub mod config;
 pub mod descriptions;

@@ -31,7 +31,7 @@ use crate::Precision;
 use crate::cpu::simd::Simd;
 use crate::cpu::tile::{BTile, NR, PanelRow, Row, TILE_K, split_bf16};
 
-/// The weights of a linear layer or a convolution, packed for [`blocked`](super::blocked).
+/// The weights of a linear layer or a convolution, packed for [`blocked`](super::super::blocked).
 pub struct PackedWeights {
     panels: Panels,
     out_features: usize,
