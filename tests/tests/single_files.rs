@@ -9,6 +9,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use aquatint_model::samplers::SchedulerConfig;
+use aquatint_model::source::ldm::{self, UNetNames};
 use aquatint_model::source::{TensorFile, UNET};
 use aquatint_model::tools::convert::convert;
 use aquatint_model::{
@@ -254,6 +255,20 @@ fn hostile_pickles() {
             (Err(error), None) => assert!(error.to_string().len() < 500, "{name}: {error}"),
         }
         assert!(start.elapsed().as_secs() < 5, "{name} takes {:?}", start.elapsed());
+    }
+}
+
+/// All names of SD 1.5 and 2.1, on which diffusers' converters agree.
+#[test]
+fn names_of_published_models() {
+    let sd = UNetNames { layers_per_block: 2, up_attention: vec![false, true, true, true] };
+    let golden = json("single_files/names.json");
+    let pairs = |network: &str| golden[network].as_object().expect("names").clone();
+    for (ldm, diffusers) in pairs("unet") {
+        assert_eq!(sd.translate(diffusers.as_str().expect("a name")), Some(ldm));
+    }
+    for (name, diffusers) in pairs("vae") {
+        assert_eq!(ldm::vae(diffusers.as_str().expect("a name"), 4), Some(name));
     }
 }
 
