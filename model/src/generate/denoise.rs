@@ -1,4 +1,5 @@
-//! The images of a run between two steps, and what is remembered of each step.
+//! The images of a run between two steps, and what is remembered of each step. The loop over the
+//! steps is in `mod.rs`.
 //!
 //! An image's parameters hold `Steps digest`: of the latents after each step the first four hex
 //! digits of their SHA-256. Whoever makes the image again sees at which step two runs part. A
