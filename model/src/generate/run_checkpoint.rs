@@ -212,13 +212,15 @@ impl RunCheckpoint {
         ))
     }
 
-    /// For [`Callbacks::known_output`](super::Callbacks::known_output): the UNet's output at this step.
+    /// For [`Callbacks::known_output`](super::Callbacks::known_output): the UNet's output at this
+    /// step.
     pub fn output(&self, step: usize) -> Option<Vec<f32>> {
         self.outputs.get(step).cloned()
     }
 
-    /// For [`Callbacks::on_step_end`](super::Callbacks::on_step_end): takes note of a step; of one that is
-    /// known, makes sure that it led to the same place. True if there is something new to save.
+    /// For [`Callbacks::on_step_end`](super::Callbacks::on_step_end): takes note of a step; of one
+    /// that is known, makes sure that it led to the same place. True if there is something new to
+    /// save.
     ///
     /// # Errors
     /// `Request` if a known step led elsewhere.
