@@ -12,7 +12,7 @@ use crate::commands::{
 use crate::flags::generate::GenerateFlags;
 use crate::flags::mistakes;
 
-/// What a script wants to know; the table is in `main.rs`.
+/// What a script wants to know; the table is in `lib.rs`.
 const EXIT_CODES: &str = "Results go to stdout, all else to stderr. Exit codes: 0 done; 1 failed while running; 2 the request cannot be met; \
                           3 the model cannot be loaded; 4 part of a batch failed; 130 interrupted.";
 
@@ -27,15 +27,12 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// The arguments of this process; those that begin with no command are about a picture.
+    /// Reads arguments, of which the first is the program; those that begin with no command are
+    /// about a picture.
     ///
     /// # Errors
     /// `Request`, with what to type instead. Help, and what clap says best, end the process.
-    pub(crate) fn read() -> Result<Self, Error> {
-        Self::read_from(std::env::args_os().collect())
-    }
-
-    fn read_from(given: Vec<OsString>) -> Result<Self, Error> {
+    pub(crate) fn read(given: Vec<OsString>) -> Result<Self, Error> {
         let mut command = Self::command();
         command.build(); // adds `help`
         let arguments = with_command(&command, given.clone());
@@ -157,7 +154,7 @@ mod tests {
             ("aquatint fox --stepps 3", "did you mean `--steps`"),
             ("aquatint fox --no-such-thing", "`aquatint txt2img --help` lists all flags"),
         ] {
-            let read = Args::read_from(line.split(' ').map(OsString::from).collect());
+            let read = Args::read(line.split(' ').map(OsString::from).collect());
             let error = read.err().unwrap_or_else(|| panic!("`{line}` is taken")).to_string();
             assert!(error.contains(expected), "`{line}`: {error}");
             assert!(!error.contains("-- -"), "`{line}`: {error}");
@@ -167,10 +164,10 @@ mod tests {
     #[test]
     fn prompts_of_one_word_are_drawn() {
         for word in ["penguin", "fox", "dome", "bear", "painting", "noise-cancelling", "castle", "a demo"] {
-            let read = Args::read_from(vec!["aquatint".into(), word.into()]);
+            let read = Args::read(vec!["aquatint".into(), word.into()]);
             assert!(read.is_ok(), "{word}: {}", read.err().map(|e| e.to_string()).unwrap_or_default());
         }
-        assert!(Args::read_from(["aquatint", "-p", "inpaint"].map(OsString::from).into()).is_ok());
+        assert!(Args::read(["aquatint", "-p", "inpaint"].map(OsString::from).into()).is_ok());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 use crate::flags::model::ModelChoice;
 use crate::flags::precision::Precision;
 use crate::flags::run::RunFlags;
+use crate::flags::shard::Shard;
 
 #[derive(Args)]
 pub(crate) struct GenerateFlags {
@@ -147,24 +148,10 @@ pub(crate) struct Several {
     #[arg(long, value_name = "JSONL", conflicts_with_all = ["from_image", "checkpoint"])]
     pub(crate) batch: Option<PathBuf>,
 
-    /// Of the manifest's lines, take the ith of every n, as in 2/4: for several machines.
-    #[arg(long, value_name = "I/N", value_parser = shard, requires = "batch")]
+    /// Of the manifest's lines, take the ith of every n, as in 2/4: for several machines. auto is
+    /// the task of a Slurm array, auto/n that of a Kubernetes Indexed Job of n.
+    #[arg(long, value_name = "I/N", value_parser = Shard::from_str, requires = "batch")]
     pub(crate) shard: Option<Shard>,
-}
-
-/// Every `of`th line, beginning with line `index`, from 1.
-#[derive(Clone, Copy)]
-pub(crate) struct Shard {
-    pub(crate) index: usize,
-    pub(crate) of: usize,
-}
-
-fn shard(text: &str) -> Result<Shard, String> {
-    let numbers = text.split_once('/').and_then(|(index, of)| Some((index.parse().ok()?, of.parse().ok()?)));
-    match numbers {
-        Some((index, of)) if (1..=of).contains(&index) => Ok(Shard { index, of }),
-        _ => Err("expected i/n with i from 1 to n, as in 2/4".into()),
-    }
 }
 
 /// How prompts are read.

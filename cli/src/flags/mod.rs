@@ -9,3 +9,4 @@ pub(crate) mod model;
 pub(crate) mod other_programs;
 pub(crate) mod precision;
 pub(crate) mod run;
+pub(crate) mod shard;

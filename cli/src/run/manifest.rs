@@ -19,7 +19,8 @@ use aquatint_model::generate::{ApiRequest, PartialRequest, Seed};
 use aquatint_model::{Error, ErrorKind, Footprint, TextToImage, input_file};
 use serde_json::json;
 
-use crate::flags::generate::{GenerateFlags, Several, Shard};
+use crate::flags::generate::{GenerateFlags, Several};
+use crate::flags::shard::Shard;
 
 use crate::run::output::Output;
 

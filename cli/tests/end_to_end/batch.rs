@@ -8,7 +8,7 @@ use image::RgbImage;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Run, aquatint, refused, with_model};
+use crate::{Run, aquatint, aquatint_with, refused, with_model};
 
 /// A folder with the tiny model, a picture and a mask, and this manifest.
 fn with_manifest(manifest: &[u8]) -> TempDir {
@@ -128,6 +128,23 @@ fn shards_share_the_lines() {
     for shard in ["0/2", "3/2", "x", "1/0"] {
         refused(&batch(&folder, &["--shard", shard]), 2, "expected i/n");
     }
+}
+
+#[test]
+fn a_task_of_a_cluster_finds_its_lines() {
+    let folder = with_manifest(MANIFEST.as_bytes());
+    let lines = |shard: &str, environment: &[(&str, &str)]| {
+        let arguments =
+            ["txt2img", "-m", "tiny", "--batch", "jobs.jsonl", "-W", "64", "-H", "64", "--steps", "2"];
+        let run = aquatint_with(folder.path(), &[&arguments[..], &["--shard", shard]].concat(), environment);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        results(&run).into_iter().map(|(line, ..)| line).collect::<Vec<_>>()
+    };
+    let slurm =
+        [("SLURM_ARRAY_TASK_ID", "5"), ("SLURM_ARRAY_TASK_MIN", "4"), ("SLURM_ARRAY_TASK_COUNT", "2")];
+    assert_eq!(lines("auto", &slurm), [2]);
+    assert_eq!(lines("auto/2", &[("JOB_COMPLETION_INDEX", "0")]), [1, 1, 4]);
+    refused(&batch(&folder, &["--shard", "auto"]), 2, "this is no task");
 }
 
 #[test]

@@ -1,0 +1,111 @@
+//! `aquatint`: Stable Diffusion on a CPU, from the command line.
+//!
+//! A thin driver: it turns flags into a request to `aquatint_model::Pipeline`, shows progress, and
+//! puts files where they belong. Results go to stdout, everything else to stderr. This file parses,
+//! dispatches and exits; nothing imports it. It is a library, so that Python's package holds the
+//! same program: `main.rs` and `model/python` are its two callers.
+//!
+//! | folder | what it holds, from the highest layer to the lowest |
+//! |---|---|
+//! | `commands`, `bench` | a command a file: its own flags, what it does |
+//! | `run` | from settings to files: sessions, manifests, output, progress |
+//! | `flags` | flags that several commands share |
+//! | `platform` | what concerns the whole process: streams, signals, threads, the allocator |
+//!
+//! | exit code | meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | failed while running |
+//! | 2 | the request cannot be met: a flag, a size, a name |
+//! | 3 | the model cannot be loaded |
+//! | 4 | part of a batch failed; the rest is there |
+//! | 130 | interrupted; what was finished is kept |
+
+#[macro_use] // its `println!` and `eprintln!` take the place of the standard library's
+mod platform;
+
+mod args;
+mod bench;
+mod commands;
+mod flags;
+mod run;
+
+use std::ffi::OsString;
+
+use aquatint_model::source::{TEXT_ENCODER, VAE};
+use aquatint_model::{Error, ErrorKind};
+use clap::CommandFactory;
+
+use args::{Args, Command};
+use commands::{
+    completions, convert, decode, demo, encode, img2img, inpaint, inspect, models, noise, random_model,
+    samplers, txt2img, verify,
+};
+use platform::{allocator, console, signals};
+
+#[global_allocator]
+static ALLOCATOR: allocator::Aligned = allocator::Aligned;
+
+/// Runs the program with `args`, of which the first is its own name. Returns the exit code.
+///
+/// It takes the process over, as a program does: its thread pool and its handling of signals are
+/// set up, so it can be called once. `--help`, and an interruption, end the process.
+pub fn main_from(args: Vec<OsString>) -> u8 {
+    let code = Args::read(args).and_then(dispatch).unwrap_or_else(|error| {
+        match error.kind() {
+            ErrorKind::Interrupted => eprintln!("{error}"),
+            _ => eprintln!("error: {error}{}", hint(&error)),
+        }
+        match error.kind() {
+            ErrorKind::Run => 1,
+            ErrorKind::Request => 2,
+            ErrorKind::Model => 3,
+            ErrorKind::Interrupted => signals::EXIT_CODE,
+        }
+    });
+    match code {
+        0 if !console::all_was_told() => 1,
+        code => code,
+    }
+}
+
+/// The flag that may help; the library knows none.
+fn hint(error: &Error) -> &'static str {
+    match error {
+        Error::NotFinite { .. } => "; try `--precision f32`",
+        Error::MissingComponent { component, .. } if *component == VAE.name => ": `--vae PATH`",
+        Error::MissingComponent { component, .. } if *component == TEXT_ENCODER.name => {
+            ": `--text-encoder PATH`"
+        }
+        _ => "",
+    }
+}
+
+/// Runs the command. Returns the exit code.
+fn dispatch(args: Args) -> Result<u8, Error> {
+    match args.command {
+        Command::Txt2img(args) => return txt2img::run(&args),
+        Command::Img2img(args) => return img2img::run(&args),
+        Command::Inpaint(args) => return inpaint::run(&args),
+        Command::Encode(args) => encode::run(&args),
+        Command::Decode(args) => decode::run(&args),
+        Command::Noise(args) => noise::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Convert(args) => convert::run(&args),
+        Command::Models(args) => {
+            models::run(&args);
+            Ok(())
+        }
+        Command::Bench(args) => bench::run(&args),
+        Command::RandomModel(args) => random_model::run(&args),
+        Command::Completions { shell } => completions::completions(shell, &mut Args::command()),
+        Command::Man => completions::man(Args::command()),
+        Command::Samplers => {
+            samplers::run();
+            Ok(())
+        }
+    }
+    .map(|()| 0)
+}
