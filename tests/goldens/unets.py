@@ -3,7 +3,8 @@
 Writes unets/NAME/ (config.json and random weights) and unets/NAME.safetensors: sample, timestep,
 encoder_hidden_states, out, and for a model that takes the guidance scale two outs, at 1 and at 8.
 `no_middle` has no middle block, as BK-SDM small; `guided` takes the guidance scale, as LCM's; `deep`
-has transformers of 1, 2 and 3 blocks, as SDXL's.
+has transformers of 1, 2 and 3 blocks, as SDXL's; `only_cross` attends to the text alone in its
+outermost blocks, as SDXS 0.9's.
 """
 
 import torch
@@ -23,6 +24,7 @@ CASES = {
     "no_middle": dict(mid_block_type=None),
     "guided": dict(time_cond_proj_dim=10),
     "deep": dict(transformer_layers_per_block=[1, 2, 3]),
+    "only_cross": dict(only_cross_attention=[True, False, False], use_linear_projection=True),
 }
 
 

@@ -83,7 +83,13 @@ pub fn config(bytes: &[u8]) {
         }
         1 => {
             let Ok(config) = vae::VaeConfig::from_config(config) else { return };
-            if config.layers_per_block * config.block_out_channels.len() <= MOST_LAYERS {
+            let layers: usize = match &config.class {
+                vae::VaeClass::Kl(config) => config.layers_per_block * config.block_out_channels.len(),
+                vae::VaeClass::Tiny(config) => {
+                    config.num_encoder_blocks.iter().chain(&config.num_decoder_blocks).sum()
+                }
+            };
+            if layers <= MOST_LAYERS {
                 let _ = vae::Decoder::load(&schema.weights(), &config);
                 let _ = vae::Encoder::load(&schema.weights(), &config);
             }

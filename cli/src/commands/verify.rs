@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
+use aquatint_model::generate::infotext::VAE_KEY;
 use aquatint_model::generate::{PartialRequest, TaskKind};
 use aquatint_model::image::metadata::Parameters;
 use aquatint_model::{
@@ -18,6 +19,7 @@ use crate::run::memory;
 use crate::run::model::machine;
 
 use crate::run::progress::Display;
+use crate::run::session::warn_of_other_vae;
 
 #[derive(Args)]
 pub(crate) struct Verify {
@@ -83,6 +85,7 @@ pub(crate) fn run(args: &Verify) -> Result<(), Error> {
             args.model.model.display()
         ));
     }
+    warn_of_other_vae(stored.get(VAE_KEY), pipeline.other_vae());
     let parameters = pipeline.parameters(&request)?;
     for key in ["Lora hashes", "TI hashes"] {
         let [theirs, ours] = [&stored, &parameters].map(|parameters| parameters.get(key).unwrap_or("none"));

@@ -32,6 +32,16 @@ pub(crate) struct ModelParts {
     #[arg(long, value_name = "PATH")]
     vae: Option<PathBuf>,
 
+    /// Tiny VAE (TAESD, AutoencoderTiny) in place of the model's: a folder, one file, or one of
+    /// taesd_encoder and taesd_decoder with the other beside it. Decodes with a fraction of the
+    /// work and memory; faces and other fine details are better with the model's own.
+    #[arg(long, value_name = "PATH")]
+    taesd: Option<PathBuf>,
+
+    /// Take --taesd for --preview taesd alone, and the VAE for the picture.
+    #[arg(long, requires = "taesd")]
+    taesd_preview_only: bool,
+
     /// Text encoder in place of the model's: a file or a folder.
     #[arg(long, value_name = "PATH")]
     text_encoder: Option<PathBuf>,
@@ -91,8 +101,17 @@ impl ModelParts {
     /// The same of a model that is named by itself.
     ///
     /// # Errors
-    /// `Model` if an id is not in the cache.
+    /// `Model` if an id is not in the cache; `Request` if two VAEs are to make the picture.
     pub(crate) fn spec(&self, model: &Path) -> Result<ModelSpec, Error> {
+        let (taesd, preview) = match self.taesd_preview_only {
+            true => (&None, &self.taesd),
+            false => (&self.taesd, &None),
+        };
+        if taesd.is_some() && self.vae.is_some() {
+            return Err(Error::request(
+                "--vae and --taesd both name what makes the picture; expected one of them, or --taesd-preview-only",
+            ));
+        }
         let located = |path: &Option<PathBuf>| path.as_ref().map(|path| hub::locate(path)).transpose();
         let prediction = self.prediction.map(|prediction| match prediction {
             Prediction::Epsilon => "epsilon".to_owned(),
@@ -100,7 +119,8 @@ impl ModelParts {
         });
         Ok(self.adapters.add_to(ModelSpec {
             model: hub::locate(model)?,
-            vae: located(&self.vae)?,
+            vae: located(if taesd.is_some() { taesd } else { &self.vae })?,
+            preview_vae: located(preview)?,
             text_encoder: located(&self.text_encoder)?,
             config: located(&self.config)?,
             ema: self.ema,

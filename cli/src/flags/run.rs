@@ -39,6 +39,9 @@ pub(crate) enum Preview {
     /// nothing, a quarter of the size.
     #[default]
     Linear,
+    /// Each decoded by the tiny VAE: that of --taesd, or the model's if it is one.
+    #[value(alias = "tae")]
+    Taesd,
     /// Each decoded by the VAE: exact, and as slow as finishing a picture each time.
     Vae,
 }

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use aquatint_model::generate::PartialRequest;
+use aquatint_model::generate::infotext::VAE_KEY;
 use aquatint_model::image::metadata::Parameters;
 use aquatint_model::{Error, Footprint, Image, LoadOptions, Pipeline, RunCheckpoint, Task, TextToImage};
 
 use crate::flags::generate::GenerateFlags;
 use crate::flags::precision::Precision;
+use crate::flags::run::Preview;
 use crate::platform::console::warn;
 use crate::platform::signals;
 use crate::run::callbacks::RunCallbacks;
@@ -50,6 +52,18 @@ pub(crate) struct GeneratedImage {
     pub(crate) seconds: f64,
     /// Whether the run was ended early.
     pub(crate) partial: bool,
+}
+
+/// Says if a picture was made with another VAE than this one will be; both are names of VAEs that
+/// replace the model's own.
+pub(crate) fn warn_of_other_vae(theirs: Option<&str>, ours: Option<&str>) {
+    let theirs = theirs.filter(|&name| !["None", "Automatic"].contains(&name)); // as A1111 says it
+    if let Some(theirs) = theirs
+        && ours.is_none_or(|ours| !theirs.starts_with(ours))
+    {
+        let ours = ours.map_or("the model's own".to_owned(), |name| format!("`{name}`"));
+        warn(format_args!("the picture was made with the VAE `{theirs}`, this one is made with {ours}"));
+    }
 }
 
 impl Batch<'_> {
@@ -110,6 +124,7 @@ impl<'a> Session<'a> {
         let isa = machine(args.threads.map(usize::from))?;
         signals::listen(args.run.save_partial || args.run.checkpoint.is_some())?;
         let spec = args.model.spec_for(stored)?;
+        let stored_vae = stored.and_then(|stored| stored.get(VAE_KEY));
         let unless_named = stored.filter(|_| args.precision.is_none());
         let stored = unless_named.map(Parameters::precision).transpose()?.flatten();
         let precision = stored.unwrap_or_else(|| args.precision.unwrap_or(Precision::Auto).on(isa));
@@ -130,6 +145,13 @@ impl<'a> Session<'a> {
         let pipeline = Pipeline::load(spec, &options)?;
         pipeline.warnings().iter().for_each(warn);
         pipeline.notes().iter().for_each(|note| eprintln!("{note}"));
+        warn_of_other_vae(stored_vae, pipeline.other_vae());
+        if args.run.save_steps.is_some() && args.run.preview == Preview::Taesd && !pipeline.has_tiny_vae() {
+            return Err(Error::request(
+                "--preview taesd needs a tiny VAE, and the model has none; expected --taesd PATH (with --taesd-preview-only the \
+                 picture is made by the VAE all the same)",
+            ));
+        }
         if args.model.is_embedded() {
             eprintln!(
                 "drawing with the small embedded model: emoji-like things, 128×128; `-m PATH` names a real Stable Diffusion model"

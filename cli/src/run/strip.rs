@@ -52,8 +52,10 @@ impl Strip {
         let (latents, picture) = &self.finished[index];
         let [channels, height, width] = self.shape;
         let projection = Projection::fit(self.shape, latents, picture);
+        let shape = [1, channels, height, width];
         let show = |latents: &Vec<f32>| match preview {
-            Preview::Vae => pipeline.decode_latents(View::from_slice([1, channels, height, width], latents)),
+            Preview::Vae => pipeline.decode_latents(View::from_slice(shape, latents)),
+            Preview::Taesd => pipeline.decode_preview(View::from_slice(shape, latents)),
             Preview::Linear => {
                 let larger = |side: usize, full: usize| side.max(full / 4);
                 let size = [larger(width, picture.width()), larger(height, picture.height())];

@@ -99,17 +99,32 @@ fn the_epilogue_adds_what_it_is_given() {
         (random([columns], 3), random([2, columns], 4), random([rows, columns], 5));
     let product = reference::product(a.view(), w.view());
     let expected = Tensor::from_fn([rows, columns], |[m, n]| {
-        (product[[m, n]] + bias[[n]] + per_image[[m / 13, n]] + residual[[m, n]]) * 0.5
+        ((product[[m, n]] + bias[[n]] + per_image[[m / 13, n]] + residual[[m, n]]) * 0.5).max(-0.25)
     });
+    assert!(expected.as_slice().contains(&-0.25) && expected.as_slice().iter().any(|&x| x > 0.0));
     let epilogue = Epilogue {
         bias: Some(bias.as_slice()),
         per_image: Some(per_image.view()),
         residual: Some(residual.as_slice()),
         scale: 0.5,
+        floor: -0.25,
     };
     for isa in Isa::available() {
         let found = blocked_product(isa, a.view(), &PackedWeights::pack(w.view()), &epilogue);
         assert_close(&format!("epilogue, {isa}"), &found, &expected, 1e-5);
+    }
+}
+
+#[test]
+fn a_floor_does_not_hide_nan() {
+    let (a, w) = (Tensor::full([3, 4], f32::NAN), random([40, 4], 2));
+    let epilogue = Epilogue { floor: 0.0, ..Epilogue::default() };
+    for precision in Precision::ALL {
+        let w = PackedWeights::pack_for(precision, w.view());
+        for isa in Isa::all_and_emulated() {
+            let found = blocked_product(isa, a.view(), &w, &epilogue);
+            assert!(found.as_slice().iter().all(|x| x.is_nan()), "{precision}, {isa}");
+        }
     }
 }
 

@@ -11,6 +11,7 @@
 //! | Eta, Sigmas | `eta`, `sigmas`; left out unless they were chosen |
 //! | Lora | none: `ModelSpec::loras`; left out for adapters that the prompt asks for itself |
 //! | Lora hashes, TI hashes | none: by which files the picture was made, as A1111 writes |
+//! | VAE | none: `ModelSpec::vae`; left out for the model's own |
 //! | Precision | none: `LoadOptions::precision`; ours leave it out for f32 |
 //!
 //! Pictures from pictures have more keys; `partial.rs` reads them.
@@ -47,8 +48,11 @@ const WITHOUT_EFFECT: [&str; 7] =
 /// The adapters that were given beside the prompt, and their weights: "detail:0.8, fox:1:0.5".
 pub const LORAS: &str = "Lora";
 
+/// The VAE that stood in for the model's own, as A1111 writes it.
+pub const VAE_KEY: &str = "VAE";
+
 /// Settings of the file, of the model, and of runs that were ended early: no fields of a request.
-const OF_NO_FIELD: [&str; 4] = ["Precision", LORAS, "JPEG quality", "Stopped after"];
+const OF_NO_FIELD: [&str; 5] = ["Precision", LORAS, VAE_KEY, "JPEG quality", "Stopped after"];
 
 impl Parameters {
     /// What is written into a picture that `model` made of `request` with the sampler `kind`.

@@ -162,7 +162,9 @@ impl Pipeline {
                 InpaintMode::Concat(concat(&[mask.view(), channels_last(shape, masked).view()], 3))
             } else {
                 // diffusers encodes the masked image here, too; only the draw is felt.
-                generator.randn(noise.len());
+                if self.vae.draws() {
+                    generator.randn(noise.len());
+                }
                 InpaintMode::Blend { mask, latents: image_latents, noise }
             };
             (latents, inpaint)

@@ -15,8 +15,9 @@ use super::pipeline::Pipeline;
 use super::request::TextToImage;
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::networks::vae::Moments;
+use crate::networks::vae::{Decoder, Moments, VaeClass, VaeConfig};
 use crate::rng::Generator;
+use crate::source::lazy::LazyNetwork;
 
 impl Pipeline {
     /// The latents of a picture: the most likely ones, multiplied by the scaling factor as the UNet
@@ -45,6 +46,31 @@ impl Pipeline {
     /// # Errors
     /// `Request` if the latents do not have the VAE's channels, or hold no pixel.
     pub fn decode_latents(&self, latents: View<'_, f32, 4>) -> Result<Image> {
+        self.check_latents(latents)?;
+        self.decode(latents.shape(), latents.to_tensor().into_vec())
+    }
+
+    /// The picture of latents by the tiny VAE, for a look while a picture is made: that for previews,
+    /// or the model's own if it is one.
+    ///
+    /// # Errors
+    /// `Request` if there is no tiny VAE; see also [`Pipeline::decode_latents`].
+    pub fn decode_preview(&self, latents: View<'_, f32, 4>) -> Result<Image> {
+        self.check_latents(latents)?;
+        let (shape, latents) = (latents.shape(), latents.to_tensor().into_vec());
+        match &self.preview {
+            Some((decoder, vae)) => self.decode_by(decoder, vae, shape, latents),
+            None if self.has_tiny_vae() => self.decode(shape, latents),
+            None => Err(Error::request("the model has no tiny VAE (TAESD) to make previews with")),
+        }
+    }
+
+    /// Whether [`Pipeline::decode_preview`] has a tiny VAE.
+    pub fn has_tiny_vae(&self) -> bool {
+        self.preview.is_some() || matches!(self.vae.class, VaeClass::Tiny(_))
+    }
+
+    fn check_latents(&self, latents: View<'_, f32, 4>) -> Result<()> {
         let [n, channels, height, width] = latents.shape();
         let most = super::request::LARGEST_SIDE / self.vae.scale_factor();
         let sides = 1..=most;
@@ -59,25 +85,39 @@ impl Pipeline {
                 self.vae.latent_channels
             )));
         }
-        self.decode(latents.shape(), latents.to_tensor().into_vec())
+        Ok(())
     }
 
     /// The picture of latents in torch's order.
-    pub(crate) fn decode(&self, shape: [usize; 4], mut latents: Vec<f32>) -> Result<Image> {
+    pub(crate) fn decode(&self, shape: [usize; 4], latents: Vec<f32>) -> Result<Image> {
+        self.decode_by(&self.vae_decoder, &self.vae, shape, latents)
+    }
+
+    fn decode_by(
+        &self,
+        decoder: &LazyNetwork<Decoder>,
+        vae: &VaeConfig,
+        shape: [usize; 4],
+        mut latents: Vec<f32>,
+    ) -> Result<Image> {
         for x in &mut latents {
-            *x /= self.vae.scaling_factor;
+            *x /= vae.scaling_factor;
         }
-        let vae_decoder = self.vae_decoder.get()?;
+        let decoder = decoder.get()?;
         let _recycling = Recycling::start();
-        let decoded = vae_decoder.forward(self.isa, channels_last(shape, latents).view());
+        let decoded = decoder.forward(self.isa, channels_last(shape, latents).view());
         self.check_finite(&decoded, || "the VAE decoder".into())?;
         Ok(Image::from_signed(decoded.view().select(0, 0)))
     }
 
-    /// Latents drawn from the distribution that the encoder gives for a picture.
+    /// Latents drawn from the distribution that the encoder gives for a picture, or those that it
+    /// knows.
     pub(super) fn sample(&self, moments: &Moments, generator: &mut Generator) -> Vec<f32> {
-        let Moments { mean, logvar } = moments;
-        let (mean, logvar) = (channels_first(mean.clone()), channels_first(logvar.clone()));
+        let mean = channels_first(moments.mean.clone());
+        let Some(logvar) = &moments.logvar else {
+            return mean.into_iter().map(|x| self.vae.scaling_factor * x).collect();
+        };
+        let logvar = channels_first(logvar.clone());
         let noise = generator.randn(mean.len());
         let sample = |((mean, logvar), noise): ((f32, f32), f32)| {
             self.vae.scaling_factor * (mean + (0.5 * logvar).exp() * noise)

@@ -26,11 +26,11 @@ use crate::networks::clip::{ClipTextConfig, ClipTextModel};
 use crate::networks::unet::{UNet2DConditionModel, UNetConfig};
 use crate::networks::vae::{Decoder, Encoder, VaeConfig};
 use crate::samplers::SchedulerConfig;
-use crate::source::ModelId;
 use crate::source::lazy::LazyNetwork;
 use crate::source::{
     Account, ModelSource, ModelSpec, SCHEDULER, TEXT_ENCODER, TOKENIZER, UNET, VAE, accounts,
 };
+use crate::source::{ModelId, model_id};
 use crate::text::encode::TextEncoder;
 use crate::text::tokenizer::Tokenizer;
 
@@ -78,6 +78,19 @@ impl Pipeline {
         // Not every picture needs it, and some files lack it: an error is reported when there is
         // something to encode.
         let _ = vae_encoder.check();
+        let preview = match source.preview_vae()? {
+            None => None,
+            Some((config, file)) => {
+                let config = VaeConfig::from_config(config)?;
+                check_preview(&source.spec().model, &vae, &config)?;
+                let own = config.clone();
+                // It is small, and asked for again and again.
+                let decoder =
+                    LazyNetwork::new(Arc::new(file), precision, true, move |w| Decoder::load(w, &own));
+                decoder.check()?;
+                Some((decoder, config))
+            }
+        };
         let accounts = accounts(&[&text_file, &unet_file, &vae_file]);
         let mut warnings: Vec<_> = accounts.iter().flat_map(Account::warnings).collect();
 
@@ -103,6 +116,8 @@ impl Pipeline {
             vae_decoder,
             vae_encoder,
             vae,
+            preview,
+            other_vae: source.spec().vae.as_deref().map(model_id::name_of),
             scheduler,
             defaults,
             arithmetic,
@@ -152,6 +167,23 @@ impl Settings {
 /// As [`Pipeline::load`].
 pub(crate) fn check(source: &ModelSource) -> Result<()> {
     Settings::read(source).map(drop)
+}
+
+/// Does the VAE for previews read the same latents?
+fn check_preview(folder: &Path, vae: &VaeConfig, preview: &VaeConfig) -> Result<()> {
+    let sizes = |vae: &VaeConfig| (vae.latent_channels, vae.scale_factor(), vae.out_channels);
+    let ((channels, factor, _), expected) = (sizes(preview), sizes(vae));
+    match sizes(preview) == expected {
+        true => Ok(()),
+        false => Err(Error::in_file(
+            folder,
+            format_args!(
+                "the VAE for previews makes pictures {factor} times as large as latents of {channels} channels; expected {} \
+                 times and {} channels, as the model's",
+                expected.1, expected.0
+            ),
+        )),
+    }
 }
 
 /// Each part fits its own config; do the parts fit each other?

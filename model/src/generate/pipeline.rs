@@ -7,6 +7,7 @@ use super::adapters::AdapterSet;
 use super::estimate::Arithmetic;
 use super::request::TextToImage;
 use crate::error::{Error, Result};
+use crate::generate::infotext::VAE_KEY;
 use crate::image::metadata::Parameters;
 use crate::networks::unet::{UNet2DConditionModel, UNetConfig};
 use crate::networks::vae::{Decoder, Encoder, VaeConfig};
@@ -36,6 +37,10 @@ pub struct Pipeline {
     pub(super) vae_decoder: LazyNetwork<Decoder>,
     pub(super) vae_encoder: LazyNetwork<Encoder>,
     pub(super) vae: VaeConfig,
+    /// The VAE for previews, if it is another than the one for pictures.
+    pub(super) preview: Option<(LazyNetwork<Decoder>, VaeConfig)>,
+    /// The name of the VAE that replaces the model's, if there is one.
+    pub(super) other_vae: Option<String>,
     pub(crate) scheduler: SchedulerConfig,
     pub(super) defaults: TextToImage,
     pub(super) arithmetic: Arithmetic,
@@ -60,6 +65,9 @@ impl Pipeline {
     pub fn parameters(&self, request: &TextToImage) -> Result<Parameters> {
         let (kind, _) = self.scheduler.resolve(request.sampler)?;
         let mut parameters = Parameters::of(request, kind, &self.model).with_precision(self.precision);
+        if let Some(name) = &self.other_vae {
+            parameters.insert_after("Model", VAE_KEY, name);
+        }
         self.adapters.describe(request, &mut parameters)?;
         Ok(parameters)
     }
@@ -67,6 +75,11 @@ impl Pipeline {
     /// By which name and hash the model goes.
     pub fn model(&self) -> &ModelId {
         &self.model
+    }
+
+    /// The name of the VAE that replaces the model's own, if there is one.
+    pub fn other_vae(&self) -> Option<&str> {
+        self.other_vae.as_deref()
     }
 
     /// How the folder configures its sampler.

@@ -299,6 +299,17 @@ impl Conv2d {
         })
     }
 
+    /// A convolution that has no bias.
+    ///
+    /// # Errors
+    /// See [`Linear::load`].
+    pub fn load_without_bias(w: &Weights<'_>, channels: [usize; 2], geometry: Geometry) -> Result<Self> {
+        let [out_channels, in_channels] = channels;
+        let [height, width] = geometry.kernel_size;
+        let weight = w.conv("weight", [out_channels, in_channels, height, width])?;
+        Ok(Self { weight, bias: vec![0.0; out_channels], geometry, narrow: false })
+    }
+
     /// A network's first or last layer, which is in f32 whatever the precision of `w` is.
     ///
     /// # Errors
@@ -356,8 +367,16 @@ impl UpsampleConv2d {
     /// # Errors
     /// See [`Linear::load`].
     pub fn load(w: &Weights<'_>, channels: usize) -> Result<Self> {
-        let weight = w.upsample_conv("weight", channels)?;
-        Ok(Self { weight, bias: w.vector("bias", channels)? })
+        let plain = Self::load_without_bias(w, channels)?;
+        Ok(Self { bias: w.vector("bias", channels)?, ..plain })
+    }
+
+    /// The same without a bias.
+    ///
+    /// # Errors
+    /// See [`Linear::load`].
+    pub fn load_without_bias(w: &Weights<'_>, channels: usize) -> Result<Self> {
+        Ok(Self { weight: w.upsample_conv("weight", channels)?, bias: vec![0.0; channels] })
     }
 
     /// Each pixel repeated in a square, then convolved: `x: [n, h, w, c]` → `[n, 2h, 2w, c]`.

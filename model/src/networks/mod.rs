@@ -12,7 +12,7 @@ use crate::source::config::ConfigFile;
 use crate::source::{Component, TEXT_ENCODER, UNET, VAE, Weights};
 use clip::{ClipTextConfig, ClipTextModel};
 use unet::{UNet2DConditionModel, UNetConfig};
-use vae::{Decoder, Encoder, VaeConfig};
+use vae::{Decoder, Encoder, VaeClass, VaeConfig};
 
 /// The settings of a network, as far as all networks are alike.
 pub trait Architecture {
@@ -71,6 +71,10 @@ impl Architecture for VaeConfig {
 
     fn describe(&self) -> String {
         let (factor, channels) = (self.scale_factor(), self.latent_channels);
-        format!("pictures {factor} times larger than latents, which have {channels} channels")
+        let class = match &self.class {
+            VaeClass::Kl(_) => "",
+            VaeClass::Tiny(_) => "TAESD, the tiny VAE: ",
+        };
+        format!("{class}pictures {factor} times larger than latents, which have {channels} channels")
     }
 }

@@ -16,6 +16,8 @@ use crate::error::{Error, Result};
 /// All tensors of one network, from one file or from several shards.
 pub struct Checkpoint {
     files: Vec<Arc<TensorFile>>,
+    /// What is put in front of the names of each file, so that they differ.
+    prefixes: Vec<&'static str>,
     /// Tensor name → the file that holds it.
     names: BTreeMap<String, usize>,
     naming: Naming,
@@ -43,8 +45,18 @@ impl Checkpoint {
 
     /// The tensors that `file` holds under other names.
     pub fn within(file: Arc<TensorFile>, naming: Naming) -> Self {
-        let names = file.tensors().map(|tensor| (tensor.name.to_owned(), 0)).collect();
-        Self { files: vec![file], names, naming, used: Mutex::default() }
+        Self::of_parts(vec![(file, "")], naming)
+    }
+
+    /// The tensors of several files, each with something put in front of its names, by which they
+    /// differ.
+    pub(super) fn of_parts(parts: Vec<(Arc<TensorFile>, &'static str)>, naming: Naming) -> Self {
+        let mut names = BTreeMap::new();
+        for (index, (file, prefix)) in parts.iter().enumerate() {
+            names.extend(file.tensors().map(|tensor| (format!("{prefix}{}", tensor.name), index)));
+        }
+        let (files, prefixes) = parts.into_iter().unzip();
+        Self { files, prefixes, names, naming, used: Mutex::default() }
     }
 
     fn new(files: Vec<Arc<TensorFile>>, naming: Naming) -> Result<Self> {
@@ -64,7 +76,7 @@ impl Checkpoint {
                 }
             }
         }
-        Ok(Self { files, names, naming, used: Mutex::default() })
+        Ok(Self { prefixes: vec![""; files.len()], files, names, naming, used: Mutex::default() })
     }
 
     /// The cursor at the top of the tree of names.
@@ -80,7 +92,7 @@ impl Checkpoint {
     /// Every tensor that the files hold under the network's prefix, in the order of their names.
     pub fn tensors(&self) -> impl Iterator<Item = StoredTensor<'_>> {
         let own = self.names.iter().filter(|(name, _)| name.starts_with(&self.naming.prefix));
-        own.filter_map(|(name, &file)| self.files[file].tensor(name))
+        own.filter_map(|(name, _)| self.stored(name)).map(|(_, tensor)| tensor)
     }
 
     /// The files' names of all tensors that were asked for.
@@ -104,8 +116,9 @@ impl Checkpoint {
     }
 
     fn stored(&self, name: &str) -> Option<(&TensorFile, StoredTensor<'_>)> {
-        let file = &self.files[*self.names.get(name)?];
-        Some((file, file.tensor(name)?))
+        let index = *self.names.get(name)?;
+        let file = &self.files[index];
+        Some((file, file.tensor(name.strip_prefix(self.prefixes[index])?)?))
     }
 
     /// The scale of a tensor in fp8: beside `fc1.weight` it is called `fc1.weight_scale`, in
@@ -128,8 +141,9 @@ impl TensorSource for Checkpoint {
 
     fn mark_used(&self, name: &str) {
         let Some(found) = self.find(name) else { return };
+        let Some(own) = self.naming.stored(name) else { return };
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        used.insert(found.stored.name.to_owned());
+        used.insert(own.name);
         used.extend(found.scale.map(|scale| scale.name.to_owned()));
     }
 

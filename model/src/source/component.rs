@@ -59,7 +59,7 @@ pub static UNET: Component = Component {
 pub static VAE: Component = Component {
     name: "vae",
     title: "VAE",
-    classes: &["AutoencoderKL"],
+    classes: &["AutoencoderKL", "AutoencoderTiny"],
     config: "config.json",
     weights: &["diffusion_pytorch_model"],
 };

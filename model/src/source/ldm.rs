@@ -91,6 +91,18 @@ impl UNetNames {
     }
 }
 
+/// The first name of a tensor of the tiny VAE, by diffusers': its decoder counts the clamp, too.
+/// `None` if it has none.
+pub fn taesd(name: &str) -> Option<String> {
+    let (side, rest) = split(name);
+    let (layer, rest) = number(rest.strip_prefix("layers.")?)?;
+    match side {
+        "encoder" => Some(format!("taesd_encoder.{layer}.{rest}")),
+        "decoder" => Some(format!("taesd_decoder.{}.{rest}", layer + 1)),
+        _ => None,
+    }
+}
+
 /// LDM's name of a tensor of a VAE of `levels` levels; `None` if it has none.
 pub fn vae(name: &str, levels: usize) -> Option<String> {
     let (side, rest) = split(name);
@@ -258,6 +270,20 @@ mod tests {
         }
         assert_eq!(vae("decoder.mid_block.attentions.0.query.weight", 4), None, "diffusers' old name");
         assert_eq!(vae("decoder.up_blocks.7.resnets.0.norm1.weight", 4), None);
+    }
+
+    #[test]
+    fn published_names_of_the_tiny_vae() {
+        for (name, expected) in [
+            ("encoder.layers.0.bias", Some("taesd_encoder.0.bias")),
+            ("encoder.layers.14.weight", Some("taesd_encoder.14.weight")),
+            ("decoder.layers.0.weight", Some("taesd_decoder.1.weight")),
+            ("decoder.layers.2.conv.4.bias", Some("taesd_decoder.3.conv.4.bias")),
+            ("decoder.layers.18.weight", Some("taesd_decoder.19.weight")),
+            ("quant_conv.weight", None),
+        ] {
+            assert_eq!(taesd(name).as_deref(), expected, "{name}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! tensor.rs         a stored tensor, and its numbers in the types that kernels pack
 //! found.rs          a network's name → a stored tensor and what is done to it: slice, scale, adapters
 //! naming.rs         how a file spells those names; ldm.rs has LDM's
+//! taesd.rs          the tiny VAE's files
 //! family.rs         which published model a single file is like; published.rs has their settings
 //! account.rs        what became of each tensor
 //! hub.rs            models in the cache of Hugging Face's libraries
@@ -47,6 +48,7 @@ mod reader;
 mod safetensors;
 mod schema;
 mod spec;
+mod taesd;
 mod tensor;
 mod tensor_file;
 mod torch_file;

@@ -22,6 +22,7 @@ use super::family::Family;
 use super::files;
 use super::folder::WeightFiles;
 use super::naming::Naming;
+use super::taesd::{self, Halves};
 use super::tensor_file::TensorFile;
 use crate::error::{Error, Result};
 
@@ -32,6 +33,8 @@ pub struct ModelSpec {
     pub model: PathBuf,
     /// A VAE in place of the model's: a file or a folder.
     pub vae: Option<PathBuf>,
+    /// A VAE for previews alone, beside the model's: a file or a folder.
+    pub preview_vae: Option<PathBuf>,
     /// A text encoder in place of the model's: a file or a folder.
     pub text_encoder: Option<PathBuf>,
     /// A folder with the settings of a single file, if it is of no published family.
@@ -69,6 +72,8 @@ pub struct ModelSource {
     /// Settings that are not as that folder has them.
     overrides: Vec<(&'static Component, &'static str, Value)>,
     places: Vec<(&'static Component, Place)>,
+    /// Where the VAE for previews is.
+    preview: Option<Place>,
     /// What it is, in words.
     kind: String,
 }
@@ -77,6 +82,8 @@ pub struct ModelSource {
 enum Place {
     Folder(PathBuf),
     File(Arc<TensorFile>, Naming),
+    /// The tiny VAE in its first form.
+    Taesd(Halves),
 }
 
 impl ModelSource {
@@ -99,6 +106,7 @@ impl ModelSource {
                 source.places.push((component, place));
             }
         }
+        source.preview = source.spec.preview_vae.as_ref().map(|path| Place::of(&VAE, path)).transpose()?;
         for component in [&UNET, &VAE, &TEXT_ENCODER] {
             if source.place(component).is_none() {
                 return Err(source.missing(component));
@@ -116,7 +124,7 @@ impl ModelSource {
         let place = |component: &'static Component| (component, Place::Folder(component.folder(&settings)));
         let places = Component::networks().map(place).collect();
         let kind = index["_class_name"].as_str().unwrap_or_default().to_owned();
-        Ok(Self { settings, overrides: Vec::new(), places, kind, spec })
+        Ok(Self { settings, overrides: Vec::new(), places, preview: None, kind, spec })
     }
 
     fn of_file(spec: ModelSpec) -> Result<Self> {
@@ -135,7 +143,7 @@ impl ModelSource {
                 (family.settings(), family.overrides(), family.describe())
             }
         };
-        Ok(Self { spec, settings, overrides, places, kind })
+        Ok(Self { spec, settings, overrides, places, preview: None, kind })
     }
 
     /// What it is, in words: a pipeline's class, or a family.
@@ -163,15 +171,29 @@ impl ModelSource {
     /// # Errors
     /// If they cannot be read.
     pub fn config(&self, component: &Component) -> Result<ConfigFile> {
-        let own = match self.place(component) {
-            Some(Place::Folder(folder)) => folder.join(component.config),
-            _ => component.config_path(&self.settings),
-        };
-        let mut config = ConfigFile::open(&own)?;
+        let mut config = self.config_at(component, self.place(component))?;
         for (key, value) in self.overrides(component) {
             config.set(key, value.clone());
         }
         Ok(config)
+    }
+
+    fn config_at(&self, component: &Component, place: Option<&Place>) -> Result<ConfigFile> {
+        match place {
+            Some(Place::Folder(folder)) => ConfigFile::open(&folder.join(component.config)),
+            Some(Place::Taesd(_)) => taesd::settings(),
+            Some(Place::File(_, naming)) if naming.is_tiny_vae() => taesd::settings(),
+            _ => ConfigFile::open(&component.config_path(&self.settings)),
+        }
+    }
+
+    /// The settings and the tensors of the VAE for previews, if there is one.
+    ///
+    /// # Errors
+    /// As for the components.
+    pub fn preview_vae(&self) -> Result<Option<(ConfigFile, Checkpoint)>> {
+        let Some(place) = &self.preview else { return Ok(None) };
+        Ok(Some((self.config_at(&VAE, Some(place))?, place.checkpoint(&VAE)?)))
     }
 
     /// What its settings are to be read as, where the folder says something else.
@@ -188,11 +210,7 @@ impl ModelSource {
     /// # Errors
     /// If its files are missing, or are not what their headers say.
     pub fn checkpoint(&self, component: &Component) -> Result<Checkpoint> {
-        match self.place(component) {
-            Some(Place::Folder(folder)) => Checkpoint::open(folder, component),
-            Some(Place::File(file, naming)) => Ok(Checkpoint::within(Arc::clone(file), naming.clone())),
-            None => Err(self.missing(component)),
-        }
+        self.place(component).ok_or_else(|| self.missing(component))?.checkpoint(component)
     }
 
     /// The files whose contents tell the model from others: the single file, or those of the UNet.
@@ -211,6 +229,7 @@ impl ModelSource {
         match self.place(component) {
             Some(Place::Folder(folder)) => folder.clone(),
             Some(Place::File(file, _)) => file.path().to_owned(),
+            Some(Place::Taesd(halves)) => halves[0].0.path().to_owned(),
             None => component.folder(&self.settings),
         }
     }
@@ -233,19 +252,35 @@ impl ModelSource {
 }
 
 impl Place {
+    fn checkpoint(&self, component: &Component) -> Result<Checkpoint> {
+        match self {
+            Self::Folder(folder) => Checkpoint::open(folder, component),
+            Self::File(file, naming) => Ok(Checkpoint::within(Arc::clone(file), naming.clone())),
+            Self::Taesd(halves) => Ok(Checkpoint::of_parts(halves.clone(), Naming::taesd(""))),
+        }
+    }
+
     /// A component that is given on its own: its folder, a model's folder, or a file.
     fn of(component: &'static Component, path: &Path) -> Result<Self> {
         if files::is_file(path) {
             let file = TensorFile::open(path)?;
-            let naming = Naming::of(component, &file).ok_or_else(|| {
+            if let Some(naming) = Naming::of(component, &file) {
+                return Ok(Self::File(Arc::new(file), naming));
+            }
+            let halves = if *component == VAE { taesd::halves_of_file(file)? } else { None };
+            return halves.map(Self::Taesd).ok_or_else(|| {
                 Error::in_file(path, format_args!("holds no {}; expected its weights", component.title))
-            })?;
-            return Ok(Self::File(Arc::new(file), naming));
+            });
         }
         for folder in [path.to_owned(), component.folder(path)] {
             if files::is_file(&folder.join(component.config)) {
                 return Ok(Self::Folder(folder));
             }
+        }
+        if *component == VAE
+            && let Some(halves) = taesd::halves_of_folder(path)?
+        {
+            return Ok(Self::Taesd(halves));
         }
         Err(Error::in_file(
             path,

@@ -59,7 +59,7 @@ impl ModelId {
 
 /// A file's name without its ending, or a folder's; a folder in Hugging Face's cache is called by
 /// its commit, so there it is the repository's.
-fn name_of(path: &Path) -> String {
+pub(crate) fn name_of(path: &Path) -> String {
     // `.` has a name as well. Other links are not followed: a cache's lead to files that are called
     // by their hashes.
     let path = match path.file_name() {

@@ -3,7 +3,7 @@
 //! ```text
 //! network        prefixes in single files                       schemes
 //! UNet           model.diffusion_model. · unet. · none          LDM, diffusers; LDM without dots for EMA weights
-//! VAE            first_stage_model. · vae. · none               LDM, diffusers
+//! VAE            first_stage_model. · vae. · none               LDM, diffusers; of the tiny one TAESD's numbers, diffusers
 //! text encoder   cond_stage_model.transformer. · cond_stage_model.model. · text_encoder. · none
 //!                                                               transformers, OpenCLIP
 //! ```
@@ -34,6 +34,11 @@ enum Scheme {
         levels: usize,
     },
     OpenClip,
+    /// The tiny VAE as diffusers writes it.
+    Tiny,
+    /// The tiny VAE as it was published first, its halves under `taesd_encoder.` and
+    /// `taesd_decoder.`.
+    Taesd,
 }
 
 /// A tensor that every network of a kind has, under diffusers' name and under LDM's.
@@ -67,6 +72,20 @@ const TEXT_LANDMARK: Landmark = Landmark {
     ldm: "token_embedding.weight",
 };
 
+/// The same of the tiny VAE, in place of LDM's its first names.
+const TINY_LANDMARKS: [Landmark; 2] = [
+    Landmark {
+        prefixes: VAE_LANDMARK.prefixes,
+        diffusers: "decoder.layers.0.weight",
+        ldm: "taesd_decoder.1.weight",
+    },
+    Landmark {
+        prefixes: VAE_LANDMARK.prefixes,
+        diffusers: "encoder.layers.0.weight",
+        ldm: "taesd_encoder.0.weight",
+    },
+];
+
 /// In front of LDM's EMA weights, which are the UNet's alone.
 const EMA_PREFIX: &str = "model_ema.diffusion_model";
 
@@ -80,6 +99,11 @@ impl Naming {
             _ => return None,
         };
         let has = |prefix: &str, name: &str| file.tensor(&format!("{prefix}{name}")).is_some();
+        if *component == VAE
+            && let Some(tiny) = Self::of_tiny_vae(has)
+        {
+            return Some(tiny);
+        }
         landmark.prefixes.iter().find_map(|&prefix| {
             let scheme = if has(prefix, landmark.diffusers) {
                 Scheme::Diffusers
@@ -94,6 +118,35 @@ impl Naming {
             };
             Some(Self { prefix: prefix.to_owned(), scheme })
         })
+    }
+
+    /// That of the tiny VAE, or of half of one, by what there is.
+    fn of_tiny_vae(has: impl Fn(&str, &str) -> bool) -> Option<Self> {
+        TINY_LANDMARKS.iter().find_map(|landmark| {
+            landmark.prefixes.iter().find_map(|&prefix| {
+                let scheme = match () {
+                    () if has(prefix, landmark.diffusers) => Scheme::Tiny,
+                    () if has(prefix, landmark.ldm) => Scheme::Taesd,
+                    () => return None,
+                };
+                Some(Self { prefix: prefix.to_owned(), scheme })
+            })
+        })
+    }
+
+    /// The tiny VAE's first names, under a prefix.
+    pub fn taesd(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned(), scheme: Scheme::Taesd }
+    }
+
+    /// The same in single files, where ComfyUI finds it.
+    pub fn ldm_taesd() -> Self {
+        Self::taesd(VAE_LANDMARK.prefixes[0])
+    }
+
+    /// Whether it is the tiny VAE.
+    pub fn is_tiny_vae(&self) -> bool {
+        matches!(self.scheme, Scheme::Tiny | Scheme::Taesd)
     }
 
     /// That of the averaged weights of the same UNet, if `file` holds them.
@@ -127,11 +180,12 @@ impl Naming {
     /// The file's name for a tensor of the network; `None` if this scheme has none.
     pub fn stored(&self, name: &str) -> Option<StoredName> {
         let StoredName { name, third } = match &self.scheme {
-            Scheme::Diffusers => StoredName::whole(name),
+            Scheme::Diffusers | Scheme::Tiny => StoredName::whole(name),
             Scheme::UNet(names) => StoredName::whole(names.translate(name)?),
             Scheme::UNetEma(names) => StoredName::whole(names.translate(name)?.replace('.', "")),
             Scheme::Vae { levels } => StoredName::whole(ldm::vae(name, *levels)?),
             Scheme::OpenClip => ldm::open_clip(name)?,
+            Scheme::Taesd => StoredName::whole(ldm::taesd(name)?),
         };
         Some(StoredName { name: format!("{}{name}", self.prefix), third })
     }
@@ -139,10 +193,11 @@ impl Naming {
     /// In words.
     pub fn describe(&self) -> &'static str {
         match self.scheme {
-            Scheme::Diffusers => "diffusers' names",
+            Scheme::Diffusers | Scheme::Tiny => "diffusers' names",
             Scheme::UNet(_) | Scheme::Vae { .. } => "LDM's names",
             Scheme::UNetEma(_) => "LDM's names of averaged (EMA) weights",
             Scheme::OpenClip => "OpenCLIP's names",
+            Scheme::Taesd => "TAESD's names",
         }
     }
 

@@ -24,7 +24,7 @@ use crate::generate::AdapterSet;
 use crate::networks;
 use crate::networks::clip::{ClipActivation, ClipTextConfig};
 use crate::networks::unet::{BlockKind, UNetConfig};
-use crate::networks::vae::VaeConfig;
+use crate::networks::vae::{VaeClass, VaeConfig};
 use crate::source::ldm::{StoredName, UNetNames};
 use crate::source::{
     Component, ModelSource, ModelSpec, Naming, SCHEDULER, Schema, StoredType, TEXT_ENCODER, TOKENIZER,
@@ -176,7 +176,10 @@ fn write_file(source: &ModelSource, networks: &[Network], out: &Path) -> Result<
             c if *c == UNET => {
                 Naming::ldm_unet(UNetNames { layers_per_block, up_attention: Vec::clone(&up_attention) })
             }
-            c if *c == VAE => Naming::ldm_vae(vae.block_out_channels.len()),
+            c if *c == VAE => match &vae.class {
+                VaeClass::Kl(config) => Naming::ldm_vae(config.block_out_channels.len()),
+                VaeClass::Tiny(_) => Naming::ldm_taesd(),
+            },
             _ if open_clip => Naming::ldm_open_clip(),
             _ => Naming::ldm_text_encoder(),
         };
@@ -226,6 +229,8 @@ fn write_settings(source: &ModelSource, folder: &Path) -> Result<()> {
     if UNetConfig::from_config(source.config(&UNET)?)?.in_channels == 9 {
         index["_class_name"] = "StableDiffusionInpaintPipeline".into();
     }
+    let vae = VaeConfig::from_config(source.config(&VAE)?)?;
+    index[VAE.name] = serde_json::json!(["diffusers", vae.class_name()]);
     write_text(&folder.join("model_index.json"), &index.to_string())?;
     copy(&settings.join("generation_config.json"), &folder.join("generation_config.json"))?;
     let tokenizer = TOKENIZER.folder(settings);

@@ -58,7 +58,8 @@ fn bias_image_residual_and_scale_reach_every_pixel() {
         let plain = reference::conv2d(x.view(), w.view(), SAME, 1);
         let (bias, per_image, residual) = (random([43], 3), random([2, 43], 4), random(plain.shape(), 5));
         let expected = Tensor::from_fn(plain.shape(), |[n, y, x, c]| {
-            0.5 * (plain[[n, y, x, c]] + bias[[c]] + per_image[[n, c]] + residual[[n, y, x, c]])
+            let sum = plain[[n, y, x, c]] + bias[[c]] + per_image[[n, c]] + residual[[n, y, x, c]];
+            (0.5 * sum).max(0.0)
         });
         for isa in Isa::available() {
             let epilogue = Epilogue {
@@ -66,6 +67,7 @@ fn bias_image_residual_and_scale_reach_every_pixel() {
                 per_image: Some(per_image.view()),
                 residual: Some(residual.as_slice()),
                 scale: 0.5,
+                floor: 0.0,
             };
             let found = conv2d(isa, x.view(), &ConvWeights::pack(w.view()), SAME, epilogue);
             assert_close(&format!("epilogue, {h}×{width}, {isa}"), &found, &expected, 1e-5);

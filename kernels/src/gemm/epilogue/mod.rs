@@ -15,7 +15,7 @@ use crate::cpu::stored::Stored;
 use crate::cpu::tile::{MAX_VECTORS, NR, PanelRow};
 use stats::{ChannelStats, StatsSink};
 
-/// `out[m, n] = (product[m, n] + bias[n] + per_image[image(m), n] + residual[m, n]) · scale`,
+/// `out[m, n] = max((product[m, n] + bias[n] + per_image[image(m), n] + residual[m, n]) · scale, floor)`,
 /// absent terms being 0.
 #[derive(Clone, Copy)]
 pub struct Epilogue<'a, T = f32> {
@@ -30,6 +30,8 @@ pub struct Epilogue<'a, T = f32> {
     pub residual: Option<&'a [T]>,
     /// A factor for everything: diffusers' `1 / output_scale_factor`.
     pub scale: f32,
+    /// Below this nothing is stored: −∞ for everything, 0 for a ReLU. NaN stays NaN.
+    pub floor: f32,
 }
 
 impl Default for Epilogue<'_> {
@@ -48,7 +50,7 @@ impl<'a> Epilogue<'a> {
 impl<'a, T: Stored> Epilogue<'a, T> {
     /// Nothing is added.
     pub fn none() -> Self {
-        Self { bias: None, per_image: None, residual: None, scale: 1.0 }
+        Self { bias: None, per_image: None, residual: None, scale: 1.0, floor: f32::NEG_INFINITY }
     }
 
     /// Panics unless all terms fit an output of `[rows, columns]`.
@@ -107,13 +109,13 @@ impl<'a, T: Stored> Epilogue<'a, T> {
                 term[..out.len()].copy_from_slice(&row[at.column..][..out.len()]);
             }
         }
-        let scale = s.splat(self.scale);
+        let [scale, floor] = [self.scale, self.floor].map(|x| s.splat(x));
         let mut sums = PanelRow::ZERO;
         for i in 0..NR / S::LANES {
             let lanes = i * S::LANES;
             let [bias, per_image, residual] = &terms;
             let terms = [s.load(&bias[lanes..]), s.load(&per_image[lanes..]), s.load(&residual[lanes..])];
-            let v = formula(s, s.load(&product[lanes..]), terms, scale);
+            let v = formula(s, s.load(&product[lanes..]), terms, [scale, floor]);
             if lanes < out.len() {
                 stats.add(s, i, v);
             }
@@ -145,7 +147,7 @@ impl<'a, T: Stored> Epilogue<'a, T> {
         }
         let (images, residual) = (self.images(at), self.residual);
         let bias = vectors(s, self.bias.map_or(&ABSENT, |bias| panel_row(bias, at.column)));
-        let scale = s.splat(self.scale);
+        let [scale, floor] = [self.scale, self.floor].map(|x| s.splat(x));
         let mut start = 0;
         while start < sums.len() {
             let (per_image, end) = match images {
@@ -167,7 +169,7 @@ impl<'a, T: Stored> Epilogue<'a, T> {
                         None => s.load(&ABSENT),
                     };
                     let terms = [bias[i], per_image[i], residual];
-                    let v = formula(s, s.load(&sums[lanes..]), terms, scale);
+                    let v = formula(s, s.load(&sums[lanes..]), terms, [scale, floor]);
                     stats.add(s, i, v);
                     match streamed {
                         true => T::stream(s, v, &mut out[lanes..]),
@@ -209,8 +211,14 @@ fn vectors<S: Simd>(s: S, columns: &[f32; NR]) -> [S::V; MAX_VECTORS] {
 
 /// The formula for some lanes of a row.
 #[inline(always)]
-fn formula<S: Simd>(s: S, product: S::V, [bias, per_image, residual]: [S::V; 3], scale: S::V) -> S::V {
-    s.mul(s.add(s.add(s.add(product, bias), per_image), residual), scale)
+fn formula<S: Simd>(
+    s: S,
+    product: S::V,
+    [bias, per_image, residual]: [S::V; 3],
+    [scale, floor]: [S::V; 2],
+) -> S::V {
+    let sum = s.add(s.add(s.add(product, bias), per_image), residual);
+    s.max(floor, s.mul(sum, scale))
 }
 
 /// What a product writes.

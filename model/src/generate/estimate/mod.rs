@@ -5,7 +5,7 @@
 //! memory      the larger of, each with its weights as stored or, for bf16, as packed
 //!                 UNet   latents' pixels · texts · 48 · block_out_channels[0] · 4 bytes
 //!                        + 77 · chunks · texts · channels of keys and values · 4 bytes
-//!                 VAE    image's pixels · 9 · block_out_channels[0] · 4 bytes
+//!                 VAE    image's pixels · 9 · block_out_channels[0] · 4 bytes; the tiny one's 5 · 64
 //!             with all weights if the networks are kept for the next image
 //! arithmetic  2 · weights for each pixel of their level
 //!             + 4 · pixels · tokens · channels for each attention
@@ -38,9 +38,6 @@ use crate::text::prompt;
 
 /// Channels that a step holds for each pixel, text and channel of the first level.
 const UNET_CHANNELS: u64 = 48;
-
-/// The same for the decoder.
-const VAE_CHANNELS: u64 = 9;
 
 /// Tokens of a chunk of a prompt.
 const CHUNK: usize = 77;
@@ -100,7 +97,7 @@ impl Footprint {
             keep,
             unet_per_chunk: (4 * CHUNK * 2 * queries) as u64,
             unet_per_pixel: 4 * UNET_CHANNELS * unet.block_out_channels[0] as u64,
-            vae_per_pixel: 4 * VAE_CHANNELS * vae.block_out_channels[0] as u64,
+            vae_per_pixel: 4 * vae.numbers_per_pixel() as u64,
             factor: vae.scale_factor() as u64,
             defaults: load_options::defaults(source.settings(), &unet, &vae)?,
         })

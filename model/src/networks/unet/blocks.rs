@@ -103,7 +103,10 @@ impl MidBlock {
                 ResnetBlock2D::load(&w.at("resnets.0"), resnet)?,
                 ResnetBlock2D::load(&w.at("resnets.1"), resnet)?,
             ],
-            attention: Transformer2DModel::load(&w.at("attentions.0"), transformer(config, level))?,
+            attention: Transformer2DModel::load(
+                &w.at("attentions.0"),
+                TransformerConfig { only_cross_attention: false, ..transformer(config, level) },
+            )?,
         })
     }
 
@@ -227,6 +230,7 @@ fn transformer(config: &UNetConfig, level: usize) -> TransformerConfig {
         cross_attention_dim: config.cross_attention_dim[level],
         layers: config.transformer_layers[level],
         num_groups: config.norm_num_groups,
+        only_cross_attention: config.only_cross_attention[level],
         use_linear_projection: config.use_linear_projection,
     }
 }

@@ -59,6 +59,9 @@ pub struct UNetConfig {
     /// Transformer blocks in each transformer, for each down block; the up blocks have the same in
     /// reverse, the middle block has as many as the last.
     pub transformer_layers: Vec<usize>,
+    /// Whether the first attention of each transformer block is to the text as well, for each down
+    /// block; the up blocks have the same in reverse.
+    pub only_cross_attention: Vec<bool>,
     /// Whether there is a middle block.
     pub mid_block: bool,
     /// Channels of the embedding of the guidance scale, which such a model takes in place of a
@@ -117,6 +120,7 @@ impl UNetConfig {
             cross_attention_dim: file.per_block("cross_attention_dim", blocks, 1280, SIZE)?,
             heads: file.per_block("attention_head_dim", blocks, 8, COUNT)?,
             transformer_layers: file.per_block("transformer_layers_per_block", blocks, 1, COUNT)?,
+            only_cross_attention: only_cross_attention(&file, blocks)?,
             mid_block: mid_block(&file)?,
             time_cond_proj_dim: time_cond_proj_dim(&file)?,
             use_linear_projection: file.flag("use_linear_projection", false)?,
@@ -124,7 +128,7 @@ impl UNetConfig {
         };
         file.choice("act_fn", (), &[("silu", ()), ("swish", ())])?;
         config.check(&file)?;
-        file.finish(&neutral(), &["dropout", "upcast_attention"])?;
+        file.finish(&neutral(), IGNORED)?;
         Ok(config)
     }
 
@@ -180,6 +184,17 @@ fn mid_block(file: &ConfigFile) -> Result<bool> {
     file.choice("mid_block_type", true, &[("UNetMidBlock2DCrossAttn", true)])
 }
 
+/// One flag for all blocks, or a list of one for each.
+fn only_cross_attention(file: &ConfigFile, blocks: usize) -> Result<Vec<bool>> {
+    const KEY: &str = "only_cross_attention";
+    let Some(Value::Array(list)) = file.get(KEY) else { return Ok(vec![file.flag(KEY, false)?; blocks]) };
+    let flags: Option<Vec<bool>> = list.iter().map(Value::as_bool).collect();
+    flags.filter(|flags| flags.len() == blocks).ok_or_else(|| {
+        let found = Value::Array(list.clone());
+        file.error(format_args!("`{KEY}` is {found}; expected true or false, or a list of {blocks} of them"))
+    })
+}
+
 /// Channels of the embedding of the guidance scale, if there is one.
 fn time_cond_proj_dim(file: &ConfigFile) -> Result<Option<usize>> {
     match file.get("time_cond_proj_dim") {
@@ -202,11 +217,12 @@ fn sample_size(file: &ConfigFile) -> Result<[usize; 2]> {
     Ok(if old && !listed && size[0] < PUBLISHED { [PUBLISHED; 2] } else { [size[0], size[1]] })
 }
 
+/// diffusers hands `mid_block_only_cross_attention` to another kind of middle block only.
+const IGNORED: &[&str] = &["dropout", "upcast_attention", "mid_block_only_cross_attention"];
+
 /// Switches of `UNet2DConditionModel` that Stable Diffusion 1.x and 2.x leave alone.
 fn neutral() -> Value {
     json!({
-        "only_cross_attention": [false],
-        "mid_block_only_cross_attention": [null, false],
         "reverse_transformer_layers_per_block": [null],
         "num_attention_heads": [null],
         "dual_cross_attention": [false],

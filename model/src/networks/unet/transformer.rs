@@ -4,6 +4,7 @@
 //! Transformer2DModel      x + proj_out(blocks(proj_in(norm(x))))   each pixel becomes a token
 //! BasicTransformerBlock   h += attn1(norm1(h))          self-attention: to every pixel
 //!                         h += attn2(norm2(h), text)    cross-attention: to the text's 77 vectors
+//!                                                       (attn1, too, with `only_cross_attention`)
 //!                         h += ff(norm3(h))             a small network for each pixel
 //! FeedForward (GEGLU)     a, g = split(proj(h));  net.2(a · gelu(g))
 //! ```
@@ -48,6 +49,8 @@ pub struct TransformerConfig {
     pub layers: usize,
     /// Groups of the norm at the entrance.
     pub num_groups: usize,
+    /// Whether the first attention is to the text as well, as in SDXS.
+    pub only_cross_attention: bool,
     /// Whether the projections are stored as matrices instead of 1×1 kernels; the arithmetic is the
     /// same.
     pub use_linear_projection: bool,
@@ -56,7 +59,14 @@ pub struct TransformerConfig {
 /// What a transformer needs to know of the texts: keys and values for each of its blocks, `[texts,
 /// tokens, channels]` each.
 pub struct CrossAttnKv {
-    blocks: Vec<[Activations<3>; 2]>,
+    blocks: Vec<BlockKv>,
+}
+
+/// Keys and values of the texts in a block.
+struct BlockKv {
+    /// Of its first attention, if that is to the text as well.
+    attn1: Option<[Activations<3>; 2]>,
+    attn2: [Activations<3>; 2],
 }
 
 /// A transformer over the pixels of an image.
@@ -90,8 +100,10 @@ impl Transformer2DModel {
 
     /// Keys and values of `text: [texts, tokens, cross_attention_dim]`.
     pub fn prepare(&self, isa: Isa, text: View<'_, f32, 3>) -> CrossAttnKv {
-        let blocks =
-            self.transformer_blocks.iter().map(|block| block.attn2.keys_and_values(isa, text.into()));
+        let blocks = self.transformer_blocks.iter().map(|block| BlockKv {
+            attn1: block.only_cross_attention.then(|| block.attn1.keys_and_values(isa, text.into())),
+            attn2: block.attn2.keys_and_values(isa, text.into()),
+        });
         CrossAttnKv { blocks: blocks.collect() }
     }
 
@@ -122,33 +134,36 @@ struct BasicTransformerBlock {
     attn2: Attention,
     norm3: LayerNorm,
     ff: FeedForward,
+    only_cross_attention: bool,
 }
 
 impl BasicTransformerBlock {
     fn load(w: &Weights<'_>, config: TransformerConfig) -> Result<Self> {
-        let TransformerConfig { channels, heads, cross_attention_dim, .. } = config;
+        let TransformerConfig { channels, heads, cross_attention_dim, only_cross_attention, .. } = config;
+        let first = only_cross_attention.then_some(cross_attention_dim);
         let norm = |name| LayerNorm::load(&w.at(name), channels, LAYER_NORM_EPS);
         Ok(Self {
             norm1: norm("norm1")?,
-            attn1: Attention::load(&w.at("attn1"), channels, None, heads)?,
+            attn1: Attention::load(&w.at("attn1"), channels, first, heads)?,
             norm2: norm("norm2")?,
             attn2: Attention::load(&w.at("attn2"), channels, Some(cross_attention_dim), heads)?,
             norm3: norm("norm3")?,
             ff: FeedForward::load(&w.at("ff"), channels)?,
+            only_cross_attention,
         })
     }
 
     /// Rounded if the products of the layer `behind` are.
-    fn forward(
-        &self,
-        isa: Isa,
-        h: Tensor<f32, 3>,
-        text: &[Activations<3>; 2],
-        behind: Precision,
-    ) -> Activations<3> {
+    fn forward(&self, isa: Isa, h: Tensor<f32, 3>, text: &BlockKv, behind: Precision) -> Activations<3> {
         let normed = self.norm1.forward(isa, h.view());
-        let itself = self.attn1.keys_and_values(isa, (&normed).into());
-        let h = self.attn1.forward(isa, normed, &itself, &h);
+        let h = match &text.attn1 {
+            Some(text) => self.attn1.forward(isa, normed, text, &h),
+            None => {
+                let itself = self.attn1.keys_and_values(isa, (&normed).into());
+                self.attn1.forward(isa, normed, &itself, &h)
+            }
+        };
+        let text = &text.attn2;
         let normed = self.norm2.forward(isa, h.view());
         if behind == Precision::F32 || behind != self.ff.out.precision() {
             let h = self.attn2.forward(isa, normed, text, &h);

@@ -14,7 +14,7 @@ use aquatint_kernels::conv2d::Geometry;
 use aquatint_tensor::{Tensor, View, f16};
 
 use super::mid::MidBlock;
-use super::{NORM_EPS, VaeConfig};
+use super::{KlConfig, NORM_EPS, VaeConfig};
 use crate::error::Result;
 use crate::networks::layers::{Conv2d, FeatureMap, GroupNorm, Linear, Stored};
 use crate::networks::storage::{finite_or, is_half};
@@ -22,8 +22,8 @@ use crate::networks::unet::resnet::ResnetBlock2D;
 use crate::networks::unet::sample::Upsample2D;
 use crate::source::Weights;
 
-/// The half of the VAE that makes pictures.
-pub struct Decoder {
+/// The decoder of `AutoencoderKL`.
+pub struct KlDecoder {
     post_quant_conv: Option<Linear>,
     conv_in: Conv2d,
     mid_block: MidBlock,
@@ -34,12 +34,12 @@ pub struct Decoder {
     half: bool,
 }
 
-impl Decoder {
+impl KlDecoder {
     /// Reads the decoder's weights from the VAE's.
     ///
     /// # Errors
-    /// If a tensor is missing or has another shape than `config` says.
-    pub fn load(vae: &Weights<'_>, config: &VaeConfig) -> Result<Self> {
+    /// If a tensor is missing or has another shape than the settings say.
+    pub fn load(vae: &Weights<'_>, config: &KlConfig, sizes: &VaeConfig) -> Result<Self> {
         let w = vae.at("decoder");
         let channels = &config.block_out_channels;
         let innermost = channels.len() - 1;
@@ -48,10 +48,10 @@ impl Decoder {
             post_quant_conv: config
                 .use_post_quant_conv
                 .then(|| {
-                    Linear::load_pointwise(&vae.at("post_quant_conv").in_f32(), [config.latent_channels; 2])
+                    Linear::load_pointwise(&vae.at("post_quant_conv").in_f32(), [sizes.latent_channels; 2])
                 })
                 .transpose()?,
-            conv_in: conv("conv_in", [channels[innermost], config.latent_channels])?,
+            conv_in: conv("conv_in", [channels[innermost], sizes.latent_channels])?,
             mid_block: MidBlock::load(&w.at("mid_block"), config)?,
             up_blocks: (0..=innermost)
                 .map(|index| UpDecoderBlock::load(&w.at("up_blocks").at(index), config, innermost - index))
@@ -62,7 +62,7 @@ impl Decoder {
                 config.norm_num_groups,
                 NORM_EPS,
             )?,
-            conv_out: conv("conv_out", [config.out_channels, channels[0]])?,
+            conv_out: conv("conv_out", [sizes.out_channels, channels[0]])?,
             half: is_half(w.precision()),
         })
     }
@@ -100,7 +100,7 @@ struct UpDecoderBlock {
 
 impl UpDecoderBlock {
     /// The block of `level`, counted from the picture in.
-    fn load(w: &Weights<'_>, config: &VaeConfig, level: usize) -> Result<Self> {
+    fn load(w: &Weights<'_>, config: &KlConfig, level: usize) -> Result<Self> {
         let channels = &config.block_out_channels;
         let below = channels[(level + 1).min(channels.len() - 1)];
         Ok(Self {

@@ -14,7 +14,7 @@ use aquatint_kernels::conv2d::Geometry;
 use aquatint_tensor::{Tensor, View, f16};
 
 use super::mid::MidBlock;
-use super::{NORM_EPS, VaeConfig};
+use super::{KlConfig, Moments, NORM_EPS, VaeConfig};
 use crate::error::Result;
 use crate::networks::layers::{Conv2d, FeatureMap, GroupNorm, Linear, Stored};
 use crate::networks::storage::{finite_or, is_half};
@@ -22,8 +22,8 @@ use crate::networks::unet::resnet::ResnetBlock2D;
 use crate::networks::unet::sample::Downsample2D;
 use crate::source::Weights;
 
-/// The half of the VAE that reads pictures.
-pub struct Encoder {
+/// The encoder of `AutoencoderKL`.
+pub struct KlEncoder {
     conv_in: Conv2d,
     down_blocks: Vec<DownEncoderBlock>,
     mid_block: MidBlock,
@@ -34,27 +34,19 @@ pub struct Encoder {
     half: bool,
 }
 
-/// A normal distribution for each number of a latent: `[n, h, w, latent_channels]` each.
-pub struct Moments {
-    /// Its mean.
-    pub mean: Tensor<f32, 4>,
-    /// The logarithm of its variance, clamped to −30..20.
-    pub logvar: Tensor<f32, 4>,
-}
-
-impl Encoder {
+impl KlEncoder {
     /// Reads the encoder's weights from the VAE's.
     ///
     /// # Errors
-    /// If a tensor is missing or has another shape than `config` says.
-    pub fn load(vae: &Weights<'_>, config: &VaeConfig) -> Result<Self> {
+    /// If a tensor is missing or has another shape than the settings say.
+    pub fn load(vae: &Weights<'_>, config: &KlConfig, sizes: &VaeConfig) -> Result<Self> {
         let w = vae.at("encoder");
         let channels = &config.block_out_channels;
         let innermost = channels[channels.len() - 1];
-        let moments = 2 * config.latent_channels;
+        let moments = 2 * sizes.latent_channels;
         let conv = |name, channels| Conv2d::load_in_f32(&w.at(name), channels, Geometry::same(3));
         Ok(Self {
-            conv_in: conv("conv_in", [channels[0], config.in_channels])?,
+            conv_in: conv("conv_in", [channels[0], sizes.in_channels])?,
             down_blocks: (0..channels.len())
                 .map(|level| DownEncoderBlock::load(&w.at("down_blocks").at(level), config, level))
                 .collect::<Result<_>>()?,
@@ -88,16 +80,17 @@ impl Encoder {
         let latent_channels = x.shape()[3] / 2;
         Moments {
             mean: x.view().slice(3, 0..latent_channels).to_tensor(),
-            logvar: x
-                .view()
-                .slice(3, latent_channels..2 * latent_channels)
-                .to_tensor()
-                .map(|x| x.clamp(-30.0, 20.0)),
+            logvar: Some(
+                x.view()
+                    .slice(3, latent_channels..2 * latent_channels)
+                    .to_tensor()
+                    .map(|x| x.clamp(-30.0, 20.0)),
+            ),
         }
     }
 }
 
-impl Encoder {
+impl KlEncoder {
     /// Up to `conv_out`, with what flows between the layers stored in this type.
     fn forward_stored<T: Stored>(&self, isa: Isa, pictures: View<'_, f32, 4>) -> Tensor<f32, 4> {
         let mut x: FeatureMap<T> = self.conv_in.forward(isa, pictures);
@@ -115,7 +108,7 @@ struct DownEncoderBlock {
 }
 
 impl DownEncoderBlock {
-    fn load(w: &Weights<'_>, config: &VaeConfig, level: usize) -> Result<Self> {
+    fn load(w: &Weights<'_>, config: &KlConfig, level: usize) -> Result<Self> {
         let channels = &config.block_out_channels;
         let above = channels[level.saturating_sub(1)];
         let last = level + 1 == channels.len();

@@ -11,7 +11,7 @@
 
 use aquatint_kernels::Isa;
 
-use super::{NORM_EPS, VaeConfig};
+use super::{KlConfig, NORM_EPS};
 use crate::error::Result;
 use crate::networks::layers::{
     AttentionConfig, Epilogue, FeatureMap, GroupNorm, Linear, Mask, Stored, multi_head_attention,
@@ -26,7 +26,7 @@ pub(super) struct MidBlock {
 }
 
 impl MidBlock {
-    pub(super) fn load(w: &Weights<'_>, config: &VaeConfig) -> Result<Self> {
+    pub(super) fn load(w: &Weights<'_>, config: &KlConfig) -> Result<Self> {
         let channels = config.block_out_channels[config.block_out_channels.len() - 1];
         let resnet = super::resnet(config, channels, channels);
         Ok(Self {

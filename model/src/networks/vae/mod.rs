@@ -7,25 +7,30 @@
 //!
 //! Encoder and decoder are loaded apart, because making a picture from text needs the decoder
 //! only; a program that also reads pictures loads both. Reading order: `config.rs`, `mid.rs` (with
-//! the one attention layer), `decoder.rs`, `encoder.rs`; `projection.rs` is the cheap look at
-//! latents.
+//! the one attention layer), `decoder.rs`, `encoder.rs`; `tiny.rs` does the same with a fraction of
+//! the work, and `autoencoder.rs` is whichever of the two a model has; `projection.rs` is the cheap
+//! look at latents.
 //!
 //! Source: Kingma and Welling, *Auto-Encoding Variational Bayes* (2013); Esser et al., *Taming
 //! Transformers for High-Resolution Image Synthesis* (2021); diffusers' `AutoencoderKL`. Field
 //! names are those of its checkpoints.
 
+mod autoencoder;
 mod config;
 mod decoder;
 mod encoder;
 mod latents_file;
 mod mid;
 mod projection;
+mod tiny;
 
-pub use config::VaeConfig;
-pub use decoder::Decoder;
-pub use encoder::{Encoder, Moments};
+pub use autoencoder::{Decoder, Encoder, Moments};
+pub use config::{KlConfig, TinyConfig, VaeClass, VaeConfig};
+pub use decoder::KlDecoder;
+pub use encoder::KlEncoder;
 pub use latents_file::{latents_to_bytes, open_latents, save_latents};
 pub use projection::Projection;
+pub use tiny::{TinyDecoder, TinyEncoder};
 
 use crate::networks::unet::resnet::ResnetConfig;
 
@@ -33,7 +38,7 @@ use crate::networks::unet::resnet::ResnetConfig;
 const NORM_EPS: f32 = 1e-6;
 
 /// A residual block without a time.
-fn resnet(config: &VaeConfig, in_channels: usize, out_channels: usize) -> ResnetConfig {
+fn resnet(config: &KlConfig, in_channels: usize, out_channels: usize) -> ResnetConfig {
     ResnetConfig {
         in_channels,
         segment_len: in_channels,
