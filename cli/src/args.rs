@@ -98,6 +98,9 @@ pub(crate) enum Command {
     Bench(Box<bench::Bench>),
     /// List the samplers and schedules: what each is, when to choose it, where it was published.
     Samplers,
+    /// List the presets: settings for models and adapters of few steps, by which names these are
+    /// recognised, and who recommends the settings.
+    Presets,
     /// Write what a shell needs to complete commands and flags, as in `aquatint completions bash >
     /// /etc/bash_completion.d/aquatint`.
     Completions {

@@ -38,8 +38,8 @@ use clap::CommandFactory;
 
 use args::{Args, Command};
 use commands::{
-    completions, convert, decode, demo, encode, img2img, inpaint, inspect, models, noise, random_model,
-    samplers, txt2img, verify,
+    completions, convert, decode, demo, encode, img2img, inpaint, inspect, models, noise, presets,
+    random_model, samplers, txt2img, verify,
 };
 use platform::{allocator, console, signals};
 
@@ -104,6 +104,10 @@ fn dispatch(args: Args) -> Result<u8, Error> {
         Command::Man => completions::man(Args::command()),
         Command::Samplers => {
             samplers::run();
+            Ok(())
+        }
+        Command::Presets => {
+            presets::run();
             Ok(())
         }
     }

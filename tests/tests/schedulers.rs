@@ -41,7 +41,15 @@ impl Case {
         let config = config.unwrap_or_else(|error| panic!("{}: {error}", self.name()));
         let without_class = self.0["sampler"].as_str().filter(|&name| name == "dpm++2s_a");
         let choice = SamplerChoice::parse(without_class, self.0["schedule"].as_str());
-        (config, choice.expect("known names"))
+        let mut choice = choice.expect("known names");
+        // What the folder can say, the schedule can say as well.
+        let (kind, schedule) = config.resolve(choice).expect("a known sampler");
+        let trailing = self.0["scheduler"]["timestep_spacing"] == "trailing" && schedule == Schedule::Normal;
+        if trailing && kind.schedules().contains(&Schedule::Trailing) {
+            choice.schedule = Some(Schedule::Trailing);
+            return (config.with("timestep_spacing", "leading"), choice);
+        }
+        (config, choice)
     }
 
     /// The sampler that the case asks for.

@@ -10,6 +10,7 @@ pub(crate) mod inpaint;
 pub(crate) mod inspect;
 pub(crate) mod models;
 pub(crate) mod noise;
+pub(crate) mod presets;
 pub(crate) mod random_model;
 pub(crate) mod samplers;
 pub(crate) mod txt2img;

@@ -44,11 +44,13 @@ mod tests {
         for kind in SamplerKind::all() {
             assert!(listing.contains(&format!("\n{}\n  what ", kind.label())), "{}", kind.label());
         }
-        assert!(listing.contains("\n  schedules  normal\n"));
         assert!(
-            listing
-                .contains("\n  schedules  normal, karras, exponential, beta, sgm_uniform, simple, ays, lu\n")
+            listing.contains("\n  schedules  normal\n")
+                && listing.contains("\n  schedules  normal, trailing\n")
         );
+        assert!(listing.contains(
+            "\n  schedules  normal, karras, exponential, beta, sgm_uniform, trailing, simple, ays, lu\n"
+        ));
         assert!(listing.contains("\n  karras       "));
     }
 }

@@ -59,12 +59,18 @@ pub(crate) struct GenerateFlags {
     #[arg(short = 'H', long)]
     pub(crate) height: Option<usize>,
 
-    /// Steps from noise to picture [default: the model's own, or 20].
+    /// Steps, guidance, sampler and schedule for a kind of model of few steps; what other flags say
+    /// counts more. `aquatint presets` lists them; none: 20 steps and guidance 7.5 [default: what
+    /// suits the model and its adapters].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) preset: Option<String>,
+
+    /// Steps from noise to picture [default: the preset's, the model's own, or 20].
     #[arg(long)]
     pub(crate) steps: Option<usize>,
 
     /// How strongly the text counts; up to 1 the negative prompt has no effect [default: the
-    /// model's own, or 7.5].
+    /// preset's, the model's own, or 7.5].
     #[arg(long, alias = "guidance-scale")]
     pub(crate) cfg_scale: Option<f32>,
 
@@ -83,8 +89,8 @@ pub(crate) struct GenerateFlags {
     #[arg(long, alias = "sampling-method")]
     pub(crate) sampler: Option<String>,
 
-    /// Spacing of the noise levels: normal, karras, exponential, beta, sgm_uniform, simple, ays or
-    /// lu [default: the model's].
+    /// Spacing of the noise levels: normal, karras, exponential, beta, sgm_uniform, trailing,
+    /// simple, ays or lu [default: the preset's, or the model's].
     #[arg(long, alias = "scheduler")]
     pub(crate) schedule: Option<String>,
 
@@ -198,6 +204,7 @@ impl From<&GenerateFlags> for PartialRequest {
             clip_skip: args.clip_skip,
             width: args.width,
             height: args.height,
+            preset: args.preset.clone(),
             steps: args.steps,
             cfg_scale: args.cfg_scale,
             seed: args.seed,

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use aquatint_model::generate::PartialRequest;
 use aquatint_model::generate::infotext::VAE_KEY;
+use aquatint_model::generate::presets::NO_PRESET;
+use aquatint_model::generate::{PartialRequest, Preset};
 use aquatint_model::image::metadata::Parameters;
 use aquatint_model::{Error, Footprint, Image, LoadOptions, Pipeline, RunCheckpoint, Task, TextToImage};
 
@@ -124,6 +125,7 @@ impl<'a> Session<'a> {
         let isa = machine(args.threads.map(usize::from))?;
         signals::listen(args.run.save_partial || args.run.checkpoint.is_some())?;
         let spec = args.model.spec_for(stored)?;
+        let is_new = stored.is_none();
         let stored_vae = stored.and_then(|stored| stored.get(VAE_KEY));
         let unless_named = stored.filter(|_| args.precision.is_none());
         let stored = unless_named.map(Parameters::precision).transpose()?.flatten();
@@ -145,6 +147,18 @@ impl<'a> Session<'a> {
         let pipeline = Pipeline::load(spec, &options)?;
         pipeline.warnings().iter().for_each(warn);
         pipeline.notes().iter().for_each(|note| eprintln!("{note}"));
+        match (&args.preset, pipeline.preset()) {
+            (Some(name), _) if name != NO_PRESET => {
+                let preset = Preset::named(name)?;
+                eprintln!(
+                    "preset {}: {}; other flags count more",
+                    preset.name,
+                    preset.describe(preset.steps)
+                );
+            }
+            (None, Some(preset)) if is_new => eprintln!("{}; flags count more", preset.describe()),
+            _ => {}
+        }
         warn_of_other_vae(stored_vae, pipeline.other_vae());
         if args.run.save_steps.is_some() && args.run.preview == Preview::Taesd && !pipeline.has_tiny_vae() {
             return Err(Error::request(

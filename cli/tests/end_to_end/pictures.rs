@@ -147,7 +147,7 @@ fn random_model_never_writes_into_a_folder_that_is_used() {
     refused(
         &aquatint(folder.path(), &["random-model", "--arch", "sd9", "x"]),
         2,
-        "known are sd15, sd21 and tiny",
+        "known are sd15, sd21, tiny, sd-turbo, sdxs, ",
     );
 }
 

@@ -50,8 +50,8 @@ impl Pipeline {
         self.decode(latents.shape(), latents.to_tensor().into_vec())
     }
 
-    /// The picture of latents by the tiny VAE, for a look while a picture is made: that for previews,
-    /// or the model's own if it is one.
+    /// The picture of latents by the tiny VAE, for a look while a picture is made: that for
+    /// previews, or the model's own if it is one.
     ///
     /// # Errors
     /// `Request` if there is no tiny VAE; see also [`Pipeline::decode_latents`].

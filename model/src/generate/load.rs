@@ -18,18 +18,16 @@ use std::sync::{Arc, OnceLock};
 
 use super::adapters::AdapterSet;
 use super::estimate::Arithmetic;
-use super::load_options::{LoadOptions, defaults};
+use super::load_options::{Defaults, LoadOptions, scheduler_of};
 use super::pipeline::Pipeline;
-use super::request::TextToImage;
+use super::presets::Recognised;
 use crate::error::{Error, Result};
 use crate::networks::clip::{ClipTextConfig, ClipTextModel};
 use crate::networks::unet::{UNet2DConditionModel, UNetConfig};
 use crate::networks::vae::{Decoder, Encoder, VaeConfig};
 use crate::samplers::SchedulerConfig;
 use crate::source::lazy::LazyNetwork;
-use crate::source::{
-    Account, ModelSource, ModelSpec, SCHEDULER, TEXT_ENCODER, TOKENIZER, UNET, VAE, accounts,
-};
+use crate::source::{Account, ModelSource, ModelSpec, TEXT_ENCODER, TOKENIZER, UNET, VAE, accounts};
 use crate::source::{ModelId, model_id};
 use crate::text::encode::TextEncoder;
 use crate::text::tokenizer::Tokenizer;
@@ -119,7 +117,8 @@ impl Pipeline {
             preview,
             other_vae: source.spec().vae.as_deref().map(model_id::name_of),
             scheduler,
-            defaults,
+            defaults: defaults.request,
+            preset: defaults.preset,
             arithmetic,
             model,
             adapters,
@@ -137,26 +136,19 @@ struct Settings {
     text_config: ClipTextConfig,
     unet_config: UNetConfig,
     vae: VaeConfig,
-    defaults: TextToImage,
+    defaults: Defaults,
 }
 
 impl Settings {
     fn read(source: &ModelSource) -> Result<Self> {
         let folder = source.settings();
         let tokenizer = Tokenizer::load(&TOKENIZER.folder(folder))?;
-        let mut scheduler = SchedulerConfig::load(SCHEDULER.config_path(folder))?
-            // diffusers' StableDiffusionPipeline overrides these two in every folder, as
-            // corrections of early files.
-            .with("steps_offset", 1)
-            .with("clip_sample", false);
-        for (key, value) in source.overrides(&SCHEDULER) {
-            scheduler = scheduler.with(key, value.clone());
-        }
+        let scheduler = scheduler_of(source)?;
         let text_config = ClipTextConfig::from_config(source.config(&TEXT_ENCODER)?)?;
         let unet_config = UNetConfig::from_config(source.config(&UNET)?)?;
         let vae = VaeConfig::from_config(source.config(&VAE)?)?;
         check_fit(&source.spec().model, &tokenizer, &text_config, &unet_config, &vae)?;
-        let defaults = defaults(folder, &unet_config, &vae)?;
+        let defaults = Defaults::of(source, &unet_config, &vae, &scheduler)?;
         Ok(Self { tokenizer, scheduler, text_config, unet_config, vae, defaults })
     }
 }
@@ -167,6 +159,14 @@ impl Settings {
 /// As [`Pipeline::load`].
 pub(crate) fn check(source: &ModelSource) -> Result<()> {
     Settings::read(source).map(drop)
+}
+
+/// The preset that suits a model, if one is recognised.
+///
+/// # Errors
+/// As [`Pipeline::load`].
+pub(crate) fn preset(source: &ModelSource) -> Result<Option<Recognised>> {
+    Settings::read(source).map(|settings| settings.defaults.preset)
 }
 
 /// Does the VAE for previews read the same latents?

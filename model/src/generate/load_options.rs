@@ -1,16 +1,16 @@
 //! How a model is loaded, and what it recommends for requests.
 
-use std::path::Path;
-
 use aquatint_kernels::Isa;
 
+use super::presets::{Recognised, recognise};
 use super::request::TextToImage;
 use crate::error::Result;
 use crate::networks::unet::UNetConfig;
 use crate::networks::vae::VaeConfig;
 use crate::precisions::Precisions;
+use crate::samplers::SchedulerConfig;
 use crate::source::config::ConfigFile;
-use crate::source::files;
+use crate::source::{ModelSource, SCHEDULER, files};
 
 /// How a model is loaded.
 #[derive(Clone, Copy, Debug)]
@@ -33,17 +33,49 @@ impl Default for LoadOptions {
     }
 }
 
-/// What a request asks for unless it says otherwise: the size for which the model was trained, and
-/// what its folder recommends.
-pub(super) fn defaults(folder: &Path, unet: &UNetConfig, vae: &VaeConfig) -> Result<TextToImage> {
-    let [height, width] = unet.sample_size.map(|side| side * vae.scale_factor());
-    let mut defaults = TextToImage { width, height, ..TextToImage::default() };
-    let path = folder.join("generation_config.json");
-    if files::is_file(&path) {
-        let file = ConfigFile::open(&path)?;
-        defaults.steps = file.count("num_inference_steps", defaults.steps, 1..=1000)?;
-        let scale = file.number("guidance_scale", defaults.guidance_scale.into(), 0.0..=1000.0)?;
-        defaults.guidance_scale = scale as f32;
+/// What a request asks for unless it says otherwise.
+pub(super) struct Defaults {
+    pub(super) request: TextToImage,
+    /// The preset in it, if one was recognised.
+    pub(super) preset: Option<Recognised>,
+}
+
+impl Defaults {
+    /// The size for which the model was trained, and what its folder recommends, or else the preset
+    /// that suits it.
+    pub(super) fn of(
+        source: &ModelSource,
+        unet: &UNetConfig,
+        vae: &VaeConfig,
+        scheduler: &SchedulerConfig,
+    ) -> Result<Self> {
+        let [height, width] = unet.sample_size.map(|side| side * vae.scale_factor());
+        let mut request = TextToImage { width, height, ..TextToImage::default() };
+        let path = source.settings().join("generation_config.json");
+        if files::is_file(&path) {
+            let file = ConfigFile::open(&path)?;
+            request.steps = file.count("num_inference_steps", request.steps, 1..=1000)?;
+            let scale = file.number("guidance_scale", request.guidance_scale.into(), 0.0..=1000.0)?;
+            request.guidance_scale = scale as f32;
+            return Ok(Self { request, preset: None });
+        }
+        let preset = recognise(source, unet, scheduler);
+        if let Some(preset) = &preset {
+            preset.apply(&mut request);
+        }
+        Ok(Self { request, preset })
     }
-    Ok(defaults)
+}
+
+/// The settings of a model's sampler.
+pub(super) fn scheduler_of(source: &ModelSource) -> Result<SchedulerConfig> {
+    let mut scheduler = SchedulerConfig::load(SCHEDULER.config_path(source.settings()))?
+        // diffusers' StableDiffusionPipeline overrides these two in every folder, as corrections of
+        // early files.
+        .with("steps_offset", 1)
+        .with("clip_sample", false);
+    for (key, value) in source.overrides(&SCHEDULER) {
+        scheduler = scheduler.with(key, value.clone());
+    }
+    Ok(scheduler)
 }

@@ -8,6 +8,7 @@
 //! = Task                    what a `Pipeline` makes
 //! ```
 
+use super::presets::{NO_PRESET, Preset, without_preset};
 use super::settings::PartialRequest;
 use super::values::{Seed, TaskKind, margins};
 use super::{ImageToImage, Inpaint, Pipeline, Task, TextToImage};
@@ -74,8 +75,8 @@ impl PartialRequest {
         })
     }
 
-    /// The settings that all tasks share: what this request says, else `stored`, the text of a
-    /// picture, else `defaults`.
+    /// The settings that all tasks share: what this request says, else its preset, else `stored`,
+    /// the text of a picture, else `defaults`.
     ///
     /// # Errors
     /// `Request` if a name or a stored value has no meaning.
@@ -83,6 +84,11 @@ impl PartialRequest {
         let mut request = defaults;
         if let Some(stored) = stored {
             self.left_of(stored).apply(&mut request)?;
+        }
+        match self.preset.as_deref() {
+            None => {}
+            Some(NO_PRESET) => without_preset(&mut request),
+            Some(name) => Preset::named(name)?.apply(&mut request),
         }
         fn set<T: Clone>(field: &mut T, value: &Option<T>) {
             if let Some(value) = value {

@@ -5,6 +5,7 @@ use aquatint_tensor::Tensor;
 
 use super::adapters::AdapterSet;
 use super::estimate::Arithmetic;
+use super::presets::Recognised;
 use super::request::TextToImage;
 use crate::error::{Error, Result};
 use crate::generate::infotext::VAE_KEY;
@@ -43,6 +44,8 @@ pub struct Pipeline {
     pub(super) other_vae: Option<String>,
     pub(crate) scheduler: SchedulerConfig,
     pub(super) defaults: TextToImage,
+    /// The preset in the defaults, if one was recognised.
+    pub(super) preset: Option<Recognised>,
     pub(super) arithmetic: Arithmetic,
     pub(super) model: ModelId,
     pub(super) adapters: AdapterSet,
@@ -53,9 +56,14 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// The model's own settings: the size for which it was trained, the steps and guidance that its
-    /// folder recommends (else 20 and 7.5), seed 0, no prompt.
+    /// folder recommends, or the preset that suits it (else 20 and 7.5), seed 0, no prompt.
     pub fn defaults(&self) -> TextToImage {
         self.defaults.clone()
+    }
+
+    /// The preset in [`Pipeline::defaults`], if one was recognised.
+    pub fn preset(&self) -> Option<&Recognised> {
+        self.preset.as_ref()
     }
 
     /// What is written into a picture of `request`.

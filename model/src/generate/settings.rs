@@ -110,6 +110,8 @@ settings! {
     /// Pixels.
     height: usize { flag: "height", api: ["height"], infotext: ["Size"], replaced_by: [],
         default: "the model's, or the picture's" }
+    /// Steps, guidance, sampler and schedule for a kind of model; what else is said counts more.
+    preset: String { flag: "preset", api: ["preset"], infotext: [], replaced_by: [], default: "what suits the model" }
     /// Steps from noise to picture.
     steps: usize { flag: "steps", api: ["steps"], infotext: ["Steps"], replaced_by: ["sigmas"], default: "the model's, or 20" }
     /// How strongly the text counts.

@@ -157,6 +157,11 @@ impl SchedulerConfig {
         )))
     }
 
+    /// Whether the folder's timesteps are even from the noisiest down.
+    pub(crate) fn is_trailing(&self) -> bool {
+        self.get("timestep_spacing").and_then(Value::as_str) == Some("trailing")
+    }
+
     /// What the model's output means.
     pub(crate) fn prediction(&self) -> Result<Prediction> {
         NoiseSchedule::read_prediction(self)

@@ -128,6 +128,9 @@ impl Schedule {
             Self::Exponential => "even in the logarithm of the noise; smooth backgrounds",
             Self::Beta => "dense at both ends (arXiv:2407.12173)",
             Self::SgmUniform => "even timesteps, the cleanest not visited; for distilled models",
+            Self::Trailing => {
+                "even timesteps from the noisiest down (arXiv:2305.08891); for models of few steps"
+            }
             Self::Simple => "every so many timesteps, from the noisiest down",
             Self::AlignYourSteps => {
                 "measured for Stable Diffusion 1.5; good with 10 steps (arXiv:2404.14507)"

@@ -31,6 +31,8 @@ mod sweep_tests;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+
 pub use config::SchedulerConfig;
 pub use descriptions::Description;
 pub(crate) use noise_schedule::Prediction;
@@ -122,7 +124,13 @@ pub(crate) fn pred_original_sample(
 /// `Request` if the sampler lacks the chosen schedule or cannot make that many steps; `Model` if
 /// the configuration holds a setting that is not supported.
 pub fn build(config: &SchedulerConfig, choice: SamplerChoice, steps: usize) -> Result<Box<dyn Sampler>> {
-    let (kind, schedule) = config.resolve(choice)?;
+    let (kind, mut schedule) = config.resolve(choice)?;
+    let mut config = Cow::Borrowed(config);
+    if schedule == Schedule::Trailing {
+        config = Cow::Owned(config.into_owned().with("timestep_spacing", "trailing"));
+        schedule = Schedule::Normal;
+    }
+    let config = &*config;
     // Two steps at one noise level, as of more steps than the model has timesteps, are divided by
     // their distance in some formulas. A run with one value shows it before the model is evaluated.
     if !is_finite(&mut *construct(config, kind, schedule, steps)?) {

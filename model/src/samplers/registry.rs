@@ -64,6 +64,9 @@ pub enum Schedule {
     Beta,
     /// Even timesteps, without the cleanest.
     SgmUniform,
+    /// Even timesteps from the noisiest down: `timestep_spacing` "trailing", whatever the folder
+    /// says.
+    Trailing,
     /// Evenly spaced timesteps, from the noisiest down.
     Simple,
     /// "Align Your Steps" for Stable Diffusion 1.5.
@@ -94,7 +97,22 @@ struct Names {
 }
 
 /// Samplers in terms of timesteps.
-const TIMESTEPS: &[Schedule] = &[Schedule::Normal];
+const TIMESTEPS: &[Schedule] = &[Schedule::Normal, Schedule::Trailing];
+
+/// Samplers of distilled models, which visit the timesteps of the distillation.
+const DISTILLED: &[Schedule] = &[Schedule::Normal];
+
+/// Samplers in terms of noise levels whose timesteps are even whatever the folder says.
+const EVEN_SIGMAS: &[Schedule] = &[
+    Schedule::Normal,
+    Schedule::Karras,
+    Schedule::Exponential,
+    Schedule::Beta,
+    Schedule::SgmUniform,
+    Schedule::Simple,
+    Schedule::AlignYourSteps,
+    Schedule::Given,
+];
 
 /// Samplers in terms of noise levels.
 const SIGMAS: &[Schedule] = &[
@@ -103,6 +121,7 @@ const SIGMAS: &[Schedule] = &[
     Schedule::Exponential,
     Schedule::Beta,
     Schedule::SgmUniform,
+    Schedule::Trailing,
     Schedule::Simple,
     Schedule::AlignYourSteps,
     Schedule::Given,
@@ -115,6 +134,7 @@ const SIGMAS_AND_LU: &[Schedule] = &[
     Schedule::Exponential,
     Schedule::Beta,
     Schedule::SgmUniform,
+    Schedule::Trailing,
     Schedule::Simple,
     Schedule::AlignYourSteps,
     Schedule::Lu,
@@ -190,7 +210,7 @@ const SAMPLERS: &[Names] = &[
         label: "DPM++ 2S",
         class: Some("DPMSolverSinglestepScheduler"),
         aliases: &["kdpmpp2s"],
-        schedules: SIGMAS,
+        schedules: EVEN_SIGMAS,
     },
     Names {
         kind: SamplerKind::DpmPp2SAncestral,
@@ -246,14 +266,14 @@ const SAMPLERS: &[Names] = &[
         label: "LCM",
         class: Some("LCMScheduler"),
         aliases: &[],
-        schedules: TIMESTEPS,
+        schedules: DISTILLED,
     },
     Names {
         kind: SamplerKind::Tcd,
         label: "TCD",
         class: Some("TCDScheduler"),
         aliases: &[],
-        schedules: TIMESTEPS,
+        schedules: DISTILLED,
     },
 ];
 
@@ -274,6 +294,7 @@ const SCHEDULES: &[ScheduleNames] = &[
     ScheduleNames { schedule: Schedule::Exponential, label: "exponential", aliases: &[] },
     ScheduleNames { schedule: Schedule::Beta, label: "beta", aliases: &[] },
     ScheduleNames { schedule: Schedule::SgmUniform, label: "sgm_uniform", aliases: &[] },
+    ScheduleNames { schedule: Schedule::Trailing, label: "trailing", aliases: &[] },
     ScheduleNames { schedule: Schedule::Simple, label: "simple", aliases: &[] },
     ScheduleNames {
         schedule: Schedule::AlignYourSteps,
@@ -505,7 +526,8 @@ mod tests {
             assert!(SamplerKind::all().all(|kind| message.contains(&format!("`{}`", kind.label()))));
         }
         let message = Schedule::parse("cosine").expect_err("unknown").to_string();
-        let known = "`normal`, `karras`, `exponential`, `beta`, `sgm_uniform`, `simple`, `ays`, `lu`";
+        let known =
+            "`normal`, `karras`, `exponential`, `beta`, `sgm_uniform`, `trailing`, `simple`, `ays`, `lu`";
         assert_eq!(message, format!("unknown schedule `cosine`; known are {known}"));
     }
 }

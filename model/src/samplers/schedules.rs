@@ -8,6 +8,7 @@
 //! beta         σ_i = σ_min + F⁻¹(1 − u)·(σ_max − σ_min), dense at both ends
 //! AYS          eleven measured levels, ln σ linear between them; the last becomes 0
 //! sgm_uniform  timesteps even from 999 to 0 in n + 1 points, the last of them left out
+//! trailing     timesteps even from 999 down, in the folder's place of `timestep_spacing`
 //! simple       every (1000/n)th timestep from 999 down
 //! ```
 //!
@@ -47,7 +48,7 @@ impl Schedule {
         steps: usize,
     ) -> Result<Option<Vec<f64>>> {
         Ok(match self {
-            Self::Normal | Self::SgmUniform | Self::Simple => None,
+            Self::Normal | Self::SgmUniform | Self::Trailing | Self::Simple => None,
             Self::Karras => Some(karras(ends, steps)),
             // Lu's is even in λ = −ln σ, which is the same; diffusers computes it in another order.
             Self::Lu => Some(even_in_logarithm(ends, steps)),

@@ -7,7 +7,8 @@
 //!
 //! What the UNet of SD 2.x predicts, no shape shows. As in diffusers and ComfyUI, the file's own
 //! words decide: its metadata (`modelspec.prediction_type`), a marker (`v_pred`), the step at which
-//! its training ended (875000 is that of SD 2.0-base); where all are silent, v.
+//! its training ended (875000 is that of SD 2.0-base), the name of SD-Turbo; where all are silent,
+//! v.
 
 use std::path::{Path, PathBuf};
 
@@ -166,6 +167,9 @@ fn predicts_v(file: &TensorFile, default: bool) -> bool {
     if let Some(kind) = says("modelspec.prediction_type") {
         return kind.starts_with('v');
     }
+    // SD-Turbo was made from SD 2.1 and predicts the noise; its file does not say so.
+    let name = file.path().file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
+    let turbo = ["sd_turbo", "sd-turbo", "sdturbo"].iter().any(|turbo| name.contains(turbo));
     let marked = file.tensor("v_pred").is_some() || says("ss_v2_v_parameterization") == Some("True");
-    marked || (default && says("global_step") != Some(STEP_OF_BASE))
+    marked || (default && !turbo && says("global_step") != Some(STEP_OF_BASE))
 }

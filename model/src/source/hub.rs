@@ -220,7 +220,7 @@ mod tests {
         fs::create_dir_all(folder.join("refs")).expect("writable");
         fs::create_dir_all(folder.join("snapshots")).expect("writable");
         fs::write(folder.join("refs/main"), "0123abcd\n").expect("writable");
-        let model = RandomModel { architecture: Architecture::Tiny, dtype: DType::F16, seed: 0 };
+        let model = RandomModel { architecture: Architecture::TINY, dtype: DType::F16, seed: 0 };
         model.write(&snapshot, &mut |_, _| {}).expect("writable");
         for name in ["org/tiny", "org/tiny@0123abcd"] {
             assert_eq!(HubId::parse(name).expect("an id").cached_in(cache.path()), Some(snapshot.clone()));

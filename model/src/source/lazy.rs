@@ -115,7 +115,7 @@ mod tests {
     fn a_network_is_loaded_once_and_kept_only_if_it_should_be() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("tiny");
-        let model = RandomModel { architecture: Architecture::Tiny, dtype: DType::F16, seed: 0 };
+        let model = RandomModel { architecture: Architecture::TINY, dtype: DType::F16, seed: 0 };
         model.write(&path, &mut |_, _| {}).expect("the folder is writable");
         for keep in [false, true] {
             let network = network(&path, "time_embedding.linear_1", keep);

@@ -8,7 +8,9 @@
 use std::path::{Path, PathBuf};
 
 /// A published architecture.
-#[derive(Debug, PartialEq, Eq)]
+///
+/// Two are equal if their names are.
+#[derive(Debug)]
 pub struct Published {
     /// Its short name: "sd15".
     pub name: &'static str,
@@ -17,27 +19,76 @@ pub struct Published {
 }
 
 macro_rules! files {
-    ($name:literal) => {
+    // The text encoder, the tokenizer and the VAE may be those of another model.
+    ($name:literal, text: $text:literal, vae: $vae:literal) => {
         [
-            files!($name, "model_index.json"),
-            files!($name, "scheduler/scheduler_config.json"),
-            files!($name, "text_encoder/config.json"),
-            files!($name, "tokenizer/tokenizer_config.json"),
-            files!($name, "unet/config.json"),
-            files!($name, "vae/config.json"),
+            ("model_index.json", asset!($name, "/model_index.json")),
+            ("scheduler/scheduler_config.json", asset!($name, "/scheduler/scheduler_config.json")),
+            ("text_encoder/config.json", asset!($text, "/text_encoder/config.json")),
+            ("tokenizer/tokenizer_config.json", asset!($text, "/tokenizer/tokenizer_config.json")),
+            ("unet/config.json", asset!($name, "/unet/config.json")),
+            ("vae/config.json", asset!($vae, "/config.json")),
         ]
     };
+}
+macro_rules! asset {
     ($name:literal, $path:literal) => {
-        ($path, include_str!(concat!("../../assets/", $name, "/", $path)))
+        include_str!(concat!("../../assets/", $name, $path))
     };
 }
 
 /// Stable Diffusion 1.5.
-pub static SD15: Published = Published { name: "sd15", files: files!("sd15") };
+pub static SD15: Published = Published { name: "sd15", files: files!("sd15", text: "sd15", vae: "sd15/vae") };
 /// Stable Diffusion 2.1.
-pub static SD21: Published = Published { name: "sd21", files: files!("sd21") };
+pub static SD21: Published = Published { name: "sd21", files: files!("sd21", text: "sd21", vae: "sd21/vae") };
 /// A small relative of 2 million parameters, which was never published; for tests.
-pub static TINY: Published = Published { name: "tiny", files: files!("tiny") };
+pub static TINY: Published = Published { name: "tiny", files: files!("tiny", text: "tiny", vae: "tiny/vae") };
+/// stabilityai/sd-turbo: Stable Diffusion 2.1 for 1 to 4 steps.
+pub static SD_TURBO: Published =
+    Published { name: "sd-turbo", files: files!("sd-turbo", text: "sd21", vae: "sd15/vae") };
+/// IDKiro/sdxs-512-0.9: a third of the weights, one step, the tiny VAE.
+pub static SDXS: Published = Published { name: "sdxs", files: files!("sdxs", text: "sd21", vae: "taesd") };
+/// IDKiro/sdxs-512-dreamshaper.
+pub static SDXS_DREAMSHAPER: Published =
+    Published { name: "sdxs-dreamshaper", files: files!("sdxs-dreamshaper", text: "sd15", vae: "taesd") };
+/// nota-ai/bk-sdm-small: fewer layers, and no middle block.
+pub static BK_SDM_SMALL: Published =
+    Published { name: "bk-sdm-small", files: files!("bk-sdm-small", text: "sd15", vae: "sd15/vae") };
+/// nota-ai/bk-sdm-tiny: the same with a level less.
+pub static BK_SDM_TINY: Published =
+    Published { name: "bk-sdm-tiny", files: files!("bk-sdm-tiny", text: "sd15", vae: "sd15/vae") };
+/// segmind/tiny-sd: the UNet of bk-sdm-tiny.
+pub static TINY_SD: Published =
+    Published { name: "tiny-sd", files: files!("tiny-sd", text: "sd15", vae: "sd15/vae") };
+/// segmind/small-sd: that of bk-sdm-base, with a middle block.
+pub static SMALL_SD: Published =
+    Published { name: "small-sd", files: files!("small-sd", text: "sd15", vae: "sd15/vae") };
+/// SimianLuo/LCM_Dreamshaper_v7: Stable Diffusion 1.5 that takes the guidance scale as an input.
+pub static LCM_SD15: Published =
+    Published { name: "lcm-sd15", files: files!("lcm-sd15", text: "sd15", vae: "sd15/vae") };
+
+/// All of them.
+pub static PUBLISHED: [&Published; 11] = [
+    &SD15,
+    &SD21,
+    &TINY,
+    &SD_TURBO,
+    &SDXS,
+    &SDXS_DREAMSHAPER,
+    &BK_SDM_SMALL,
+    &BK_SDM_TINY,
+    &TINY_SD,
+    &SMALL_SD,
+    &LCM_SD15,
+];
+
+impl PartialEq for Published {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Published {}
 
 impl Published {
     /// In place of a folder's path.
@@ -47,8 +98,7 @@ impl Published {
 
     /// That whose files lie under `path`, and the rest of the path.
     pub(crate) fn of(path: &Path) -> Option<(&'static Self, &Path)> {
-        let published = [&SD15, &SD21, &TINY];
-        published
+        PUBLISHED
             .into_iter()
             .find_map(|published| Some((published, path.strip_prefix(published.root()).ok()?)))
     }

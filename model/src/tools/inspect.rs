@@ -216,6 +216,7 @@ fn inspect_part(
         let config = SchedulerConfig::load(component.config_path(source.settings()))?;
         let (sampler, schedule) = config.resolve(SamplerChoice::default())?;
         part.notes.push(format!("sampler {}, schedule {}", sampler.label(), schedule.label()));
+        part.notes.extend(generate::preset(source).ok().flatten().map(|preset| preset.describe()));
         return Ok(None);
     }
     let architecture = networks::architecture(component, source.config(component)?)?;

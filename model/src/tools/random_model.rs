@@ -25,33 +25,34 @@ use super::new_folder;
 use crate::error::{Error, Result};
 use crate::networks;
 use crate::source::config::ConfigFile;
-use crate::source::published::{Published, SD15, SD21, TINY};
+use crate::source::published::{PUBLISHED, Published, TINY};
 use crate::source::{Component, Schema, TOKENIZER, TensorSpec};
 use crate::text::tokenizer;
 
 /// A published architecture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Architecture {
-    /// Stable Diffusion 1.5: 512×512, 1.07 billion parameters.
-    Sd15,
-    /// Stable Diffusion 2.1: 768×768, v-prediction, 1.29 billion parameters.
-    Sd21,
-    /// A small relative with all kinds of layers: 128×128, 2 million parameters.
-    Tiny,
-}
+pub struct Architecture(&'static Published);
 
 impl Architecture {
-    const ALL: [(&'static str, Self); 3] = [("sd15", Self::Sd15), ("sd21", Self::Sd21), ("tiny", Self::Tiny)];
+    /// A small relative of Stable Diffusion with all kinds of layers: 128×128, 2 million
+    /// parameters.
+    pub const TINY: Self = Self(&TINY);
 
-    /// The architecture called `sd15`, `sd21` or `tiny`.
+    /// The architecture of that name: `sd15`, `sd-turbo`, `lcm-sd15`, …
     ///
     /// # Errors
     /// If there is none of that name.
     pub fn parse(name: &str) -> Result<Self> {
-        let found = Self::ALL.iter().find(|(known, _)| *known == name);
-        found.map(|&(_, architecture)| architecture).ok_or_else(|| {
-            Error::request(format_args!("unknown architecture `{name}`; known are sd15, sd21 and tiny"))
+        let found = PUBLISHED.iter().find(|known| known.name == name);
+        found.map(|published| Self(published)).ok_or_else(|| {
+            let known = Self::all().map(|known| known.0.name).collect::<Vec<_>>().join(", ");
+            Error::request(format_args!("unknown architecture `{name}`; known are {known}"))
         })
+    }
+
+    /// All architectures.
+    pub fn all() -> impl Iterator<Item = Self> {
+        PUBLISHED.iter().map(|published| Self(published))
     }
 
     /// Its networks, and the tensors that their load code asks for.
@@ -70,11 +71,7 @@ impl Architecture {
 
     /// Its settings: all files but weights and vocabulary.
     pub fn published(self) -> &'static Published {
-        match self {
-            Self::Sd15 => &SD15,
-            Self::Sd21 => &SD21,
-            Self::Tiny => &TINY,
-        }
+        self.0
     }
 }
 
@@ -224,7 +221,7 @@ mod tests {
     use crate::source::{TensorKind, Usage};
 
     fn tiny(seed: u64) -> RandomModel {
-        RandomModel { architecture: Architecture::Tiny, dtype: DType::F16, seed }
+        RandomModel { architecture: Architecture::TINY, dtype: DType::F16, seed }
     }
 
     #[test]

@@ -15,8 +15,8 @@ use crate::cpu::stored::Stored;
 use crate::cpu::tile::{MAX_VECTORS, NR, PanelRow};
 use stats::{ChannelStats, StatsSink};
 
-/// `out[m, n] = max((product[m, n] + bias[n] + per_image[image(m), n] + residual[m, n]) · scale, floor)`,
-/// absent terms being 0.
+/// `out[m, n] = max(sum · scale, floor)` with `sum = product[m, n] + bias[n] + per_image[image(m),
+/// n] + residual[m, n]`, absent terms being 0.
 #[derive(Clone, Copy)]
 pub struct Epilogue<'a, T = f32> {
     /// One number for each output column.

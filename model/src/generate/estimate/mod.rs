@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use aquatint_kernels::Precision;
 
-use super::load_options::{self, LoadOptions};
+use super::load_options::{Defaults, LoadOptions, scheduler_of};
 use super::request::TextToImage;
 use crate::error::Result;
 use crate::generate::request::size_multiple;
@@ -99,7 +99,7 @@ impl Footprint {
             unet_per_pixel: 4 * UNET_CHANNELS * unet.block_out_channels[0] as u64,
             vae_per_pixel: 4 * vae.numbers_per_pixel() as u64,
             factor: vae.scale_factor() as u64,
-            defaults: load_options::defaults(source.settings(), &unet, &vae)?,
+            defaults: Defaults::of(&source, &unet, &vae, &scheduler_of(&source)?)?.request,
         })
     }
 
@@ -283,7 +283,7 @@ mod tests {
     fn memory_grows_with_the_area_and_the_number_of_pictures() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("tiny");
-        let model = RandomModel { architecture: Architecture::Tiny, dtype: DType::F16, seed: 0 };
+        let model = RandomModel { architecture: Architecture::TINY, dtype: DType::F16, seed: 0 };
         model.write(&path, &mut |_, _| {}).expect("the folder is writable");
         let footprint = Footprint::of(&path, &LoadOptions::default()).expect("a model");
         let bytes = |side: usize, together: usize| {
