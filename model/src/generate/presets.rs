@@ -38,7 +38,7 @@ pub struct Preset {
     pub eta: Option<f32>,
     /// Where these settings are recommended.
     pub source: &'static str,
-    /// Words of a model's name by which it is known, each a list of words that follow each other.
+    /// By which words in a model's name it is recognised.
     models: &'static [&'static str],
     /// The same of adapters.
     adapters: &'static [&'static str],
@@ -216,7 +216,7 @@ impl Preset {
         text
     }
 
-    /// The same as a person would read it, with the names that recognise it.
+    /// Words of the names of models and adapters by which it is recognised.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         let more = self.adapters.iter().filter(|name| !self.models.contains(name));
         self.models.iter().chain(more).copied()
@@ -346,10 +346,10 @@ fn steps_in(name: &str) -> Option<usize> {
 /// other.
 fn name_of_adapter(path: &std::path::Path) -> String {
     const ANY: [&str; 3] = ["pytorch_lora_weights", "adapter_model", "diffusion_pytorch_model"];
-    let own = name_of(path);
+    let own = path.file_stem().unwrap_or_default().to_string_lossy();
     match path.parent() {
-        Some(folder) if ANY.contains(&own.as_str()) => name_of(folder),
-        _ => own,
+        Some(folder) if ANY.contains(&&*own) => name_of(folder),
+        _ => own.into_owned(),
     }
 }
 
