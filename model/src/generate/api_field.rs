@@ -82,52 +82,124 @@ impl ApiField<'_> {
     }
 }
 
+/// How a value of a setting is written in JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValueKind {
+    /// A text.
+    Text,
+    /// A whole number from 0 to this one.
+    Count(u64),
+    /// A whole number from 0, or -1 for a random one.
+    Seed,
+    /// A number.
+    Number,
+    /// A list of numbers.
+    Numbers,
+    /// `true` or `false`.
+    Flag,
+    /// One of these words.
+    Words(&'static [&'static str]),
+    /// A number that stands for each of these words, counted from 0.
+    Numbered(&'static [&'static str]),
+    /// Four numbers of pixels in a text: `left,right,top,bottom`.
+    Margins,
+    /// A picture: base64, alone, in a data URL or in a list.
+    Image,
+}
+
 /// How a type of setting stands in JSON. `None` says nothing, as if the field were not there.
 pub(super) trait FromApi: Sized {
+    const KIND: ValueKind;
+
     fn from_api(field: &ApiField<'_>) -> Result<Option<Self>>;
+
+    /// The way back.
+    fn to_api(&self) -> Value;
 }
 
 impl FromApi for String {
+    const KIND: ValueKind = ValueKind::Text;
+
     fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
         field.text().map(|text| Some(text.to_owned()))
+    }
+
+    fn to_api(&self) -> Value {
+        self.as_str().into()
     }
 }
 
 impl FromApi for usize {
+    const KIND: ValueKind = ValueKind::Count(LARGEST_COUNT);
+
     fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
         field.count(LARGEST_COUNT).map(Some)
+    }
+
+    fn to_api(&self) -> Value {
+        (*self).into()
     }
 }
 
 impl FromApi for f64 {
+    const KIND: ValueKind = ValueKind::Number;
+
     fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
         field.number().map(Some)
+    }
+
+    fn to_api(&self) -> Value {
+        (*self).into()
     }
 }
 
 impl FromApi for f32 {
+    const KIND: ValueKind = ValueKind::Number;
+
     fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
         field.number().map(|number| Some(number as Self))
+    }
+
+    fn to_api(&self) -> Value {
+        // Through its shortest decimal form: 7.1 rather than 7.099999904632568.
+        self.to_string().parse::<f64>().unwrap_or_default().into()
     }
 }
 
 /// A Boolean or, as A1111 has some of them, 0 or 1.
 impl FromApi for bool {
+    const KIND: ValueKind = ValueKind::Flag;
+
     fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
         let number = field.value.as_u64().filter(|&number| number < 2).map(|number| number == 1);
         let flag = field.value.as_bool().or(number);
         flag.map(Some).ok_or_else(|| field.unexpected("true or false"))
     }
+
+    fn to_api(&self) -> Value {
+        (*self).into()
+    }
 }
 
 impl FromApi for Seed {
+    const KIND: ValueKind = ValueKind::Seed;
+
     fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
         let seed = field.value.to_string().parse();
         seed.map(Some).map_err(|expected: String| field.unexpected(expected.trim_start_matches("expected ")))
     }
+
+    fn to_api(&self) -> Value {
+        match *self {
+            Self::Given(seed) => seed.into(),
+            Self::Random => (-1).into(),
+        }
+    }
 }
 
 impl FromApi for RandomSource {
+    const KIND: ValueKind = ValueKind::Words(&["CPU", "NV"]);
+
     fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
         match field.value.as_str().map(str::to_ascii_lowercase).as_deref() {
             Some("cpu") => Ok(Some(Self::Cpu)),
@@ -135,9 +207,18 @@ impl FromApi for RandomSource {
             _ => Err(field.unexpected("CPU, GPU or NV")),
         }
     }
+
+    fn to_api(&self) -> Value {
+        match self {
+            Self::Cpu => "CPU".into(),
+            Self::Cuda => "NV".into(),
+        }
+    }
 }
 
 impl FromApi for PromptSyntax {
+    const KIND: ValueKind = ValueKind::Words(&["plain", "a1111"]);
+
     fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
         match field.value.as_str() {
             Some("plain") => Ok(Some(Self::Plain)),
@@ -145,9 +226,18 @@ impl FromApi for PromptSyntax {
             _ => Err(field.unexpected("plain or a1111")),
         }
     }
+
+    fn to_api(&self) -> Value {
+        match self {
+            Self::Plain => "plain".into(),
+            Self::A1111 => "a1111".into(),
+        }
+    }
 }
 
 impl FromApi for ResizeMode {
+    const KIND: ValueKind = ValueKind::Numbered(&["Stretch", "Crop", "Fit"]);
+
     fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
         match field.value.as_u64() {
             Some(0) => Ok(Some(Self::Stretch)),
@@ -156,30 +246,60 @@ impl FromApi for ResizeMode {
             _ => Err(field.unexpected("0 (stretch), 1 (crop) or 2 (fit)")),
         }
     }
+
+    fn to_api(&self) -> Value {
+        match self {
+            Self::Stretch => 0.into(),
+            Self::Crop => 1.into(),
+            Self::Fit => 2.into(),
+        }
+    }
 }
 
 impl FromApi for Margins {
+    const KIND: ValueKind = ValueKind::Margins;
+
     fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
         margins(field.text()?)
             .map(Some)
             .map_err(|expected| field.unexpected(expected.trim_start_matches("expected ")))
     }
+
+    fn to_api(&self) -> Value {
+        let Self { left, right, top, bottom } = self;
+        format!("{left},{right},{top},{bottom}").into()
+    }
 }
 
 impl FromApi for Vec<f64> {
+    const KIND: ValueKind = ValueKind::Numbers;
+
     fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
         let numbers = field.value.as_array().map(|list| list.iter().map(Value::as_f64).collect());
         numbers.flatten().map(Some).ok_or_else(|| field.unexpected("a list of numbers"))
+    }
+
+    fn to_api(&self) -> Value {
+        self.clone().into()
     }
 }
 
 /// A path or base64, alone or in a list of one.
 impl FromApi for ImageInput {
+    const KIND: ValueKind = ValueKind::Image;
+
     fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
         match (field.value, field.value.as_array().map(Vec::as_slice)) {
             (_, Some([])) => Ok(None),
             (Value::String(text), _) | (_, Some([Value::String(text)])) => Self::parse(text).map(Some),
             _ => Err(field.unexpected("one picture: a path, or base64")),
+        }
+    }
+
+    fn to_api(&self) -> Value {
+        match self {
+            Self::Path(path) => path.to_string_lossy().into_owned().into(),
+            Self::Bytes(bytes) => base64::encode(bytes).into(),
         }
     }
 }

@@ -44,9 +44,17 @@ impl ApiRequest {
         let fields: Map<String, Value> = serde_json::from_slice(json).map_err(|error| {
             Error::request(format_args!("expected a JSON object: {}", shortened(&error.to_string())))
         })?;
+        Self::from_fields(&fields)
+    }
+
+    /// Reads the fields of an object.
+    ///
+    /// # Errors
+    /// `Request` if a field has no meaning.
+    pub fn from_fields(fields: &Map<String, Value>) -> Result<Self> {
         let mut request = Self::default();
-        for (key, value) in &fields {
-            request.read(&fields, &ApiField { key, value })?;
+        for (key, value) in fields {
+            request.read(fields, &ApiField { key, value })?;
         }
         let settings = &mut request.settings;
         settings.kind = match (&settings.image, &settings.mask) {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use super::denoise::{DenoisingBatch, InpaintMode, SampleState, sha256};
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::samplers;
+use crate::samplers::{self, NoiseLevel};
 
 /// What a run reports to its caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,7 +119,8 @@ impl RunInfo {
         let shape = [batch.states.len(), channels, height, width];
         let sizes = shape.map(|side| side as f32);
         let scale = [batch.guidance_scale, batch.first as f32];
-        let mut parts = vec![&sizes[..], &scale, batch.timesteps(), batch.text.hidden.as_slice()];
+        let mut parts = vec![&sizes[..], &scale, batch.timesteps()];
+        parts.extend(batch.texts.iter().map(|(text, _)| text.hidden.as_slice()));
         for state in &batch.states {
             parts.push(&state.latents);
             match &state.inpaint {
@@ -156,6 +157,12 @@ impl StepInfo<'_> {
     /// The timestep at which the model was evaluated.
     pub fn timestep(&self) -> f32 {
         self.batch.states[0].sampler.timesteps()[self.call]
+    }
+
+    /// Noise over signal before the step: σ, on whatever scale the sampler works.
+    pub fn sigma(&self) -> f32 {
+        let NoiseLevel { signal, noise } = self.batch.states[0].sampler.noise_level(self.call);
+        noise / signal
     }
 
     /// `[channels, height, width]` of the latents of one picture.

@@ -23,8 +23,9 @@ pub const DIGITS_PER_STEP: usize = 4;
 pub(super) struct DenoisingBatch {
     /// Of the latents of one image, as torch has them: `[1, channels, height, width]`.
     pub(super) shape: [usize; 4],
-    /// The negative prompt's first if there is guidance by a second text.
-    pub(super) text: TextConditioning,
+    /// The text of each task, and how many images are made of it. The negative prompt's first if
+    /// there is guidance by a second text.
+    pub(super) texts: Vec<(TextConditioning, usize)>,
     pub(super) guidance_scale: f32,
     /// What the UNet's output means.
     pub(super) prediction: Prediction,

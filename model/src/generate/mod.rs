@@ -24,6 +24,7 @@ pub mod api_request;
 mod callbacks;
 mod checks;
 mod denoise;
+mod described;
 mod encode_text;
 mod estimate;
 pub mod image_input;
@@ -41,12 +42,15 @@ mod run_checkpoint;
 mod select_adapters;
 pub mod settings;
 mod task;
+mod together;
+mod tokens;
 pub mod values;
 
 use aquatint_kernels::elementwise;
 use aquatint_tensor::{Recycling, Tensor};
 
 pub(crate) use adapters::AdapterSet;
+pub use api_field::ValueKind;
 pub use api_request::ApiRequest;
 pub use callbacks::{Callbacks, Interrupt, Progress, RunInfo, StepInfo};
 pub use denoise::DIGITS_PER_STEP;
@@ -63,6 +67,8 @@ pub use request::{LARGEST_SIDE, TextToImage};
 pub use run_checkpoint::RunCheckpoint;
 pub use settings::{PartialRequest, SETTINGS, Setting};
 pub use task::Task;
+pub use together::Likeness;
+pub use tokens::{PromptTokens, Token};
 pub use values::{Seed, TaskKind};
 
 #[cfg(doc)]
@@ -70,6 +76,7 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::image::Image;
 use crate::networks::unet::Conditions;
+use crate::text::encode::TextConditioning;
 use denoise::DenoisingBatch;
 use latents::channels_first;
 
@@ -89,15 +96,30 @@ impl Pipeline {
     /// # Errors
     /// As for a single image.
     pub fn generate(&self, task: &Task, count: usize, callbacks: &mut dyn Callbacks) -> Result<Vec<Image>> {
-        let first = task.check(self)?;
-        self.select_adapters(task.text())?;
-        let text = self.encode_text(task.text(), callbacks)?;
-        let mut batch = self.initial_batch(task, count, text, first)?;
+        self.generate_together(&[(task, count)], callbacks)
+    }
+
+    /// The same for several tasks, as many images as stand beside each; see
+    /// [`Pipeline::likeness`]. Each image is the one that it would be alone.
+    ///
+    /// # Errors
+    /// As for a single image; also if the tasks are not alike.
+    pub fn generate_together(
+        &self,
+        tasks: &[(&Task, usize)],
+        callbacks: &mut dyn Callbacks,
+    ) -> Result<Vec<Image>> {
+        let first = self.check_together(tasks)?;
+        self.select_adapters(tasks[0].0.text())?;
+        let text = |&(task, count): &(&Task, usize)| Ok((self.encode_text(task.text(), callbacks)?, count));
+        let texts = tasks.iter().map(text).collect::<Result<_>>()?;
+        let mut batch = self.initial_batch(tasks, texts, first)?;
         let denoised = self.denoise(&mut batch, callbacks);
         self.unet.release();
         denoised?;
         callbacks.progress(Progress::Decoding);
-        let images = (0..count).map(|i| self.finish(task, &batch, i, callbacks));
+        let images = tasks.iter().flat_map(|&(task, count)| (0..count).map(move |nth| (task, nth)));
+        let images = images.enumerate().map(|(i, (task, nth))| self.finish(task, nth, &batch, i, callbacks));
         images.collect()
     }
 
@@ -106,7 +128,7 @@ impl Pipeline {
         callbacks.on_run_start(&RunInfo::of(batch))?;
         let unet = self.unet.get()?;
         let _recycling = Recycling::start(); // the buffers of one step serve the next
-        let text = batch.text.repeated(batch.states.len());
+        let text = TextConditioning::joined(&batch.texts);
         let (timesteps, guidance_scale) = (batch.timesteps(), batch.guidance_scale);
         let total = timesteps.len();
         let conditions = Conditions { text: text.hidden.view(), timesteps, guidance_scale };

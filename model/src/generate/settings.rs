@@ -5,9 +5,9 @@
 //! command line knows it; a test there compares the two. Read next: `partial.rs` merges and
 //! completes, `api_request.rs` reads JSON, `infotext.rs` a picture's text.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::api_field::{ApiField, FromApi};
+use super::api_field::{ApiField, FromApi, ValueKind};
 use super::image_input::ImageInput;
 use super::values::{Seed, TaskKind};
 use crate::error::Result;
@@ -31,6 +31,10 @@ pub struct Setting {
     pub replaced_by: &'static [&'static str],
     /// The value where nobody says one, in words.
     pub default: &'static str,
+    /// What it is, a sentence.
+    pub help: &'static str,
+    /// How a value of it is written in JSON.
+    pub kind: ValueKind,
 }
 
 /// Makes [`PartialRequest`] and [`SETTINGS`] of the table.
@@ -57,6 +61,8 @@ macro_rules! settings {
             infotext_keys: &$infotext,
             replaced_by: &$replaced_by,
             default: $default,
+            help: concat!($($doc),*).trim_ascii(),
+            kind: <$type as FromApi>::KIND,
         }),*];
 
         impl PartialRequest {
@@ -72,6 +78,18 @@ macro_rules! settings {
                     $(stringify!($field) => self.$field.is_some(),)*
                     _ => false,
                 }
+            }
+
+            /// What it says, with the field names of A1111's API.
+            pub fn to_fields(&self) -> Map<String, Value> {
+                let mut fields = Map::new();
+                $(
+                    let keys: &[&str] = &$api;
+                    if let Some(value) = &self.$field {
+                        fields.insert(keys[0].to_owned(), value.to_api());
+                    }
+                )*
+                fields
             }
 
             /// Takes over a value of A1111's API. False if no setting has this key.

@@ -108,10 +108,12 @@ impl Pipeline {
         self.generate(&task, 1, callbacks).map(|mut images| images.remove(0))
     }
 
-    /// Decodes image `i` and says in its parameters how it was made.
+    /// Decodes image `i` of a batch, the `nth` of its task, and says in its parameters how it was
+    /// made.
     pub(super) fn finish(
         &self,
         task: &Task,
+        nth: usize,
         batch: &DenoisingBatch,
         i: usize,
         callbacks: &mut dyn Callbacks,
@@ -120,9 +122,10 @@ impl Pipeline {
         let decoded = self.decode(batch.shape, state.latents.clone())?;
         callbacks.on_image(i, &state.latents, &decoded);
         let mut parameters = self.task_parameters(task)?.with_run(&state.digest, batch.stopped);
-        parameters.set("Seed", task.text().seed_of(i));
+        parameters.set("Seed", task.text().seed_of(nth));
         Ok(task.finish(decoded)?.with_parameters(parameters))
     }
+
     /// What is written into the picture of a task, but for what only the run can tell.
     ///
     /// # Errors
@@ -137,16 +140,31 @@ impl Pipeline {
         Ok(parameters)
     }
 
-    /// A sampler, a generator and the first latents for each image.
+    /// A sampler, a generator and the first latents for each image. The tasks are alike.
     pub(super) fn initial_batch(
+        &self,
+        tasks: &[(&Task, usize)],
+        texts: Vec<(TextConditioning, usize)>,
+        first: usize,
+    ) -> Result<DenoisingBatch> {
+        let request = tasks[0].0.text();
+        let shape = self.latent_shape(request);
+        let mut states = Vec::new();
+        for &(task, count) in tasks {
+            states.extend(self.initial_states(task, count, shape, first)?);
+        }
+        let (guidance_scale, prediction) = (request.guidance_scale, self.scheduler.prediction()?);
+        Ok(DenoisingBatch { shape, texts, guidance_scale, prediction, first, stopped: None, states })
+    }
+
+    fn initial_states(
         &self,
         task: &Task,
         count: usize,
-        text: TextConditioning,
+        shape: [usize; 4],
         first: usize,
-    ) -> Result<DenoisingBatch> {
+    ) -> Result<Vec<SampleState>> {
         let request = task.text();
-        let shape = self.latent_shape(request);
         let initial_latents = match task {
             Task::TextToImage(_) => latents_from_noise(shape),
             Task::ImageToImage(task) => self.latents_from_image(task, first)?,
@@ -158,9 +176,7 @@ impl Pipeline {
             let (latents, inpaint) = initial_latents(sampler.as_ref(), &mut generator);
             Ok(SampleState { sampler, generator, latents, inpaint, digest: String::new() })
         };
-        let states = (0..count).map(state).collect::<Result<_>>()?;
-        let (guidance_scale, prediction) = (request.guidance_scale, self.scheduler.prediction()?);
-        Ok(DenoisingBatch { shape, text, guidance_scale, prediction, first, stopped: None, states })
+        (0..count).map(state).collect()
     }
 }
 

@@ -7,6 +7,7 @@
 //!
 //! Stable Diffusion XL joins the vectors of two encoders and takes the pooled one of the second.
 
+use std::iter::repeat_n;
 use std::time::{Duration, Instant};
 
 use aquatint_kernels::Isa;
@@ -90,15 +91,18 @@ pub(crate) fn encode(
 }
 
 impl TextConditioning {
-    /// For `n` images: each prompt n times.
-    pub(crate) fn repeated(&self, n: usize) -> Self {
-        let rows = |prompts: usize| (0..prompts * n).map(move |i| i / n..i / n + 1);
-        let [prompts, ..] = self.hidden.shape();
-        let hidden: Vec<_> = rows(prompts).map(|row| self.hidden.view().slice(0, row)).collect();
-        let pooled = self.pooled.as_ref().map(|pooled| {
-            let views: Vec<_> = rows(prompts).map(|row| pooled.view().slice(0, row)).collect();
-            concat(&views, 0)
-        });
-        Self { hidden: concat(&hidden, 0), pooled }
+    /// The conditioning of images that are made together, of each text as many as stand beside it:
+    /// the first prompt of every image, then the second, if there are two.
+    ///
+    /// # Panics
+    /// If there are no texts, or if they do not have as many prompts and tokens.
+    pub(crate) fn joined(texts: &[(Self, usize)]) -> Self {
+        let [prompts, ..] = texts[0].0.hidden.shape();
+        let of_prompt = |prompt| texts.iter().flat_map(move |(text, n)| repeat_n((text, prompt), *n));
+        let rows: Vec<_> = (0..prompts).flat_map(of_prompt).collect();
+        let hidden: Vec<_> = rows.iter().map(|(text, i)| text.hidden.view().slice(0, *i..i + 1)).collect();
+        let pooled = rows.iter().map(|(text, i)| Some(text.pooled.as_ref()?.view().slice(0, *i..i + 1)));
+        let pooled: Option<Vec<_>> = pooled.collect();
+        Self { hidden: concat(&hidden, 0), pooled: pooled.map(|views| concat(&views, 0)) }
     }
 }

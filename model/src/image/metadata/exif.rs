@@ -62,6 +62,17 @@ pub fn read(path: &Path) -> Result<Option<String>> {
     guarded(refused, || comment(bytes).map_err(|e| refused(&e)))
 }
 
+/// The same of what would be a file's content.
+///
+/// # Errors
+/// [`Error::Request`] if it is no such picture.
+pub fn read_bytes(bytes: &[u8]) -> Result<Option<String>> {
+    let refused = |e: &dyn std::fmt::Display| {
+        Error::request(format_args!("this is no JPEG or WebP picture that can be read: {e}"))
+    };
+    guarded(refused, || comment(bytes.to_vec()).map_err(|e| refused(&e)))
+}
+
 /// The text in a file's EXIF block.
 fn comment(bytes: Vec<u8>) -> std::result::Result<Option<String>, exif::Error> {
     let mut reader = Reader::new();

@@ -32,12 +32,14 @@ pub mod png;
 use crate::error::{Error, Result};
 use crate::input_file;
 
+/// How a PNG begins.
+const PNG: &[u8] = b"\x89PNG";
+
 /// The text of a PNG, JPEG or WebP file, if it has one; the content decides which of them it is.
 ///
 /// # Errors
 /// [`Error::Request`] if the file cannot be read or is no such picture.
 pub fn read(path: &Path) -> Result<Option<String>> {
-    const PNG: &[u8] = b"\x89PNG";
     input_file::check_is_file(path).map_err(|error| {
         let path = path.display();
         Error::request(format_args!("cannot read `{path}` as a PNG, JPEG or WebP picture: {error}"))
@@ -48,6 +50,14 @@ pub fn read(path: &Path) -> Result<Option<String>> {
         return png::read(path);
     }
     exif::read(path)
+}
+
+/// The same of what would be a file's content.
+///
+/// # Errors
+/// [`Error::Request`] if it is no such picture.
+pub fn read_bytes(bytes: &[u8]) -> Result<Option<String>> {
+    if bytes.starts_with(PNG) { png::read_bytes(bytes) } else { exif::read_bytes(bytes) }
 }
 
 /// Prompts, and settings by their A1111 names, in the order in which they are written.

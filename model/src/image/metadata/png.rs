@@ -8,7 +8,7 @@
 //! This is the choice of Pillow, with which A1111 writes; the reader takes either, and `zTXt`.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::path::Path;
 
 use png::{BitDepth, ColorType, DecodingError, Encoder, Info};
@@ -57,15 +57,27 @@ pub fn read(path: &Path) -> Result<Option<String>> {
         Error::request(format_args!("cannot read `{}` as a PNG picture: {e}", path.display()))
     };
     let file = File::open(path).map_err(|e| refused(&e))?;
-    guarded(refused, || {
-        let mut reader = png::Decoder::new(BufReader::new(file)).read_info().map_err(|e| refused(&e))?;
-        if let Some(text) = text(reader.info()) {
-            return text.map(Some).map_err(|e| refused(&e));
-        }
-        // Some programs write their text behind the pixels.
-        reader.finish().map_err(|e| refused(&e))?;
-        text(reader.info()).transpose().map_err(|e| refused(&e))
-    })
+    guarded(refused, || parameters(BufReader::new(file)).map_err(|e| refused(&e)))
+}
+
+/// The same of what would be a file's content.
+///
+/// # Errors
+/// [`Error::Request`] if it is no PNG.
+pub fn read_bytes(bytes: &[u8]) -> Result<Option<String>> {
+    let refused =
+        |e: &dyn std::fmt::Display| Error::request(format_args!("this is no PNG that can be read: {e}"));
+    guarded(refused, || parameters(Cursor::new(bytes)).map_err(|e| refused(&e)))
+}
+
+fn parameters(file: impl BufRead + Seek) -> std::result::Result<Option<String>, DecodingError> {
+    let mut reader = png::Decoder::new(file).read_info()?;
+    if let Some(text) = text(reader.info()) {
+        return text.map(Some);
+    }
+    // Some programs write their text behind the pixels.
+    reader.finish()?;
+    text(reader.info()).transpose()
 }
 
 /// What is UTF-8 in a chunk that the standard has in Latin-1, as stable-diffusion.cpp and others

@@ -59,6 +59,16 @@ impl Projection {
         Self { shape, weights }
     }
 
+    /// The same W and b for latents of another size, `[channels, height, width]`.
+    ///
+    /// # Panics
+    /// If the channels are not those of the fit.
+    #[must_use]
+    pub fn for_shape(&self, shape: [usize; 3]) -> Self {
+        assert_eq!(shape[0], self.shape[0], "channels");
+        Self { shape, weights: self.weights.clone() }
+    }
+
     /// One pixel for each of the latents.
     ///
     /// # Panics

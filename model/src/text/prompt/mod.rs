@@ -55,6 +55,25 @@ pub struct PromptEncoder<'a> {
     pub clip_skip: usize,
 }
 
+/// The tokens of a text, in its chunks, and the end of it that is cut off.
+///
+/// # Errors
+/// See [`Tokenizer::encode`].
+pub(crate) fn tokens(
+    text: &str,
+    syntax: PromptSyntax,
+    tokenizer: &Tokenizer,
+) -> Result<(Vec<Chunk>, Option<String>)> {
+    match syntax {
+        PromptSyntax::Plain => {
+            let encoding = tokenizer.encode(text)?;
+            let weights = vec![1.0; encoding.ids.len()];
+            Ok((vec![Chunk { ids: encoding.ids, weights }], encoding.cut))
+        }
+        PromptSyntax::A1111 => Ok((chunks::split(&emphasis::parse(text), tokenizer)?, None)),
+    }
+}
+
 /// About how many chunks a text will have; see [`chunks`].
 pub(crate) fn estimated_chunks(text: &str, syntax: PromptSyntax) -> usize {
     match syntax {
@@ -82,14 +101,7 @@ impl PromptEncoder<'_> {
     /// # Errors
     /// See [`Tokenizer::encode`].
     pub fn chunks(&self, text: &str) -> Result<(Vec<Chunk>, Option<String>)> {
-        match self.syntax {
-            PromptSyntax::Plain => {
-                let encoding = self.tokenizer.encode(text)?;
-                let weights = vec![1.0; encoding.ids.len()];
-                Ok((vec![Chunk { ids: encoding.ids, weights }], encoding.cut))
-            }
-            PromptSyntax::A1111 => Ok((chunks::split(&emphasis::parse(text), self.tokenizer)?, None)),
-        }
+        tokens(text, self.syntax, self.tokenizer)
     }
 
     /// The embeddings of prompts in chunks: `[prompts, 77 · chunks, c]`. The prompt comes last, the

@@ -29,6 +29,11 @@ impl Learned {
         }
     }
 
+    /// The word that this vector belongs to.
+    pub(super) fn word(&self, id: u32) -> Option<String> {
+        self.words.iter().find(|(_, ids)| ids.contains(&id)).map(|(word, _)| word.clone())
+    }
+
     /// How many vectors begin with this one.
     pub(super) fn count(&self, id: u32) -> usize {
         let found = self.words.iter().find(|(_, ids)| ids.start == id);

@@ -142,6 +142,11 @@ impl Tokenizer {
         Ok(placed)
     }
 
+    /// How a token is written: `fox</w>`, or the word that stands for a learned vector.
+    pub fn written(&self, id: u32) -> Option<String> {
+        self.learned.word(id).or_else(|| self.words.id_to_token(id))
+    }
+
     /// From now on `word` stands for `count` vectors, the first of which has the number `first`.
     pub fn learn(&mut self, word: &str, first: u32, count: u32) {
         self.learned.add(word, first..first + count);
