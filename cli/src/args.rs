@@ -11,6 +11,7 @@ use crate::commands::{
 };
 use crate::flags::generate::GenerateFlags;
 use crate::flags::mistakes;
+use crate::serve;
 
 /// What a script wants to know; the table is in `lib.rs`.
 const EXIT_CODES: &str = "Results go to stdout, all else to stderr. Exit codes: 0 done; 1 failed while running; 2 the request cannot be met; \
@@ -96,6 +97,8 @@ pub(crate) enum Command {
     /// Measure this machine and every kernel on it, as a table, JSON or a roofline; compare with an
     /// earlier run.
     Bench(Box<bench::Bench>),
+    /// Serve a page to draw on, and the interfaces of A1111 and OpenAI for other programs.
+    Serve(Box<serve::Serve>),
     /// List the samplers and schedules: what each is, when to choose it, where it was published.
     Samplers,
     /// List the presets: settings for models and adapters of few steps, by which names these are

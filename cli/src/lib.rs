@@ -7,7 +7,7 @@
 //!
 //! | folder | what it holds, from the highest layer to the lowest |
 //! |---|---|
-//! | `commands`, `bench` | a command a file: its own flags, what it does |
+//! | `commands`, `bench`, `serve` | a command a file or folder: its own flags, what it does |
 //! | `run` | from settings to files: sessions, manifests, output, progress |
 //! | `flags` | flags that several commands share |
 //! | `platform` | what concerns the whole process: streams, signals, threads, the allocator |
@@ -29,6 +29,7 @@ mod bench;
 mod commands;
 mod flags;
 mod run;
+mod serve;
 
 use std::ffi::OsString;
 
@@ -99,6 +100,7 @@ fn dispatch(args: Args) -> Result<u8, Error> {
             Ok(())
         }
         Command::Bench(args) => bench::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::RandomModel(args) => random_model::run(&args),
         Command::Completions { shell } => completions::completions(shell, &mut Args::command()),
         Command::Man => completions::man(Args::command()),

@@ -37,7 +37,7 @@ const CRATES: &[Layers] = &[
     },
     Layers {
         source: "cli/src",
-        layers: &[&["platform"], &["flags"], &["run"], &["bench"], &["commands"], &["args"]],
+        layers: &[&["platform"], &["flags"], &["run"], &["bench", "serve"], &["commands"], &["args"]],
     },
 ];
 

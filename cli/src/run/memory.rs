@@ -166,11 +166,20 @@ fn free_in_container(limit: &str, used: &str, kinds: &str) -> Option<u64> {
 
 /// `MemAvailable` and `SwapFree` of /proc/meminfo, which are in kB.
 fn free_of(meminfo: &str) -> Option<u64> {
-    let kilobytes = |key: &str| {
-        let line = meminfo.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
-        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
-    };
-    Some(1024 * (kilobytes("MemAvailable")? + kilobytes("SwapFree").unwrap_or(0)))
+    let swap = kilobytes(meminfo, "SwapFree").unwrap_or(0);
+    Some(1024 * (kilobytes(meminfo, "MemAvailable")? + swap))
+}
+
+/// Bytes of the whole machine; `None` elsewhere than on Linux.
+pub(crate) fn total() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    kilobytes(&text, "MemTotal").map(|size| 1024 * size)
+}
+
+/// The number of a line of /proc/meminfo, which is in kB.
+fn kilobytes(meminfo: &str, key: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
 /// "2.4 GB", or "31 MB".
