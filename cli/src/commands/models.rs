@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use aquatint_model::source::hub;
 use clap::Args;
 
+use crate::flags::model::model_folders;
+
 #[derive(Args)]
 pub(crate) struct Models {
     /// A further folder with model folders and single files, as A1111 and ComfyUI have them; so are
@@ -14,10 +16,7 @@ pub(crate) struct Models {
 }
 
 pub(crate) fn run(args: &Models) {
-    let listed = std::env::var_os("AQUATINT_MODELS").unwrap_or_default();
-    let mut folders = args.models_dir.clone();
-    folders.extend(std::env::split_paths(&listed));
-    let models = hub::local_models(&folders);
+    let models = hub::local_models(&model_folders(&args.models_dir));
     if models.is_empty() {
         eprintln!("no models in Hugging Face's cache or in the folders of --models-dir");
     }

@@ -130,6 +130,13 @@ impl ModelParts {
     }
 }
 
+/// Folders of models: those of the flag `--models-dir`, and those that the environment variable
+/// AQUATINT_MODELS lists.
+pub(crate) fn model_folders(given: &[PathBuf]) -> Vec<PathBuf> {
+    let listed = std::env::var_os("AQUATINT_MODELS").unwrap_or_default();
+    given.iter().cloned().chain(std::env::split_paths(&listed)).collect()
+}
+
 /// What the commands without the flags of `txt2img` have in common.
 #[derive(Args)]
 pub(crate) struct ModelFlags {

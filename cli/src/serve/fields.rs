@@ -6,7 +6,7 @@ use aquatint_model::generate::{LARGEST_SIDE, SETTINGS, Setting, ValueKind};
 use aquatint_model::{SamplerKind, Schedule, TextToImage};
 use serde::Serialize;
 use serde_json::{Value, json};
-use utoipa::openapi::schema::{AdditionalProperties, ArrayBuilder, ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::schema::{AdditionalProperties, ArrayBuilder, ObjectBuilder, Type};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
@@ -158,18 +158,20 @@ impl PartialSchema for Fields {
                     let items = ObjectBuilder::new().schema_type(Type::String);
                     ArrayBuilder::new().items(items).max_items(Some(1)).into()
                 }
-                "choice" => property.enum_values(Some(field.choices)).into(),
-                kind => property
-                    .schema_type(SchemaType::new(match kind {
-                        "integer" => Type::Integer,
-                        "number" => Type::Number,
-                        "flag" => Type::Boolean,
-                        _ if field.name == "sigmas" => Type::Array,
-                        _ => Type::String,
-                    }))
-                    .minimum(field.min)
-                    .maximum(field.max)
-                    .into(),
+                // Other spellings of the words are taken as well.
+                "choice" => {
+                    let word = field.choices.first().is_some_and(Value::is_string);
+                    let kind = if word { Type::String } else { Type::Integer };
+                    property.schema_type(kind).examples(field.choices).into()
+                }
+                "integer" => property.schema_type(Type::Integer).minimum(field.min).maximum(field.max).into(),
+                "number" => property.schema_type(Type::Number).minimum(field.min).maximum(field.max).into(),
+                "flag" => property.schema_type(Type::Boolean).into(),
+                _ if field.name == "sigmas" => {
+                    let items = ObjectBuilder::new().schema_type(Type::Number);
+                    ArrayBuilder::new().description(Some(field.help)).items(items).into()
+                }
+                _ => property.schema_type(Type::String).into(),
             };
             object = object.property(field.name, property);
         }

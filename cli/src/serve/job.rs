@@ -14,8 +14,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::serve::fields::Fields;
-
 /// What is made from what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -61,7 +59,7 @@ pub(crate) struct Job {
     /// What is made from what.
     pub(crate) kind: Kind,
     /// The fields of the request; pictures are addresses from which they can be had.
-    #[schema(value_type = Fields)]
+    #[schema(value_type = Object)]
     pub(crate) request: Map<String, Value>,
     /// The model that makes it.
     pub(crate) model: String,

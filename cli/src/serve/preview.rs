@@ -37,7 +37,7 @@ impl Preview {
     /// Fits the colours to a finished picture.
     pub(crate) fn learn(&self, shape: [usize; 3], latents: &[f32], picture: &Image) {
         let [_, height, width] = shape;
-        if picture.width() % width == 0 && picture.width() / width * height == picture.height() {
+        if picture.width().is_multiple_of(width) && picture.width() / width * height == picture.height() {
             let fitted = Projection::fit(shape, latents, picture);
             *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(fitted);
         }

@@ -38,7 +38,7 @@ struct Line {
     /// Jobs that are being written into the journal, and will wait then.
     arriving: usize,
     /// A model that is to be loaded, and who waits for it.
-    load: Option<(Option<String>, oneshot::Sender<Result<(), Error>>)>,
+    load: Option<(Option<String>, Answer)>,
     next: u64,
     /// Whether the server is ending.
     closed: bool,
@@ -81,10 +81,13 @@ struct Entry {
     ended: watch::Sender<bool>,
 }
 
+/// Where the worker says how loading a model went.
+type Answer = oneshot::Sender<Result<(), Error>>;
+
 /// What the worker has to do.
 pub(crate) enum Work {
     /// Load this model, or free the weights of the one that is loaded, and say how that went.
-    Load(Option<String>, oneshot::Sender<Result<(), Error>>),
+    Load(Option<String>, Answer),
     /// Draw these: one, or several that are alike.
     Draw(Vec<Drawn>),
 }
@@ -319,17 +322,20 @@ impl Queue {
 
     /// A job that is not finished.
     pub(crate) fn live(&self, id: u64) -> Option<Job> {
-        self.all_live().into_iter().find(|job| job.id == id)
+        let line = self.line();
+        let running = line.running.iter().find(|entry| entry.job.id == id);
+        if let Some(entry) = running {
+            return Some(entry.job.clone());
+        }
+        let position = line.waiting.iter().position(|entry| entry.job.id == id)?;
+        Some(Job { position: Some(position), ..line.waiting[position].job.clone() })
     }
 
     /// All of them, as they are drawn.
     pub(crate) fn all_live(&self) -> Vec<Job> {
         let line = self.line();
-        let waiting = line.waiting.iter().enumerate().map(|(i, entry)| {
-            let mut job = entry.job.clone();
-            job.position = Some(i);
-            job
-        });
+        let waiting = line.waiting.iter().enumerate();
+        let waiting = waiting.map(|(i, entry)| Job { position: Some(i), ..entry.job.clone() });
         line.running.iter().map(|entry| entry.job.clone()).chain(waiting).collect()
     }
 

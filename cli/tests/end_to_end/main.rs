@@ -8,6 +8,7 @@ mod hostile;
 mod models;
 mod parameters;
 mod pictures;
+mod serve;
 mod tasks;
 
 use std::path::Path;

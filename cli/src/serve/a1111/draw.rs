@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aquatint_model::SamplerChoice;
 use axum::extract::State;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -21,7 +22,7 @@ pub(crate) struct Pictures {
     /// PNG files in base64.
     images: Vec<String>,
     /// The request.
-    #[schema(value_type = Fields)]
+    #[schema(value_type = Object)]
     parameters: Map<String, Value>,
     /// What A1111 says of the pictures: a JSON object, as a text.
     info: String,
@@ -109,6 +110,11 @@ fn prepare(server: &Server, fields: &mut Map<String, Value>) -> Result<(), ApiEr
     if !described && !fields.contains_key("prompt_syntax") {
         fields.insert("prompt_syntax".into(), "a1111".into());
     }
+    // Some clients send 1 with every sampler: A1111's ancestral ones then add all fresh noise, as ours
+    // always do, and others do not look at it.
+    if fields.get("eta").and_then(Value::as_f64) == Some(1.0) && !has_eta(server, fields) {
+        fields.shift_remove("eta");
+    }
     let settings = fields.entry("override_settings").or_insert_with(|| json!({}));
     if settings.is_null() {
         *settings = json!({});
@@ -120,6 +126,14 @@ fn prepare(server: &Server, fields: &mut Map<String, Value>) -> Result<(), ApiEr
         }
     }
     Ok(())
+}
+
+/// Whether the sampler of a request leaves open how much fresh noise is added.
+fn has_eta(server: &Server, fields: &Map<String, Value>) -> bool {
+    let name = ["sampler_name", "sampler_index"].into_iter().find_map(|field| fields.get(field)?.as_str());
+    let choice = SamplerChoice::parse(name, None).unwrap_or_default();
+    let loaded = server.models.current();
+    loaded.pipeline.scheduler().resolve(choice).is_ok_and(|(kind, _)| kind.has_eta())
 }
 
 /// What A1111 says of pictures.

@@ -23,6 +23,11 @@ fn pictures_come_with_what_a1111_says_of_them() {
             running.post("/sdapi/v1/png-info", &json!({ "image": body["images"][1] })).await.json();
         assert_eq!(described["info"], info["infotexts"][1]);
         assert_eq!(described["parameters"]["Seed"], "8");
+        // As `webuiapi` sends it with every sampler.
+        for sampler in ["Euler a", "Euler", "DDIM"] {
+            let request = quick(json!({ "sampler_name": sampler, "eta": 1.0 }));
+            assert_eq!(running.post("/sdapi/v1/txt2img", &request).await.status, StatusCode::OK, "{sampler}");
+        }
         let silent = running.post("/sdapi/v1/txt2img", &quick(json!({ "send_images": false }))).await.json();
         assert_eq!(silent["images"], json!([]));
     });

@@ -181,3 +181,33 @@ fn a_run_that_was_broken_off_goes_on_to_the_same_bits() {
         assert!(!next.server.run_checkpoint(id).exists());
     });
 }
+
+#[test]
+fn listeners_hear_of_every_step_until_the_end() {
+    wait(async {
+        let running = Running::with(Options { works: false, ..Options::default() });
+        let body = json!({ "kind": "txt2img", "request": quick(json!({ "steps": 3 })) });
+        let id = running.post("/api/jobs", &body).await.json()["id"].as_u64().expect("a number");
+        let path = format!("/api/jobs/{id}/events");
+        let listening = running.get(&path);
+        let drawing = async {
+            let server = std::sync::Arc::clone(&running.server);
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await; // the listener is there first
+            std::thread::spawn(move || super::worker::run(&server));
+        };
+        let (heard, ()) = futures_util::future::join(listening, drawing).await; // the stream ends with the job
+        assert_eq!(heard.header("content-type"), "text/event-stream");
+        let text = String::from_utf8(heard.body).expect("text");
+        let events: Vec<(&str, serde_json::Value)> = text
+            .split("\n\n")
+            .filter_map(|event| event.strip_prefix("event: ")?.split_once("\ndata: "))
+            .map(|(name, data)| (name, serde_json::from_str(data).expect("JSON")))
+            .collect();
+        let steps: Vec<_> = events.iter().filter(|(name, _)| *name == "step").map(|(_, step)| step).collect();
+        assert_eq!(steps.iter().map(|step| &step["step"]).collect::<Vec<_>>(), [1, 2, 3]);
+        let preview = steps[2]["preview"].as_str().expect("a picture");
+        assert!(preview.starts_with("data:image/jpeg;base64,/9j/"), "{preview}");
+        let states = events.iter().filter(|(name, _)| *name == "job").map(|(_, job)| &job["state"]);
+        assert_eq!(states.collect::<Vec<_>>(), ["queued", "running", "running", "done"], "{text}");
+    });
+}
