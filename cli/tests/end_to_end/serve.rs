@@ -46,7 +46,7 @@ impl Server {
     #[cfg(unix)]
     fn end(mut self, signal: i32) -> Option<i32> {
         let id = i32::try_from(self.process.id()).expect("a process id");
-        // SAFETY: the call has no memory to harm; the process is our child, which nobody has waited for.
+        // SAFETY: the call has no memory to harm; the process is our child, not waited for yet.
         assert_eq!(unsafe { libc::kill(id, signal) }, 0);
         self.process.wait().expect("it ends").code()
     }

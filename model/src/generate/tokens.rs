@@ -43,7 +43,7 @@ impl Pipeline {
                 let (chunks, cut) = prompt::tokens(text, request.prompt_syntax, tokenizer)?;
                 let mut tokens = Vec::new();
                 for chunk in chunks {
-                    // What fills the rest is the end mark, over and over, or another token behind it.
+                    // What fills the rest is the end mark, again and again, or another token.
                     let filler = chunk.ids.last().copied();
                     let other = |&id: &u32| Some(id) != filler;
                     let filled = chunk.ids.iter().rposition(other).map_or(0, |last| last + 1);

@@ -110,8 +110,8 @@ fn prepare(server: &Server, fields: &mut Map<String, Value>) -> Result<(), ApiEr
     if !described && !fields.contains_key("prompt_syntax") {
         fields.insert("prompt_syntax".into(), "a1111".into());
     }
-    // Some clients send 1 with every sampler: A1111's ancestral ones then add all fresh noise, as ours
-    // always do, and others do not look at it.
+    // Some clients send 1 with every sampler: A1111's ancestral ones then add all fresh noise, as
+    // ours always do, and others do not look at it.
     if fields.get("eta").and_then(Value::as_f64) == Some(1.0) && !has_eta(server, fields) {
         fields.shift_remove("eta");
     }
