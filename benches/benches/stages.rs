@@ -60,10 +60,10 @@ fn stages(c: &mut Criterion, folder: &Path) -> Result<(), Box<dyn Error>> {
     let config = UNetConfig::open(&UNET.config_path(folder))?;
     let unet = UNet2DConditionModel::load(&weights.weights(), &config)?;
     let (latents, text) = (waves([1, 64, 64, 4]), waves([2, 77, 768, 1]).reshape([2, 77, 768]));
-    let told = unet.prepare(isa, text.view(), &[500.0]);
+    let cond = unet.prepare(isa, text.view(), &[500.0]);
     group.throughput(flop(shapes::UNET_GFLOP));
-    assert_finite("UNet step", unet.forward(isa, latents.view(), 0, &told).as_slice());
-    group.bench_function("UNet step", |b| b.iter(|| unet.forward(isa, latents.view(), 0, &told)));
+    assert_finite("UNet step", unet.forward(isa, latents.view(), 0, &cond).as_slice());
+    group.bench_function("UNet step", |b| b.iter(|| unet.forward(isa, latents.view(), 0, &cond)));
     Ok(())
 }
 

@@ -15,10 +15,8 @@
 //! Every kernel with more than one form is a folder with a ladder: `reference.rs` is the
 //! definition, with sums in `f64`; each further file is one idea; `mod.rs` lists the steps and
 //! picks. Kernels take an [`Isa`] first and cut their work by shape: the same bits on any number of
-//! threads. They know shapes, not networks.
-//!
-//! Read `kernels/README.md` (the life of a convolution), then [`gemm`], [`cpu::simd`], [`conv2d`],
-//! [`cpu::tile`], [`attention`], [`norm::group`].
+//! threads. Read `kernels/README.md` (the life of a convolution), then [`gemm`], [`cpu::simd`],
+//! [`conv2d`], [`cpu::tile`], [`attention`], [`norm::group`].
 
 pub mod activation;
 pub mod attention;

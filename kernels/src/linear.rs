@@ -241,7 +241,7 @@ pub fn linear_packed_into<'a, const N: usize>(
 /// A linear layer of inputs that are joined feature by feature, without joining them: `[.., a]`,
 /// `[.., b]`, … are the input `[.., a + b + …]`.
 ///
-/// The weights must be packed in segments of which each input holds whole ones. An input with fewer
+/// The weights must be packed in segments, and each input holds whole segments. An input with fewer
 /// rows begins again at its end.
 ///
 /// ```

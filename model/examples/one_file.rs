@@ -9,7 +9,7 @@
 //! this repository does the same arithmetic a hundred times faster; its picture differs by at most
 //! one level of 255.
 //!
-//! Read it from the end: [`draw`] is the algorithm, and each function that it calls stands above
+//! Read it from the end: [`draw`] is the algorithm, and each function that it calls is above
 //! it.
 //!
 //! 1. numbers: [`Tensor`], the weights, random noise

@@ -1,6 +1,6 @@
 //! Files from outside, read whole: only what is a file, and only up to a size.
 //!
-//! A device may be endless, and a pipe that nobody writes into is waited for without an end.
+//! A device may be endless, and a pipe without a writer is waited for without an end.
 
 use std::fs::{self, File};
 use std::io::{self, Read};

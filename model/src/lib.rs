@@ -17,8 +17,7 @@
 //! `networks/vae/mod.rs`. Each network's `forward` is its formula, line by line. The arithmetic
 //! itself is in `aquatint-kernels`.
 //!
-//! Activations are channels-last, in f32, or in f16 between the layers of a network whose products
-//! are in bf16: images `[n, h, w, c]`, tokens `[n, tokens, c]`.
+//! Activations are channels-last: images `[n, h, w, c]`, tokens `[n, tokens, c]`.
 
 pub mod error;
 pub mod generate;

@@ -110,7 +110,7 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     WholeFile::write(path, bytes)?.replace(path)
 }
 
-/// Makes sure that a file of `bytes` bytes could be written: writes so many zeros beside `path`,
+/// Makes sure that a file of `bytes` bytes could be written: writes that many zeros beside `path`,
 /// and removes them.
 ///
 /// # Errors

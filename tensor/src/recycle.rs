@@ -225,7 +225,7 @@ mod tests {
             pool.buffers.iter().any(|buffer| buffer.capacity() == len)
         };
         give(vec![1.0_f32; len]);
-        assert!(!has(), "nobody recycles");
+        assert!(!has(), "recycling is off");
         let (outer, inner) = (Recycling::start(), Recycling::start());
         let first = take::<f32>(len);
         assert!(

@@ -20,7 +20,7 @@ pub fn count<const N: usize>(shape: [usize; N]) -> usize {
 pub fn row_major<const N: usize>(shape: [usize; N]) -> [usize; N] {
     let mut strides = [1usize; N];
     for axis in (1..N).rev() {
-        // Only of a tensor without elements can it be too large, and there nobody asks.
+        // Only of a tensor without elements can it be too large, and there it does not matter.
         strides[axis - 1] = strides[axis].saturating_mul(shape[axis]);
     }
     strides
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_reshape_that_crosses_a_gap_needs_a_copy() {
-        // Rows of 4, of which 3 are seen: rows can be regrouped, rows and columns cannot be merged.
+        // Rows of 4, 3 of them seen: rows can be regrouped, rows and columns cannot be merged.
         assert_eq!(reshape([6, 3], [4, 1], [2, 3, 3]), Some([12, 4, 1]));
         assert_eq!(reshape([6, 3], [4, 1], [18]), None);
         assert_eq!(reshape([6, 4], [4, 1], [24]), Some([1]));

@@ -24,7 +24,7 @@ pub struct View<'a, T, const N: usize> {
 }
 
 impl<'a, T: Element, const N: usize> View<'a, T, N> {
-    /// A view of `data` in which index `i` stands at `Σ i[k]·strides[k]`.
+    /// A view of `data` in which index `i` is at `Σ i[k]·strides[k]`.
     ///
     /// # Panics
     /// If the last element would lie outside `data`.

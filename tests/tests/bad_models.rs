@@ -42,8 +42,8 @@ fn refused(damage: impl FnOnce(&Path), expected: &[&str]) {
     for expected in expected {
         assert!(message.contains(expected), "`{expected}` is not in: {message}");
     }
-    let told = inspect(folder.path()).map_or(true, |report| !report.problems.is_empty());
-    assert!(told, "`inspect` has nothing to say where loading fails with: {message}");
+    let reported = inspect(folder.path()).map_or(true, |report| !report.problems.is_empty());
+    assert!(reported, "`inspect` has nothing to say where loading fails with: {message}");
 }
 
 fn replace(file: &Path, from: &str, to: &str) {

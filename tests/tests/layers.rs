@@ -77,7 +77,7 @@ fn module(source: &Path, file: &Path) -> String {
     }
 }
 
-/// What stands in the file before its tests, without comments.
+/// What the file holds before its tests, without comments.
 fn code(text: &str) -> String {
     let before = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let lines = before.lines().filter(|line| !line.trim_start().starts_with("//"));

@@ -1,6 +1,6 @@
 //! ONNX's own conformance vectors, on every rung of our kernels and every instruction set.
 //!
-//! `goldens/onnx_vectors.py` took them out of PyPI's package `onnx`: inputs and outputs that nobody
+//! `goldens/onnx_vectors.py` took them out of PyPI's package `onnx`: inputs and outputs that no one
 //! here wrote. ONNX has images as `[n, c, h, w]`, heads before tokens, and operators that are more
 //! general than our kernels. Each test says its operator in terms of our kernel, once for each
 //! rung, and runs it on all of its cases.

@@ -128,10 +128,14 @@ fn each_variant_makes_the_picture_of_diffusers() {
         let place = Place::new();
         single_files::write(name, &place.file());
         let pipeline = load(spec(&case, &place));
-        // Every tensor is used, or its reason is known; of two sets of weights it is told which are
+        // Every tensor is used, or its reason is known; of two sets of weights the report says which are
         // taken.
-        let told = pipeline.warnings().iter().filter(|warning| warning.contains("(EMA)")).count();
-        assert_eq!((pipeline.warnings().len(), told), (told, usize::from(name == "sd1_ema")), "{name}");
+        let reported = pipeline.warnings().iter().filter(|warning| warning.contains("(EMA)")).count();
+        assert_eq!(
+            (pipeline.warnings().len(), reported),
+            (reported, usize::from(name == "sd1_ema")),
+            "{name}"
+        );
         assert_close(name, &picture(&pipeline, folder), case["picture"].as_str().expect("a picture"));
         made += 1;
     }
@@ -180,7 +184,7 @@ fn a_component_that_lacks_is_named() {
 }
 
 #[test]
-fn a_family_is_told_by_shapes() {
+fn a_family_is_recognised_by_shapes() {
     let place = Place::new();
     single_files::write("sd1", &place.file());
     let error = Pipeline::load(place.file(), &LoadOptions::default()).map(drop).expect_err("too small");

@@ -89,8 +89,8 @@ fn unet_call() {
         for isa in Isa::available() {
             for (i, &timestep) in timesteps.as_slice().iter().enumerate() {
                 let one = i..i + 1;
-                let told = unet.prepare(isa, text.view().slice(0, one.clone()), &[timestep]);
-                let found = unet.forward(isa, sample.view().slice(0, one.clone()), 0, &told);
+                let cond = unet.prepare(isa, text.view().slice(0, one.clone()), &[timestep]);
+                let found = unet.forward(isa, sample.view().slice(0, one.clone()), 0, &cond);
                 check(
                     &format!("{pipeline} UNet at {timestep}"),
                     isa,
@@ -119,8 +119,8 @@ fn unet_call_in_every_precision() {
                 for (i, &timestep) in timesteps.as_slice().iter().enumerate() {
                     let one = i..i + 1;
                     let sample = sample.view().slice(0, one.clone());
-                    let told = unet.prepare(isa, text.view().slice(0, one.clone()), &[timestep]);
-                    let found = unet.forward(isa, sample, 0, &told);
+                    let cond = unet.prepare(isa, text.view().slice(0, one.clone()), &[timestep]);
+                    let found = unet.forward(isa, sample, 0, &cond);
                     let expected = expected.view().slice(0, one);
                     let what = format!("{pipeline} UNet at {timestep}, {precision}, {}", isa.name());
                     let error = relative_distance(found.view(), expected);
@@ -234,8 +234,8 @@ fn what_f16_cannot_hold_is_computed_again_and_only_for_its_image() {
         let unet = loaded(precision);
         for isa in Isa::all() {
             let call = |unet: &UNet2DConditionModel, images: Range<usize>| {
-                let told = unet.prepare(isa, text.view().slice(0, images.clone()), &[601.0]);
-                unet.forward(isa, sample.view().slice(0, images), 0, &told)
+                let cond = unet.prepare(isa, text.view().slice(0, images.clone()), &[601.0]);
+                unet.forward(isa, sample.view().slice(0, images), 0, &cond)
             };
             let (found, expected) = (call(&unet, 0..2), call(&exact, 0..2));
             let error = relative_distance(found.view(), expected.view());
@@ -256,8 +256,8 @@ fn images_of_a_batch_do_not_influence_each_other() {
     for isa in Isa::available() {
         let both = unet.forward(isa, sample.view(), 0, &unet.prepare(isa, text.view(), &[601.0]));
         for i in 0..2 {
-            let told = unet.prepare(isa, text.view().slice(0, i..i + 1), &[601.0]);
-            let alone = unet.forward(isa, sample.view().slice(0, i..i + 1), 0, &told);
+            let cond = unet.prepare(isa, text.view().slice(0, i..i + 1), &[601.0]);
+            let alone = unet.forward(isa, sample.view().slice(0, i..i + 1), 0, &cond);
             let together = both.view().slice(0, i..i + 1).to_tensor();
             assert!(alone.as_slice() == together.as_slice(), "{}: image {i} differs", isa.name());
         }

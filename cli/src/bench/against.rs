@@ -34,7 +34,7 @@ pub(super) struct Comparison {
     pub(super) there: f64,
 }
 
-/// Measures each network that the filter names for so many seconds, and prints a line for each.
+/// Measures each network that the filter names for `seconds`, and prints a line for each.
 ///
 /// # Errors
 /// If the model cannot be loaded, or Python or a module is missing.
@@ -70,7 +70,7 @@ pub(super) fn run(
         let [here, there] = [least(0), least(1)];
         if comparisons.is_empty() {
             println!(
-                "\n{:14} {:>12} {:>12} {:>7}   minima of the quiet of so many pairs",
+                "\n{:14} {:>12} {:>12} {:>7}   minima of the quiet pairs",
                 "network", "here, ms", "there, ms", "faster"
             );
         }

@@ -17,7 +17,7 @@ use super::cases::Case;
 use super::machine::Machine;
 use super::report::Row;
 
-/// Prints a table for each kernel of which an example was measured, the instruction sets from the
+/// Prints a table for each kernel with a measured example, the instruction sets from the
 /// fastest.
 pub(super) fn print(cases: &[Case], rows: &[Row], machine: &Machine) {
     let mut kernels: Vec<&str> = cases.iter().map(|case| case.kernel).collect();

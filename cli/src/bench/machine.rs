@@ -87,7 +87,7 @@ impl Machine {
         Self { cpu: topology::cpu_name(), cores: topology::physical_cores(), logical_cpus, peaks, bandwidths }
     }
 
-    /// Operations a second of an instruction set, if it was measured on so many threads.
+    /// Operations a second of an instruction set, if it was measured on `threads` threads.
     pub(super) fn peak(&self, isa: &str, threads: usize) -> Option<f64> {
         let peak = self.peaks.iter().find(|peak| peak.isa == isa && peak.threads == threads);
         peak.map(|peak| peak.flops_per_second)
@@ -131,7 +131,7 @@ fn on_threads(threads: usize, f: impl Fn(usize) -> f64 + Sync) -> f64 {
     })
 }
 
-/// Calls `f` for so many seconds; units a second, if each call gives the units it did. The best
+/// Calls `f` for `seconds`; units a second, if each call gives the units it did. The best
 /// tenth of the time counts: what interrupts a loop that waits for nothing is another program.
 fn rate(seconds: f64, mut f: impl FnMut() -> usize) -> f64 {
     f();

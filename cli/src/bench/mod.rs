@@ -47,11 +47,11 @@ use probe::Probe;
 use report::{Report, Row};
 use stages::{Configs, Stages};
 
-/// The whole machine is measured in the time of so many kernels.
+/// The whole machine is measured in the time of this many kernels.
 const MACHINE_SHARE: f64 = 40.0;
 /// But no longer than this: what is measured for minutes must not wait for as many.
 const MACHINE_SECONDS: f64 = 10.0;
-/// A network takes so many times as long as a kernel.
+/// A network takes this many times as long as a kernel.
 const STAGE_SHARE: f64 = 4.0;
 /// The first word of a filter that asks for layers.
 const TRACE: &str = "trace";

@@ -3,7 +3,7 @@
 //!
 //! A neighbour on the same physical core, seen from inside a virtual machine, is nothing but a
 //! slower clock: for seconds the multipliers give half, and loads from L2 a quarter. Figures from
-//! such moments say nothing about a kernel. So each repeat stands between two probes, and counts
+//! such moments say nothing about a kernel. So each repeat runs between two probes, and counts
 //! only if both are nearly as fast as the best one of this run.
 //!
 //! The probe multiplies 256 rows with one panel, both from L2, on every thread at once: a loop that

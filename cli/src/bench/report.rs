@@ -98,7 +98,7 @@ impl Row {
     }
 }
 
-/// The heads of the table's columns. "ms" is the median, of which speeds and shares are, "bad" the
+/// The heads of the table's columns. "ms" is the median, from which speeds and shares are computed, "bad" the
 /// repeats in disturbed moments. "busy" is CPU time over wall time: threads that worked. "roof" is
 /// the share of what the roofline allows, "limit" what the roof is there. Of bf16x3, GFLOP/s and
 /// peak count the operations of the product once, the roof the three products that it takes.

@@ -84,7 +84,7 @@ impl Configs {
         })
     }
 
-    /// Operations of a network, or 0 where nobody has counted them.
+    /// Operations of a network, or 0 where they are not counted.
     fn gflop(&self, network: Network) -> f64 {
         let UNetConfig { block_out_channels, cross_attention_dim, sample_size, .. } = &self.unet;
         let published = *block_out_channels == [320, 640, 1280, 1280] && cross_attention_dim[0] == 768;

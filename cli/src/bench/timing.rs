@@ -6,7 +6,7 @@
 //! which is what [`compare`](super::compare) needs to tell a change from noise. Repeats between
 //! probes of which one was slow are dropped and counted ([`Probe`]).
 //!
-//! CPU time of all threads stands beside wall time: on n threads it should be n times as long, and
+//! CPU time of all threads is shown beside wall time: on n threads it should be n times as long, and
 //! less means waiting.
 
 use std::time::Instant;
@@ -23,7 +23,7 @@ const MAX_RUNS: usize = 1000;
 const LONG: f64 = 2.0;
 /// Repeats that are shorter than this together stand between the same two probes.
 const BETWEEN_PROBES: f64 = 0.02;
-/// In a disturbed machine one waits for quiet moments so many budgets long.
+/// On a disturbed machine it waits for quiet moments this many budgets long.
 const PATIENCE: f64 = 3.0;
 
 /// What the repeats took.
@@ -80,7 +80,7 @@ impl Timing {
     }
 }
 
-/// Repeats and the probes around them: probe i stands before group i, probe i + 1 behind it.
+/// Repeats and the probes around them: probe i runs before group i, probe i + 1 after it.
 #[derive(Default)]
 pub(super) struct Repeats<T> {
     groups: Vec<Vec<T>>,
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn quiet_moments_are_waited_for_but_not_for_ever() {
-        // Every second probe is slow, so no repeat stands between two good ones.
+        // Every second probe is slow, so no repeat is between two good ones.
         let mut n = 0;
         let probe = || {
             n += 1;

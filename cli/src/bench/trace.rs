@@ -15,7 +15,7 @@ use super::probe::Probe;
 use super::stages::{Configs, Stages};
 use super::timing::repeat_in_quiet;
 
-/// Prints the layers of the networks that the filter names, of each network the runs of so many
+/// Prints the layers of the networks that the filter names, of each network the runs of `seconds`
 /// seconds.
 ///
 /// # Errors

@@ -38,7 +38,7 @@ pub(crate) struct Inpaint {
     #[arg(long, value_parser = strength, allow_negative_numbers = true)]
     strength: Option<f64>,
 
-    /// Work on the mask and so many pixels around it only, enlarged to --width and --height
+    /// Work on the mask and this many pixels around it only, enlarged to --width and --height
     /// [default: the model's own], for more detail; the picture keeps its size.
     #[arg(long, value_name = "PADDING", num_args = 0..=1, require_equals = true, default_missing_value = "32")]
     only_masked: Option<u16>,

@@ -27,7 +27,7 @@ pub(crate) struct AdapterFlags {
     #[arg(long, alias = "embd-dir", value_name = "FOLDER")]
     embedding_dir: Option<PathBuf>,
 
-    /// Refuse an adapter of which a part is not in the model, instead of a warning.
+    /// Refuse an adapter with a part that is not in the model, instead of a warning.
     #[arg(long)]
     strict: bool,
 }

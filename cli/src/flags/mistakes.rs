@@ -60,7 +60,7 @@ pub(crate) fn meant_command<'a>(command: &'a Command, word: &'a str) -> Option<&
     command.get_subcommands().map(Command::get_name).filter(is_near).min_by_key(|name| distance(name))
 }
 
-/// Why these arguments would draw a picture that nobody asked for. `arguments` are those of a
+/// Why these arguments would draw a picture that was not asked for. `arguments` are those of a
 /// prompt without a command, the program's name first; `prompt` is what would be drawn.
 pub(crate) fn misread_prompt(command: &Command, arguments: &[OsString], prompt: &str) -> Option<String> {
     if command.find_subcommand(prompt).is_some() {
@@ -100,7 +100,7 @@ pub(crate) fn refused(command: &Command, arguments: &[OsString], error: &clap::E
         }
         let first = arguments.get(2).and_then(|first| first.to_str()).unwrap_or_default();
         let meant = meant_command(command, first).map(|meant| format!("did you mean `aquatint {meant}`? "));
-        let quotes = "A prompt of several words stands in quotes";
+        let quotes = "Put a prompt of several words in quotes";
         return Some(format!("`{found}` is one argument too many; {}{quotes}", meant.unwrap_or_default()));
     }
     let help =

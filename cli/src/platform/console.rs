@@ -1,8 +1,8 @@
 //! What the program tells: results on stdout, everything else on stderr.
 //!
 //! The standard library's `println!` and `eprintln!` panic where a stream is full or its reader is
-//! gone, in the middle of a picture. The macros of the same names here do not: what cannot be told
-//! on stderr is not told, because the picture matters more; a result that cannot be told is
+//! gone, in the middle of a picture. The macros of the same names here do not: what cannot be printed
+//! on stderr is dropped, because the picture matters more; a result that cannot be printed is
 //! remembered, and the program says so when its work is done.
 
 use std::fmt::{Arguments, Display};
@@ -37,7 +37,7 @@ pub(crate) fn line_for_stdout(text: Arguments<'_>) {
 
 /// A line for stderr, in one write, so that the lines of several threads do not mix.
 pub(crate) fn line_for_stderr(text: Arguments<'_>) {
-    let _ = io::stderr().write_all(format!("{text}\n").as_bytes()); // a failure has nowhere to be told
+    let _ = io::stderr().write_all(format!("{text}\n").as_bytes()); // a failure has nowhere to be reported
 }
 
 /// A sentence for stderr about what is unexpected but no error.
@@ -45,8 +45,8 @@ pub(crate) fn warn(message: impl Display) {
     eprintln!("warning: {}", printable(&message.to_string()));
 }
 
-/// Whether all results were told. A reader who has seen enough, as in `aquatint inspect sd15 | head
-/// -1`, is told nothing more, on stderr either.
+/// Whether all results were printed. A reader who has seen enough, as in `aquatint inspect sd15 | head
+/// -1`, gets nothing more, on stderr either.
 pub(crate) fn all_was_told() -> bool {
     let failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(error) = failed.as_ref().filter(|error| error.kind() != ErrorKind::BrokenPipe) {

@@ -41,7 +41,7 @@ pub(crate) fn run(manifest: &Path, flags: &PartialRequest, args: &GenerateFlags)
         .map_err(|error| Error::request(format_args!("cannot read `{}`: {error}", manifest.display())))?;
     let mut output =
         Output::new(args.output.as_deref().unwrap_or(Path::new(OUTPUT)), args.force, args.quality);
-    output.tell = false; // the results are told as JSON
+    output.tell = false; // the results are printed as JSON
     if output.is_stdout() {
         return Err(Error::request("stdout is taken by the results of --batch; give -o a file name"));
     }

@@ -22,11 +22,11 @@ pub(crate) struct Output {
     written: HashSet<PathBuf>,
     /// The files of each pattern. There may be thousands, which are looked at once.
     series: HashMap<String, Series>,
-    /// Whether paths are told on stdout.
+    /// Whether paths are printed on stdout.
     pub(crate) tell: bool,
 }
 
-/// The files of one pattern, of which seed and line are known.
+/// The files of one pattern, once seed and line are known.
 #[derive(Default)]
 struct Series {
     /// Numbers from 1 that are taken.
@@ -238,7 +238,7 @@ fn rescued(picture: &Image, wanted: &Path, error: Error) -> Error {
     }
 }
 
-/// `%03d` in a file name: what stands before it, the 3, and what stands behind it. `%d` has no
+/// `%03d` in a file name: what is before it, the 3, and what is after it. `%d` has no
 /// least number of digits.
 fn number(name: &str) -> Option<(&str, usize, &str)> {
     name.match_indices('%').find_map(|(at, _)| {

@@ -27,7 +27,7 @@ fn rounded(time: Duration) -> HumanDuration {
 }
 
 impl Display {
-    /// For a run of `pictures` pictures, of which the first `known` steps are in a checkpoint.
+    /// For a run of `pictures` pictures whose first `known` steps are in a checkpoint.
     pub(crate) fn new(pictures: usize, known: usize) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{bar:30} step {pos}/{len}, {elapsed} so far, {msg}")

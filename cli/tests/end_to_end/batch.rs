@@ -103,11 +103,11 @@ fn a_picture_that_was_interrupted_is_partial_and_has_its_own_name() {
     let command = command.current_dir(folder.path()).args(line).args(["-o", "{job}/{seed}.png"]);
     let mut child =
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
-    let mut told = BufReader::new(child.stderr.take().expect("it is piped")).lines().map_while(Result::ok);
-    assert!(told.any(|line| line.starts_with("step 1/")), "no step was made");
+    let mut stderr = BufReader::new(child.stderr.take().expect("it is piped")).lines().map_while(Result::ok);
+    assert!(stderr.any(|line| line.starts_with("step 1/")), "no step was made");
     let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill exists");
     assert!(kill.success());
-    let stderr = told.collect::<Vec<_>>().join("\n");
+    let stderr = stderr.collect::<Vec<_>>().join("\n");
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(130), "{stderr}");
     let result: Value = serde_json::from_slice(&output.stdout).expect("a line of JSON");

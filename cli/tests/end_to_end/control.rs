@@ -97,7 +97,7 @@ fn ctrl_c_keeps_finished_pictures() {
         image::open(folder.path().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
     let files = fs::read_dir(folder.path()).expect("readable").count();
-    assert_eq!(files, stdout.lines().count() + 1, "the model, and the pictures that were told");
+    assert_eq!(files, stdout.lines().count() + 1, "the model, and the pictures that were printed");
 }
 
 /// Of three pictures the second is broken off: the first is there already, the third follows.

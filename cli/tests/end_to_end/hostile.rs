@@ -78,7 +78,7 @@ fn a_reader_who_has_seen_enough_is_told_nothing() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
 
-/// A limit for files stands for a full disk: what is larger fails to be written.
+/// A limit for files plays a full disk: what is larger fails to be written.
 #[cfg(target_os = "linux")]
 fn with_room(kilobytes: usize, line: &str) -> String {
     format!("trap '' XFSZ; ulimit -f {kilobytes}; {line}")
@@ -136,7 +136,7 @@ fn a_kill_leaves_nothing_half() {
             let run = shell(&folder, &format!("{inject} {line}"));
             let case = format!("{call} {nth}: {:?}", names(&folder));
             if run.code == 0 {
-                break; // there are not so many
+                break; // there are no more
             }
             assert!(nth < 200, "{case}: {}", run.stderr);
             let has_name = folder.path().join("a.png").exists();

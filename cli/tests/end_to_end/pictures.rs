@@ -15,7 +15,7 @@ fn picture<'a>(more: &[&'a str]) -> Vec<&'a str> {
 }
 
 #[test]
-fn a_picture_is_made_and_its_path_and_seed_are_told() {
+fn a_picture_is_made_and_its_path_and_seed_are_printed() {
     let folder = with_model();
     let run = aquatint(folder.path(), &picture(&["-o", "fox.png"]));
     assert_eq!((run.code, run.stdout.as_str()), (0, "fox.png\n"), "{}", run.stderr);
@@ -158,8 +158,8 @@ fn a_random_model_that_is_interrupted_leaves_nothing() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_aquatint"));
     let command = command.current_dir(folder.path()).args(["random-model", "--arch", "sd15", "big"]);
     let mut child = command.stderr(Stdio::piped()).spawn().expect("the program starts");
-    let mut told = BufReader::new(child.stderr.take().expect("it is piped")).lines();
-    assert!(told.next().is_some_and(|line| line.is_ok_and(|line| line.starts_with("text_encoder"))));
+    let mut stderr = BufReader::new(child.stderr.take().expect("it is piped")).lines();
+    assert!(stderr.next().is_some_and(|line| line.is_ok_and(|line| line.starts_with("text_encoder"))));
     assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 1, "the folder that is filled");
     let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill exists");
     assert!(kill.success());

@@ -157,7 +157,7 @@ impl Tiles {
         packed
     }
 
-    /// Where each tile stands.
+    /// Where each tile begins.
     fn places(&self) -> Places<'_> {
         Places {
             tiles: self.lines.as_chunks().0.iter().collect(),

@@ -9,22 +9,12 @@
 //! | [`mod@reference`] | the formula, a row of scores at a time, sums in `f64` | | | |
 //! | [`flash`] | blocks of scores; online softmax | 80, 68 % | 63, 55 % | 24, 50 % |
 //! | [`flash_bf16`] | the same in bf16, with a tile unit | 126, 54 % of its peak | | |
-//! | [`pipelined`] | tile unit and vectors at the same time | see below | | |
+//! | [`pipelined`] | tile unit and vectors at the same time | see there | | |
 //!
 //! GFLOP/s of the two products and share of the peak in the same run, one core of an AMD EPYC (Zen
 //! 4), 4096 tokens, 8 heads of 40. In f32: `cargo bench -p aquatint-benches --bench attention`.
 //!
-//! The last two on an Intel Xeon with AMX, both cores, milliseconds, before `pipelined` took two
-//! tiles of queries at a time:
-//!
-//! | tokens, heads | 4096, 8×40, two images | 1024, 8×80, two | 256, 8×160, two | 4096, 1×512 |
-//! |---|---|---|---|---|
-//! | [`flash_bf16`] | 40.4 | 4.2 | 1.0 | 34.8 |
-//! | [`pipelined`] | 29.6 | 4.3 | 1.0 | 20.3 |
-//!
-//! At 64×64 latents a head has 4096×4096 scores, 64 MB; 16 heads would be 1 GB. In blocks they
-//! never leave the L1 cache. With `causal`, as in CLIP's text model, a query sees no later keys.
-//!
+//! A head of 64×64 latents has 64 MB of scores; in blocks they never leave the L1 cache.
 //! Source: Vaswani et al., "Attention Is All You Need" (2017, arXiv:1706.03762), section 3.2.1.
 
 pub mod flash;

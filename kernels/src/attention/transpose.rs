@@ -63,7 +63,7 @@ pub(super) fn for_each_chunk(
     });
 }
 
-/// Views of which the numbers of a head are neighbours in memory, copied only where they are not.
+/// Views in which the numbers of a head are neighbours in memory, copied only where they are not.
 pub(super) struct Contiguous<'a, const N: usize> {
     views: [View<'a, f32, 4>; N],
     copies: [Option<Tensor<f32, 4>>; N],

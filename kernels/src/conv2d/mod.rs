@@ -1,5 +1,4 @@
-//! Two-dimensional convolution: a small window of weights slides over an image, and each position
-//! gives one pixel.
+//! Two-dimensional convolution: a window of weights slides over an image, a pixel per position.
 //!
 //! | step | idea | AVX-512 | AVX2 | portable |
 //! |---|---|---|---|---|
@@ -16,11 +15,8 @@
 //! `indirect`: its GFLOP/s are *effective* and exceed the peak.
 //!
 //! Images are channels-last, `[n, h, w, c]`, so that the channels of a pixel are neighbours in
-//! memory: under each tap of the window, a row of the product is a contiguous piece of the input. A
-//! 1×1 convolution is a plain matrix product over the pixels.
-//!
-//! Read next: [`Geometry`] (how the output gets its size), then the files in the order of the
-//! table.
+//! memory: under each tap, a row of the product is a contiguous piece of the input. Read next:
+//! [`Geometry`] (how the output gets its size), then the files in the order of the table.
 
 mod geometry;
 pub mod im2col;

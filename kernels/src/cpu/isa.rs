@@ -229,7 +229,7 @@ impl Isa {
     /// Runs an operation with this instruction set's vectors and its unit for bf16. Tile registers
     /// are configured while it runs.
     ///
-    /// A unit of its own stands beside AVX-512 only, so loops are compiled for no others; a tile
+    /// A unit of its own exists beside AVX-512 only, so loops are compiled for no others; a tile
     /// unit that is emulated, in tests, beside any.
     #[inline]
     pub(crate) fn run_with_unit<O: UnitOp>(self, op: O) -> O::Output {

@@ -1,5 +1,4 @@
-//! Matrix products: `C[m, n] = Σₖ A[m, k]·B[k, n]`, where nearly all of Stable Diffusion's
-//! arithmetic happens.
+//! Matrix products, nearly all of Stable Diffusion's arithmetic: `C[m, n] = Σₖ A[m, k]·B[k, n]`.
 //!
 //! | step | idea | AVX-512 | AVX2 | portable |
 //! |---|---|---|---|---|
@@ -8,20 +7,17 @@
 //! | [`blocked`] | twelve rows share each panel (384 sums live in registers), blocks fit the caches, all cores work | 474, 86 % | 244, 90 % | 80, 65 % |
 //!
 //! GFLOP/s and share of the peak (`benches/benches/peak.rs`) of an AMD EPYC (Zen 5), 512 rows, 1280
-//! → 1280: the first two on one core and of one core's peak, the last on two; older than the inner
-//! loop as it is now. `cargo bench -p aquatint-benches --bench gemm -- "512x1280-1280"`.
+//! → 1280, the last on two cores: `cargo bench -p aquatint-benches --bench gemm -- "512x1280-1280"`.
 //!
-//! A is never copied. It is a [`Rows`]: where each row's numbers are. A matrix gives its rows, a
-//! convolution gives pixels of its input; both are the same loop. B is a [`PackedWeights`], packed
-//! once when a model is loaded.
+//! A is a [`Rows`]: where each row's numbers are, rows of a matrix or pixels of a convolution's
+//! input. B is a [`PackedWeights`], packed once when a model is loaded.
 //!
 //! Names are those of GotoBLAS: an MR × NR tile of sums in registers, KC of the depth in the L1
 //! cache, MC × NC a task. *Segments* cut the depth K, one for each tap of a convolution. In bf16 a
 //! *k-step* is 32 of the depth, what a tile register holds; a *term* is `hi` or `lo` of a number.
 //!
-//! Read next: `b/` and `a/` (the operands), `cpu/tile/microkernel.rs` (registers), `blocked.rs`
-//! (caches), `partition.rs` (cores), `epilogue/` (what is stored); then
-//! [`cpu::tile`](crate::cpu::tile) and `tiled.rs`.
+//! Read next: `b/` and `a/` (operands), `cpu/tile/microkernel.rs` (registers), `blocked.rs`
+//! (caches), `partition.rs` (cores), `epilogue/`; then [`cpu::tile`](crate::cpu::tile), `tiled.rs`.
 
 pub(crate) mod a;
 mod b;

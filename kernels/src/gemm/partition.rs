@@ -117,7 +117,7 @@ impl Partition {
         pieces
     }
 
-    /// For each task its rows of planes that take so many panels each, all `steps` of a part and
+    /// For each task its rows of planes that take `panels` panels each, all `steps` of a part and
     /// then those of the next.
     pub(super) fn split_planes<'a>(
         &self,

@@ -276,7 +276,7 @@ struct PendingRows {
 }
 
 impl PendingRows {
-    /// Hands over at most so many, all of one panel. `sums` knows where those of a panel stand.
+    /// Hands over at most `count`, all of one panel. `sums` knows where those of a panel begin.
     #[inline(always)]
     fn store<'s, S: Simd, U: MatmulUnit, F: OutputSink>(
         &mut self,
@@ -339,7 +339,7 @@ impl<T: TileSource, F: OutputSink> UnitOp for TiledTask<'_, T, F> {
         let TiledBuffers { sums: all_sums, tiles: copies } = scratch;
         // So many that all rows of a panel are finished before its room is needed again. A power of
         // two that follows from the depth alone, also for the last rows: so moments are taken in
-        // the same runs wherever in a batch an image stands.
+        // the same runs wherever in a batch an image is.
         let rows_per_job = match layout {
             AccumulatorLayout::Jobs { .. } => JOB_ROWS,
             AccumulatorLayout::Panels { .. } => JOB_ROWS.div_ceil(F::PANELS * at_a_time).next_power_of_two(),
@@ -418,7 +418,7 @@ fn passes(panels: usize, blocks: &[Range<usize>], at_a_time: usize, together: us
     passes
 }
 
-/// Part `i` of a slice that is cut into so many nearly equal ones.
+/// Part `i` of a slice that is cut into `parts` nearly equal ones.
 #[inline(always)]
 fn share<T>(all: &[T], i: usize, terms: usize) -> &[T] {
     &all[i * all.len() / terms..(i + 1) * all.len() / terms]

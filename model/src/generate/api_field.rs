@@ -99,7 +99,7 @@ pub enum ValueKind {
     Flag,
     /// One of these words.
     Words(&'static [&'static str]),
-    /// A number that stands for each of these words, counted from 0.
+    /// The number of one of these words, counted from 0.
     Numbered(&'static [&'static str]),
     /// Four numbers of pixels in a text: `left,right,top,bottom`.
     Margins,
@@ -107,7 +107,7 @@ pub enum ValueKind {
     Image,
 }
 
-/// How a type of setting stands in JSON. `None` says nothing, as if the field were not there.
+/// How a type of setting is written in JSON. `None` says nothing, as if the field were not there.
 pub(super) trait FromApi: Sized {
     const KIND: ValueKind;
 

@@ -47,7 +47,7 @@ impl TextToImage {
 }
 
 impl Pipeline {
-    /// Pixels of which a picture's sides are multiples.
+    /// A picture's sides are multiples of this, in pixels.
     pub fn size_multiple(&self) -> usize {
         size_multiple(self.vae.scale_factor())
     }

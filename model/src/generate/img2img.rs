@@ -25,7 +25,7 @@ pub struct ImageToImage {
     pub text: TextToImage,
     /// The picture to start from; see [`Image::resized`].
     pub image: Image,
-    /// How much of it is replaced: more than 0, up to 1. Where nobody says one, the settings in
+    /// How much of it is replaced: more than 0, up to 1. Where none is given, the settings in
     /// `partial.rs` take A1111's 0.75; diffusers' default is 0.8.
     pub strength: f64,
 }

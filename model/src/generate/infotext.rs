@@ -32,7 +32,7 @@ use crate::samplers::{SamplerChoice, SamplerKind, Schedule};
 use crate::source::ModelId;
 use crate::text::prompt::PromptSyntax;
 
-/// What stands under `Version` in our pictures.
+/// The value of `Version` in our pictures.
 const VERSION: &str = concat!("aquatint ", env!("CARGO_PKG_VERSION"));
 
 /// Schedules whose names at A1111 are not ours with a capital letter.

@@ -29,7 +29,7 @@ use crate::image::mask::Region;
 use crate::image::metadata::Parameters;
 use crate::image::{Mask, ResizeMode};
 
-/// A picture of which a part is to be made anew.
+/// A picture, a part of which is to be made anew.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inpaint {
     /// Everything that making a picture from a text needs. Its size is that of `image`, unless

@@ -3,7 +3,7 @@
 //! ```text
 //! PartialRequest            from flags, a line of JSON (`api_request.rs`), or both, merged by `or`
 //!   + text of a picture     `request`: what the request does not say
-//!   + the model's defaults  what nobody says
+//!   + the model's defaults  what none of them says
 //!   + pictures              `open_images`, brought to the size by `task`
 //! = Task                    what a `Pipeline` makes
 //! ```
@@ -28,14 +28,14 @@ pub enum TaskImages {
     Masked(Image, Mask),
 }
 
-/// Strengths where nobody says one: A1111's for pictures, diffusers' for pictures with masks.
+/// Strengths where none is given: A1111's for pictures, diffusers' for pictures with masks.
 const STRENGTH: f64 = 0.75;
 const MASKED_STRENGTH: f64 = 1.0;
 
-/// Pixels of the seam where nobody says how many.
+/// Pixels of the seam where none are given.
 const MASK_BLUR: usize = 4;
 
-/// Pixels around the mask that are worked on with it where nobody says how many.
+/// Pixels around the mask that are worked on with it where none are given.
 pub const PADDING: usize = 32;
 
 impl PartialRequest {

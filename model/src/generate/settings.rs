@@ -29,7 +29,7 @@ pub struct Setting {
     pub infotext_keys: &'static [&'static str],
     /// Other fields that replace it: with another sampler, the stored schedule means nothing.
     pub replaced_by: &'static [&'static str],
-    /// The value where nobody says one, in words.
+    /// The value where none is given, in words.
     pub default: &'static str,
     /// What it is, a sentence.
     pub help: &'static str,
@@ -137,7 +137,7 @@ settings! {
         default: "the model's, or 7.5" }
     /// The number from which all noise is drawn.
     seed: Seed { flag: "seed", api: ["seed"], infotext: ["Seed"], replaced_by: [], default: "random" }
-    /// Whose random numbers the seed stands for.
+    /// The generator whose random numbers the seed chooses.
     rng: RandomSource { flag: "rng", api: ["rng", "randn_source"], infotext: ["RNG"], replaced_by: [], default: "cpu" }
     /// The sampler's name.
     sampler: String { flag: "sampler", api: ["sampler_name", "sampler_index"], infotext: ["Sampler"], replaced_by: [],

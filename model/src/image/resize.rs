@@ -115,7 +115,7 @@ impl Raster {
     }
 }
 
-/// Where pixel i of a side of `new` pixels stands on one of `scaled` pixels: the middle of one on
+/// Where pixel i of a side of `new` pixels lies on one of `scaled` pixels: the middle of one on
 /// the middle of the other; beyond its edge the picture goes on with its last pixel.
 fn along(i: usize, new: usize, scaled: usize) -> usize {
     (i + scaled / 2).saturating_sub(new / 2).min(scaled - 1)

@@ -41,7 +41,7 @@ pub struct LayerTime {
 }
 
 impl LayerWork {
-    /// A product with so many rows that reads inputs of so many bytes, and so many for each number
+    /// A product with `rows` rows that reads inputs of `input` bytes, and `output` for each number
     /// of its output with writing it.
     pub(crate) fn linear(
         kind: &'static str,
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn layers_are_noted_in_order_and_only_while_somebody_records() {
-        layer(|| panic!("nobody asked"), || ());
+        layer(|| panic!("no trace was asked for"), || ());
         let (sum, layers) = record(|| layer(|| work("linear"), || 1) + layer(|| work("group norm"), || 2));
         assert_eq!(sum, 3);
         let (_, outer) =
@@ -207,6 +207,6 @@ mod tests {
         let kinds: Vec<_> = layers.iter().map(|layer| layer.work.kind).collect();
         assert_eq!(kinds, ["linear", "group norm"]);
         assert!(layers.iter().all(|layer| layer.seconds >= 0.0));
-        layer(|| panic!("nobody asks any more"), || ());
+        layer(|| panic!("the trace has ended"), || ());
     }
 }

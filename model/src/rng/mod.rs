@@ -28,7 +28,7 @@ pub enum RandomSource {
     Cuda,
 }
 
-/// A seed that nobody chose: 32 bits of the operating system's random numbers, so that it is easy
+/// A seed where none is given: 32 bits of the operating system's random numbers, so that it is easy
 /// to type again.
 ///
 /// # Errors

@@ -131,7 +131,7 @@ impl Schedule {
             Self::Trailing => {
                 "even timesteps from the noisiest down (arXiv:2305.08891); for models of few steps"
             }
-            Self::Simple => "every so many timesteps, from the noisiest down",
+            Self::Simple => "evenly spaced timesteps, from the noisiest down",
             Self::AlignYourSteps => {
                 "measured for Stable Diffusion 1.5; good with 10 steps (arXiv:2404.14507)"
             }

@@ -1,7 +1,7 @@
 //! What became of each tensor of a model's files: used, ignored for a reason, or not known.
 //!
 //! Files carry more than a picture needs: a second copy of the weights, tables that are computed
-//! anew, what training left. Each such tensor has its reason here. What has none is told by name,
+//! anew, what training left. Each such tensor has its reason here. What has none is reported by name,
 //! since a model of another architecture shows itself so: the layers that we know were all found,
 //! and others are left.
 

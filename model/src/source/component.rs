@@ -1,6 +1,6 @@
 //! The components of a Stable Diffusion model: the one table of their names.
 //!
-//! A model folder has a folder for each, and `model_index.json` says of which class it is:
+//! A model folder has a folder for each, and `model_index.json` names its class:
 //!
 //! ```text
 //! "unet": ["diffusers", "UNet2DConditionModel"]        unet/config.json, unet/diffusion_pytorch_model.safetensors

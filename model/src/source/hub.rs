@@ -5,7 +5,7 @@
 //! stabilityai/sd-turbo@fp16                     that of a branch, a tag or a commit
 //! org/name:v1-5-pruned-emaonly.safetensors      one file of it
 //!
-//! cache/models--org--name/refs/main             the commit that a branch stands for
+//! cache/models--org--name/refs/main             the commit that a branch points to
 //! cache/models--org--name/snapshots/COMMIT/     its files
 //! ```
 //!

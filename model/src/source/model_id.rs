@@ -25,7 +25,7 @@ pub struct ModelId {
 }
 
 enum Hash {
-    /// Gigabytes take seconds, so nobody waits for them before the hash is asked for: when a
+    /// Gigabytes take seconds, so the hash is computed only when it is asked for: when a
     /// picture is done, or put into a file half way.
     Running(JoinHandle<Result<String>>),
     Known(Option<String>),

@@ -1,4 +1,4 @@
-//! How a file spells the names of a network's tensors, told by what it holds.
+//! How a file spells the names of a network's tensors, recognised by what it holds.
 //!
 //! ```text
 //! network        prefixes in single files                       schemes
@@ -17,7 +17,7 @@ use super::tensor_file::TensorFile;
 /// Where the tensors of one network are in a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Naming {
-    /// What stands in front of all its names.
+    /// The prefix of all its names.
     pub prefix: String,
     scheme: Scheme,
 }

@@ -433,7 +433,7 @@ impl<'a> Machine<'a> {
         std::str::from_utf8(&rest[..length]).map_err(|_| "a line is no UTF-8".into())
     }
 
-    /// A length of N bytes and so many bytes.
+    /// A length of N bytes and that many bytes.
     fn counted<const N: usize>(&mut self) -> Result<&'a [u8], String> {
         let mut length = [0; 8];
         length[..N].copy_from_slice(&self.take::<N>()?);

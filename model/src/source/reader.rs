@@ -267,7 +267,7 @@ impl<'a> Weights<'a> {
 trait Pack<const N: usize> {
     const KIND: TensorKind = TensorKind::Matrix;
     fn pack<T: Packable>(precision: Precision, numbers: View<'_, T, N>) -> Self;
-    /// What stands for them where there are no numbers.
+    /// The value in their place where there are no numbers.
     fn empty() -> Self;
 }
 

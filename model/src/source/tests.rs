@@ -13,7 +13,7 @@ fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
 }
 
-/// A safetensors file with this header and so many bytes of data.
+/// A safetensors file with this header and `len` bytes of data.
 fn write(path: &Path, header: &str, data: &[u8]) {
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
     bytes.extend_from_slice(header.as_bytes());

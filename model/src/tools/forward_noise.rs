@@ -14,10 +14,7 @@
 //! the one impossible step is cut into a thousand small ones, each of which can be learned alone,
 //! and undone one after the other.
 //!
-//! The strip shows which t destroys what; it is also what the strength of `img2img.rs`
-//! chooses from.
-//!
-//! Source: Ho et al., *Denoising Diffusion Probabilistic Models* (2020), equation 4; diffusers'
+//! The strength of `img2img.rs` chooses among the t of this strip. Source: Ho et al., *Denoising Diffusion Probabilistic Models* (2020), equation 4; diffusers'
 //! `add_noise`.
 
 use crate::error::{Error, Result};

@@ -1,5 +1,4 @@
-//! Attention in bf16 as a software pipeline: the tile unit multiplies some tiles while the vectors
-//! compute the softmax of others.
+//! Attention in bf16: a tile unit multiplies while the vectors compute the softmax of other tiles.
 //!
 //! ```text
 //! for each image and head:                      K, V packed                     pack.rs
@@ -15,7 +14,7 @@
 //!
 //! | | value | why |
 //! |---|---|---|
-//! | Bq, `CHUNK` | 512 or 128 | K, V of a head come from L3 once for so many queries |
+//! | Bq, `CHUNK` | 512 or 128 | K, V of a head come from L3 once for Bq queries |
 //! | Bk, `BLOCK` | 64 | the working set is 40 KB for heads of 40 |
 //! | pair | 32 queries | each tile of K and V that is loaded is used twice |
 //! | `GROUP` | 48 columns of V | heads of 40 and the column of ones |
@@ -203,7 +202,7 @@ impl<'a> AllHeads<'a> {
         });
     }
 
-    /// The images of which something overflowed or was not finite.
+    /// The images in which something overflowed or was not finite.
     fn overflowed(&self) -> Vec<usize> {
         (0..self.shape.images).filter(|&image| self.overflowed[image].load(Relaxed)).collect()
     }

@@ -32,7 +32,7 @@ impl ScoreTile {
 
 /// 1.5·2¹⁵: numbers near it have steps of 1/256.
 pub(super) const ROUNDER: f32 = 49152.0;
-/// The exponent of bf16 that stands for 2⁰.
+/// The biased exponent of 2⁰ in bf16.
 const BIAS: f32 = 127.0;
 /// `shift = SHIFT_OF_ZERO − m` is added to `factor·score`: exact, if m is an integer.
 pub(super) const SHIFT_OF_ZERO: f32 = ROUNDER + BIAS;

@@ -1,9 +1,6 @@
-//! An image doubled, then convolved 3×3, as every upsampling in the UNet and the VAE: the doubled
-//! image never exists.
-//!
-//! In a doubled image all four pixels of a square are equal, so a 3×3 window never sees more than
-//! 2×2 different pixels. Which weights fall on the same pixel depends on where in its square the
-//! output pixel stands. One row of the picture, of which pixel y becomes 2y and 2y + 1:
+//! Every upsampling of UNet and VAE: an image doubled, which never exists, convolved 3×3. All four
+//! pixels of its squares are equal, so a 3×3 window sees at most 2×2 different ones. In one row
+//! pixel y becomes 2y and 2y + 1:
 //!
 //! ```text
 //! the doubled row                  … y−1  y−1 │ y   y │ y+1  y+1 …
@@ -11,9 +8,8 @@
 //! output 2y + 1  taps 0, 1, 2 on                y   y   y+1       (w₀ + w₁)·x[y] + w₂·x[y+1]
 //! ```
 //!
-//! The same for columns: four *phases*, each a 2×2 convolution of the small image with sums of the
-//! weights, in 4/9 of the multiplications. Minimal filtering, which takes 3×3 windows of any image,
-//! needs but 1/4. It is done in f32 only; rounded operands are multiplied phase by phase.
+//! With columns that makes four *phases*, each a 2×2 convolution with sums of the weights, in 4/9
+//! of the multiplications. Minimal filtering (f32 only) needs 1/4.
 //!
 //! | step | idea | f32 | bf16 |
 //! |---|---|---|---|
@@ -22,10 +18,8 @@
 //! | [`filtered`] | minimal filtering whose tiles read each pixel of the small image for four | 284 | |
 //! | [`phases`] | four 2×2 convolutions of the small image, with weights that were summed before they were rounded | | 65 |
 //!
-//! Milliseconds for 640 channels from 32×32 on two cores, `aquatint bench upsample_conv`: in f32
-//! with AVX2 on an AMD EPYC (Zen 1), where four phases took 428; in bf16 on Zen 4. The first two
-//! differ by noise there; for the VAE's last doubling, to 512×512, they took 1733 and 1555, and the
-//! doubled image would be 268 MB.
+//! Milliseconds for 640 channels from 32×32 on two cores, `aquatint bench upsample_conv`: f32 on an
+//! AMD EPYC (Zen 1, AVX2), bf16 on Zen 4.
 
 pub mod filtered;
 pub mod nearest;

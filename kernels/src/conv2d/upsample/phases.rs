@@ -59,7 +59,7 @@ pub(super) fn upsample_conv_to<X: Stored, T: Stored>(
     out
 }
 
-/// Where in its square an output pixel stands: row and column.
+/// Where in its square an output pixel is: row and column.
 pub(super) const PHASES: [[usize; 2]; 4] = [[0, 0], [0, 1], [1, 0], [1, 1]];
 
 /// Which taps of the 3×3 window each tap of a phase's 2×2 one is the sum of.

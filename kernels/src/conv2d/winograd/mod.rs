@@ -1,7 +1,5 @@
-//! Fewer multiplications: 3×3 windows in a quarter of them, by Winograd's *minimal filtering*.
-//!
-//! Two neighbouring outputs of a window of three share two of their three inputs, and four products
-//! do the work of six, F(2, 3):
+//! 3×3 windows in a quarter of the multiplications, by Winograd's *minimal filtering*. Two
+//! neighbouring outputs share two of their three inputs: four products do the work of six, F(2, 3):
 //!
 //! ```text
 //! y₀ = d₀g₀ + d₁g₁ + d₂g₂     m₀ = (d₀ − d₂)·g₀    m₁ = (d₁ + d₂)·(g₀ + g₁ + g₂)/2
@@ -11,19 +9,14 @@
 //! ```
 //!
 //! The brackets with g are computed once for all pixels, those with d once for all output channels,
-//! and the m are summed over the input channels before they become y. For a window of 3×3 each
-//! number above becomes a row that is treated likewise: 16 products for 2×2 outputs, not 36. This
-//! file uses F(4, 3) (`transforms.rs`): **36 products for 4×4 outputs, not 144**, each a matrix
-//! product over all tiles, by the microkernel of [`gemm`](crate::gemm).
-//!
-//! The price: transforms, a quarter to nearly half of the time, and half a digit of f32: the mean
-//! error is three times that of a direct sum, 8·10⁻⁷ of the result. F(2, 3) is as exact as a direct
-//! sum, but was 1.3 to 1.9 times as slow (8×8 images: 0.9).
+//! and the m are summed over the input channels before they become y. In two dimensions this file
+//! uses F(4, 3) (`transforms.rs`): **36 products for 4×4 outputs, not 144**, each a matrix product
+//! over all tiles. The price: transforms, a quarter to nearly half of the time, and three times the
+//! mean error of a direct sum, 8·10⁻⁷ of the result. F(2, 3) was 1.3 to 1.9 times as slow.
 //!
 //! Sources: Winograd, *Arithmetic Complexity of Computations* (1980); Lavin and Gray, "Fast
-//! Algorithms for Convolutional Neural Networks" (2016, arXiv:1509.09308).
-//!
-//! Read next: `transforms.rs`, then `tasks.rs`.
+//! Algorithms for Convolutional Neural Networks" (2016, arXiv:1509.09308). Read next:
+//! `transforms.rs`, then `tasks.rs`.
 
 mod tasks;
 mod transforms;

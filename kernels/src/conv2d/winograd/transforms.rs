@@ -1,5 +1,4 @@
-//! F(4, 3): four outputs of a window of three from six products, along one axis and then along the
-//! other.
+//! F(4, 3): four outputs of a window of three from six products, along one axis, then the other.
 //!
 //! Three numbers of a window g are the coefficients of a polynomial, and a convolution is a product
 //! of polynomials. One of degree n is known from its values at n + 1 points, and the values of a

@@ -1,7 +1,5 @@
-//! Products of bf16 numbers: the one micro-kernel that the blocking above needs, on three
-//! back-ends.
-//!
-//! A job is 32 rows of A times 32 columns of B, any number of k-steps deep:
+//! Products of bf16 numbers: one micro-kernel on three back-ends. A job is 32 rows of A times 32
+//! columns of B, any number of k-steps deep:
 //!
 //! ```text
 //! sums[32][32] += Σ over k-steps  A[32 rows][32 deep] · B[32 deep][32 columns]
@@ -17,9 +15,7 @@
 //! since the instructions add two products to each sum; 16 pairs of 16 rows are a tile register of
 //! A (`ATile`), 16 pairs of 32 columns are two registers of B (`BTile`).
 //!
-//! Read next: `layout.rs` (what a tile is), `software.rs`, `avx512.rs`, `amx/mod.rs` (three units);
-//! then `gemm/a/packed.rs` (A) and `gemm/tiled.rs` (how a unit is kept busy).
-//!
+//! Read next: `layout.rs`, `software.rs`, `avx512.rs`, `amx/mod.rs`; then `gemm/tiled.rs`.
 //! Sources: Intel, *Architecture Instruction Set Extensions Programming Reference*, chapter "Intel
 //! AMX"; Burgess et al., *Bfloat16 Processing for Neural Networks* (2019).
 

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Pixels that are neighbours in a row of an image are neighbours in each plane. So any 16 of them
-//! are a tile: 1 KB, where it stands. With a border of zeros, so are the 16 pixels that they see
+//! are a tile: 1 KB, in place. With a border of zeros, so are the 16 pixels that they see
 //! under each tap of a 3×3 window: the nine taps are nine offsets, and the image's edge is no
 //! special case. Channels-last, as tensors have it, each line of a tile would stand a whole pixel
 //! further on, in another place of memory for the prefetcher and often in the same place of the
@@ -43,7 +43,7 @@ pub(crate) trait TileSource: Sync {
     fn may_copy(&self) -> bool;
 
     /// Appends to `out`, for each of the `steps` in the order of the weights, the tile of part
-    /// `part` that begins at row `first`: where it stands, or a copy in the next place of `room`.
+    /// `part` that begins at row `first`: in place, or a copy in the next place of `room`.
     /// Rows behind the last one may be any numbers.
     fn gather<'a>(
         &'a self,
@@ -74,7 +74,7 @@ pub struct PackedA {
 }
 
 impl PackedA {
-    /// Of rows with so many channels, one for each pixel of `grid`: images, height, width.
+    /// Of rows with `channels` channels, one for each pixel of `grid`: images, height, width.
     pub(crate) fn new(
         isa: Isa,
         (precision, border): (Precision, usize),
@@ -276,7 +276,7 @@ impl PlaneLayout {
         images * (height + 2 * self.border) * (width + 2 * self.border)
     }
 
-    /// The pixel that stands in a line, unless that is a part of the border.
+    /// The pixel that a line holds, unless that is a part of the border.
     #[inline(always)]
     fn pixel(self, line: usize) -> Option<usize> {
         let [_, height, width] = self.grid;

@@ -187,7 +187,7 @@ mod tests {
     use super::*;
     use aquatint_tensor::{Tensor, bf16, f16};
 
-    /// Numbers of which each is met once, under the strides of a linear layer, of a convolution,
+    /// Numbers each of which is met once, under the strides of a linear layer, of a convolution,
     /// and of neither.
     fn views(w: &Tensor<f32, 3>, visit: &mut dyn FnMut(&str, View<'_, f32, 3>)) {
         let turned = w.view().permute([0, 2, 1]).to_tensor();

@@ -1,26 +1,23 @@
 //! The right operand, packed once into the order in which the inner loop reads it.
 //!
-//! A panel is 32 output columns wide: two AVX-512 vectors, four of eight lanes. All its depth
-//! stands together, so that the inner loop walks through memory from start to end:
+//! A panel is 32 output columns wide, and its depth is contiguous:
 //!
 //! ```text
 //! panels[n / 32][k][n % 32]        k = (segment, position in the segment)
 //! ```
 //!
 //! The depth comes in segments of equal length: one for a linear layer, one for each tap of a
-//! convolution. A last panel that is not full is filled with zeros. For products in f32, weights
-//! stay in the type in which they were published; 16-bit ones become `f32` a block at a time, just
-//! before use.
+//! convolution. Zeros fill the last panel. For products in f32, weights keep their published type;
+//! 16-bit ones become `f32` a block at a time, just before use.
 //!
-//! For bf16 they are rounded once, as they are packed ([`pack`]), in k-steps of 32:
+//! For bf16 they are rounded once, when packed ([`pack`]), in k-steps of 32:
 //!
 //! ```text
 //! panels[n / 32][term][k / 32][segment]     a `BTile` each
 //! ```
 //!
-//! Here the segments alternate: the nine taps of 32 channels follow each other. Neighbouring taps
-//! see nearly the same pixels, so the nine k-steps of a tile of pixels read little more than one of
-//! them alone, and find it in the L1 cache.
+//! Here the segments alternate: the nine taps of 32 channels follow each other, and since
+//! neighbouring taps see nearly the same pixels, they find them in the L1 cache.
 
 use aquatint_tensor::{DType, View, bf16};
 use rayon::prelude::*;
@@ -89,7 +86,7 @@ impl PackedWeights {
         Self { panels, out_features, segments: segments.len(), segment_len }
     }
 
-    /// PackedA weights of which each segment is `Σ factor · segment` over the segments of others,
+    /// Packed weights each segment of which is `Σ factor · segment` over the segments of others,
     /// given as (which weights, which segment, factor).
     ///
     /// # Panics

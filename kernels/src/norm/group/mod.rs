@@ -14,11 +14,8 @@
 //! | [`mod@reference`] | mean, then variance, then the formula, in `f64` |
 //! | [`streaming`] | statistics in one reading pass; scale, shift and SiLU in one writing pass |
 //!
-//! The statistics are those of [`moments`](crate::norm::stats), which the layer in front may have
-//! taken: then an image is read once.
-//!
-//! Source: Wu & He 2018, [arXiv:1803.08494](https://arxiv.org/abs/1803.08494);
-//! `torch.nn.GroupNorm`.
+//! The layer before may have taken the statistics ([`stats`](crate::norm::stats)): then an image is
+//! read once. Source: Wu & He 2018, [arXiv:1803.08494](https://arxiv.org/abs/1803.08494).
 
 use std::borrow::Cow;
 

@@ -2,7 +2,7 @@
 //! each token.
 //!
 //! Each token is normalised on its own, so neither the batch nor the length of the text matters:
-//! that is why transformers use it. In Stable Diffusion it stands in front of each attention and
+//! that is why transformers use it. In Stable Diffusion it comes before each attention and
 //! feed-forward layer, in the text encoder as in the UNet.
 //!
 //! | step | idea |

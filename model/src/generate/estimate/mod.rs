@@ -103,7 +103,7 @@ impl Footprint {
         })
     }
 
-    /// Pixels of which a picture's sides are multiples.
+    /// A picture's sides are multiples of this, in pixels.
     pub fn size_multiple(&self) -> usize {
         size_multiple(self.factor as usize)
     }

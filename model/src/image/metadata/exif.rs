@@ -20,10 +20,10 @@ use exif::{Field, In, Reader, Tag, Value};
 use crate::error::{Error, Result};
 use crate::guard::guarded;
 
-/// What stands before text in UTF-16.
+/// The prefix of text in UTF-16.
 const UNICODE: &[u8; 8] = b"UNICODE\0";
 
-/// What stands before text in ASCII.
+/// The prefix of text in ASCII.
 const ASCII: &[u8; 8] = b"ASCII\0\0\0";
 
 /// A JPEG segment holds 65,533 bytes; this leaves room for the directories around the text.

@@ -18,7 +18,7 @@ use crate::source::{StoredTensor, TensorFile};
 /// The most vectors that fit between the marks of start and end.
 const MOST: usize = 75;
 
-/// A word, and the vectors that it stands for.
+/// A word, and its vectors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TextualInversion {
     /// The file.
@@ -117,7 +117,7 @@ impl TextualInversion {
         Ok(Self { path: path.to_owned(), names, vectors, width })
     }
 
-    /// How many vectors the word stands for.
+    /// How many vectors the word has.
     pub fn count(&self) -> usize {
         self.vectors.len() / self.width
     }

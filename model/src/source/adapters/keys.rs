@@ -1,4 +1,4 @@
-//! The tensors of an adapter: of which layer, and which part they play.
+//! The tensors of an adapter: the layer of each, and the part that it plays.
 //!
 //! ```text
 //! lora_unet_conv_in.lora_down.weight   →  (lora_unet_conv_in, Down)

@@ -6,7 +6,7 @@
 //!
 //! Everything that could go wrong does so here, before a weight is changed: of each factor the type
 //! and shape are compared with the layer's, and alpha must be a number. What the file holds beside
-//! is kept to be told: nothing is left out in silence.
+//! is reported: nothing is left out in silence.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;

@@ -1,7 +1,7 @@
 //! Adapters: small files that change a model's weights, and words that stand for learned vectors.
 //!
 //! ```text
-//! keys.rs        the tensors of an adapter's file: of which layer, which part
+//! keys.rs        the tensors of an adapter's file: the layer and the part of each
 //! targets.rs     the layers of a model, by every name that adapters have for them
 //! lora.rs        a file: what it does to which layer, and what is left
 //! summary.rs     what a file is, without a model
@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Weights are changed in f32 while they are read, before they are packed, one tensor at a time: a
-//! picture with adapters takes as long as one without. [`Adapted`] stands between a checkpoint and
+//! picture with adapters takes as long as one without. [`Adapted`] sits between a checkpoint and
 //! the networks.
 
 pub mod delta;

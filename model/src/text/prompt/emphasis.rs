@@ -137,7 +137,7 @@ fn merged(pieces: Vec<Piece>) -> Vec<Piece> {
 mod tests {
     use super::*;
 
-    /// Compares pieces; a weight of 0 stands for a break.
+    /// Compares pieces; a weight of 0 means a break.
     #[track_caller]
     fn check(prompt: &str, expected: &[(&str, f64)]) {
         let found = parse(prompt);

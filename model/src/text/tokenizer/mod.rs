@@ -8,7 +8,7 @@
 //!
 //! A text encoder always sees the same number of tokens: 77, of which two mark start and end. What
 //! does not fit is cut and reported. Padding differs: Stable Diffusion 1.x pads with the end mark,
-//! 2.x with `!` (token 0), which the files say. A special token that stands in the text is found as
+//! 2.x with `!` (token 0), which the files say. A special token within the text is found as
 //! such: with 2.x, `!` becomes token 0 and not `!</w>`.
 //!
 //! The crate `tokenizers` does the work; this module reads the folder as transformers'

@@ -7,7 +7,7 @@ use crate::attention::pipelined::portable::Portable;
 use crate::cpu::simd::Simd;
 use crate::cpu::tile::{MatmulUnit, Pair, UnitOp, ZERO_TILE};
 
-/// Small integers, of which all sums are exact.
+/// Small integers, all sums of which are exact.
 #[derive(Clone, Copy)]
 struct Integers {
     pairs: usize,

@@ -1,10 +1,8 @@
-//! AMX on CPUs that do not have it, for tests: the very instructions that ship are executed, only
-//! slowly.
+//! AMX on CPUs that do not have it, for tests: the same instructions, executed slowly.
 //!
-//! A CPU without AMX raises an exception at a tile instruction, which Linux delivers as the signal
-//! SIGILL. The handler below reads the instruction, does its work on registers of its own, one set
-//! for each thread, and lets the program continue behind it. Six instructions are all that `mod.rs`
-//! and `tiles.rs` use; they share one form, a VEX prefix of three bytes:
+//! A CPU without AMX raises SIGILL at a tile instruction. The handler below does its work on
+//! registers of its own, one set for each thread, and continues behind it. `mod.rs` and `tiles.rs`
+//! use six instructions of one form, a VEX prefix of three bytes:
 //!
 //! ```text
 //! C4  R̅X̅B̅mmmmm  Wv̅v̅v̅v̅Lpp  opcode  ModRM  [SIB  [displacement]]
@@ -138,7 +136,7 @@ impl Instruction {
             length += 1;
             base = usize::from(sib & 7) + b;
             let number = usize::from(sib >> 3 & 7) + x;
-            index = (number != 4).then(|| general(number) << (sib >> 6)); // number 4 stands for no index
+            index = (number != 4).then(|| general(number) << (sib >> 6)); // number 4 means no index
         }
         let (displacement, bytes) = match mode {
             0 if base & 7 == 5 => return None, // no base, or relative to the instruction

@@ -9,20 +9,14 @@
 //! A tile of A is 16 rows of 32 bf16. In a tile of B two neighbours in the depth share a word,
 //! since the instruction adds two products to each sum; `layout.rs` has both.
 //!
-//! `tiles.rs` has the kernel: 2×2 tiles of sums, so that each tile that is loaded is used twice.
-//! Loads set the limit (the measurements are there): the L1 cache delivers as fast as the unit
-//! multiplies, L2 only one of the two operands. So a block of B stays in L1 while A comes from L2,
-//! and the next panel of B is fetched into L2 meanwhile; `blocked.rs` sees to that.
+//! `tiles.rs` has the kernel: 2×2 tiles of sums, so that each tile that is loaded is used twice. A
+//! block of B stays in L1 while A comes from L2 (`gemm/tiled.rs`); the measurements are there.
 //!
 //! The intrinsics are not stable in Rust, inline assembly is. The compiler cannot keep a value in a
-//! tile register, it can only be told that one is overwritten: so one whole job, from the first sum
-//! to the last, is one `asm!` block.
+//! tile register, so one whole job, from the first sum to the last, is one `asm!` block.
 //!
-//! Before the first tile instruction a process must ask for the registers ([`Amx::detect`],
-//! `permission.rs`) and each thread configure them ([`Amx::configure`]). They are released when a
-//! task ends, for a core with live tiles neither switches threads as cheaply nor sleeps as deeply.
-//! Where there is no AMX, `emulator.rs` runs the same code in the tests.
-//!
+//! A process asks for the registers ([`Amx::detect`], `permission.rs`), each thread configures them
+//! ([`Amx::configure`]) and releases them when a task ends. `emulator.rs` is for tests elsewhere.
 //! Source: Intel, *64 and IA-32 Architectures Optimization Reference Manual*, chapter "Intel AMX".
 
 #[cfg(all(test, target_os = "linux"))]
