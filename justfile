@@ -48,3 +48,18 @@ supply-chain *checks="licenses bans sources":
 # A list of all crates of the program, in CycloneDX; needs `cargo install --locked cargo-cyclonedx`.
 sbom:
     cargo cyclonedx --manifest-path cli/Cargo.toml --format json
+
+# The pictures of the book, model/book/, drawn by the embedded model; `mdbook build model/book` makes the pages.
+book-pictures:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cargo build --release
+    aquatint=$PWD/target/release/aquatint
+    cd model/book/src/pictures
+    $aquatint "a red apple" --seed 1 --save-steps 4 --preview vae --force --output apple.png
+    $aquatint encode --image apple.png --force --output "$(mktemp -d)/apple.safetensors" | tail -n 1 \
+        | xargs -I LATENTS $aquatint decode LATENTS --force --output decoded.png
+    $aquatint noise --image apple.png --force --output noise.png
+    for scale in 1 2 4 8 16; do
+        $aquatint "a blue butterfly" --seed 3 --cfg-scale $scale --force --output guidance-$scale.png
+    done

@@ -4,6 +4,7 @@
 //! as torch has them, images as `[n, c, h, w]`; [`Golden::image`] turns them to the `[n, h, w, c]`
 //! of this project.
 
+mod book;
 pub mod fuzz;
 pub mod single_files;
 

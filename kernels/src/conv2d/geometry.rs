@@ -69,7 +69,7 @@ impl Padding {
 pub struct Geometry {
     /// Height and width of the window.
     pub kernel_size: [usize; 2],
-    /// PatchRows from one position to the next.
+    /// Rows and columns from one position to the next.
     pub stride: [usize; 2],
     /// Zeros around the image.
     pub padding: Padding,

@@ -4,7 +4,7 @@
 //! In a channels-last image the C channels under one tap of the window are contiguous. So a row of
 //! the patch matrix is nothing but one pointer for each tap, and the matrix product can follow the
 //! pointers: the *indirect convolution* of Dukhan, "The Indirect Convolution Algorithm" (2019,
-//! arXiv:1907.02129). PatchRows in the padding point to zeros.
+//! arXiv:1907.02129). Rows in the padding point to zeros.
 //!
 //! Where that paper keeps a buffer with all pointers, this file computes them when a task needs
 //! them: 240 at a time, for 240 × 320 × 256 multiplications. `indirect_tiles.rs` is the same for
