@@ -1,5 +1,5 @@
-//! The chapters of `model/book/`: the list is complete, every link leads to a file, and every source
-//! file that a chapter names exists.
+//! The chapters of `model/book/`: the list is complete, every link leads to a file, and every
+//! source file that a chapter names exists.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -230,8 +230,8 @@ fn table() -> String {
     text + "\n"
 }
 
-/// A table that is not kept up becomes a lie: rows, columns and counts must be those of today, and no
-/// error may be twice as large.
+/// A table that is not kept up becomes a lie: rows, columns and counts must be those of today, and
+/// no error may be twice as large.
 #[test]
 fn the_table_of_agreement_is_that_of_today() {
     let (file, found) = (path("../SAMPLERS.md"), table());

@@ -128,8 +128,8 @@ fn each_variant_makes_the_picture_of_diffusers() {
         let place = Place::new();
         single_files::write(name, &place.file());
         let pipeline = load(spec(&case, &place));
-        // Every tensor is used, or its reason is known; of two sets of weights the report says which are
-        // taken.
+        // Every tensor is used, or its reason is known; of two sets of weights the report says
+        // which are taken.
         let reported = pipeline.warnings().iter().filter(|warning| warning.contains("(EMA)")).count();
         assert_eq!(
             (pipeline.warnings().len(), reported),

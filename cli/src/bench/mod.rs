@@ -1,12 +1,14 @@
 //! `aquatint bench`: what this machine can do, and how near each kernel comes to it.
 //!
 //! ```text
-//! machine    peak of each instruction set, bandwidth of each memory, on 1, 2, … threads        machine.rs
-//! kernels    each case: layer × rung × instruction set                                         cases.rs, kernels.rs
-//! stages     whole networks, of a model folder                                                 stages.rs
-//! trace      a network layer by layer                                                          trace.rs
-//! against    a network in turn with OpenVINO                                                   against.rs
-//! output     a table (report.rs), JSON, a drawing (svg.rs), a comparison (compare.rs), the tables of the docs (ladder.rs)
+//! machine    peak of each instruction set, bandwidth of each memory, on 1, 2, … threads       
+//! machine.rs kernels    each case: layer × rung × instruction set                                 
+//!        cases.rs, kernels.rs stages     whole networks, of a model folder                        
+//!                                stages.rs
+//! trace      a network layer by layer                                                         
+//! trace.rs against    a network in turn with OpenVINO                                             
+//!      against.rs output     a table (report.rs), JSON, a drawing (svg.rs), a comparison
+//!      (compare.rs), the tables of the docs (ladder.rs)
 //! ```
 //!
 //! All layers take minutes on slow rungs. Without `--all`, every rung is measured on every

@@ -98,10 +98,11 @@ impl Row {
     }
 }
 
-/// The heads of the table's columns. "ms" is the median, from which speeds and shares are computed, "bad" the
-/// repeats in disturbed moments. "busy" is CPU time over wall time: threads that worked. "roof" is
-/// the share of what the roofline allows, "limit" what the roof is there. Of bf16x3, GFLOP/s and
-/// peak count the operations of the product once, the roof the three products that it takes.
+/// The heads of the table's columns. "ms" is the median, from which speeds and shares are computed,
+/// "bad" the repeats in disturbed moments. "busy" is CPU time over wall time: threads that worked.
+/// "roof" is the share of what the roofline allows, "limit" what the roof is there. Of bf16x3,
+/// GFLOP/s and peak count the operations of the product once, the roof the three products that it
+/// takes.
 pub(super) fn head() -> String {
     format!(
         "{:14} {:14} {:6} {:11} {:26} {:>9} {:>9} {:6} {:>4} {:>5} {:>9} {:>8} {:>6} {:>6} {}",

@@ -6,8 +6,8 @@
 //! which is what [`compare`](super::compare) needs to tell a change from noise. Repeats between
 //! probes of which one was slow are dropped and counted ([`Probe`]).
 //!
-//! CPU time of all threads is shown beside wall time: on n threads it should be n times as long, and
-//! less means waiting.
+//! CPU time of all threads is shown beside wall time: on n threads it should be n times as long,
+//! and less means waiting.
 
 use std::time::Instant;
 

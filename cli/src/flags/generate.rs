@@ -79,8 +79,8 @@ pub(crate) struct GenerateFlags {
     #[arg(short, long, allow_negative_numbers = true, value_parser = Seed::from_str)]
     pub(crate) seed: Option<Seed>,
 
-    /// The generator whose random numbers the seed chooses: torch's on the CPU, as diffusers' examples use
-    /// them, or on a GPU, as most pictures were made (A1111's "NV") [default: cpu].
+    /// The generator whose random numbers the seed chooses: torch's on the CPU, as diffusers'
+    /// examples use them, or on a GPU, as most pictures were made (A1111's "NV") [default: cpu].
     #[arg(long, value_enum)]
     pub(crate) rng: Option<Rng>,
 

@@ -1,9 +1,9 @@
 //! What the program tells: results on stdout, everything else on stderr.
 //!
 //! The standard library's `println!` and `eprintln!` panic where a stream is full or its reader is
-//! gone, in the middle of a picture. The macros of the same names here do not: what cannot be printed
-//! on stderr is dropped, because the picture matters more; a result that cannot be printed is
-//! remembered, and the program says so when its work is done.
+//! gone, in the middle of a picture. The macros of the same names here do not: what cannot be
+//! printed on stderr is dropped, because the picture matters more; a result that cannot be printed
+//! is remembered, and the program says so when its work is done.
 
 use std::fmt::{Arguments, Display};
 use std::io::{self, ErrorKind, Write};
@@ -45,7 +45,8 @@ pub(crate) fn warn(message: impl Display) {
     eprintln!("warning: {}", printable(&message.to_string()));
 }
 
-/// Whether all results were printed. A reader who has seen enough, as in `aquatint inspect sd15 | head
+/// Whether all results were printed. A reader who has seen enough, as in `aquatint inspect sd15 |
+/// head
 /// -1`, gets nothing more, on stderr either.
 pub(crate) fn all_was_told() -> bool {
     let failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner);

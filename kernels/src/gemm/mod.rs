@@ -7,7 +7,8 @@
 //! | [`blocked`] | twelve rows share each panel (384 sums live in registers), blocks fit the caches, all cores work | 474, 86 % | 244, 90 % | 80, 65 % |
 //!
 //! GFLOP/s and share of the peak (`benches/benches/peak.rs`) of an AMD EPYC (Zen 5), 512 rows, 1280
-//! → 1280, the last on two cores: `cargo bench -p aquatint-benches --bench gemm -- "512x1280-1280"`.
+//! → 1280, the last on two cores: `cargo bench -p aquatint-benches --bench gemm --
+//! "512x1280-1280"`.
 //!
 //! A is a [`Rows`]: where each row's numbers are, rows of a matrix or pixels of a convolution's
 //! input. B is a [`PackedWeights`], packed once when a model is loaded.

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! out[x] = Σ_i w((i + ½ − c)/f)·in[i] / Σ_i w        c = (x + ½)·s, s = old/new, f = max(s, 1)
-//! w(t)   = sinc(t)·sinc(t/3) for |t| < 3                six pixels, or more where the picture shrinks
+//! w(t)   = sinc(t)·sinc(t/3) for |t| < 3                six pixels, or more where the picture
+//! shrinks
 //! ```
 //!
 //! Rows first, then columns. Weights are integers of 22 bits after the point and the rows between

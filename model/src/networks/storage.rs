@@ -10,9 +10,9 @@
 use aquatint_kernels::Precision;
 use aquatint_tensor::Tensor;
 
-/// Whether networks in bf16 store f16 between their layers. On two cores of an AMD Zen 5 a UNet step
-/// takes 1726 ms with it and 1761 ms without, a decode of 512×512 2225 ms and 2426 ms (the least of
-/// alternating runs, `aquatint bench -m sd15 stage`).
+/// Whether networks in bf16 store f16 between their layers. On two cores of an AMD Zen 5 a UNet
+/// step takes 1726 ms with it and 1761 ms without, a decode of 512×512 2225 ms and 2426 ms (the
+/// least of alternating runs, `aquatint bench -m sd15 stage`).
 const F16_BETWEEN_LAYERS: bool = true;
 
 /// Whether a network whose products have this precision stores f16 between its layers.

@@ -1,9 +1,9 @@
 //! What became of each tensor of a model's files: used, ignored for a reason, or not known.
 //!
 //! Files carry more than a picture needs: a second copy of the weights, tables that are computed
-//! anew, what training left. Each such tensor has its reason here. What has none is reported by name,
-//! since a model of another architecture shows itself so: the layers that we know were all found,
-//! and others are left.
+//! anew, what training left. Each such tensor has its reason here. What has none is reported by
+//! name, since a model of another architecture shows itself so: the layers that we know were all
+//! found, and others are left.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -3,7 +3,8 @@
 //! A model folder has a folder for each, and `model_index.json` names its class:
 //!
 //! ```text
-//! "unet": ["diffusers", "UNet2DConditionModel"]        unet/config.json, unet/diffusion_pytorch_model.safetensors
+//! "unet": ["diffusers", "UNet2DConditionModel"]        unet/config.json,
+//! unet/diffusion_pytorch_model.safetensors
 //! ```
 //!
 //! Loading, the estimate of memory, `inspect`, random models and the benches all ask this table.

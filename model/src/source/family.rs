@@ -1,4 +1,5 @@
-//! Which of the published families a single file belongs to, recognised by the shapes of its tensors.
+//! Which of the published families a single file belongs to, recognised by the shapes of its
+//! tensors.
 //!
 //! ```text
 //! channels of the text     768 SD 1.x · 1024 SD 2.x

@@ -54,8 +54,8 @@ pub(crate) fn open(path: &Path) -> Result<Bytes> {
         return Ok(Bytes::Static(&[])); // nothing can be mapped
     }
     // SAFETY: the map is read-only, private to the value that is returned, and lent only with its
-    // lifetime. That no process changes the file's bytes meanwhile cannot be established here; the doc
-    // of `tensor_file.rs` says why it is accepted.
+    // lifetime. That no process changes the file's bytes meanwhile cannot be established here; the
+    // doc of `tensor_file.rs` says why it is accepted.
     unsafe { Mmap::map(&file) }.map(Bytes::Mapped).map_err(Error::reading(path))
 }
 

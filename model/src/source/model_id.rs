@@ -1,7 +1,8 @@
 //! By which name and hash a model goes inside pictures.
 //!
 //! ```text
-//! Model: the folder's name            Model hash: first 10 hex digits of SHA-256(the UNet's weights)
+//! Model: the folder's name            Model hash: first 10 hex digits of SHA-256(the UNet's
+//! weights)
 //! ```
 //!
 //! A1111 hashes the one file that it loads. A folder has several; the UNet is the part in which

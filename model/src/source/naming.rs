@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! network        prefixes in single files                       schemes
-//! UNet           model.diffusion_model. · unet. · none          LDM, diffusers; LDM without dots for EMA weights
-//! VAE            first_stage_model. · vae. · none               LDM, diffusers; of the tiny one TAESD's numbers, diffusers
-//! text encoder   cond_stage_model.transformer. · cond_stage_model.model. · text_encoder. · none
+//! UNet           model.diffusion_model. · unet. · none          LDM, diffusers; LDM without dots
+//! for EMA weights VAE            first_stage_model. · vae. · none               LDM, diffusers; of
+//! the tiny one TAESD's numbers, diffusers text encoder   cond_stage_model.transformer. ·
+//! cond_stage_model.model. · text_encoder. · none
 //!                                                               transformers, OpenCLIP
 //! ```
 //!

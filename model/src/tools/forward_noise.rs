@@ -14,8 +14,8 @@
 //! the one impossible step is cut into a thousand small ones, each of which can be learned alone,
 //! and undone one after the other.
 //!
-//! The strength of `img2img.rs` chooses among the t of this strip. Source: Ho et al., *Denoising Diffusion Probabilistic Models* (2020), equation 4; diffusers'
-//! `add_noise`.
+//! The strength of `img2img.rs` chooses among the t of this strip. Source: Ho et al., *Denoising
+//! Diffusion Probabilistic Models* (2020), equation 4; diffusers' `add_noise`.
 
 use crate::error::{Error, Result};
 use crate::generate::Pipeline;

@@ -5,7 +5,8 @@
 //! memory      the larger of, each with its weights as stored or, for bf16, as packed
 //!                 UNet   latents' pixels · texts · 48 · block_out_channels[0] · 4 bytes
 //!                        + 77 · chunks · texts · channels of keys and values · 4 bytes
-//!                 VAE    image's pixels · 9 · block_out_channels[0] · 4 bytes; the tiny one's 5 · 64
+//!                 VAE    image's pixels · 9 · block_out_channels[0] · 4 bytes; the tiny one's 5 ·
+//!                 64
 //!             with all weights if the networks are kept for the next image
 //! arithmetic  2 · weights for each pixel of their level
 //!             + 4 · pixels · tokens · channels for each attention

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! "A photo of Cats!" → lower case, single spaces → words: a · photo · of · cats · !
-//!                    → bytes of each word, the last one marked `</w>`, merged pair by pair in the order of the merges
+//!                    → bytes of each word, the last one marked `</w>`, merged pair by pair in the
+//!                    order of the merges
 //!                    → [start, a</w>, photo</w>, of</w>, cats</w>, !</w>, end, pad, pad, ...]
 //! ```
 //!

@@ -1,10 +1,11 @@
 //! Mean and variance of each channel, taken by the layer that stores an image, for the group norm
 //! behind it.
 //!
-//! A group norm on its own reads an image twice, up to a tenth of the time of the convolution before
-//! it, which had every number in a register. Variance is easy to get wrong. `mean(x²) − mean(x)²` in f32 loses its digits when the mean is
-//! far from zero: for a mean of 100 and a deviation of 1 it subtracts 10000 from 10001, and of
-//! seven digits three remain, before any of the 40 000 additions has rounded. So:
+//! A group norm on its own reads an image twice, up to a tenth of the time of the convolution
+//! before it, which had every number in a register. Variance is easy to get wrong. `mean(x²) −
+//! mean(x)²` in f32 loses its digits when the mean is far from zero: for a mean of 100 and a
+//! deviation of 1 it subtracts 10000 from 10001, and of seven digits three remain, before any of
+//! the 40 000 additions has rounded. So:
 //!
 //! ```text
 //! for each block of at most 256 pixels of an image:
