@@ -95,10 +95,7 @@ fn dispatch(args: Args) -> Result<u8, Error> {
         Command::Verify(args) => verify::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Convert(args) => convert::run(&args),
-        Command::Models(args) => {
-            models::run(&args);
-            Ok(())
-        }
+        Command::Models(args) => models::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::RandomModel(args) => random_model::run(&args),

@@ -6,6 +6,7 @@
 
 mod book;
 pub mod fuzz;
+pub mod hub_server;
 pub mod single_files;
 
 use std::path::{Path, PathBuf};

@@ -120,7 +120,7 @@ fn pictures_are_those_of_the_oracles() {
 
 #[test]
 fn tags_choose_adapters_from_picture_to_picture() {
-    let model = ModelSpec { lora_folder: Some(path("adapters")), ..ModelSpec::from(path("pipelines/sd1")) };
+    let model = ModelSpec { lora_folders: vec![path("adapters")], ..ModelSpec::from(path("pipelines/sd1")) };
     let pipeline = Pipeline::load(model, &LoadOptions::default()).expect("a golden");
     let make = |prompt: &str| {
         let request = TextToImage { prompt_syntax: PromptSyntax::A1111, ..request(prompt, 8, 7) };

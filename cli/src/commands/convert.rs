@@ -11,7 +11,7 @@ use crate::flags::model::ModelParts;
 
 #[derive(Args)]
 pub(crate) struct Convert {
-    /// The model: a folder, a single file, or an id in Hugging Face's cache.
+    /// The model: a folder, a single file, or an id on Hugging Face.
     #[arg(value_name = "IN")]
     model: PathBuf,
 

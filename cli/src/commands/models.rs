@@ -1,30 +1,43 @@
-//! `aquatint models`: the models on this machine.
+//! `aquatint models`: what is on this machine.
 
-use std::path::PathBuf;
-
-use aquatint_model::source::hub;
+use aquatint_model::Error;
+use aquatint_model::source::hub::HubSettings;
+use aquatint_model::source::library::cached_models;
 use clap::Args;
 
-use crate::flags::model::model_folders;
+use crate::flags::library::{LibraryFlags, VARIABLE};
 
 #[derive(Args)]
 pub(crate) struct Models {
-    /// A further folder with model folders and single files, as A1111 and ComfyUI have them; so are
-    /// those that the environment variable AQUATINT_MODELS lists.
-    #[arg(long, value_name = "FOLDER")]
-    models_dir: Vec<PathBuf>,
+    #[command(flatten)]
+    library: LibraryFlags,
 }
 
-pub(crate) fn run(args: &Models) {
-    let models = hub::local_models(&model_folders(&args.models_dir));
+/// A line for each: name, what it is, type of its numbers, size, path.
+pub(crate) fn run(args: &Models) -> Result<(), Error> {
+    let settings = HubSettings::from_env()?;
+    let models = [cached_models(&settings), args.library.open()?.entries()].concat();
     if models.is_empty() {
-        eprintln!("no models in Hugging Face's cache or in the folders of --models-dir");
+        eprintln!(
+            "no models in the cache `{}`, nor in folders of --models-dir or {VARIABLE}",
+            settings.cache.display()
+        );
     }
     for model in models {
-        let size = model.bytes as f64 / 1e9;
         match model.kind {
-            Ok(kind) => println!("{}\t{kind}\t{size:.2} GB", model.name),
+            Ok(kind) => {
+                let (size, path) = (size(model.bytes), model.path.display());
+                println!("{}\t{kind}\t{}\t{size}\t{path}", model.name, model.dtype);
+            }
             Err(reason) => eprintln!("{}: cannot be used: {reason}", model.name),
         }
+    }
+    Ok(())
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..100_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.2} GB", bytes as f64 / 1e9),
     }
 }

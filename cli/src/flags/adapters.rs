@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use aquatint_model::source::adapters::{LoraSpec, find_adapter};
+use aquatint_model::source::library::Library;
 use aquatint_model::{Error, ModelSpec};
 use clap::Args;
 
@@ -10,11 +11,13 @@ use clap::Args;
 #[command(next_help_heading = "Adapters and embeddings")]
 pub(crate) struct AdapterFlags {
     /// Adapter (LoRA, LoHa, LoKr, (IA)³, DoRA or a difference) with its weight in the UNet and, if
-    /// it is another, in the text encoder: detail.safetensors:0.8. May be given several times.
+    /// it is another, in the text encoder: detail.safetensors:0.8, or detail:0.8 of a folder of
+    /// adapters. May be given several times.
     #[arg(long, value_name = "FILE[:UNET[:TEXT]]", value_parser = lora)]
     lora: Vec<LoraSpec>,
 
-    /// Folder in which <lora:name:0.8> in a prompt finds its file; for --prompt-syntax a1111.
+    /// Folder in which <lora:name:0.8> in a prompt finds its file, beside those of --models-dir;
+    /// for --prompt-syntax a1111.
     #[arg(long, alias = "lora-model-dir", value_name = "FOLDER")]
     lora_dir: Option<PathBuf>,
 
@@ -33,15 +36,22 @@ pub(crate) struct AdapterFlags {
 }
 
 impl AdapterFlags {
-    /// The model with what the flags say.
-    pub(crate) fn add_to(&self, spec: ModelSpec) -> ModelSpec {
-        ModelSpec {
-            loras: self.lora.clone(),
-            lora_folder: self.lora_dir.clone(),
-            embeddings: self.embedding.iter().chain(&self.embedding_dir).cloned().collect(),
-            strict: self.strict,
-            ..spec
-        }
+    /// The model with what the flags say, and with what a library has for prompts.
+    ///
+    /// # Errors
+    /// `Request` if there is no adapter of a name.
+    pub(crate) fn add_to(&self, spec: ModelSpec, library: &Library) -> Result<ModelSpec, Error> {
+        let lora_folders: Vec<_> = self.lora_dir.iter().cloned().chain(library.adapter_folders()).collect();
+        let named = |lora: &LoraSpec| {
+            let name = lora.path.to_string_lossy();
+            let is_name = !lora.path.exists() && !name.contains(['/', '\\', '.']);
+            let path = if is_name { find_adapter(&lora_folders, &name)? } else { lora.path.clone() };
+            Ok(LoraSpec { path, ..lora.clone() })
+        };
+        let loras = self.lora.iter().map(named).collect::<Result<_, Error>>()?;
+        let given = self.embedding.iter().chain(&self.embedding_dir).cloned();
+        let embeddings = given.chain(library.embedding_folders()).collect();
+        Ok(ModelSpec { loras, lora_folders, embeddings, strict: self.strict, ..spec })
     }
 
     /// The same with the adapters with which a picture was made, `stored` in it, unless the flags
@@ -54,12 +64,13 @@ impl AdapterFlags {
         for text in stored.split(", ") {
             let LoraSpec { path: name, unet, text_encoder } = lora(text).map_err(Error::request)?;
             let name = name.to_string_lossy();
-            let Some(folder) = &self.lora_dir else {
+            if spec.lora_folders.is_empty() {
                 return Err(Error::request(format_args!(
                     "the picture was made with the adapter `{name}`; expected its file with --lora, or its folder with --lora-dir"
                 )));
-            };
-            spec.loras.push(LoraSpec { path: find_adapter(folder, &name)?, unet, text_encoder });
+            }
+            let path = find_adapter(&spec.lora_folders, &name)?;
+            spec.loras.push(LoraSpec { path, unet, text_encoder });
         }
         Ok(spec)
     }

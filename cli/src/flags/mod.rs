@@ -3,7 +3,9 @@
 
 pub(crate) mod adapters;
 pub(crate) mod generate;
+pub(crate) mod hub;
 pub(crate) mod image;
+pub(crate) mod library;
 pub(crate) mod mistakes;
 pub(crate) mod model;
 pub(crate) mod other_programs;

@@ -5,19 +5,24 @@ use std::path::{Path, PathBuf};
 
 use aquatint_model::generate::infotext::LORAS;
 use aquatint_model::image::metadata::Parameters;
-use aquatint_model::source::hub;
+use aquatint_model::source::hub::Wanted;
+use aquatint_model::source::library::Library;
+use aquatint_model::source::{TEXT_ENCODER, VAE};
 use aquatint_model::{EMBEDDED, Error, ModelSpec};
 use clap::{Args, ValueEnum};
 
 use crate::flags::adapters::AdapterFlags;
+use crate::flags::hub::located;
+use crate::flags::library::LibraryFlags;
 use crate::flags::precision::Precision;
 
 /// A model.
 #[derive(Args)]
 pub(crate) struct ModelChoice {
-    /// Model: a folder as diffusers saves it, a single file (.safetensors, .ckpt), or an id in
-    /// Hugging Face's cache (org/name, org/name:file, org/name@revision); the default is the small
-    /// model inside this program.
+    /// Model: a folder as diffusers saves it, a single file (.safetensors, .ckpt), a name that
+    /// `aquatint models` lists, or an id on Hugging Face (org/name, org/name:file,
+    /// org/name@revision), downloaded once into its cache; the default is the small model inside
+    /// this program.
     #[arg(short, long, default_value = EMBEDDED)]
     pub(crate) model: PathBuf,
 
@@ -28,11 +33,11 @@ pub(crate) struct ModelChoice {
 /// What is not as a model's own files say.
 #[derive(Args)]
 pub(crate) struct ModelParts {
-    /// VAE in place of the model's: a file or a folder.
+    /// VAE in place of the model's: a file, a folder or an id on Hugging Face.
     #[arg(long, value_name = "PATH")]
     vae: Option<PathBuf>,
 
-    /// Tiny VAE (TAESD, AutoencoderTiny) in place of the model's: a folder, one file, or one of
+    /// Tiny VAE (TAESD, AutoencoderTiny) in place of the model's: a folder, one file, an id on Hugging Face, or one of
     /// taesd_encoder and taesd_decoder with the other beside it. Decodes with a fraction of the
     /// work and memory; faces and other fine details are better with the model's own.
     #[arg(long, value_name = "PATH")]
@@ -42,7 +47,7 @@ pub(crate) struct ModelParts {
     #[arg(long, requires = "taesd")]
     taesd_preview_only: bool,
 
-    /// Text encoder in place of the model's: a file or a folder.
+    /// Text encoder in place of the model's: a file, a folder or an id on Hugging Face.
     #[arg(long, value_name = "PATH")]
     text_encoder: Option<PathBuf>,
 
@@ -57,6 +62,9 @@ pub(crate) struct ModelParts {
     /// What the UNet predicts [default: what the model says].
     #[arg(long, value_enum)]
     prediction: Option<Prediction>,
+
+    #[command(flatten)]
+    pub(crate) library: LibraryFlags,
 
     #[command(flatten)]
     adapters: AdapterFlags,
@@ -77,7 +85,7 @@ impl ModelChoice {
     /// What the library is asked for.
     ///
     /// # Errors
-    /// `Model` if an id is not in the cache.
+    /// `Model` if an id is not in the cache and cannot be downloaded.
     pub(crate) fn spec(&self) -> Result<ModelSpec, Error> {
         self.parts.spec(&self.model)
     }
@@ -91,6 +99,14 @@ impl ModelChoice {
         self.parts.adapters.add_stored(self.spec()?, loras)
     }
 
+    /// The folders in which models are found by their names.
+    ///
+    /// # Errors
+    /// `Request` if one is none.
+    pub(crate) fn library(&self) -> Result<Library, Error> {
+        self.parts.library.open()
+    }
+
     /// Whether it is the model inside of this program.
     pub(crate) fn is_embedded(&self) -> bool {
         self.model.as_os_str() == EMBEDDED
@@ -101,7 +117,8 @@ impl ModelParts {
     /// The same of a model that is named by itself.
     ///
     /// # Errors
-    /// `Model` if an id is not in the cache; `Request` if two VAEs are to make the picture.
+    /// `Model` if an id is not in the cache and cannot be downloaded; `Request` if two VAEs are to
+    /// make the picture.
     pub(crate) fn spec(&self, model: &Path) -> Result<ModelSpec, Error> {
         let (taesd, preview) = match self.taesd_preview_only {
             true => (&None, &self.taesd),
@@ -112,29 +129,25 @@ impl ModelParts {
                 "--vae and --taesd both name what makes the picture; expected one of them, or --taesd-preview-only",
             ));
         }
-        let located = |path: &Option<PathBuf>| path.as_ref().map(|path| hub::locate(path)).transpose();
+        let given =
+            |path: &Option<PathBuf>, wanted| path.as_ref().map(|path| located(path, wanted)).transpose();
         let prediction = self.prediction.map(|prediction| match prediction {
             Prediction::Epsilon => "epsilon".to_owned(),
             Prediction::V => "v_prediction".to_owned(),
         });
-        Ok(self.adapters.add_to(ModelSpec {
-            model: hub::locate(model)?,
-            vae: located(if taesd.is_some() { taesd } else { &self.vae })?,
-            preview_vae: located(preview)?,
-            text_encoder: located(&self.text_encoder)?,
-            config: located(&self.config)?,
+        let library = self.library.open()?;
+        let spec = ModelSpec {
+            model: self.library.model(model, &library)?,
+            vae: given(if taesd.is_some() { taesd } else { &self.vae }, Wanted::Component(&VAE))?,
+            preview_vae: given(preview, Wanted::Component(&VAE))?,
+            text_encoder: given(&self.text_encoder, Wanted::Component(&TEXT_ENCODER))?,
+            config: given(&self.config, Wanted::Settings)?,
             ema: self.ema,
             prediction,
             ..ModelSpec::default()
-        }))
+        };
+        self.adapters.add_to(spec, &library)
     }
-}
-
-/// Folders of models: those of the flag `--models-dir`, and those that the environment variable
-/// AQUATINT_MODELS lists.
-pub(crate) fn model_folders(given: &[PathBuf]) -> Vec<PathBuf> {
-    let listed = std::env::var_os("AQUATINT_MODELS").unwrap_or_default();
-    given.iter().cloned().chain(std::env::split_paths(&listed)).collect()
 }
 
 /// What the commands without the flags of `txt2img` have in common.

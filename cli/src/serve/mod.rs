@@ -60,7 +60,7 @@ use aquatint_model::Error;
 use clap::Args;
 use tokio::net::TcpListener;
 
-use crate::flags::model::{ModelChoice, model_folders};
+use crate::flags::model::ModelChoice;
 use crate::flags::precision::Precision;
 use crate::platform::signals;
 use crate::run::model::{computing, machine};
@@ -84,11 +84,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct Serve {
     #[command(flatten)]
     model: ModelChoice,
-
-    /// Folder with further models, from which requests may choose, as from those that the
-    /// environment variable AQUATINT_MODELS lists. May be given several times.
-    #[arg(long, value_name = "FOLDER")]
-    models_dir: Vec<PathBuf>,
 
     /// Address to listen on. Other machines reach the server only at another one than this, and
     /// then there must be an API key.
@@ -160,7 +155,7 @@ pub(crate) fn run(args: &Serve) -> Result<(), Error> {
     })?;
     let address = listener.local_addr().map_err(Error::run)?;
     let precision = args.precision.unwrap_or(Precision::Auto).on(isa);
-    let models = Models::load(args.model.spec()?, model_folders(&args.models_dir), isa, precision)?;
+    let models = Models::load(args.model.spec()?, args.model.library()?, isa, precision)?;
     eprintln!("{}", computing(isa, precision));
     let queue = Queue::new(journal, args.max_queue as usize)?;
     match queue.waiting() {

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use aquatint_kernels::Isa;
 use aquatint_model::source::adapters::files_below;
-use aquatint_model::source::hub;
+use aquatint_model::source::hub::HubSettings;
+use aquatint_model::source::library::{Library, LocalModel, cached_models};
 use aquatint_model::{EMBEDDED, Error, Footprint, LoadOptions, ModelSource, ModelSpec, Pipeline, Precisions};
 
 use crate::platform::console::warn;
@@ -37,7 +38,7 @@ pub(crate) struct Models {
     spec: ModelSpec,
     /// As requests call it.
     given: String,
-    folders: Vec<PathBuf>,
+    library: Library,
     pub(crate) isa: Isa,
     pub(crate) precision: Precisions,
     current: RwLock<Arc<Loaded>>,
@@ -62,7 +63,7 @@ impl Models {
     /// If it cannot be loaded, or does not fit into memory.
     pub(crate) fn load(
         spec: ModelSpec,
-        folders: Vec<PathBuf>,
+        library: Library,
         isa: Isa,
         precision: Precisions,
     ) -> Result<Self, Error> {
@@ -72,7 +73,7 @@ impl Models {
         };
         let loaded = load(given.clone(), spec.clone(), LoadOptions { isa, precision, keep: true })?;
         let (current, chosen) = (RwLock::new(Arc::new(loaded)), RwLock::new(given.clone()));
-        Ok(Self { spec, given, folders, isa, precision, current, chosen })
+        Ok(Self { spec, given, library, isa, precision, current, chosen })
     }
 
     /// The model that is loaded.
@@ -94,14 +95,15 @@ impl Models {
             let path = self.spec.model.clone();
             found.push(Available { name: self.given.clone(), path, family: String::new(), bytes: 0 });
         }
-        for model in hub::local_models(&self.folders) {
-            let Ok(family) = model.kind else { continue };
-            // Of a file or folder the name, of a model in the cache its id.
-            let in_folder = self.folders.iter().any(|folder| model.path.starts_with(folder));
-            let name = match model.path.file_name().filter(|_| in_folder) {
-                Some(name) => name.to_string_lossy().into_owned(),
-                None => model.name,
-            };
+        // An environment that is not sound was refused at the start.
+        let cached = HubSettings::from_env().map(|settings| cached_models(&settings)).unwrap_or_default();
+        // Of a file or folder the whole name, of a model in the cache its id.
+        let own = self.library.models().into_iter().map(|model| {
+            let name = model.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            LocalModel { name, ..model }
+        });
+        for model in cached.into_iter().chain(own) {
+            let (name, Ok(family)) = (model.name, model.kind) else { continue };
             let (path, bytes) = (model.path, model.bytes);
             match found.iter_mut().find(|known| known.path == path) {
                 Some(known) => (known.family, known.bytes) = (family, bytes),
@@ -172,7 +174,7 @@ impl Models {
             // Another model has its own VAE and text encoder; folders of adapters are for all.
             false => ModelSpec {
                 model: model.path.clone(),
-                lora_folder: self.spec.lora_folder.clone(),
+                lora_folders: self.spec.lora_folders.clone(),
                 embeddings: self.spec.embeddings.iter().filter(|path| path.is_dir()).cloned().collect(),
                 ..ModelSpec::default()
             },
@@ -186,7 +188,7 @@ impl Models {
     /// The files of adapters for prompts.
     pub(crate) fn loras(&self) -> Vec<PathBuf> {
         let mut found: Vec<_> = self.spec.loras.iter().map(|lora| lora.path.clone()).collect();
-        found.extend(self.spec.lora_folder.iter().filter_map(|folder| files_below(folder).ok()).flatten());
+        found.extend(self.spec.lora_folders.iter().filter_map(|folder| files_below(folder).ok()).flatten());
         found
     }
 

@@ -3,6 +3,8 @@
 
 use std::fs;
 
+use aquatint_tests::hub_server::HubServer;
+
 use crate::{aquatint, aquatint_with, refused, with_model};
 
 const PICTURE: [&str; 11] = ["fox", "-s", "7", "--steps", "2", "-W", "32", "-H", "32", "--precision", "f32"];
@@ -52,9 +54,50 @@ fn models_in_hugging_faces_cache_go_by_their_ids() {
     };
     let run = with_cache(&["models"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
-    assert!(run.stdout.starts_with("org/tiny\tStableDiffusionPipeline"), "{}", run.stdout);
+    assert!(run.stdout.starts_with("org/tiny\tStableDiffusionPipeline\tF16\t"), "{}", run.stdout);
+    let run = with_cache(&[&PICTURE[..], &["-m", "tiny", "-o", "b.png"]].concat());
+    assert_eq!(run.code, 0, "the last part of an id is enough: {}", run.stderr);
     let run = with_cache(&[&PICTURE[..], &["-m", "org/tiny", "-o", "a.png"]].concat());
     assert_eq!(run.code, 0, "{}", run.stderr);
-    let run = with_cache(&[&PICTURE[..], &["-m", "org/other", "-o", "b.png"]].concat());
-    refused(&run, 3, "`org/other` is not in the cache");
+}
+
+#[test]
+fn models_adapters_and_embeddings_of_a_folder_go_by_their_names() {
+    let folder = with_model();
+    let goldens = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/goldens");
+    let at = |name: &str| folder.path().join(name);
+    for name in ["webui/models/Stable-diffusion", "webui/models/Lora/styles", "webui/embeddings"] {
+        fs::create_dir_all(at(name)).expect("writable");
+    }
+    fs::rename(at("tiny"), at("webui/models/Stable-diffusion/fox")).expect("writable");
+    let models = |arguments: &[&str]| aquatint_with(folder.path(), arguments, &[("AQUATINT_MODELS", "webui")]);
+    let run = models(&["models", "--models-dir", goldens]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let expected = "fox\tStableDiffusionPipeline\tF16\t";
+    assert!(run.stdout.contains(expected), "{}", run.stdout);
+    let run = models(&[&PICTURE[..], &["-m", "fox", "-o", "a.png"]].concat());
+    assert_eq!((run.code, run.stdout.as_str()), (0, "a.png\n"), "{}", run.stderr);
+    let run = models(&[&PICTURE[..], &["-m", "fox", "--lora", "owl:0.5", "-o", "b.png"]].concat());
+    refused(&run, 2, "there is no adapter `owl` in `webui/models/Lora`");
+    refused(&models(&["models", "--models-dir", "absent"]), 2, "there is no folder `absent`");
+}
+
+#[test]
+fn models_that_are_not_in_the_cache_are_downloaded() {
+    let folder = with_model();
+    let server = HubServer::of(&folder.path().join("tiny"));
+    let endpoint = server.endpoint();
+    let with_hub = |arguments: &[&str], offline| {
+        let variables = [("HF_HOME", "home"), ("HF_ENDPOINT", &*endpoint), ("HF_HUB_OFFLINE", offline)];
+        aquatint_with(folder.path(), &[&PICTURE[..], arguments].concat(), &variables)
+    };
+    refused(&with_hub(&["-m", "org/tiny", "-o", "a.png"], "1"), 3, "HF_HUB_OFFLINE is set");
+    let run = with_hub(&["-m", "org/tiny", "-o", "a.png"], "0");
+    assert_eq!((run.code, run.stdout.as_str()), (0, "a.png\n"), "{}", run.stderr);
+    assert!(run.stderr.contains("downloading org/tiny: "), "{}", run.stderr);
+    drop(server);
+    let run = with_hub(&["-m", "org/tiny", "-o", "b.png"], "0");
+    assert_eq!(run.code, 0, "it is in the cache: {}", run.stderr);
+    let read = |name: &str| fs::read(folder.path().join(name)).expect("it was made");
+    assert_eq!(read("a.png"), read("b.png"));
 }

@@ -176,12 +176,7 @@ impl AdapterSet {
         if let Some(given) = self.spec.loras.iter().find(|lora| stem(&lora.path) == name) {
             return Ok(given.path.clone());
         }
-        let Some(folder) = &self.spec.lora_folder else {
-            return Err(Error::request(format_args!(
-                "the prompt asks for the adapter `{name}`, which was not given, and there is no folder to look for it"
-            )));
-        };
-        find_adapter(folder, name)
+        find_adapter(&self.spec.lora_folders, name)
     }
 
     fn hash(&self, path: &Path, without_header: bool) -> Option<String> {

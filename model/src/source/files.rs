@@ -85,6 +85,12 @@ pub(crate) fn is_dir(path: &Path) -> bool {
     embedded(path).map_or_else(|| path.is_dir(), |inside| !is_file(path) && inside.has_folder())
 }
 
+/// Whether a name ends as those of files of weights do.
+pub(crate) fn has_weights_ending(path: &Path) -> bool {
+    const ENDINGS: [&str; 5] = ["safetensors", "ckpt", "pt", "pth", "bin"];
+    path.extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known)))
+}
+
 /// Whether the settings of a published model lie there.
 pub(crate) fn is_published(path: &Path) -> bool {
     Published::of(path).is_some()

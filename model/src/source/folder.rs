@@ -9,6 +9,7 @@
 //! stem.fp16.safetensors               the half-precision variant, when the folder has no other
 //! stem.safetensors.index.fp16.json    its shards
 //! stem.bin, stem.fp16.bin             the older form, a pickle
+//! stem.bin.index.json                 its shards
 //! ```
 //!
 //! `stem` is `diffusion_pytorch_model` for what diffusers writes, and `model` for what transformers
@@ -27,9 +28,9 @@ use crate::source::files;
 const VARIANTS: [&str; 2] = ["fp16", "bf16"];
 
 impl Component {
-    /// The names that may be taken, best first; each is a safetensors file or, ending in `.json`,
-    /// an index of shards.
-    fn candidates(&self) -> Vec<String> {
+    /// The names that may be taken, best first; each is a file of weights or, ending in `.json`, an
+    /// index of shards.
+    pub(super) fn candidates(&self) -> Vec<String> {
         let stems = self.weights;
         let mut names = Vec::new();
         for stem in stems {
@@ -45,8 +46,12 @@ impl Component {
                 names.push(format!("{stem}.safetensors.{variant}.index.json"));
             }
         }
-        names.extend(stems.iter().map(|stem| format!("{stem}.bin")));
-        names.extend(stems.iter().map(|stem| format!("{stem}.fp16.bin")));
+        for variant in ["", ".fp16"] {
+            for stem in stems {
+                names.push(format!("{stem}{variant}.bin"));
+                names.push(format!("{stem}.bin.index{variant}.json"));
+            }
+        }
         names
     }
 }
@@ -75,7 +80,7 @@ impl WeightFiles {
 }
 
 /// The distinct files that an index names.
-fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
     let text = files::read_to_string(index)?;
     let json: serde_json::Value =
         serde_json::from_str(&text).map_err(|error| Error::in_file(index, error))?;

@@ -13,7 +13,8 @@
 //! taesd.rs          the tiny VAE's files
 //! family.rs         which published model a single file is like; published.rs has their settings
 //! account.rs        what became of each tensor
-//! hub.rs            models in the cache of Hugging Face's libraries
+//! hub/              models on the Hub of Hugging Face, and in the cache of its libraries
+//! library.rs        the models on this machine
 //! lazy.rs           a network, loaded when it is needed
 //! reader.rs         the cursor: w.at("mid_block").at("resnets.0").conv("conv1.weight", [64, 64, 3, 3])
 //! schema.rs         the same reads without a file: which tensors does an architecture need?
@@ -39,6 +40,7 @@ mod header;
 pub mod hub;
 pub(crate) mod lazy;
 pub mod ldm;
+pub mod library;
 mod model;
 pub mod model_id;
 mod naming;

@@ -45,8 +45,8 @@ pub struct ModelSpec {
     pub prediction: Option<String>,
     /// Adapters, in the order in which they are applied.
     pub loras: Vec<LoraSpec>,
-    /// The folder in which prompts find adapters by name.
-    pub lora_folder: Option<PathBuf>,
+    /// Folders in which prompts find adapters by name.
+    pub lora_folders: Vec<PathBuf>,
     /// Embeddings: files, or folders of them.
     pub embeddings: Vec<PathBuf>,
     /// Whether an adapter that holds more than the model has is refused.
@@ -316,17 +316,35 @@ pub fn read_index(folder: &Path) -> Result<(PathBuf, Value)> {
 
 /// Is this a Stable Diffusion folder, and are all components there?
 fn check_index(folder: &Path) -> Result<Value> {
+    let (path, index) = read_index(folder)?;
+    check_classes(&path, &index)?;
+    for Component { name, .. } in COMPONENTS {
+        if !files::is_dir(&folder.join(name)) {
+            return Err(Error::in_file(
+                folder,
+                format_args!("the component `{name}` is missing; is the download complete?"),
+            ));
+        }
+    }
+    Ok(index)
+}
+
+/// Whether an index is that of a model which can be loaded, and its components are of classes that
+/// are known.
+///
+/// # Errors
+/// If not.
+pub(super) fn check_classes(path: &Path, index: &Value) -> Result<()> {
     const PIPELINES: [&str; 4] = [
         "StableDiffusionPipeline",
         "StableDiffusionImg2ImgPipeline",
         "StableDiffusionInpaintPipeline",
         "LatentConsistencyModelPipeline",
     ];
-    let (path, index) = read_index(folder)?;
     let class = &index["_class_name"];
     if !class.as_str().is_some_and(|class| PIPELINES.contains(&class)) {
         return Err(Error::in_file(
-            &path,
+            path,
             format_args!("`_class_name` is {class}; expected {}", PIPELINES.join(" or ")),
         ));
     }
@@ -336,16 +354,10 @@ fn check_index(folder: &Path) -> Result<Value> {
         if !known {
             let expected = if classes.is_empty() { "a scheduler".into() } else { classes.join(" or ") };
             return Err(Error::in_file(
-                &path,
+                path,
                 format_args!("`{name}` is {}; expected {expected}", index[*name]),
             ));
         }
-        if !files::is_dir(&folder.join(name)) {
-            return Err(Error::in_file(
-                folder,
-                format_args!("the component `{name}` is missing; is the download complete?"),
-            ));
-        }
     }
-    Ok(index)
+    Ok(())
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use aquatint_kernels::Isa;
+use aquatint_model::source::library::Library;
 use aquatint_model::{EMBEDDED, ModelSpec, Precisions};
 use axum::Router;
 use axum::body::Body;
@@ -151,7 +152,7 @@ fn request(method: &str, path: &str) -> axum::http::request::Builder {
 fn server(folder: &Path, access: Access, max_queue: usize) -> Server {
     let spec = ModelSpec::from(EMBEDDED);
     let models =
-        Models::load(spec, Vec::new(), Isa::best(), Precisions::default()).expect("the embedded model");
+        Models::load(spec, Library::default(), Isa::best(), Precisions::default()).expect("the embedded model");
     let journal = Journal::open(&folder.join("journal.redb")).expect("a new journal");
     let queue = Queue::new(journal, max_queue).expect("a new journal");
     Server::new(models, queue, Arc::new(access), folder.to_owned(), 512 * 512)

@@ -81,7 +81,7 @@ impl Footprint {
             let tensors = schema.tensors();
             let of_text = tensors.iter().filter(|spec| spec.usage.role == Role::CrossAttention);
             queries += of_text.map(|spec| spec.shape[0]).sum::<usize>();
-            let adapters = !source.spec().loras.is_empty() || source.spec().lora_folder.is_some();
+            let adapters = !source.spec().loras.is_empty() || !source.spec().lora_folders.is_empty();
             let bytes = match adapters && *component != VAE {
                 true => 4 * tensors.iter().map(numbers).sum::<u64>(), // what they change is in f32 then
                 false => stored(&checkpoint, &tensors),

@@ -34,7 +34,7 @@ pub use targets::{Target, Targets};
 
 use crate::error::{Error, Result};
 
-use super::{Component, FoundTensor, TensorSource, WeightDelta};
+use super::{Component, FoundTensor, TensorSource, WeightDelta, files};
 
 /// A source of tensors, changed by adapters.
 pub struct Adapted {
@@ -78,19 +78,22 @@ impl TensorSource for Adapted {
     }
 }
 
-/// Endings of files that hold adapters.
-const ENDINGS: [&str; 5] = ["safetensors", "pt", "bin", "ckpt", "pth"];
-
-/// The file of an adapter in a folder or below it, by its name without ending.
+/// The file of an adapter in one of `folders` or below it, by its name without ending.
 ///
 /// # Errors
 /// `Request` if there is none.
-pub fn find_adapter(folder: &Path, name: &str) -> Result<PathBuf> {
-    let files = files_below(folder)?;
+pub fn find_adapter(folders: &[PathBuf], name: &str) -> Result<PathBuf> {
+    if folders.is_empty() {
+        return Err(Error::request(format_args!(
+            "there is no adapter `{name}` among those that were given, and no folder in which to look for it"
+        )));
+    }
+    let files = folders.iter().map(|folder| files_below(folder)).collect::<Result<Vec<_>>>()?.concat();
     files.iter().find(|file| stem(file) == name).cloned().ok_or_else(|| {
         let others = files.iter().map(|file| stem(file)).take(8).collect::<Vec<_>>().join(", ");
-        let folder = folder.display();
-        Error::request(format_args!("there is no adapter `{name}` in `{folder}` (there: {others})"))
+        let folders: Vec<_> = folders.iter().map(|folder| format!("`{}`", folder.display())).collect();
+        let folders = folders.join(", ");
+        Error::request(format_args!("there is no adapter `{name}` in {folders} (there: {others})"))
     })
 }
 
@@ -107,7 +110,7 @@ pub fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
             let path = entry.path();
             if path.is_dir() && depth < DEEPEST {
                 folders.push((path, depth + 1));
-            } else if path.extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending == *known)) {
+            } else if files::has_weights_ending(&path) {
                 found.push(path);
             }
         }

@@ -50,6 +50,12 @@ impl Summary {
         })
     }
 
+    /// In a few words: "LoRA for Stable Diffusion 1.x".
+    pub fn title(&self) -> String {
+        let family = self.text_width.map_or(String::new(), |width| format!(" for {}", family_of_width(width)));
+        format!("{}{family}", self.method)
+    }
+
     /// In lines.
     pub fn lines(&self) -> Vec<String> {
         let [unet, text] = self.layers;
