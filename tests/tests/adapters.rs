@@ -79,6 +79,50 @@ fn merged_weights_are_those_of_the_oracles() {
     }
 }
 
+/// PEFT keeps alpha, and which layers have another one, in a file of its own.
+#[test]
+fn folders_of_peft_are_merged_as_peft_does() {
+    let expected = json("adapters/peft_folders.json");
+    let targets = targets("pipelines/sd1");
+    for (name, changed) in expected.as_object().expect("an object") {
+        let spec =
+            LoraSpec { path: path(&format!("adapters/peft_folders/{name}")), unet: 1.0, text_encoder: 1.0 };
+        let adapter = LoraAdapter::open(&spec, &targets).expect("an adapter");
+        assert_eq!(adapter.warning(), None, "{name}");
+        let plain = Checkpoint::open(&UNET.folder(&path("pipelines/sd1")), &UNET).expect("a golden");
+        let adapted = Adapted::new(Arc::new(plain), &UNET, &[Arc::new(adapter)]);
+        let changed = changed.as_object().expect("an object");
+        assert!(adapted.changed().eq(changed.keys().map(String::as_str)), "{name}");
+        for (tensor, samples) in changed {
+            let found = adapted.find(tensor).expect("a tensor").elements().expect("numbers").into_f32();
+            for (k, expected) in samples.as_array().expect("a list").iter().enumerate() {
+                let expected = expected.as_f64().expect("a number") as f32;
+                let found = found[k * (found.len() - 1) / 15];
+                let error = (found - expected).abs();
+                assert!(
+                    error <= 1e-6 * expected.abs().max(1.0),
+                    "{name}, {tensor}, {k}: {found}, not {expected}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn an_adapter_of_peft_without_its_settings_is_a_warning() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let copied = folder.path().join("adapter_model.safetensors");
+    let weights = path("adapters/peft_folders/alpha/adapter_model.safetensors");
+    std::fs::copy(weights, &copied).expect("writable");
+    let spec = LoraSpec { path: copied, unet: 1.0, text_encoder: 1.0 };
+    let targets = targets("pipelines/sd1");
+    let adapter = LoraAdapter::open(&spec, &targets).expect("an adapter");
+    assert!(adapter.warning().is_some_and(|warning| warning.contains("adapter_config.json")));
+    std::fs::write(folder.path().join("adapter_config.json"), "[1, 2]").expect("writable");
+    let error = LoraAdapter::open(&spec, &targets).map(drop).expect_err("it says nothing").to_string();
+    assert!(error.contains("no JSON object"), "{error}");
+}
+
 /// A picture of the golden folders: within one level, and nearly all values equal.
 #[track_caller]
 fn assert_same_picture(name: &str, found: &Image, golden: &str) {

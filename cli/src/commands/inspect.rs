@@ -31,10 +31,7 @@ pub(crate) fn run(args: &Inspect) -> Result<(), Error> {
     }
     report.contents.iter().for_each(print_contents);
     report.accounts.iter().for_each(print_account);
-    for (key, value) in &report.metadata {
-        let value: String = value.chars().take(LONGEST_VALUE).collect();
-        println!("  {key}: {}", value.replace('\n', " "));
-    }
+    report.metadata.iter().for_each(|line| println!("  {line}"));
     match &report.problems[..] {
         [] => Ok(()),
         [first, rest @ ..] => {
@@ -43,9 +40,6 @@ pub(crate) fn run(args: &Inspect) -> Result<(), Error> {
         }
     }
 }
-
-/// Letters of a value of a file's metadata; some files carry pages.
-const LONGEST_VALUE: usize = 200;
 
 fn print_contents(contents: &Contents) {
     for file in &contents.files {

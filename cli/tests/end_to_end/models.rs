@@ -29,7 +29,7 @@ fn a_single_file_makes_the_picture_of_its_folder() {
 
     let run = aquatint(folder.path(), &["inspect", "tiny.safetensors", "--config", "tiny"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
-    for part in ["UNet2DConditionModel", "LDM's names", "modelspec.prediction_type: epsilon"] {
+    for part in ["UNet2DConditionModel", "LDM's names", "prediction: epsilon"] {
         assert!(run.stdout.contains(part), "expected \"{part}\" in: {}", run.stdout);
     }
     let run = aquatint(folder.path(), &[&PICTURE[..], &own[..], &["-o", "d.png"]].concat());
@@ -70,7 +70,8 @@ fn models_adapters_and_embeddings_of_a_folder_go_by_their_names() {
         fs::create_dir_all(at(name)).expect("writable");
     }
     fs::rename(at("tiny"), at("webui/models/Stable-diffusion/fox")).expect("writable");
-    let models = |arguments: &[&str]| aquatint_with(folder.path(), arguments, &[("AQUATINT_MODELS", "webui")]);
+    let models =
+        |arguments: &[&str]| aquatint_with(folder.path(), arguments, &[("AQUATINT_MODELS", "webui")]);
     let run = models(&["models", "--models-dir", goldens]);
     assert_eq!(run.code, 0, "{}", run.stderr);
     let expected = "fox\tStableDiffusionPipeline\tF16\t";

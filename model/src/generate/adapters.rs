@@ -22,6 +22,7 @@ use crate::networks::clip::{ClipTextConfig, ClipTextModel};
 use crate::networks::unet::{UNet2DConditionModel, UNetConfig};
 use crate::source::adapters::{
     Adapted, LoraAdapter, LoraSpec, Targets, TextualInversion, files_below, find_adapter, hash, stem,
+    weights_of,
 };
 use crate::source::{Component, ModelSpec, Schema, TensorSource, UNET};
 use crate::text::prompt::PromptSyntax;
@@ -192,8 +193,9 @@ impl AdapterSet {
     /// Writes down what the request is made with, as A1111 does.
     pub(super) fn describe(&self, request: &TextToImage, parameters: &mut Parameters) -> Result<()> {
         let wanted = self.wanted(request)?;
-        let hashed =
-            |lora: &LoraSpec| self.hash(&lora.path, true).map(|hash| format!("{}: {hash}", stem(&lora.path)));
+        let hashed = |lora: &LoraSpec| {
+            self.hash(&weights_of(&lora.path), true).map(|hash| format!("{}: {hash}", stem(&lora.path)))
+        };
         push(parameters, "Lora hashes", wanted.iter().filter_map(hashed));
         let given = wanted.iter().filter(|lora| self.spec.loras.contains(lora));
         push(parameters, LORAS, given.map(LoraSpec::to_string));

@@ -69,10 +69,8 @@ impl Library {
 
     /// Everything in them, in the order of the paths.
     pub fn entries(&self) -> Vec<LocalModel> {
-        let own = self.roots.iter().flat_map(|root| top(root));
-        let below = [&MODELS[..], &ADAPTERS, &EMBEDDINGS, &COMPONENTS].concat();
-        let paths = own.chain(self.folders(&below).iter().flat_map(|folder| below_of(folder)));
-        distinct(paths).into_iter().map(|path| local(stem_of(&path), path)).collect()
+        let all = self.paths(&[&MODELS[..], &ADAPTERS, &EMBEDDINGS, &COMPONENTS].concat());
+        all.into_iter().map(|path| local(stem_of(&path), path)).collect()
     }
 
     /// Its models.
@@ -86,9 +84,8 @@ impl Library {
     /// # Errors
     /// `Request` if there are several.
     pub fn model(&self, name: &str) -> Result<Option<PathBuf>> {
-        let own = self.roots.iter().flat_map(|root| top(root));
-        let paths = own.chain(self.folders(&MODELS).iter().flat_map(|folder| below_of(folder)));
-        one_of(name, distinct(paths.filter(|path| is_called(path, name))))
+        let named = self.paths(&MODELS).into_iter().filter(|path| is_called(path, name));
+        one_of(name, named.collect())
     }
 
     /// Folders in which adapters are looked for by name.
@@ -101,10 +98,19 @@ impl Library {
         self.folders(&EMBEDDINGS)
     }
 
+    /// What is right in the roots, and in and below their folders of these names.
+    fn paths(&self, names: &[&str]) -> Vec<PathBuf> {
+        let own = self.roots.iter().flat_map(|root| top(root));
+        let folders = self.folders(names);
+        distinct(own.chain(folders.iter().flat_map(|folder| below_of(folder))))
+    }
+
     /// The folders of these names that there are.
     fn folders(&self, names: &[&str]) -> Vec<PathBuf> {
         let bases = self.roots.iter().flat_map(|root| [root.clone(), root.join("models")]);
-        distinct(bases.flat_map(|base| names.iter().map(move |name| base.join(name))).filter(|path| path.is_dir()))
+        distinct(
+            bases.flat_map(|base| names.iter().map(move |name| base.join(name))).filter(|path| path.is_dir()),
+        )
     }
 }
 

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::generate;
 use crate::networks;
 use crate::samplers::{SamplerChoice, SchedulerConfig};
-use crate::source::adapters::{Summary, TextualInversion};
+use crate::source::adapters::{Summary, TextualInversion, training};
 use crate::source::{
     Account, Checkpoint, Component, Mismatch, ModelSource, ModelSpec, SCHEDULER, Schema, TOKENIZER,
     TensorFile, TensorSource, UNET, accounts, files, foreign, read_index,
@@ -27,8 +27,8 @@ pub struct Report {
     pub contents: Option<Contents>,
     /// What became of each tensor of its files.
     pub accounts: Vec<Account>,
-    /// What the file says of itself.
-    pub metadata: BTreeMap<String, String>,
+    /// What the file says of itself, in lines.
+    pub metadata: Vec<String>,
     /// Why it cannot be loaded: a sentence each. Empty if it can.
     pub problems: Vec<String>,
 }
@@ -126,7 +126,7 @@ fn inspect_file(spec: &ModelSpec) -> Result<Report> {
         return Ok(Report::of_other_file(&kind, &file));
     }
     let mut report = Report::of_kind("a single file");
-    report.metadata = file.metadata().clone();
+    report.metadata = training::lines(file.metadata());
     match ModelSource::open(spec.clone()) {
         Ok(source) => {
             report.kind = source.describe();
@@ -157,7 +157,7 @@ impl Report {
             parts: Vec::new(),
             contents: None,
             accounts: Vec::new(),
-            metadata: BTreeMap::new(),
+            metadata: Vec::new(),
             problems: Vec::new(),
         }
     }
@@ -179,7 +179,7 @@ impl Report {
         let files = vec![WeightFile { path: file.path().to_owned(), bytes: file.size() }];
         Self {
             contents: Some(Contents { files, dtypes }),
-            metadata: file.metadata().clone(),
+            metadata: training::lines(file.metadata()),
             ..Self::of_kind(kind)
         }
     }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use super::delta::{Delta, Factor, Form, Matrix, by_rows};
 use super::keys::{self, Role};
+use super::peft::{PeftConfig, is_peft, weights_of};
 use super::targets::{Target, Targets};
 use crate::error::{Error, Result};
 use crate::source::{Component, TEXT_ENCODER, TensorFile, UNET};
@@ -22,7 +23,7 @@ use crate::source::{Component, TEXT_ENCODER, TensorFile, UNET};
 /// An adapter and how strongly it counts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoraSpec {
-    /// The file.
+    /// The file, or the folder that PEFT or diffusers wrote.
     pub path: PathBuf,
     /// The weight in the UNet.
     pub unet: f32,
@@ -42,6 +43,8 @@ pub struct LoraAdapter {
     tokens: Vec<String>,
     ranks: Vec<usize>,
     method: &'static str,
+    /// What is written about it elsewhere.
+    settings: Option<PeftConfig>,
 }
 
 /// The tensors of one layer: part → name in the file.
@@ -53,7 +56,7 @@ impl LoraAdapter {
     /// # Errors
     /// If it is no adapter, one for models of another family, or one whose numbers cannot be used.
     pub fn open(spec: &LoraSpec, targets: &Targets) -> Result<Self> {
-        let file = Arc::new(TensorFile::open(&spec.path)?);
+        let file = Arc::new(TensorFile::open(&weights_of(&spec.path))?);
         let (groups, tokens) = groups(&file)?;
         let first_format = groups.keys().any(|name| first_format_number(name).is_some());
         let numbered = match first_format {
@@ -73,6 +76,7 @@ impl LoraAdapter {
             tokens,
             ranks: Vec::new(),
             method: "",
+            settings: PeftConfig::of(&file)?,
         };
         let other = groups.keys().find_map(|name| keys::other_family(name));
         if let Some((found, width)) = other_width(&groups, &find, targets) {
@@ -171,9 +175,17 @@ impl LoraAdapter {
         format!("{file}: {used} of {all} tensors, {weight}")
     }
 
-    /// A sentence about what the model does not have.
+    /// A sentence about what the model does not have, or what the file does not say.
     pub fn warning(&self) -> Option<String> {
-        let first = self.left.first()?;
+        let Some(first) = self.left.first() else {
+            let silent = is_peft(self.file.path()) && self.settings.is_none();
+            return silent.then(|| {
+                format!(
+                    "{}: there is no `adapter_config.json` beside it, which says alpha; alpha is taken to be the rank",
+                    self.describe()
+                )
+            });
+        };
         let others = match self.left.len() {
             1 => String::new(),
             n => format!(" and {} others", n - 1),
@@ -182,7 +194,7 @@ impl LoraAdapter {
     }
 
     fn add(&mut self, name: &str, group: &Group, target: &Target) -> Result<()> {
-        let layer = Layer { name, group, target, file: &self.file };
+        let layer = Layer { name, group, target, file: &self.file, settings: self.settings.as_ref() };
         let (form, rank) = layer.form()?;
         let scale = layer.scale(rank)?;
         let weight = if *target.component == UNET { self.spec.unet } else { self.spec.text_encoder };
@@ -314,6 +326,7 @@ struct Layer<'a> {
     group: &'a Group,
     target: &'a Target,
     file: &'a TensorFile,
+    settings: Option<&'a PeftConfig>,
 }
 
 impl Layer<'_> {
@@ -482,29 +495,18 @@ impl Layer<'_> {
 
     /// alpha / rank, or 1 where there is no alpha or no rank.
     fn scale(&self, rank: Option<usize>) -> Result<f32> {
-        let alpha = match (self.get(Role::Alpha), rank) {
-            (Some(alpha), _) => self.number(alpha)?,
-            (None, Some(rank)) => self.published_alpha().unwrap_or(rank as f32),
-            (None, None) => return Ok(1.0),
+        let scale = match (self.get(Role::Alpha), rank, self.settings) {
+            (Some(alpha), Some(rank), _) => self.number(alpha)? / rank as f32,
+            (Some(alpha), None, _) if !self.number(alpha)?.is_finite() => f32::NAN,
+            (None, Some(rank), Some(settings)) => {
+                settings.scale(self.target.component, &self.target.module, rank)?.unwrap_or(1.0)
+            }
+            _ => 1.0,
         };
-        if !alpha.is_finite() {
-            return Err(self.error(format_args!("alpha is {alpha}; expected a finite number")));
+        match scale.is_finite() {
+            true => Ok(scale),
+            false => Err(self.error(format_args!("alpha is {scale}; expected a finite number"))),
         }
-        Ok(rank.map_or(1.0, |rank| alpha / rank as f32))
-    }
-
-    /// The alpha that diffusers writes into the metadata, one for each network.
-    fn published_alpha(&self) -> Option<f32> {
-        let config = self.file.metadata().get("lora_adapter_metadata")?;
-        let config: serde_json::Value = serde_json::from_str(config).ok()?;
-        let component = self.target.component.name;
-        let own = config[format!("{component}.alpha_pattern")].as_object().and_then(|pattern| {
-            let module = &self.target.module;
-            let found =
-                pattern.iter().find(|(key, _)| *key == module || module.ends_with(&format!(".{key}")));
-            found.and_then(|(_, alpha)| alpha.as_f64())
-        });
-        own.or_else(|| config[format!("{component}.lora_alpha")].as_f64()).map(|alpha| alpha as f32)
     }
 
     fn magnitude(&self) -> Result<Option<Factor>> {

@@ -4,7 +4,8 @@
 //! keys.rs        the tensors of an adapter's file: the layer and the part of each
 //! targets.rs     the layers of a model, by every name that adapters have for them
 //! lora.rs        a file: what it does to which layer, and what is left
-//! summary.rs     what a file is, without a model
+//! summary.rs     what a file is, without a model; training.rs what its trainer wrote into it
+//! peft.rs        what PEFT and diffusers write about a file: alpha
 //! delta.rs       the arithmetic: LoRA, LoHa, LoKr, (IA)³, DoRA, differences
 //! embedding.rs   textual inversion: words and their vectors
 //! ```
@@ -18,8 +19,10 @@ pub mod embedding;
 pub mod hash;
 pub mod keys;
 pub mod lora;
+mod peft;
 pub mod summary;
 pub mod targets;
+pub mod training;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,6 +32,7 @@ pub use delta::Delta;
 pub use embedding::TextualInversion;
 pub(crate) use lora::stem;
 pub use lora::{LoraAdapter, LoraSpec};
+pub use peft::weights_of;
 pub use summary::Summary;
 pub use targets::{Target, Targets};
 

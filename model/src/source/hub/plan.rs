@@ -86,7 +86,7 @@ fn has(names: &[String], name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::VAE;
+    use crate::source::{TEXT_ENCODER, VAE};
 
     fn names(names: &[&str]) -> Vec<String> {
         names.iter().map(|name| (*name).to_owned()).collect()
@@ -98,7 +98,7 @@ mod tests {
         let index = serde_json::json!({
             "_class_name": "StableDiffusionPipeline",
             "tokenizer": ["transformers", "CLIPTokenizer"],
-            "text_encoder": ["transformers", "CLIPTextModel"],
+            (TEXT_ENCODER.name): ["transformers", "CLIPTextModel"],
             "unet": ["diffusers", "UNet2DConditionModel"],
             "vae": ["diffusers", "AutoencoderKL"],
             "scheduler": ["diffusers", "PNDMScheduler"],
