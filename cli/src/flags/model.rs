@@ -37,9 +37,10 @@ pub(crate) struct ModelParts {
     #[arg(long, value_name = "PATH")]
     vae: Option<PathBuf>,
 
-    /// Tiny VAE (TAESD, AutoencoderTiny) in place of the model's: a folder, one file, an id on Hugging Face, or one of
-    /// taesd_encoder and taesd_decoder with the other beside it. Decodes with a fraction of the
-    /// work and memory; faces and other fine details are better with the model's own.
+    /// Tiny VAE (TAESD, AutoencoderTiny) in place of the model's: a folder, one file, an id on
+    /// Hugging Face, or one of taesd_encoder and taesd_decoder with the other beside it. Decodes
+    /// with a fraction of the work and memory; faces and other fine details are better with the
+    /// model's own.
     #[arg(long, value_name = "PATH")]
     taesd: Option<PathBuf>,
 
