@@ -151,8 +151,8 @@ fn request(method: &str, path: &str) -> axum::http::request::Builder {
 
 fn server(folder: &Path, access: Access, max_queue: usize) -> Server {
     let spec = ModelSpec::from(EMBEDDED);
-    let models =
-        Models::load(spec, Library::default(), Isa::best(), Precisions::default()).expect("the embedded model");
+    let models = Models::load(spec, Library::default(), Isa::best(), Precisions::default())
+        .expect("the embedded model");
     let journal = Journal::open(&folder.join("journal.redb")).expect("a new journal");
     let queue = Queue::new(journal, max_queue).expect("a new journal");
     Server::new(models, queue, Arc::new(access), folder.to_owned(), 512 * 512)
