@@ -110,7 +110,7 @@ impl Run<'_> {
                 if !listing.names.contains(&file) {
                     return Err(self.no_model(&listing, format_args!("it has no file `{file}`")));
                 }
-                self.files(&listing, &[file.clone()])?;
+                self.files(&listing, std::slice::from_ref(&file))?;
                 snapshot.join(file)
             }
             None => {
