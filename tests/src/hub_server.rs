@@ -166,7 +166,7 @@ fn answer(
         let line = line?;
         match line.split_once(": ") {
             Some((name, value)) if name.eq_ignore_ascii_case("range") => {
-                request.range = Some(value.to_owned())
+                request.range = Some(value.to_owned());
             }
             Some((name, value)) if name.eq_ignore_ascii_case("authorization") => {
                 request.authorization = Some(value.to_owned());
