@@ -6,7 +6,7 @@
 //! ```
 
 use aquatint_model::generate::api_request::LARGEST_BATCH;
-use aquatint_model::generate::{ApiRequest, ImageInput, PartialRequest, Seed, TaskKind};
+use aquatint_model::generate::{ApiRequest, ImageInput, Likeness, PartialRequest, Seed, TaskKind};
 use aquatint_model::image::metadata::Parameters;
 use aquatint_model::{Error, Task, TextToImage};
 use serde_json::{Map, Value};
@@ -97,6 +97,17 @@ impl Read {
         Ok(task)
     }
 
+    /// What the task needs to have in common with others to be drawn together with them; `None` if
+    /// it is drawn alone, because it is too large for memory or for a batch.
+    ///
+    /// # Errors
+    /// If the model cannot do the task.
+    fn likeness(&self, loaded: &Loaded, task: &Task) -> Result<Option<Likeness>, Error> {
+        let common = loaded.pipeline.likeness(task)?;
+        let room = memory::check(&loaded.footprint, task.text(), MOST_TOGETHER, loaded.free).is_ok();
+        Ok(Some(common).filter(|_| room && self.count <= MOST_TOGETHER))
+    }
+
     /// What all tasks share, without the pictures from which they begin.
     ///
     /// # Errors
@@ -138,9 +149,7 @@ pub(crate) fn check(server: &Server, kind: Kind, mut fields: Map<String, Value>)
         let task = read.task(&loaded, seed)?;
         check_size(server, &loaded, &task, read.together)?;
         loaded.pipeline.task_parameters(&task)?;
-        let common = loaded.pipeline.likeness(&task)?; // refuses what cannot be done
-        let room = memory::check(&loaded.footprint, task.text(), MOST_TOGETHER, loaded.free).is_ok();
-        likeness = Some(common).filter(|_| room && read.count <= MOST_TOGETHER);
+        likeness = read.likeness(&loaded, &task)?; // refuses what cannot be done
     }
     let steps = read.settings.steps.unwrap_or(loaded.pipeline.defaults().steps);
     let job = Job {
@@ -162,6 +171,15 @@ pub(crate) fn check(server: &Server, kind: Kind, mut fields: Map<String, Value>)
         images: Vec::new(),
     };
     Ok(NewJob { job, inputs, likeness })
+}
+
+/// The likeness of a job from a text that another process has accepted.
+pub(crate) fn stored_likeness(loaded: &Loaded, job: &Job) -> Option<Likeness> {
+    if job.kind != Kind::Txt2img || job.model != loaded.name || !job.images.is_empty() {
+        return None;
+    }
+    let read = read(job.kind, &job.request, Inputs::new()).ok()?;
+    read.likeness(loaded, &read.task(loaded, job.seed).ok()?).ok()?
 }
 
 /// Refuses what is larger than this server makes, or than memory holds.

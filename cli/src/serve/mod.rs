@@ -64,6 +64,7 @@ use crate::flags::model::ModelChoice;
 use crate::flags::precision::Precision;
 use crate::platform::signals;
 use crate::run::model::{computing, machine};
+use job::Job;
 use journal::Journal;
 use model::Models;
 use queue::Queue;
@@ -157,7 +158,11 @@ pub(crate) fn run(args: &Serve) -> Result<(), Error> {
     let precision = args.precision.unwrap_or(Precision::Auto).on(isa);
     let models = Models::load(args.model.spec()?, args.model.library()?, isa, precision)?;
     eprintln!("{}", computing(isa, precision));
-    let queue = Queue::new(journal, args.max_queue as usize)?;
+    // A run that was broken off is gone on with, alone.
+    let broken_off = |id| server::run_checkpoint(&args.output_dir, id).exists();
+    let likeness =
+        |job: &Job| accept::stored_likeness(&models.current(), job).filter(|_| !broken_off(job.id));
+    let queue = Queue::new(journal, args.max_queue as usize, likeness)?;
     match queue.waiting() {
         0 => {}
         waiting => eprintln!("{waiting} jobs of the last time are still to be made"),

@@ -154,11 +154,16 @@ impl Queue {
     ///
     /// # Errors
     /// If the journal cannot be read.
-    pub(crate) fn new(journal: Journal, most: usize) -> Result<Self, Error> {
+    pub(crate) fn new(
+        journal: Journal,
+        most: usize,
+        likeness: impl Fn(&Job) -> Option<Likeness>,
+    ) -> Result<Self, Error> {
         let (unfinished, next) = journal.unfinished()?;
         let entry = |mut job: Job| {
             (job.state, job.started, job.step, job.eta_seconds) = (State::Queued, None, 0, None);
-            Entry::new(job, None).0
+            let likeness = likeness(&job);
+            Entry::new(job, likeness).0
         };
         let line = Line {
             waiting: unfinished.into_iter().map(entry).collect(),

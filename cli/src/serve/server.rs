@@ -1,7 +1,7 @@
 //! What all routes share.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -54,6 +54,11 @@ pub(crate) struct ExplainedStep {
     pub(crate) preview: Option<Vec<u8>>,
 }
 
+/// The file of a run that was broken off.
+pub(crate) fn run_checkpoint(folder: &Path, id: u64) -> PathBuf {
+    folder.join(format!("{id}.run"))
+}
+
 impl Server {
     pub(crate) fn new(
         models: Models,
@@ -85,7 +90,7 @@ impl Server {
 
     /// The file of a run that was broken off.
     pub(crate) fn run_checkpoint(&self, id: u64) -> PathBuf {
-        self.folder.join(format!("{id}.run"))
+        run_checkpoint(&self.folder, id)
     }
 
     /// A job, finished or not.

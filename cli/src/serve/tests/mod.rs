@@ -154,7 +154,8 @@ fn server(folder: &Path, access: Access, max_queue: usize) -> Server {
     let models = Models::load(spec, Library::default(), Isa::best(), Precisions::default())
         .expect("the embedded model");
     let journal = Journal::open(&folder.join("journal.redb")).expect("a new journal");
-    let queue = Queue::new(journal, max_queue).expect("a new journal");
+    let likeness = |job: &super::job::Job| super::accept::stored_likeness(&models.current(), job);
+    let queue = Queue::new(journal, max_queue, likeness).expect("a readable journal");
     Server::new(models, queue, Arc::new(access), folder.to_owned(), 512 * 512)
 }
 
