@@ -78,6 +78,9 @@ const KEY: &str = "AQUATINT_API_KEY";
 /// Threads for the routes, which do little.
 const ROUTE_THREADS: usize = 2;
 
+/// Threads for what waits for a disk or decodes a picture, of which each may take 0.8 GB.
+const BLOCKING_THREADS: usize = 4;
+
 /// How long open connections are waited for at the end.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -146,6 +149,7 @@ pub(crate) fn run(args: &Serve) -> Result<(), Error> {
     let journal = Journal::open(&args.output_dir.join("journal.redb"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(ROUTE_THREADS)
+        .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()
         .build()
         .map_err(Error::run)?;

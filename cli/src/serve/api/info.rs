@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use aquatint_model::generate::{PRESETS, PartialRequest, Preset};
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::serve::fields::{self, Field};
+use crate::serve::fields::{self, Field, Fields};
 use crate::serve::model::EMBEDDED_NAME;
 use crate::serve::server::Server;
 
@@ -66,4 +68,32 @@ pub(crate) async fn info(State(server): State<Arc<Server>>) -> Json<Info> {
 pub(crate) async fn settings(State(server): State<Arc<Server>>) -> Json<Vec<Field>> {
     let loaded = server.models.current();
     Json(fields::list(&loaded.pipeline.defaults(), loaded.pipeline.size_multiple()))
+}
+
+/// Settings that suit a kind of model.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct PresetInfo {
+    name: &'static str,
+    /// For what it is.
+    what: &'static str,
+    /// The fields of a request.
+    #[schema(value_type = Fields)]
+    request: Map<String, Value>,
+}
+
+/// The library's presets: settings for models and adapters of few steps.
+#[utoipa::path(get, path = "/api/presets", tag = "api", responses((status = 200, body = [PresetInfo])))]
+pub(crate) async fn presets() -> Json<Vec<PresetInfo>> {
+    let preset = |preset: &Preset| {
+        let partial = PartialRequest {
+            steps: Some(preset.steps),
+            cfg_scale: Some(preset.guidance_scale),
+            sampler: Some(preset.sampler.label().to_owned()),
+            schedule: preset.schedule.map(|schedule| schedule.label().to_owned()),
+            eta: preset.eta,
+            ..PartialRequest::default()
+        };
+        PresetInfo { name: preset.name, what: preset.what, request: partial.to_fields() }
+    };
+    Json(PRESETS.iter().map(preset).collect())
 }

@@ -22,6 +22,7 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Server>> {
     OpenApiRouter::new()
         .routes(routes!(info::info))
         .routes(routes!(info::settings))
+        .routes(routes!(info::presets))
         .routes(routes!(models::list))
         .routes(routes!(models::choose))
         .routes(routes!(models::loras))

@@ -2,11 +2,12 @@
 
 mod a1111;
 mod jobs;
+mod models;
 mod openai;
 mod page;
 mod security;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -21,12 +22,13 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tower::ServiceExt;
 
+use super::job::Job;
 use super::journal::Journal;
 use super::model::Models;
 use super::queue::Queue;
 use super::security::Access;
 use super::server::Server;
-use super::{router, worker};
+use super::{accept, router, worker};
 
 /// A server and its worker.
 struct Running {
@@ -60,12 +62,14 @@ struct Options {
     max_queue: usize,
     /// Whether something draws.
     works: bool,
+    /// Folders with further models.
+    models: Vec<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let access = Access { hosts: Vec::new(), origins: Vec::new(), key: None };
-        Self { access, max_queue: 100, works: true }
+        Self { access, max_queue: 100, works: true, models: Vec::new() }
     }
 }
 
@@ -79,8 +83,9 @@ impl Running {
     }
 
     /// A server on what another one has left in a folder.
-    fn in_folder(folder: TempDir, Options { access, max_queue, works }: Options) -> Self {
-        let server = Arc::new(server(folder.path(), access, max_queue));
+    fn in_folder(folder: TempDir, options: Options) -> Self {
+        let works = options.works;
+        let server = Arc::new(server(folder.path(), options));
         let router = router::router(Arc::clone(&server));
         let worker = works.then(|| {
             let server = Arc::clone(&server);
@@ -149,12 +154,12 @@ fn request(method: &str, path: &str) -> axum::http::request::Builder {
     Request::builder().method(method).uri(path).header("host", "127.0.0.1:7860")
 }
 
-fn server(folder: &Path, access: Access, max_queue: usize) -> Server {
+fn server(folder: &Path, Options { access, max_queue, models, .. }: Options) -> Server {
     let spec = ModelSpec::from(EMBEDDED);
-    let models = Models::load(spec, Library::default(), Isa::best(), Precisions::default())
-        .expect("the embedded model");
-    let journal = Journal::open(&folder.join("journal.redb")).expect("a new journal");
-    let likeness = |job: &super::job::Job| super::accept::stored_likeness(&models.current(), job);
+    let library = Library::new(models).expect("folders");
+    let models = Models::load(spec, library, Isa::best(), Precisions::default()).expect("the embedded model");
+    let journal = Journal::open(&folder.join("journal.redb")).expect("a journal");
+    let likeness = |job: &Job| accept::stored_likeness(&models.current(), job);
     let queue = Queue::new(journal, max_queue, likeness).expect("a readable journal");
     Server::new(models, queue, Arc::new(access), folder.to_owned(), 512 * 512)
 }

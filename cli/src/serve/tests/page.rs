@@ -42,6 +42,20 @@ fn settings_are_those_of_the_library() {
 }
 
 #[test]
+fn presets_are_requests() {
+    wait(async {
+        let running = Running::with(Options { works: false, ..Options::default() });
+        let presets = running.get("/api/presets").await.json();
+        let presets = presets.as_array().expect("a list");
+        assert_eq!(presets.len(), aquatint_model::generate::PRESETS.len());
+        for preset in presets {
+            let body = json!({ "kind": "txt2img", "request": preset["request"] });
+            assert_eq!(running.post("/api/jobs", &body).await.status, StatusCode::ACCEPTED, "{preset}");
+        }
+    });
+}
+
+#[test]
 fn a_job_is_explained() {
     wait(async {
         let running = Running::start();
