@@ -3,7 +3,8 @@
 Writes few_step/lcm_unet/ (a UNet with time_cond_proj_dim, f16; the other parts are sd1's),
 few_step/pictures/*.png and few_step/cases.json. `lcm` is LatentConsistencyModelPipeline; `tcd` is
 StableDiffusionPipeline with TCDScheduler and adapters/peft.safetensors fused; `turbo` is the same
-pipeline with sd2's networks, Euler's scheduler as stabilityai/sd-turbo has it, and guidance 0.
+pipeline with sd2's networks, Euler's scheduler as stabilityai/sd-turbo has it, and guidance 0;
+`dmd2` has sd1's, LCMScheduler, and the timesteps that tianweiy/DMD2 asks for.
 
 Needs pipelines/ and adapters/, and peft. Each picture also runs in f64, which must be within a
 level and equal in 99.95 % of the values.
@@ -29,6 +30,7 @@ CASES = [
     ("lcm_1", "lcm", (64, 64), 1, 8.0, 9),
     ("tcd_4", "tcd", (64, 64), 4, 0.0, 7),
     ("tcd_8", "tcd", (64, 72), 8, 1.0, 8),
+    ("dmd2_4", "dmd2", (64, 64), 4, 0.0, 7),
     ("turbo_1", "turbo", (96, 96), 1, 0.0, 7),
     ("turbo_4", "turbo", (96, 64), 4, 0.0, 8),
 ]
@@ -54,6 +56,9 @@ def pipe_of(kind):
         scheduler = diffusers.LCMScheduler.from_config(LCM)
         return LatentConsistencyModelPipeline(unet=unet, scheduler=scheduler, **parts, safety_checker=None, feature_extractor=None,
                                               requires_safety_checker=False)
+    if kind == "dmd2":
+        pipe.scheduler = diffusers.LCMScheduler.from_config(pipe.scheduler.config)
+        return pipe
     pipe.load_lora_weights(HERE / "adapters" / "peft.safetensors")
     pipe.fuse_lora()
     pipe.unload_lora_weights()
@@ -64,7 +69,8 @@ def pipe_of(kind):
 def run(pipe, kind, size, steps, guidance, seed):
     pipe.set_progress_bar_config(disable=True)
     more = {"eta": 0.3} if kind == "tcd" else {}
-    made = pipe(PROMPT, width=size[0], height=size[1], num_inference_steps=steps, guidance_scale=guidance,
+    count = {"timesteps": [999, 749, 499, 249]} if kind == "dmd2" else {"num_inference_steps": steps}
+    made = pipe(PROMPT, width=size[0], height=size[1], guidance_scale=guidance, **count,
                 generator=torch.Generator("cpu").manual_seed(seed), **more)
     return numpy.asarray(made.images[0])
 
@@ -87,7 +93,7 @@ def main():
     save_lcm_unet()
     wide_timesteps = patch_double()
     patch_noise()
-    pipes = {kind: pipe_of(kind) for kind in ("lcm", "tcd", "turbo")}
+    pipes = {kind: pipe_of(kind) for kind in ("lcm", "tcd", "dmd2", "turbo")}
     index, bad = [], []
     for name, kind, size, steps, guidance, seed in CASES:
         pipe = pipes[kind]

@@ -6,11 +6,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use aquatint_model::generate::{PRESETS, PartialRequest, Preset};
+use aquatint_model::generate::{PRESETS, PartialRequest, Preset, TaskImages};
 use aquatint_model::source::adapters::LoraSpec;
 use aquatint_model::tools::inspect::inspect;
 use aquatint_model::{
-    Error, Footprint, Image, LoadOptions, ModelSpec, Pipeline, SamplerKind, Schedule, TextToImage,
+    Error, Footprint, Image, LoadOptions, ModelSpec, Pipeline, PromptSyntax, SamplerKind, Schedule,
+    TextToImage,
 };
 use aquatint_tests::{json, path};
 use serde_json::{Value, json};
@@ -40,6 +41,7 @@ impl Model {
                 copy(&path("pipelines/sd2"), &folder);
                 model.write("scheduler", &settings["sd-turbo"]);
             }
+            "dmd2" => copy(&path("pipelines/sd1"), &folder),
             _ => {
                 copy(&path("pipelines/sd1"), &folder);
                 let lora = model.place.path().join("TCD-SD15-LoRA.safetensors");
@@ -99,12 +101,14 @@ fn golden(name: &str) -> Image {
 #[test]
 fn pictures_are_those_of_diffusers() {
     let cases = json("few_step/cases.json");
-    for kind in ["lcm", "tcd", "turbo"] {
+    for kind in ["lcm", "tcd", "dmd2", "turbo"] {
         let pipeline = Model::of(kind).load();
         let cases = cases.as_array().expect("a list of cases").iter().filter(|case| case["kind"] == kind);
         for case in cases {
             let name = case["name"].as_str().expect("a name");
             let count = |key: &str| case[key].as_u64().expect("a whole number");
+            let preset = (kind == "dmd2").then(|| "dmd2".to_owned());
+            let preset = PartialRequest { preset, ..PartialRequest::default() };
             let request = TextToImage {
                 prompt: "a fox in the snow".into(),
                 width: count("width") as usize,
@@ -112,7 +116,7 @@ fn pictures_are_those_of_diffusers() {
                 steps: count("steps") as usize,
                 guidance_scale: case["guidance_scale"].as_f64().expect("a number") as f32,
                 seed: count("seed"),
-                ..pipeline.defaults()
+                ..preset.request(None, pipeline.defaults()).expect("a known preset")
             };
             let found = pipeline.text_to_image(&request, &mut |_| {}).expect("a picture");
             let golden = golden(name);
@@ -175,6 +179,27 @@ fn what_is_said_counts_more_than_a_preset() {
     let error = request(named("fast")).expect_err("there is no such preset");
     assert!(matches!(error, Error::Request(_)) && error.to_string().contains("sd-turbo"), "{error}");
     assert!(PRESETS.iter().all(|preset| Preset::named(preset.name).is_ok()));
+}
+
+/// An adapter that a prompt asks for brings its settings, too.
+#[test]
+fn adapters_of_prompts_have_presets() {
+    let model = Model::of("tcd");
+    let folder = model.place.path().to_owned();
+    let spec = ModelSpec { model: model.folder(), lora_folders: vec![folder], ..ModelSpec::default() };
+    let pipeline = Pipeline::load(spec, &LoadOptions::default()).expect("a model");
+    assert_eq!(pipeline.preset(), None);
+    let task = |prompt: &str, steps| {
+        let prompt_syntax = Some(PromptSyntax::A1111);
+        let said = PartialRequest { prompt: Some(prompt.into()), prompt_syntax, steps, ..Default::default() };
+        said.task(TaskImages::None, None, &pipeline).expect("a task").text().clone()
+    };
+    let with = task("a fox <lora:TCD-SD15-LoRA:1>", None);
+    assert_eq!((with.steps, with.sampler.kind), (4, Some(SamplerKind::Tcd)));
+    assert_eq!(task("a fox <lora:TCD-SD15-LoRA:1>", Some(2)).steps, 2);
+    assert_eq!(task("a fox", None).steps, 20);
+    let notes = pipeline.select_adapters(&with).expect("an adapter of this model");
+    assert!(notes.iter().any(|note| note.starts_with("preset tcd, recognised by")), "{notes:?}");
 }
 
 /// The settings are in the picture, and make it again.

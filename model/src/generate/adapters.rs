@@ -14,6 +14,7 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::presets::{self, Recognised};
 use super::request::TextToImage;
 use crate::error::{Error, Result};
 use crate::generate::infotext::LORAS;
@@ -170,6 +171,13 @@ impl AdapterSet {
             wanted.push(LoraSpec { path, unet: *unet, text_encoder: *text_encoder });
         }
         Ok(wanted)
+    }
+
+    /// The preset that suits an adapter for which a request's prompt asks.
+    pub(super) fn preset_of_tags(&self, request: &TextToImage) -> Result<Option<Recognised>> {
+        let mut wanted = self.wanted(request)?;
+        wanted.retain(|lora| !self.spec.loras.contains(lora));
+        Ok(presets::of_adapters(&wanted))
     }
 
     /// The file of a name.

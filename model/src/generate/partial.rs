@@ -184,8 +184,11 @@ impl PartialRequest {
     /// `Request` if the model cannot do it.
     pub fn task(&self, images: TaskImages, stored: Option<&Parameters>, pipeline: &Pipeline) -> Result<Task> {
         let only_masked = self.only_masked();
-        let mut text =
-            self.request(stored, self.sized(&images, pipeline.defaults(), pipeline.size_multiple()))?;
+        let defaults = match (stored, &self.prompt) {
+            (None, Some(prompt)) => pipeline.defaults_for(prompt, self.prompt_syntax.unwrap_or_default())?,
+            _ => pipeline.defaults(),
+        };
+        let mut text = self.request(stored, self.sized(&images, defaults, pipeline.size_multiple()))?;
         let (kind, _) = pipeline.scheduler().resolve(text.sampler)?;
         if text.eta == Some(0.0) && !kind.has_eta() && !kind.adds_noise() {
             text.eta = None; // no noise is asked for, and none is added

@@ -16,6 +16,7 @@ use super::request::TextToImage;
 use crate::error::{Error, Result};
 use crate::networks::unet::{BlockKind, UNetConfig};
 use crate::samplers::{Prediction, SamplerChoice, SamplerKind, Schedule, SchedulerConfig};
+use crate::source::adapters::LoraSpec;
 use crate::source::model_id::name_of;
 use crate::source::{ModelSource, TensorFile};
 
@@ -145,7 +146,6 @@ pub static PRESETS: [Preset; 11] = [
         what: "DMD2's LoRA for 4 steps",
         steps: 4,
         sampler: SamplerKind::Lcm,
-        schedule: None,
         source: "Yin et al. 2024, arXiv:2405.14867; card of tianweiy/DMD2",
         models: &["dmd2"],
         adapters: &["dmd2"],
@@ -265,15 +265,6 @@ pub(super) fn recognise(
     scheduler: &SchedulerConfig,
 ) -> Option<Recognised> {
     let spec = source.spec();
-    let adapters = spec.loras.iter().rev().find_map(|lora| {
-        let file = TensorFile::open(&lora.path).ok();
-        let said = |key: &str| file.as_ref()?.metadata().get(key).cloned();
-        let names = [Some(name_of_adapter(&lora.path)), said("ss_output_name"), said("modelspec.title")];
-        names.into_iter().flatten().find_map(|name| {
-            let preset = by_name(&name, |preset| preset.adapters)?;
-            Some(Recognised::new(preset, steps_in(&name), format!("the adapter's name `{name}`")))
-        })
-    });
     let own = || {
         let name = name_of(&spec.model);
         let preset = by_name(&name, |preset| preset.models)?;
@@ -286,7 +277,20 @@ pub(super) fn recognise(
         let (preset, by) = by_settings(unet, scheduler)?;
         Some(Recognised::new(preset, None, by.to_owned()))
     };
-    adapters.or_else(own).or_else(settings)
+    of_adapters(&spec.loras).or_else(own).or_else(settings)
+}
+
+/// The preset for the last of these adapters that is recognised.
+pub(super) fn of_adapters(adapters: &[LoraSpec]) -> Option<Recognised> {
+    adapters.iter().rev().find_map(|lora| {
+        let file = TensorFile::open(&lora.path).ok();
+        let said = |key: &str| file.as_ref()?.metadata().get(key).cloned();
+        let names = [Some(name_of_adapter(&lora.path)), said("ss_output_name"), said("modelspec.title")];
+        names.into_iter().flatten().find_map(|name| {
+            let preset = by_name(&name, |preset| preset.adapters)?;
+            Some(Recognised::new(preset, steps_in(&name), format!("the adapter's name `{name}`")))
+        })
+    })
 }
 
 /// By the UNet's settings and the scheduler's.

@@ -4,6 +4,7 @@ use super::pipeline::Pipeline;
 use super::request::TextToImage;
 use crate::error::Result;
 use crate::source::{TEXT_ENCODER, UNET};
+use crate::text::prompt::PromptSyntax;
 
 impl Pipeline {
     /// Applies the adapters for which the request's prompt asks, beside those that were given; the
@@ -22,13 +23,29 @@ impl Pipeline {
         let opened = wanted.iter().map(|lora| set.adapter(lora)).collect::<Result<Vec<_>>>()?;
         let known = set.applied();
         let new = opened.iter().filter(|adapter| !known.contains(adapter.spec()));
-        let notes = new.map(|adapter| adapter.warning().unwrap_or_else(|| adapter.describe())).collect();
+        let mut notes: Vec<_> =
+            new.map(|adapter| adapter.warning().unwrap_or_else(|| adapter.describe())).collect();
+        notes.extend(set.preset_of_tags(request)?.map(|preset| preset.describe()));
         set.apply(opened);
         for text_encoder in &self.text_encoders {
             text_encoder.network.set_source(set.source(&TEXT_ENCODER));
         }
         self.unet.set_source(set.source(&UNET));
         Ok(notes)
+    }
+
+    /// What a request for this prompt asks for unless it says otherwise: [`Pipeline::defaults`], or
+    /// the preset that suits an adapter for which the prompt asks.
+    ///
+    /// # Errors
+    /// As [`Pipeline::select_adapters`].
+    pub fn defaults_for(&self, prompt: &str, prompt_syntax: PromptSyntax) -> Result<TextToImage> {
+        let mut defaults = self.defaults();
+        let request = TextToImage { prompt: prompt.to_owned(), prompt_syntax, ..defaults.clone() };
+        if let Some(preset) = self.adapters.preset_of_tags(&request)? {
+            preset.apply(&mut defaults);
+        }
+        Ok(defaults)
     }
 
     /// A line about each adapter and embedding that the model was loaded with: "detail.safetensors:

@@ -86,6 +86,10 @@ const KNOWN_KEYS: &[&str] = &[
     "variance_type",
 ];
 
+/// Ours: whether a distilled model's timesteps are those of `timestep_spacing`, as diffusers takes
+/// them as an argument of `set_timesteps`.
+pub(super) const OWN_TIMESTEPS: &str = "own_timesteps";
+
 impl SchedulerConfig {
     /// Reads the file at `path`.
     ///

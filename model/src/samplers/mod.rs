@@ -127,7 +127,8 @@ pub fn build(config: &SchedulerConfig, choice: SamplerChoice, steps: usize) -> R
     let (kind, mut schedule) = config.resolve(choice)?;
     let mut config = Cow::Borrowed(config);
     if schedule == Schedule::Trailing {
-        config = Cow::Owned(config.into_owned().with("timestep_spacing", "trailing"));
+        let trailing = config.into_owned().with("timestep_spacing", "trailing");
+        config = Cow::Owned(trailing.with(config::OWN_TIMESTEPS, true));
         schedule = Schedule::Normal;
     }
     let config = &*config;

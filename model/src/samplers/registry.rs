@@ -266,7 +266,7 @@ const SAMPLERS: &[Names] = &[
         label: "LCM",
         class: Some("LCMScheduler"),
         aliases: &[],
-        schedules: DISTILLED,
+        schedules: TIMESTEPS,
     },
     Names {
         kind: SamplerKind::Tcd,

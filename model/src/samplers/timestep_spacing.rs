@@ -9,6 +9,7 @@
 //! Next: [`super::ddim`], which steps along them.
 
 use super::SchedulerConfig;
+use super::config::OWN_TIMESTEPS;
 use super::noise_schedule::NoiseSchedule;
 use crate::{Error, Result};
 
@@ -91,7 +92,8 @@ impl TimestepSpacing {
 }
 
 /// The timesteps of a distilled model: `steps` out of the `original_inference_steps` on which it
-/// was trained, from the noisiest down.
+/// was trained, from the noisiest down; or, where a schedule was chosen, those of
+/// `timestep_spacing`.
 ///
 /// # Errors
 /// `Request` for more steps than it was trained on.
@@ -101,6 +103,9 @@ pub(super) fn distilled_timesteps(
     steps: usize,
 ) -> Result<Vec<usize>> {
     let trained = noise_schedule.len();
+    if config.flag(OWN_TIMESTEPS, false)? && steps <= trained {
+        return TimestepSpacing::read(config, noise_schedule, Spacing::Trailing)?.whole_timesteps(steps);
+    }
     let original = config.count("original_inference_steps", trained.min(50), 1..=trained)?;
     if !(1..=original).contains(&steps) {
         return Err(Error::request(format!(

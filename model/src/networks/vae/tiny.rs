@@ -16,11 +16,12 @@
 
 use aquatint_kernels::Isa;
 use aquatint_kernels::conv2d::Geometry;
-use aquatint_tensor::{Tensor, View};
+use aquatint_tensor::{Tensor, View, f16};
 
 use super::{TinyConfig, VaeConfig};
 use crate::error::Result;
-use crate::networks::layers::{Conv2d, Epilogue, FeatureMap, UpsampleConv2d};
+use crate::networks::layers::{Conv2d, Epilogue, FeatureMap, Stored, UpsampleConv2d};
+use crate::networks::storage::{finite_or, is_half};
 use crate::source::Weights;
 
 /// `EncoderTiny`.
@@ -28,6 +29,8 @@ pub struct TinyEncoder {
     conv_in: Conv2d,
     levels: Vec<EncoderLevel>,
     conv_out: Conv2d,
+    /// Whether it stores f16 between its layers.
+    half: bool,
 }
 
 /// Blocks behind a convolution that halves the image; the first level has none.
@@ -49,20 +52,30 @@ impl TinyEncoder {
                 .transpose()?;
             levels.push(EncoderLevel { halve, blocks: layers.blocks(blocks, channels)? });
         }
-        Ok(Self { conv_in, levels, conv_out: layers.border([sizes.latent_channels, channels])? })
+        let conv_out = layers.border([sizes.latent_channels, channels])?;
+        Ok(Self { conv_in, levels, conv_out, half: is_half(vae.precision()) })
     }
 
     /// `pictures: [n, h, w, in_channels]` in −1..1 → `[n, h/8, w/8, latent_channels]`.
     pub(super) fn forward(&self, isa: Isa, pictures: View<'_, f32, 4>) -> Tensor<f32, 4> {
         let x = pictures.to_tensor().map(|x| (x + 1.0) / 2.0);
-        let mut x: FeatureMap<f32> = self.conv_in.forward(isa, x.view());
+        let wide = || self.forward_stored::<f32>(isa, x.view());
+        match self.half {
+            true => finite_or(self.forward_stored::<f16>(isa, x.view()), wide),
+            false => wide(),
+        }
+    }
+
+    /// With what flows between the layers stored in this type.
+    fn forward_stored<T: Stored>(&self, isa: Isa, x: View<'_, f32, 4>) -> Tensor<f32, 4> {
+        let mut x: FeatureMap<T> = self.conv_in.forward(isa, x);
         for level in &self.levels {
             if let Some(halve) = &level.halve {
-                x = halve.forward(isa, x.view());
+                x = halve.forward(isa, T::view(x.view()));
             }
             x = level.blocks.iter().fold(x, |x, block| block.forward(isa, x));
         }
-        self.conv_out.forward_last(isa, x.view())
+        last(isa, &self.conv_out, x)
     }
 }
 
@@ -71,6 +84,8 @@ pub struct TinyDecoder {
     conv_in: Conv2d,
     levels: Vec<DecoderLevel>,
     conv_out: Conv2d,
+    /// Whether it stores f16 between its layers.
+    half: bool,
 }
 
 /// Blocks in front of a convolution of the doubled image; the last level has none.
@@ -95,21 +110,39 @@ impl TinyDecoder {
             });
             levels.push(DecoderLevel { blocks, double: double.transpose()? });
         }
-        Ok(Self { conv_in, levels, conv_out: layers.border([sizes.out_channels, channels])? })
+        let conv_out = layers.border([sizes.out_channels, channels])?;
+        Ok(Self { conv_in, levels, conv_out, half: is_half(vae.precision()) })
     }
 
     /// `latents: [n, h, w, latent_channels]` → `[n, 8h, 8w, out_channels]`, about −1..1.
     pub(super) fn forward(&self, isa: Isa, latents: View<'_, f32, 4>) -> Tensor<f32, 4> {
         let x = latents.to_tensor().map(|x| (x / 3.0).tanh() * 3.0);
-        let mut x = self.conv_in.forward_with(isa, x.view(), RELU);
+        let wide = || self.forward_stored::<f32>(isa, x.view());
+        let y = match self.half {
+            true => finite_or(self.forward_stored::<f16>(isa, x.view()), wide),
+            false => wide(),
+        };
+        y.map(|y| 2.0 * y - 1.0)
+    }
+
+    /// With what flows between the layers stored in this type.
+    fn forward_stored<T: Stored>(&self, isa: Isa, x: View<'_, f32, 4>) -> Tensor<f32, 4> {
+        let mut x: FeatureMap<T> = self.conv_in.forward_with(isa, x, relu());
         for level in &self.levels {
             x = level.blocks.iter().fold(x, |x, block| block.forward(isa, x));
             if let Some(double) = &level.double {
                 x = double.forward(isa, x.view());
             }
         }
-        self.conv_out.forward_last(isa, x.view()).map(|x| 2.0 * x - 1.0)
+        last(isa, &self.conv_out, x)
     }
+}
+
+/// The last convolution, which takes f32.
+fn last<T: Stored>(isa: Isa, conv_out: &Conv2d, x: FeatureMap<T>) -> Tensor<f32, 4> {
+    let shape = x.shape();
+    let wide = T::widen_all(isa, x.into_tensor().into_vec().into());
+    conv_out.forward_last(isa, View::from_slice(shape, &wide))
 }
 
 /// `AutoencoderTinyBlock`, of as many channels in as out.
@@ -118,8 +151,9 @@ struct Block {
 }
 
 /// Done to each result before it is stored.
-const RELU: Epilogue<'static, f32> =
-    Epilogue { bias: None, per_image: None, residual: None, scale: 1.0, floor: 0.0 };
+fn relu<'a, T: Stored>() -> Epilogue<'a, T> {
+    Epilogue { floor: 0.0, ..Epilogue::none() }
+}
 
 impl Block {
     fn load(w: &Weights<'_>, channels: usize) -> Result<Self> {
@@ -128,11 +162,12 @@ impl Block {
     }
 
     /// `x: [n, h, w, c]` → the same shape.
-    fn forward(&self, isa: Isa, x: FeatureMap<f32>) -> FeatureMap<f32> {
+    fn forward<T: Stored>(&self, isa: Isa, x: FeatureMap<T>) -> FeatureMap<T> {
         let [first, second, third] = &self.conv;
-        let h = first.forward_with(isa, x.view(), RELU);
-        let h = second.forward_with(isa, h.view(), RELU);
-        third.forward_with(isa, h.view(), Epilogue { residual: Some(x.pixels().as_slice()), ..RELU })
+        let h: FeatureMap<T> = first.forward_with(isa, T::view(x.view()), relu());
+        let h: FeatureMap<T> = second.forward_with(isa, T::view(h.view()), relu());
+        let residual = Some(x.pixels().as_slice());
+        third.forward_with(isa, T::view(h.view()), Epilogue { residual, ..relu() })
     }
 }
 
