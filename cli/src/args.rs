@@ -7,7 +7,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::bench;
 use crate::commands::{
-    convert, decode, demo, encode, img2img, inpaint, inspect, models, noise, random_model, verify,
+    convert, decode, demo, encode, img2img, inpaint, inspect, models, noise, random_model, upscale, verify,
 };
 use crate::flags::generate::GenerateFlags;
 use crate::flags::mistakes;
@@ -80,6 +80,8 @@ pub(crate) enum Command {
     Decode(decode::Decode),
     /// Show a picture with more and more noise: what a model learns from.
     Noise(noise::Noise),
+    /// Make a picture larger, by an ESRGAN network or a filter.
+    Upscale(upscale::Upscale),
     /// Draw a dozen things on one sheet.
     Demo(demo::Demo),
     /// Make a picture again from the settings that it contains, and compare.

@@ -40,7 +40,7 @@ use clap::CommandFactory;
 use args::{Args, Command};
 use commands::{
     completions, convert, decode, demo, encode, img2img, inpaint, inspect, models, noise, presets,
-    random_model, samplers, txt2img, verify,
+    random_model, samplers, txt2img, upscale, verify,
 };
 use platform::{allocator, console, signals};
 
@@ -91,6 +91,7 @@ fn dispatch(args: Args) -> Result<u8, Error> {
         Command::Encode(args) => encode::run(&args),
         Command::Decode(args) => decode::run(&args),
         Command::Noise(args) => noise::run(&args),
+        Command::Upscale(args) => upscale::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Inspect(args) => inspect::run(&args),

@@ -213,7 +213,7 @@ fn noise_is_that_of_the_forward_process() {
     let pipeline = Folders::new().load("sd1", Isa::best());
     let image = picture("inputs/scene_64x64");
     let timesteps = [0, 300, 999];
-    let strip = pipeline.noised(&image, &timesteps, 1).expect("known timesteps");
+    let strip = pipeline.noised(&image, &timesteps, 1, false).expect("known timesteps");
     let clean = pipeline.encode(&image).expect("a picture");
     let noise = Generator::new(1).randn(clean.len());
     for (found, t) in strip.iter().zip(timesteps) {
@@ -228,7 +228,7 @@ fn noise_is_that_of_the_forward_process() {
         let (worst, equal) = compare(found, &expected);
         assert!(worst <= 1 && equal >= EQUAL_SHARE, "timestep {t}: worst {worst}, equal {equal}");
     }
-    let error = pipeline.noised(&image, &[1000], 1).expect_err("there is no such timestep");
+    let error = pipeline.noised(&image, &[1000], 1, false).expect_err("there is no such timestep");
     assert!(error.to_string().contains("expected 0 to 999"), "{error}");
 }
 

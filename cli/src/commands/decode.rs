@@ -14,6 +14,11 @@ pub(crate) struct Decode {
     #[command(flatten)]
     model: ModelFlags,
 
+    /// Work on a strip of rows at a time: 2048×2048 in 3 GB, in about twice the time, and without
+    /// seams [default: where memory demands it].
+    #[arg(long)]
+    vae_tiling: bool,
+
     /// Safetensors file with a tensor `latents`, as `encode` writes it.
     latents: PathBuf,
 
@@ -26,8 +31,15 @@ pub(crate) fn run(args: &Decode) -> Result<(), Error> {
     let latents = open_latents(&args.latents)?;
     output::reserve(&args.output, output::PICTURES, args.model.force)?;
     let [_, _, height, width] = latents.shape().map(|side| side.saturating_mul(8));
-    let pipeline = model::load(&args.model, |footprint| memory::check_vae(footprint, width, height))?;
-    let picture = pipeline.decode_latents(latents.view())?;
+    let mut vae_tiling = args.vae_tiling;
+    let pipeline = model::load(&args.model, |footprint| {
+        vae_tiling = memory::check_vae(footprint, [width, height], vae_tiling)?;
+        Ok(())
+    })?;
+    let picture = match vae_tiling {
+        true => pipeline.decode_latents_in_strips(latents.view())?,
+        false => pipeline.decode_latents(latents.view())?,
+    };
     let path = output::save(&picture, &args.output, Format::QUALITY, args.model.force)?;
     println!("{}", path.display());
     Ok(())

@@ -15,6 +15,11 @@ pub(crate) struct Encode {
     #[command(flatten)]
     model: ModelFlags,
 
+    /// Work on a strip of rows at a time: 2048×2048 in 3 GB, in about twice the time, and without
+    /// seams [default: where memory demands it].
+    #[arg(long)]
+    vae_tiling: bool,
+
     /// Picture to encode: PNG, JPEG or WebP. What is beyond a multiple of 8 pixels is cut off.
     #[arg(short, long, value_name = "PICTURE")]
     image: PathBuf,
@@ -43,8 +48,15 @@ pub(crate) fn run(args: &Encode) -> Result<(), Error> {
     let picture = open(&args.image)?;
     output::reserve(&args.output, &["safetensors"], args.model.force)?;
     let (width, height) = (picture.width(), picture.height());
-    let pipeline = model::load(&args.model, |footprint| memory::check_vae(footprint, width, height))?;
-    let latents = pipeline.encode(&picture)?;
+    let mut vae_tiling = args.vae_tiling;
+    let pipeline = model::load(&args.model, |footprint| {
+        vae_tiling = memory::check_vae(footprint, [width, height], vae_tiling)?;
+        Ok(())
+    })?;
+    let latents = match vae_tiling {
+        true => pipeline.encode_in_strips(&picture)?,
+        false => pipeline.encode(&picture)?,
+    };
     eprintln!("{width}×{height} pixels → latents {:?}", latents.shape());
     let path = output::place(&args.output, args.model.force, &latents_to_bytes(latents.view())?)?;
     println!("{}", path.display());

@@ -14,4 +14,5 @@ pub(crate) mod presets;
 pub(crate) mod random_model;
 pub(crate) mod samplers;
 pub(crate) mod txt2img;
+pub(crate) mod upscale;
 pub(crate) mod verify;

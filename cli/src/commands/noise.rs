@@ -36,8 +36,12 @@ pub(crate) fn run(args: &Noise) -> Result<(), Error> {
     let picture = encode::open(&args.image)?;
     output::reserve(&args.output, output::PICTURES, args.model.force)?;
     let (width, height) = (picture.width(), picture.height());
-    let pipeline = model::load(&args.model, |footprint| memory::check_vae(footprint, width, height))?;
-    let pictures = pipeline.noised(&picture, &args.timesteps, args.seed)?;
+    let mut vae_tiling = false;
+    let pipeline = model::load(&args.model, |footprint| {
+        vae_tiling = memory::check_vae(footprint, [width, height], false)?;
+        Ok(())
+    })?;
+    let pictures = pipeline.noised(&picture, &args.timesteps, args.seed, vae_tiling)?;
     let strip = Image::strip(&pictures);
     let path = output::save(&strip, &args.output, Format::QUALITY, args.model.force)?;
     println!("{}", path.display());

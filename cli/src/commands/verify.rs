@@ -37,6 +37,10 @@ pub(crate) struct Verify {
     #[arg(long, value_name = "PICTURE", requires = "image")]
     mask: Option<PathBuf>,
 
+    /// The file of the upscaler with which its second pass was enlarged, if it was one.
+    #[arg(long, value_name = "FILE")]
+    hires_upscaler: Option<String>,
+
     /// Threads to compute with [default: one for each core].
     #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -47,7 +51,9 @@ pub(crate) fn run(args: &Verify) -> Result<(), Error> {
     let isa = machine(args.threads.map(usize::from))?;
     let stored = stored_parameters(&args.picture)?;
     let expected = ImageFile::open(&args.picture)?.image;
-    stored.apply(&mut TextToImage::default())?; // refused before the model is loaded, if at all
+    // What has no meaning is refused before the model is loaded.
+    let named = PartialRequest { hires_upscaler: args.hires_upscaler.clone(), ..PartialRequest::default() };
+    named.request(Some(&stored), TextToImage::default())?;
     let kind = TaskKind::of(&stored);
     if kind != TaskKind::TextToImage && args.image.is_none() {
         return Err(Error::request(
@@ -59,6 +65,7 @@ pub(crate) fn run(args: &Verify) -> Result<(), Error> {
         kind,
         image: args.image.clone().map(Into::into),
         mask: args.mask.clone().map(Into::into),
+        hires_upscaler: args.hires_upscaler.clone(),
         ..PartialRequest::from_parameters(&stored)?
     };
     let inputs = settings.open_images()?;

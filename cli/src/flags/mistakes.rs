@@ -20,7 +20,6 @@ const COMMANDS_ELSEWHERE: &[(&str, &str)] = &[
     ("img_gen", "txt2img"),
     ("run", "txt2img"),
     ("draw", "txt2img"),
-    ("upscale", "img2img"),
     ("outpaint", "inpaint"),
     ("info", "inspect"),
     ("show", "inspect"),

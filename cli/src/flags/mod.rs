@@ -3,6 +3,7 @@
 
 pub(crate) mod adapters;
 pub(crate) mod generate;
+pub(crate) mod hires;
 pub(crate) mod hub;
 pub(crate) mod image;
 pub(crate) mod library;

@@ -38,7 +38,12 @@ pub(crate) fn run(settings: PartialRequest, args: &GenerateFlags) -> Result<u8, 
     let images = settings.open_images()?;
     // Names and numbers are judged before the model is loaded.
     let unseeded = TextToImage { seed: random_seed()?, ..TextToImage::default() };
-    let seed = settings.request(stored.as_ref(), unseeded)?.seed;
+    let TextToImage { seed, hires, .. } = settings.request(stored.as_ref(), unseeded)?;
+    if hires.is_some() && (resumed.is_some() || args.run.checkpoint.is_some()) {
+        return Err(Error::request(
+            "a run with a second pass cannot be saved: leave --checkpoint away, or the second pass with --hires-scale 0",
+        ));
+    }
     let pattern = args.output.as_deref().unwrap_or(Path::new("aquatint-{seed}.png"));
     let mut output = Output::new(pattern, args.force, args.quality);
     output.check(seed)?;
@@ -55,6 +60,7 @@ pub(crate) fn run(settings: PartialRequest, args: &GenerateFlags) -> Result<u8, 
     let session = Session::start(args, stored.as_ref(), first)?;
     let mut task = settings.task(images, stored.as_ref(), &session.pipeline)?;
     task.text_mut().seed = seed;
+    session.fit_memory(&mut task, together.min(count));
     let mut batch =
         Batch { task, settings: &settings, wanted: (0..count).collect(), together, job: None, resumed };
     batch.skip_finished()?;

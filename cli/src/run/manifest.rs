@@ -134,6 +134,7 @@ fn made(
     let seed = settings.seed.map_or_else(|| Ok(seed_of(bytes)), Seed::number)?;
     let mut task = settings.task(settings.open_images()?, None, &session.pipeline)?;
     task.text_mut().seed = seed;
+    session.fit_memory(&mut task, together.min(count));
     let mut batch =
         Batch { task, settings: &settings, wanted: Vec::new(), together, job: Some(line), resumed: None };
     for picture in 0..count {

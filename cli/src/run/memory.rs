@@ -31,27 +31,51 @@ pub(crate) fn check(
     }
 }
 
-/// For commands that need the VAE alone: whether a picture of this size can be encoded or decoded.
-/// The largest weights, which are those of the UNet, do not count; what is left is no more than is
-/// needed.
+/// Whether `together` pictures of a request fit into memory only if the VAE works in strips.
+pub(crate) fn demands_vae_tiling(
+    footprint: &Footprint,
+    request: &TextToImage,
+    together: usize,
+    free: Option<u64>,
+) -> bool {
+    let bytes = |vae_tiling| footprint.bytes(&TextToImage { vae_tiling, ..request.clone() }, together);
+    let fits = |vae_tiling| free.is_none_or(|free| bytes(vae_tiling) <= free);
+    !request.vae_tiling && request.width.max(request.height) <= LARGEST_SIDE && !fits(false) && fits(true)
+}
+
+/// What is said of it.
+pub(crate) const VAE_TILING: &str = "memory is short: the VAE works in strips, which takes longer";
+
+/// For commands that need the VAE alone: whether it must work in strips on a picture of this size,
+/// which is so if `vae_tiling` says it.
 ///
 /// # Errors
-/// `Request` if there is less.
-pub(crate) fn check_vae(footprint: &Footprint, width: usize, height: usize) -> Result<(), Error> {
+/// `Request` if there is not enough memory either way.
+pub(crate) fn check_vae(
+    footprint: &Footprint,
+    [width, height]: [usize; 2],
+    vae_tiling: bool,
+) -> Result<bool, Error> {
     if width.max(height) > LARGEST_SIDE {
-        return Ok(()); // refused for another reason
+        return Ok(vae_tiling); // refused for another reason
     }
-    let request = TextToImage { width, height, guidance_scale: 1.0, ..footprint.defaults.clone() };
-    let needed = footprint.bytes(&request, 1).saturating_sub(footprint.weights());
-    match free()? {
-        Some(free) if needed > free => Err(Error::request(format_args!(
+    let Some(free) = free()? else { return Ok(vae_tiling) };
+    let needed = |vae_tiling| footprint.vae_bytes([width, height], vae_tiling);
+    if !vae_tiling && needed(false) <= free {
+        return Ok(false);
+    }
+    if needed(true) > free {
+        return Err(Error::request(format_args!(
             "{width}×{height} pixels: at least {} of memory would be needed, and {} are free; choose a smaller picture (or say what may be \
              used, in bytes, with {VARIABLE})",
-            gigabytes(needed),
+            gigabytes(needed(true)),
             gigabytes(free)
-        ))),
-        _ => Ok(()),
+        )));
     }
+    if !vae_tiling {
+        eprintln!("{VAE_TILING}");
+    }
+    Ok(true)
 }
 
 /// What is lacking, and what to do.

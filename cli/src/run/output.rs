@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use aquatint_model::image::metadata::{self, Parameters};
 use aquatint_model::whole_file::{WholeFile, check_writable};
-use aquatint_model::{Error, Format, Image, TextToImage};
+use aquatint_model::{Error, Format, Image};
 
 /// Endings of pictures.
 pub(crate) const PICTURES: &[&str] = &["png", "jpg", "jpeg", "webp"];
@@ -145,11 +145,11 @@ impl Output {
         &mut self,
         seed: u64,
         job: Option<usize>,
-        task: &TextToImage,
+        [width, height]: [usize; 2],
     ) -> Result<(), Error> {
         match self.is_stdout() {
             true => Ok(()),
-            false => check_writable(&self.wanted(seed, job), 3 * task.width * task.height),
+            false => check_writable(&self.wanted(seed, job), 3 * width * height),
         }
     }
 

@@ -49,11 +49,16 @@ impl Display {
             }
             Progress::Expected { step } => self.expected = Some(step),
             Progress::Step { done, total } => self.step(done, total),
-            Progress::Decoding => match &self.bar {
-                Some(bar) => bar.set_message("decoding"),
-                None => eprintln!("decoding"),
-            },
+            Progress::Enlarging => self.say("enlarging"),
+            Progress::Decoding => self.say("decoding"),
             _ => {}
+        }
+    }
+
+    fn say(&self, what: &'static str) {
+        match &self.bar {
+            Some(bar) => bar.set_message(what),
+            None => eprintln!("{what}"),
         }
     }
 

@@ -141,7 +141,9 @@ impl<'a> Session<'a> {
             Some(_) => several.batch_size,
             None => several.batch_size.min(several.batch_count),
         };
-        let needed = memory::check(&footprint, &first(&footprint)?, together as usize, free)?;
+        let mut first = first(&footprint)?;
+        first.vae_tiling |= memory::demands_vae_tiling(&footprint, &first, together as usize, free);
+        let needed = memory::check(&footprint, &first, together as usize, free)?;
         eprintln!("about {} of memory will be needed at most", memory::gigabytes(needed));
         let start = Instant::now();
         let pipeline = Pipeline::load(spec, &options)?;
@@ -177,6 +179,15 @@ impl<'a> Session<'a> {
         Ok(Self { args, footprint, free, pipeline })
     }
 
+    /// Lets the VAE work in strips where `together` pictures fit into memory only so. The text of
+    /// the pictures says it.
+    pub(crate) fn fit_memory(&self, task: &mut Task, together: usize) {
+        if memory::demands_vae_tiling(&self.footprint, task.text(), together, self.free) {
+            eprintln!("{}", memory::VAE_TILING);
+            task.text_mut().vae_tiling = true;
+        }
+    }
+
     /// Makes the pictures of a batch, shows progress, saves each, and tells of it.
     ///
     /// # Errors
@@ -197,10 +208,15 @@ impl<'a> Session<'a> {
             let task = batch.task_of(first);
             memory::check(&self.footprint, task.text(), count, self.free)?;
             self.select_adapters(task.text())?;
-            output.check_room(task.text().seed, batch.job, task.text())?; // rather than after the work
+            let size = task.text().final_size(self.pipeline.size_multiple());
+            output.check_room(task.text().seed, batch.job, size)?; // rather than after the work
             let TextToImage { seed, width, height, steps, .. } = task.text();
             let number = if all > 1 { format!("picture {}/{all}, ", done + 1) } else { String::new() };
-            eprintln!("{number}seed {seed}, {width}×{height}, {steps} steps");
+            let second = match size == [*width, *height] {
+                true => String::new(),
+                false => format!(", then {}×{}", size[0], size[1]),
+            };
+            eprintln!("{number}seed {seed}, {width}×{height}, {steps} steps{second}");
             let start = Instant::now();
             let mut callbacks =
                 RunCallbacks::new(&self.args.run, self.run_checkpoint(&mut batch, first)?, count);

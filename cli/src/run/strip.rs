@@ -25,7 +25,11 @@ impl Strip {
 
     /// Takes note of every Nth step, and of the last.
     pub(crate) fn record(&mut self, info: &StepInfo<'_>) {
-        self.shape = info.shape();
+        if self.shape != info.shape() {
+            // The second pass of an enlarged picture has a strip of its own.
+            self.shape = info.shape();
+            self.steps.clear();
+        }
         self.steps.resize_with(info.pictures(), Vec::new);
         if info.done.is_multiple_of(self.every) || info.done == info.total {
             for (i, steps) in self.steps.iter_mut().enumerate() {

@@ -5,6 +5,7 @@ mod bench;
 mod control;
 mod few_step;
 mod hostile;
+mod larger;
 mod models;
 mod parameters;
 mod pictures;

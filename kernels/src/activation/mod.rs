@@ -6,6 +6,7 @@
 //! | [`gelu`] | `x·(1 + erf(x/√2)) / 2` | the text encoder of SD 2.x |
 //! | [`gelu_tanh`] | `x·(1 + tanh(√(2/π)·(x + 0.044715·x³))) / 2` | some text encoders' `gelu_new` |
 //! | [`quick_gelu`] | `x·σ(1.702·x)` | the text encoder of SD 1.x |
+//! | [`prelu`] | `x` above 0, `slope·x` below, a slope for each channel | upscalers; with one slope LeakyReLU |
 //! | [`geglu`] | `x[..c]·gelu(x[c..])` | the UNet's feed-forward layers |
 //!
 //! | step | idea |
@@ -15,10 +16,11 @@
 //! | [`linear_geglu`](crate::linear::linear_geglu) | the last of them where its input is made, which is never written |
 
 use aquatint_tensor::{Tensor, View};
+use rayon::prelude::*;
 
 use crate::Isa;
-use crate::cpu::partition::{for_each_chunk, row_major};
-use crate::cpu::simd::{Pointwise, Simd};
+use crate::cpu::partition::{for_each_chunk, row_major, rows_per_task};
+use crate::cpu::simd::{Op, Pointwise, Simd};
 use crate::gemm::RowSource;
 use crate::packed_input::tensor_of_rows;
 
@@ -73,6 +75,42 @@ pub fn gelu_tanh(isa: Isa, x: &mut [f32]) {
 /// ```
 pub fn quick_gelu(isa: Isa, x: &mut [f32]) {
     apply(isa, x, QuickGelu);
+}
+
+/// `x = x > 0 ? x : slope[c]·x`, in place, for channel c of each pixel: `x: [.., slopes.len()]`. As
+/// `torch.nn.PReLU`, and with equal slopes as `torch.nn.LeakyReLU`.
+///
+/// ```
+/// # use aquatint_kernels::{Isa, activation::prelu};
+/// let mut x = [1.0, -1.0, -2.0, 2.0];
+/// prelu(Isa::best(), &mut x, &[0.5, 0.25]);
+/// assert_eq!(x, [1.0, -0.25, -1.0, 2.0]);
+/// ```
+///
+/// # Panics
+/// If there is not a whole number of pixels.
+pub fn prelu(isa: Isa, x: &mut [f32], slopes: &[f32]) {
+    let channels = slopes.len();
+    assert!(x.is_empty() || x.len().is_multiple_of(channels), "pixels of {channels} channels");
+    let pixels = rows_per_task(channels.max(1));
+    x.par_chunks_mut(pixels * channels.max(1)).for_each(|x| isa.run(Prelu { x, slopes }));
+}
+
+struct Prelu<'a> {
+    x: &'a mut [f32],
+    slopes: &'a [f32],
+}
+
+impl Op for Prelu<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn eval<S: Simd>(self, _: S) {
+        for pixel in self.x.chunks_exact_mut(self.slopes.len()) {
+            for (x, &slope) in pixel.iter_mut().zip(self.slopes) {
+                *x = if *x > 0.0 { *x } else { slope * *x };
+            }
+        }
+    }
 }
 
 fn apply(isa: Isa, x: &mut [f32], f: impl Pointwise) {

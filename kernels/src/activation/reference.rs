@@ -80,3 +80,8 @@ mod tests {
         assert!(erf(f64::NAN).is_nan());
     }
 }
+
+/// `x` above 0, `slope·x` below.
+pub fn prelu(x: f64, slope: f64) -> f64 {
+    x.max(0.0) + slope * x.min(0.0)
+}

@@ -115,3 +115,18 @@ fn geglu_takes_views_of_any_strides() {
 fn geglu_needs_two_halves() {
     geglu(Isa::best(), Tensor::zeros([1, 3]).view());
 }
+
+#[test]
+fn prelu_agrees_with_its_reference_at_every_number_of_channels() {
+    for channels in (1..=33).chain([64]) {
+        let (x, slopes) = (random([70, channels], 1), random([channels], 2));
+        let expected = Tensor::from_fn([70, channels], |[pixel, c]| {
+            reference::prelu(f64::from(x[[pixel, c]]), f64::from(slopes[[c]])) as f32
+        });
+        for isa in Isa::available() {
+            let mut found = x.clone();
+            prelu(isa, found.as_mut_slice(), slopes.as_slice());
+            assert_close(&format!("prelu, {channels} channels, {isa}"), &found, &expected, 1e-7);
+        }
+    }
+}

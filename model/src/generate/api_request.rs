@@ -9,7 +9,8 @@
 
 use serde_json::{Map, Value};
 
-use super::api_field::ApiField;
+use super::api_field::{ApiField, FromApi};
+use super::hires::Hires;
 use super::settings::PartialRequest;
 use super::values::TaskKind;
 use crate::error::{Error, Result, shortened};
@@ -31,9 +32,11 @@ const MOST_BATCHES: u64 = 10_000;
 /// The most pictures that are made together.
 pub const LARGEST_BATCH: u64 = 64;
 
-/// Settings of A1111's second pass over an enlarged picture; they count only if `enable_hr` is
-/// true, which is refused.
+/// Settings of A1111's second pass over an enlarged picture; they count only if `enable_hr` is true.
 const OF_SECOND_PASS: &str = "hr_";
+
+/// Values of such settings that change nothing.
+const SAME_AS_FIRST_PASS: [&str; 2] = ["Use same sampler", "Use same scheduler"];
 
 impl ApiRequest {
     /// Reads an object.
@@ -53,7 +56,14 @@ impl ApiRequest {
     /// `Request` if a field has no meaning.
     pub fn from_fields(fields: &Map<String, Value>) -> Result<Self> {
         let mut request = Self::default();
+        let second_pass = match fields.get("enable_hr") {
+            None | Some(Value::Null) => false,
+            Some(value) => bool::from_api(&ApiField { key: "enable_hr", value })?.unwrap_or(false),
+        };
         for (key, value) in fields {
+            if key == "enable_hr" || !second_pass && key.starts_with(OF_SECOND_PASS) {
+                continue;
+            }
             request.read(fields, &ApiField { key, value })?;
         }
         let settings = &mut request.settings;
@@ -62,6 +72,12 @@ impl ApiRequest {
             (Some(_), None) => TaskKind::ImageToImage,
             (None, None) => TaskKind::TextToImage,
         };
+        if second_pass {
+            settings.hires_scale = settings.hires_scale.or(Some(Hires::default().scale));
+            if settings.kind == TaskKind::TextToImage {
+                settings.hires_strength = settings.hires_strength.or(settings.strength.take());
+            }
+        }
         Ok(request)
     }
 
@@ -90,7 +106,8 @@ impl ApiRequest {
                 }
             }
             key if self.settings.set_from_api(key, field.value)? => {}
-            key if key.starts_with(OF_SECOND_PASS) => {}
+            key if key.starts_with(OF_SECOND_PASS)
+                && field.value.as_str().is_some_and(|value| SAME_AS_FIRST_PASS.contains(&value)) => {}
             _ => field.refuse()?,
         }
         Ok(())
@@ -151,6 +168,24 @@ mod tests {
     }
 
     #[test]
+    fn a_second_pass_is_read_if_it_is_enabled() {
+        let line = |enabled: bool| {
+            format!(
+                r#"{{"enable_hr": {enabled}, "hr_scale": 1.5, "hr_second_pass_steps": 9, "hr_upscaler": "Lanczos",
+                    "denoising_strength": 0.4, "hr_sampler_name": "Use same sampler", "hr_prompt": "",
+                    "hr_resize_x": 0}}"#
+            )
+        };
+        let read = |enabled| ApiRequest::parse(line(enabled).as_bytes()).expect("all is known").settings;
+        let (on, off) = (read(true), read(false));
+        assert_eq!((on.hires_scale, on.hires_steps, on.hires_strength), (Some(1.5), Some(9), Some(0.4)));
+        assert_eq!((on.hires_upscaler.as_deref(), on.strength), (Some("Lanczos"), None));
+        assert!(!off.says("hires_scale") && !off.says("hires_strength") && off.strength == Some(0.4));
+        let bare = ApiRequest::parse(br#"{"enable_hr": true}"#).expect("it is known").settings;
+        assert_eq!(bare.hires_scale, Some(2.0));
+    }
+
+    #[test]
     fn what_has_no_meaning_is_named() {
         for (line, message) in [
             ("{", "expected a JSON object"),
@@ -163,7 +198,8 @@ mod tests {
             (r#"{"n_iter": 0}"#, "`n_iter` is 0; expected a whole number from 1"),
             (r#"{"batch_size": 0}"#, "from 1 to 64"),
             (r#"{"resize_mode": 3}"#, "0 (stretch), 1 (crop) or 2 (fit)"),
-            (r#"{"enable_hr": true, "hr_scale": 2}"#, "`enable_hr` is true; expected it to be off"),
+            (r#"{"enable_hr": 3, "hr_scale": 2}"#, "`enable_hr` is 3; expected true or false"),
+            (r#"{"enable_hr": true, "hr_prompt": "x"}"#, "`hr_prompt` is \"x\"; expected it to be off"),
             (r#"{"subseed": 7}"#, "`subseed` is 7; expected it to be off"),
             (
                 r#"{"mask_blur": 4, "mask_blur_x": 5}"#,

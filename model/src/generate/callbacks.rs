@@ -1,7 +1,7 @@
 //! Callbacks: progress, previews, early stop.
 //!
 //! ```text
-//! on_run_start(run)       once, before the first step; a stored run can be compared here
+//! on_run_start(run)       before the first step of a pass; a stored run can be compared here
 //! known_output(step)      the model's output at this step, if a stored run has it
 //! on_step_end(info)       after each evaluation of the UNet; may end the run
 //! on_image(…)             once for each image, when its latents are decoded
@@ -49,6 +49,8 @@ pub enum Progress {
         /// Calls in all. PNDM needs one more than the steps that were asked for.
         total: usize,
     },
+    /// The first pass is done; its result is enlarged for the second.
+    Enlarging,
     /// The latents are finished and become a picture.
     Decoding,
 }
@@ -75,7 +77,7 @@ pub trait Callbacks {
         Ok(())
     }
 
-    /// The outputs of the UNet at this step, `[n, channels, height, width]` for `n` pictures, if an
+    /// The outputs of the UNet at this step, counted through all passes, `[n, channels, height, width]` for `n` pictures, if an
     /// earlier run has them.
     fn known_output(&mut self, _step: usize) -> Option<Vec<f32>> {
         None
@@ -142,9 +144,9 @@ pub struct StepInfo<'a> {
     pub(super) outputs: &'a [f32],
     /// The call of the sampler that was made.
     pub(super) call: usize,
-    /// Steps done.
+    /// Steps done, those of an earlier pass included.
     pub done: usize,
-    /// Steps in all.
+    /// Steps in all, of all passes.
     pub total: usize,
 }
 
@@ -210,7 +212,7 @@ pub(super) fn end_of_step(
     outputs: &[f32],
     step: usize,
 ) -> Result<ControlFlow<()>> {
-    let (done, total) = (step + 1, batch.timesteps().len());
+    let (done, total) = (batch.calls_before + step + 1, batch.total());
     let info = StepInfo { batch, before, outputs, call: batch.first + step, done, total };
     match callbacks.on_step_end(&info)? {
         ControlFlow::Break(Interrupt::Discard) => Err(Error::Interrupted),

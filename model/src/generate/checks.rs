@@ -33,6 +33,12 @@ impl TextToImage {
                 )));
             }
         }
+        let [width, height] = self.final_size(multiple);
+        if width.max(height) > LARGEST_SIDE {
+            return Err(Error::request(format_args!(
+                "the second pass makes {width}×{height} of it; expected up to {LARGEST_SIDE} pixels"
+            )));
+        }
         for encoder in &pipeline.text_encoders {
             check_clip_skip(self.clip_skip, encoder.config.num_hidden_layers)?;
         }

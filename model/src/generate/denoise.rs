@@ -33,6 +33,9 @@ pub(super) struct DenoisingBatch {
     pub(super) first: usize,
     /// Steps that were taken, if the run was ended early.
     pub(super) stopped: Option<usize>,
+    /// Calls of the UNet before this pass, and of the pass behind it.
+    pub(super) calls_before: usize,
+    pub(super) calls_after: usize,
     pub(super) states: Vec<SampleState>,
 }
 
@@ -54,6 +57,11 @@ impl DenoisingBatch {
     /// The timesteps to go through.
     pub(super) fn timesteps(&self) -> &[f32] {
         &self.states[0].sampler.timesteps()[self.first..]
+    }
+
+    /// Calls of the UNet in all passes.
+    pub(super) fn total(&self) -> usize {
+        self.calls_before + self.timesteps().len() + self.calls_after
     }
 
     /// What the UNet takes at a step: `[n, h, w, in_channels]`.

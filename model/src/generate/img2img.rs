@@ -41,7 +41,7 @@ impl ImageToImage {
 impl Pipeline {
     /// Noise on the image, as much as the sampler expects at call `first`.
     pub(super) fn latents_from_image(&self, task: &ImageToImage, first: usize) -> Result<InitialLatents<'_>> {
-        let moments = self.moments(task.image.to_signed())?;
+        let moments = self.moments(task.image.to_signed(), task.text.vae_tiling)?;
         Ok(Box::new(move |sampler, generator| {
             let mut latents = self.sample(&moments, generator);
             let noise = generator.randn(latents.len());

@@ -9,6 +9,8 @@
 //! | Emphasis | `prompt_syntax`: `None` is plain; left out for A1111's own |
 //! | RNG | `rng`: `CPU` or `NV`; A1111 leaves it out for a GPU |
 //! | Eta, Sigmas | `eta`, `sigmas`; left out unless they were chosen |
+//! | VAE tiling | `vae_tiling`: `True`, or left out |
+//! | Hires upscale, steps, upscaler; Denoising strength | `hires`; the size is that of the first pass |
 //! | Lora | none: `ModelSpec::loras`; left out for adapters that the prompt asks for itself |
 //! | Lora hashes, TI hashes | none: by which files the picture was made, as A1111 writes |
 //! | VAE | none: `ModelSpec::vae`; left out for the model's own |
@@ -24,6 +26,7 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 use crate::generate::TextToImage;
+use crate::generate::hires::Hires;
 use crate::generate::settings::with_infotext_key;
 use crate::image::metadata::Parameters;
 use crate::precisions::Precisions;
@@ -85,6 +88,12 @@ impl Parameters {
         if !request.sigmas.is_empty() {
             let sigmas: Vec<_> = request.sigmas.iter().map(f64::to_string).collect();
             parameters.push("Sigmas", sigmas.join(", "));
+        }
+        if request.vae_tiling {
+            parameters.push("VAE tiling", "True");
+        }
+        if let Some(hires) = &request.hires {
+            hires.describe(&mut parameters);
         }
         parameters.push("Version", VERSION);
         parameters
@@ -164,6 +173,12 @@ impl Parameters {
         request.sigmas = numbers
             .collect::<std::result::Result<_, _>>()
             .map_err(|_| meaningless("Sigmas", sigmas, "falling numbers"))?;
+        request.vae_tiling = match self.get("VAE tiling") {
+            None | Some("False") => false,
+            Some("True") => true,
+            Some(other) => return Err(meaningless("VAE tiling", other, "True or False")),
+        };
+        request.hires = Hires::of(self, [request.width, request.height])?;
         Ok(())
     }
 
@@ -269,6 +284,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::generate::hires::Upscaler;
 
     fn model() -> ModelId {
         ModelId::new(Path::new("models/v1-5"), vec!["/dev/null".into()])
@@ -309,6 +325,13 @@ mod tests {
                     sampler: SamplerChoice { kind: Some(kind), schedule },
                     eta: kind.has_eta().then_some(0.25),
                     sigmas: if schedule.is_none() { vec![14.6, 3.25, 0.1] } else { Vec::new() },
+                    vae_tiling: schedule.is_some(),
+                    hires: schedule.map(|_| Hires {
+                        scale: 1.75,
+                        steps: 7,
+                        strength: 0.4,
+                        upscaler: Upscaler::Lanczos,
+                    }),
                 };
                 let text = Parameters::of(&request, kind, &model()).to_string();
                 let parameters = Parameters::parse(&text);
@@ -323,12 +346,12 @@ mod tests {
     #[test]
     fn a1111s_defaults_are_not_ours() {
         let mut request = TextToImage::default();
-        let text = "p\nSteps: 20, Sampler: DPM++ 2M, Schedule type: Automatic, Seed: 1, Hires upscale: 2, Version: v1.10.1";
+        let text = "p\nSteps: 20, Sampler: DPM++ 2M, Schedule type: Automatic, Seed: 1, Hires prompt: q, Version: v1.10.1";
         let parameters = Parameters::parse(text);
         parameters.apply(&mut request).expect("all values are known");
         assert_eq!(request.sampler.schedule, Some(Schedule::Karras));
         assert_eq!(request.rng, RandomSource::Cuda);
-        assert_eq!(parameters.ignored().collect::<Vec<_>>(), ["Hires upscale"]);
+        assert_eq!(parameters.ignored().collect::<Vec<_>>(), ["Hires prompt"]);
     }
 
     #[test]

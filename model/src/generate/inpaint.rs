@@ -138,10 +138,10 @@ impl Pipeline {
         let latent_mask = self.latent_mask(&mask, shape);
         let whole = match inpainting_model && strength == 1.0 {
             true => None, // not needed, and not drawn
-            false => Some(self.moments(image.to_signed())?),
+            false => Some(self.moments(image.to_signed(), task.text.vae_tiling)?),
         };
         let masked = match inpainting_model {
-            true => Some(self.moments(without_masked(&image, &mask))?),
+            true => Some(self.moments(without_masked(&image, &mask), task.text.vae_tiling)?),
             false => None,
         };
         Ok(Box::new(move |sampler, generator| {

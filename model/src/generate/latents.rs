@@ -15,7 +15,7 @@ use super::pipeline::Pipeline;
 use super::request::TextToImage;
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::networks::vae::{Decoder, Moments, VaeClass, VaeConfig};
+use crate::networks::vae::{Decoder, Moments, Strips, VaeClass, VaeConfig};
 use crate::rng::Generator;
 use crate::source::lazy::LazyNetwork;
 
@@ -29,6 +29,19 @@ impl Pipeline {
     /// `Request` if a side of the picture is no multiple of 8, `Model` if the folder's VAE cannot
     /// encode.
     pub fn encode(&self, picture: &Image) -> Result<Tensor<f32, 4>> {
+        self.encode_with(picture, false)
+    }
+
+    /// The same a strip of rows at a time, in less memory and more time; see
+    /// [`Strips`](crate::networks::vae::Strips).
+    ///
+    /// # Errors
+    /// As [`Pipeline::encode`].
+    pub fn encode_in_strips(&self, picture: &Image) -> Result<Tensor<f32, 4>> {
+        self.encode_with(picture, true)
+    }
+
+    fn encode_with(&self, picture: &Image, vae_tiling: bool) -> Result<Tensor<f32, 4>> {
         let factor = self.vae.scale_factor();
         let (width, height) = (picture.width(), picture.height());
         if width == 0 || height == 0 || width % factor != 0 || height % factor != 0 {
@@ -36,8 +49,8 @@ impl Pipeline {
                 "the picture is {width}×{height}; expected multiples of {factor}"
             )));
         }
-        let moments = self.moments(picture.to_signed())?;
-        let shape = self.latent_shape_of(width, height);
+        let moments = self.moments(picture.to_signed(), vae_tiling)?;
+        let shape = self.latent_shape_of([width, height]);
         Ok(Tensor::from_vec(shape, channels_first(moments.mean)).map(|x| self.vae.scaling_factor * x))
     }
 
@@ -47,7 +60,17 @@ impl Pipeline {
     /// `Request` if the latents do not have the VAE's channels, or hold no pixel.
     pub fn decode_latents(&self, latents: View<'_, f32, 4>) -> Result<Image> {
         self.check_latents(latents)?;
-        self.decode(latents.shape(), latents.to_tensor().into_vec())
+        self.decode(latents.shape(), latents.to_tensor().into_vec(), false)
+    }
+
+    /// The same a strip of rows at a time, in less memory and more time; see
+    /// [`Strips`](crate::networks::vae::Strips).
+    ///
+    /// # Errors
+    /// As [`Pipeline::decode_latents`].
+    pub fn decode_latents_in_strips(&self, latents: View<'_, f32, 4>) -> Result<Image> {
+        self.check_latents(latents)?;
+        self.decode(latents.shape(), latents.to_tensor().into_vec(), true)
     }
 
     /// The picture of latents by the tiny VAE, for a look while a picture is made: that for
@@ -59,8 +82,8 @@ impl Pipeline {
         self.check_latents(latents)?;
         let (shape, latents) = (latents.shape(), latents.to_tensor().into_vec());
         match &self.preview {
-            Some((decoder, vae)) => self.decode_by(decoder, vae, shape, latents),
-            None if self.has_tiny_vae() => self.decode(shape, latents),
+            Some((decoder, vae)) => self.decode_by(decoder, vae, channels_last(shape, latents), false),
+            None if self.has_tiny_vae() => self.decode(shape, latents, false),
             None => Err(Error::request("the model has no tiny VAE (TAESD) to make previews with")),
         }
     }
@@ -88,24 +111,29 @@ impl Pipeline {
         Ok(())
     }
 
-    /// The picture of latents in torch's order.
-    pub(crate) fn decode(&self, shape: [usize; 4], latents: Vec<f32>) -> Result<Image> {
-        self.decode_by(&self.vae_decoder, &self.vae, shape, latents)
+    /// The picture of latents in torch's order, decoded at once or in strips.
+    pub(crate) fn decode(&self, shape: [usize; 4], latents: Vec<f32>, vae_tiling: bool) -> Result<Image> {
+        self.decode_by(&self.vae_decoder, &self.vae, channels_last(shape, latents), vae_tiling)
     }
 
+    /// `latents: [1, h, w, c]`, as the UNet knows them.
     fn decode_by(
         &self,
         decoder: &LazyNetwork<Decoder>,
         vae: &VaeConfig,
-        shape: [usize; 4],
-        mut latents: Vec<f32>,
+        mut latents: Tensor<f32, 4>,
+        vae_tiling: bool,
     ) -> Result<Image> {
-        for x in &mut latents {
+        for x in latents.as_mut_slice() {
             *x /= vae.scaling_factor;
         }
         let decoder = decoder.get()?;
-        let _recycling = Recycling::start();
-        let decoded = decoder.forward(self.isa, channels_last(shape, latents).view());
+        let decoded = if vae_tiling {
+            decoder.forward_in_strips(self.isa, latents.view(), Strips::default())
+        } else {
+            let _recycling = Recycling::start();
+            decoder.forward(self.isa, latents.view())
+        };
         self.check_finite(&decoded, || "the VAE decoder".into())?;
         Ok(Image::from_signed(decoded.view().select(0, 0)))
     }
@@ -126,8 +154,13 @@ impl Pipeline {
     }
 
     /// That distribution, for `picture: [1, h, w, 3]` in −1..1.
-    pub(super) fn moments(&self, picture: Tensor<f32, 4>) -> Result<Moments> {
-        let moments = self.vae_encoder.get()?.forward(self.isa, picture.view());
+    pub(super) fn moments(&self, picture: Tensor<f32, 4>, vae_tiling: bool) -> Result<Moments> {
+        let vae_encoder = self.vae_encoder.get()?;
+        let moments = match vae_tiling {
+            true => vae_encoder.forward_in_strips(self.isa, picture.view(), Strips::default()),
+            false => vae_encoder.forward(self.isa, picture.view()),
+        };
+        drop(vae_encoder);
         self.vae_encoder.release();
         self.check_finite(&moments.mean, || "the VAE encoder".into())?;
         Ok(moments)
@@ -135,10 +168,11 @@ impl Pipeline {
 
     /// `[1, channels, height, width]` of the latents that a request works on.
     pub(super) fn latent_shape(&self, request: &TextToImage) -> [usize; 4] {
-        self.latent_shape_of(request.width, request.height)
+        self.latent_shape_of([request.width, request.height])
     }
 
-    fn latent_shape_of(&self, width: usize, height: usize) -> [usize; 4] {
+    /// The same for a picture of `[width, height]`.
+    pub(super) fn latent_shape_of(&self, [width, height]: [usize; 2]) -> [usize; 4] {
         let factor = self.vae.scale_factor();
         [1, self.vae.latent_channels, height / factor, width / factor]
     }

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Two more tasks have other first latents and share the loop: `img2img.rs` starts from an image,
-//! `inpaint.rs` keeps a part of it. `callbacks.rs`: progress, previews, early stop.
+//! `inpaint.rs` keeps a part of it; `second_pass.rs` enlarges. `callbacks.rs`: progress, previews, early stop.
 //! `run_checkpoint.rs`: save and resume. Steps and random draws are in the order of diffusers'
 //! `StableDiffusionPipeline`, `...Img2ImgPipeline` and `...InpaintPipeline`: the same folder, seed
 //! and request give the same image. Source of the guidance: Ho and Salimans, *Classifier-Free
@@ -27,10 +27,12 @@ mod denoise;
 mod described;
 mod encode_text;
 mod estimate;
+mod hires;
 pub mod image_input;
 mod img2img;
 pub mod infotext;
 mod inpaint;
+mod latent_upscale;
 mod latents;
 mod load;
 mod load_options;
@@ -39,6 +41,7 @@ mod pipeline;
 pub mod presets;
 mod request;
 mod run_checkpoint;
+mod second_pass;
 mod select_adapters;
 pub mod settings;
 mod task;
@@ -55,9 +58,11 @@ pub use api_request::ApiRequest;
 pub use callbacks::{Callbacks, Interrupt, Progress, RunInfo, StepInfo};
 pub use denoise::DIGITS_PER_STEP;
 pub use estimate::Footprint;
+pub use hires::{Hires, Upscaler};
 pub use image_input::ImageInput;
 pub use img2img::ImageToImage;
 pub use inpaint::Inpaint;
+pub use latent_upscale::LatentMode;
 pub(crate) use load::{check, preset};
 pub use load_options::LoadOptions;
 pub use partial::TaskImages;
@@ -114,13 +119,29 @@ impl Pipeline {
         let text = |&(task, count): &(&Task, usize)| Ok((self.encode_text(task.text(), callbacks)?, count));
         let texts = tasks.iter().map(text).collect::<Result<_>>()?;
         let mut batch = self.initial_batch(tasks, texts, first)?;
-        let denoised = self.denoise(&mut batch, callbacks);
+        let denoised = self.denoise_passes(tasks, &mut batch, callbacks);
         self.unet.release();
         denoised?;
         callbacks.progress(Progress::Decoding);
         let images = tasks.iter().flat_map(|&(task, count)| (0..count).map(move |nth| (task, nth)));
         let images = images.enumerate().map(|(i, (task, nth))| self.finish(task, nth, &batch, i, callbacks));
         images.collect()
+    }
+
+    /// The loop, and a second time on the enlarged result if the request says so.
+    fn denoise_passes(
+        &self,
+        tasks: &[(&Task, usize)],
+        batch: &mut DenoisingBatch,
+        callbacks: &mut dyn Callbacks,
+    ) -> Result<()> {
+        self.denoise(batch, callbacks)?;
+        if tasks[0].0.text().hires.is_some() && batch.stopped.is_none() {
+            callbacks.progress(Progress::Enlarging);
+            self.begin_second_pass(tasks, batch)?;
+            self.denoise(batch, callbacks)?;
+        }
+        Ok(())
     }
 
     /// The loop: from noisy latents to clean ones.
@@ -130,22 +151,24 @@ impl Pipeline {
         let _recycling = Recycling::start(); // the buffers of one step serve the next
         let text = TextConditioning::joined(&batch.texts);
         let (timesteps, guidance_scale) = (batch.timesteps(), batch.guidance_scale);
-        let total = timesteps.len();
         let conditions = Conditions { text: text.hidden.view(), timesteps, guidance_scale };
         let cond = unet.prepare_with(self.isa, conditions);
-        callbacks.progress(Progress::Step { done: 0, total });
-        for step in 0..total {
-            let output = match callbacks.known_output(step) {
+        let (before, total) = (batch.calls_before, batch.total());
+        callbacks.progress(Progress::Step { done: before, total });
+        for step in 0..batch.timesteps().len() {
+            let output = match callbacks.known_output(before + step) {
                 Some(known) => known,
                 None => {
                     let predictions = unet.forward(self.isa, batch.model_input(step).view(), step, &cond);
                     let noise = self.guided(predictions, batch);
-                    self.check_finite(&noise, || format!("the UNet at step {} of {total}", step + 1))?;
+                    self.check_finite(&noise, || {
+                        format!("the UNet at step {} of {total}", before + step + 1)
+                    })?;
                     channels_first(noise)
                 }
             };
-            let before = batch.step(&output, step);
-            if callbacks::end_of_step(callbacks, batch, &before, &output, step)?.is_break() {
+            let latents = batch.step(&output, step);
+            if callbacks::end_of_step(callbacks, batch, &latents, &output, step)?.is_break() {
                 break;
             }
         }

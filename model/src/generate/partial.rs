@@ -8,8 +8,9 @@
 //! = Task                    what a `Pipeline` makes
 //! ```
 
+use super::hires::Hires;
 use super::presets::{NO_PRESET, Preset, without_preset};
-use super::settings::PartialRequest;
+use super::settings::{PartialRequest, SETTINGS};
 use super::values::{Seed, TaskKind, margins};
 use super::{ImageToImage, Inpaint, Pipeline, Task, TextToImage};
 use crate::error::{Error, Result};
@@ -103,6 +104,7 @@ impl PartialRequest {
         set(&mut request.height, &self.height);
         set(&mut request.guidance_scale, &self.cfg_scale);
         set(&mut request.rng, &self.rng);
+        set(&mut request.vae_tiling, &self.vae_tiling);
         if let Some(sigmas) = &self.sigmas {
             request.sigmas.clone_from(sigmas);
             request.steps = sigmas.iter().filter(|&&sigma| sigma != 0.0).count();
@@ -123,7 +125,28 @@ impl PartialRequest {
         if self.eta.is_some() {
             request.eta = self.eta;
         }
+        request.hires = self.hires(request.hires)?;
         Ok(request)
+    }
+
+    /// The second pass: that of a picture's text, with what this request says instead. A scale of 0
+    /// is none. Pictures from pictures have none, unless this request asks for it and is refused.
+    fn hires(&self, stored: Option<Hires>) -> Result<Option<Hires>> {
+        let said = SETTINGS.iter().any(|row| row.field.starts_with("hires_") && self.says(row.field));
+        if self.hires_scale == Some(0.0) || !said && self.kind != TaskKind::TextToImage {
+            return Ok(None);
+        }
+        if !said {
+            return Ok(stored);
+        }
+        let mut hires = stored.unwrap_or_default();
+        hires.scale = self.hires_scale.unwrap_or(hires.scale);
+        hires.steps = self.hires_steps.unwrap_or(hires.steps);
+        hires.strength = self.hires_strength.unwrap_or(hires.strength);
+        if let Some(name) = &self.hires_upscaler {
+            hires.upscaler = name.parse()?;
+        }
+        Ok(Some(hires))
     }
 
     /// The settings of a picture that this request does not replace; the others need not have a

@@ -1,5 +1,6 @@
 //! A request: an image from a text, with all its settings.
 
+use super::hires::Hires;
 use crate::error::{Error, Result};
 use crate::rng::RandomSource;
 use crate::samplers::SamplerChoice;
@@ -37,6 +38,11 @@ pub struct TextToImage {
     /// Noise levels of one's own, falling, instead of a schedule; as many as there are steps. Empty
     /// for none.
     pub sigmas: Vec<f64>,
+    /// Whether the VAE works on a strip of rows at a time: less memory, more time, and differences
+    /// in last digits.
+    pub vae_tiling: bool,
+    /// Whether the picture is enlarged and denoised a second time; for pictures from a text.
+    pub hires: Option<Hires>,
 }
 
 impl Default for TextToImage {
@@ -58,6 +64,8 @@ impl Default for TextToImage {
             sampler: SamplerChoice::default(),
             eta: None,
             sigmas: Vec::new(),
+            vae_tiling: false,
+            hires: None,
         }
     }
 }
@@ -76,6 +84,13 @@ impl TextToImage {
     /// The seed of picture `index`, from 0, of several that are made of one request: A1111's rule.
     pub fn seed_of(&self, index: usize) -> u64 {
         self.seed.wrapping_add(index as u64)
+    }
+
+    /// Width and height of the finished picture, which a second pass enlarges, in multiples of
+    /// `multiple` there.
+    pub fn final_size(&self, multiple: usize) -> [usize; 2] {
+        let first = [self.width, self.height];
+        self.hires.as_ref().map_or(first, |hires| hires.size(first, multiple))
     }
 
     /// Whether the guidance scale calls for a prediction without the text as well.

@@ -151,6 +151,21 @@ settings! {
     /// Noise levels instead of a schedule.
     sigmas: Vec<f64> { flag: "sigmas", api: ["sigmas"], infotext: ["Sigmas"], replaced_by: ["sampler", "schedule", "steps"],
         default: "none" }
+    /// Whether the VAE works on a strip of rows at a time.
+    vae_tiling: bool { flag: "vae-tiling", api: ["vae_tiling"], infotext: ["VAE tiling"], replaced_by: [],
+        default: "where memory demands it" }
+    /// How many times larger a second pass makes the picture.
+    hires_scale: f64 { flag: "hires-scale", api: ["hr_scale"], infotext: ["Hires upscale", "Hires resize"], replaced_by: [],
+        default: "none, or 2 with other settings of it" }
+    /// Steps of the second pass.
+    hires_steps: usize { flag: "hires-steps", api: ["hr_second_pass_steps"], infotext: ["Hires steps"], replaced_by: [],
+        default: "those of the first" }
+    /// How much the second pass replaces.
+    hires_strength: f64 { flag: "hires-strength", api: ["hr_strength"], infotext: ["Denoising strength"], replaced_by: [],
+        default: "0.7" }
+    /// How the picture is enlarged.
+    hires_upscaler: String { flag: "hires-upscaler", api: ["hr_upscaler"], infotext: ["Hires upscaler"], replaced_by: [],
+        default: "Latent" }
     /// The picture to start from.
     image: ImageInput { flag: "image", api: ["init_images"], infotext: ["Image hash"], replaced_by: [], default: "none" }
     /// How it is brought to the size.

@@ -12,7 +12,7 @@ use super::img2img::ImageToImage;
 use super::inpaint::Inpaint;
 use super::pipeline::Pipeline;
 use super::request::TextToImage;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::image::metadata::Parameters;
 use crate::rng::Generator;
@@ -68,6 +68,10 @@ impl Task {
                 Some(task.strength)
             }
         };
+        if request.hires.is_some() && !matches!(self, Self::TextToImage(_)) {
+            return Err(Error::request("only a picture from a text has a second pass that enlarges it"));
+        }
+        pipeline.second_pass(request)?;
         let sampler = pipeline.sampler(request)?;
         let Some(strength) = strength else { return Ok(0) };
         let first = first_call(sampler.as_ref(), request.steps, strength)?;
@@ -119,7 +123,7 @@ impl Pipeline {
         callbacks: &mut dyn Callbacks,
     ) -> Result<Image> {
         let state = &batch.states[i];
-        let decoded = self.decode(batch.shape, state.latents.clone())?;
+        let decoded = self.decode(batch.shape, state.latents.clone(), task.text().vae_tiling)?;
         callbacks.on_image(i, &state.latents, &decoded);
         let mut parameters = self.task_parameters(task)?.with_run(&state.digest, batch.stopped);
         parameters.set("Seed", task.text().seed_of(nth));
@@ -154,7 +158,18 @@ impl Pipeline {
             states.extend(self.initial_states(task, count, shape, first)?);
         }
         let (guidance_scale, prediction) = (request.guidance_scale, self.scheduler.prediction()?);
-        Ok(DenoisingBatch { shape, texts, guidance_scale, prediction, first, stopped: None, states })
+        let calls_after = self.second_pass(request)?.map_or(0, |pass| pass.calls());
+        Ok(DenoisingBatch {
+            shape,
+            texts,
+            guidance_scale,
+            prediction,
+            first,
+            stopped: None,
+            calls_before: 0,
+            calls_after,
+            states,
+        })
     }
 
     fn initial_states(

@@ -9,6 +9,7 @@
 //! The UNet treats the images of a batch one by one, so each is the image that it would be alone,
 //! bit for bit.
 
+use super::hires::Hires;
 use super::pipeline::Pipeline;
 use super::task::Task;
 use crate::error::{Error, Result};
@@ -30,6 +31,8 @@ pub struct Likeness {
     /// Chunks of the longer prompt.
     chunks: usize,
     adapters: Vec<LoraSpec>,
+    vae_tiling: bool,
+    hires: Option<Hires>,
 }
 
 impl Pipeline {
@@ -58,6 +61,8 @@ impl Pipeline {
             first,
             chunks,
             adapters: self.adapters.wanted(request)?,
+            vae_tiling: request.vae_tiling,
+            hires: request.hires.clone(),
         })
     }
 

@@ -43,6 +43,26 @@ impl Image {
             Raster { width: self.width(), height: self.height(), channels: 3, bytes: self.pixels().to_vec() };
         Self::from_rgb(width, height, raster.resized(width, height, mode).bytes)
     }
+
+    /// This picture in another size, each new pixel a copy of the old one under its centre:
+    /// Pillow's `resize(..., NEAREST)`.
+    ///
+    /// ```
+    /// # use aquatint_model::Image;
+    /// let two = Image::from_rgb(2, 1, vec![1, 2, 3, 7, 8, 9]);
+    /// let three = two.nearest(3, 1);
+    /// assert_eq!(three.pixels(), [1, 2, 3, 7, 8, 9, 7, 8, 9]);
+    /// ```
+    ///
+    /// # Panics
+    /// If a side is 0.
+    pub fn nearest(&self, width: usize, height: usize) -> Self {
+        let raster =
+            Raster { width: self.width(), height: self.height(), channels: 3, bytes: self.pixels().to_vec() };
+        let (columns, rows) = (under_centres(self.width(), width), under_centres(self.height(), height));
+        let gathered = raster.gather(width, height, |x, y| (columns[x], rows[y]));
+        Self::from_rgb(width, height, gathered.bytes)
+    }
 }
 
 impl Mask {
@@ -114,6 +134,19 @@ impl Raster {
         }
         Self { width: kept.len(), bytes, ..*self }
     }
+}
+
+/// The pixels of a side of `old` under the centres of those of a side of `new`. A centre may lie
+/// between two pixels; the sums are rounded as in Pillow, so that it falls to the same one.
+fn under_centres(old: usize, new: usize) -> Vec<usize> {
+    let scale = old as f64 / new as f64;
+    let mut centre = scale * 0.5;
+    let mut next = || {
+        let pixel = (centre as usize).min(old - 1);
+        centre += scale;
+        pixel
+    };
+    (0..new).map(|_| next()).collect()
 }
 
 /// Where pixel i of a side of `new` pixels lies on one of `scaled` pixels: the middle of one on

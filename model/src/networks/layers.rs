@@ -21,7 +21,7 @@
 use std::ops::Range;
 
 use aquatint_kernels::conv2d::{self, Geometry, narrow};
-use aquatint_kernels::gemm::{ChannelStats, GegluWeights};
+use aquatint_kernels::gemm::{ChannelStats, GegluWeights, Welford};
 use aquatint_kernels::norm::group::{self as group_norm, Activation, NormInput};
 use aquatint_kernels::packed_input::ALayout;
 use aquatint_kernels::{
@@ -235,6 +235,18 @@ impl<T: Stored> FeatureMap<T> {
         Self { pixels, stats }
     }
 
+    /// An image of which nothing is known but its pixels.
+    pub fn of_pixels(pixels: Tensor<T, 4>) -> Self {
+        Self { pixels, stats: None }
+    }
+
+    /// Some rows of an image, to be normalised with the statistics `whole` of all of it:
+    /// `[1, rows, w, c]`.
+    pub fn of_rows(rows: Tensor<T, 4>, whole: &[Welford]) -> Self {
+        let [_, height, width, _] = rows.shape();
+        Self { pixels: rows, stats: Some(ChannelStats::of_whole(whole, height * width)) }
+    }
+
     /// The pixels.
     pub fn view(&self) -> View<'_, T, 4> {
         self.pixels.view()
@@ -422,6 +434,11 @@ impl GroupNorm {
         let (weight, bias) = (w.vector("weight", channels)?, w.vector("bias", channels)?);
         let precisions = [w.precision(), w.for_window().precision()];
         Ok(Self { weight, bias, num_groups, eps, precisions })
+    }
+
+    /// Channels that it normalises.
+    pub fn channels(&self) -> usize {
+        self.weight.len()
     }
 
     /// `x: [n, h, w, c]` → the same shape, for a linear layer.

@@ -1,10 +1,11 @@
-//! The three networks of Stable Diffusion, and the layers that they are made of.
+//! The three networks of Stable Diffusion, upscalers, and the layers that they are made of.
 
 pub mod clip;
 pub mod layers;
 mod storage;
 pub mod trace;
 pub mod unet;
+pub mod upscaler;
 pub mod vae;
 
 use crate::error::{Error, Result};

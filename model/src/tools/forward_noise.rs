@@ -25,12 +25,18 @@ use crate::samplers::{self, SamplerChoice, SamplerKind};
 
 impl Pipeline {
     /// `picture` with the noise of each timestep, in latent space, decoded. The noise is the same
-    /// in all of them, drawn from `seed`.
+    /// in all of them, drawn from `seed`. With `vae_tiling` the VAE works in strips.
     ///
     /// # Errors
     /// `Request` if the model was not trained at one of the timesteps; see also
     /// [`Pipeline::encode`].
-    pub fn noised(&self, picture: &Image, timesteps: &[usize], seed: u64) -> Result<Vec<Image>> {
+    pub fn noised(
+        &self,
+        picture: &Image,
+        timesteps: &[usize],
+        seed: u64,
+        vae_tiling: bool,
+    ) -> Result<Vec<Image>> {
         let choice = SamplerChoice { kind: Some(SamplerKind::Ddim), ..SamplerChoice::default() };
         let build = |spacing: &str, steps| {
             let config = self.scheduler.clone().with("timestep_spacing", spacing).with("steps_offset", 0);
@@ -47,12 +53,15 @@ impl Pipeline {
         // A sampler that visits every training timestep, from the noisiest down, knows them all.
         let sampler = build("leading", trained)?;
 
-        let clean = self.encode(picture)?;
+        let clean = match vae_tiling {
+            true => self.encode_in_strips(picture)?,
+            false => self.encode(picture)?,
+        };
         let noise = Generator::new(seed).randn(clean.len());
         let noised = |&t: &usize| {
             let mut latents = clean.as_slice().to_vec();
             sampler.add_noise(&mut latents, &noise, trained - 1 - t);
-            self.decode(clean.shape(), latents)
+            self.decode(clean.shape(), latents, vae_tiling)
         };
         timesteps.iter().map(noised).collect()
     }

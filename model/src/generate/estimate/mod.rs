@@ -6,7 +6,7 @@
 //!                 UNet   latents' pixels · texts · 48 · block_out_channels[0] · 4 bytes
 //!                        + 77 · chunks · texts · channels of keys and values · 4 bytes
 //!                 VAE    image's pixels · 9 · block_out_channels[0] · 4 bytes; the tiny one's 5 ·
-//!                 64
+//!                        64; in strips pixels · (block_out_channels[0] + 8) · 4 bytes + 6 strips
 //!             with all weights if the networks are kept for the next image
 //! arithmetic  2 · weights for each pixel of their level
 //!             + 4 · pixels · tokens · channels for each attention
@@ -29,7 +29,7 @@ use crate::generate::request::size_multiple;
 use crate::networks;
 use crate::networks::clip::{ClipTextConfig, ClipTextModel};
 use crate::networks::unet::{UNet2DConditionModel, UNetConfig};
-use crate::networks::vae::VaeConfig;
+use crate::networks::vae::{Strips, VaeConfig};
 use crate::precisions::Precisions;
 use crate::source::{
     Component, ModelSource, ModelSpec, Role, Schema, TEXT_ENCODER, TensorKind, TensorSource, TensorSpec,
@@ -39,6 +39,9 @@ use crate::text::prompt;
 
 /// Channels that a step holds for each pixel, text and channel of the first level.
 const UNET_CHANNELS: u64 = 48;
+
+/// Strips of maps that are there at the same time, where the VAE works in strips.
+const STRIPS: u64 = 6;
 
 /// Tokens of a chunk of a prompt.
 const CHUNK: usize = 77;
@@ -52,6 +55,7 @@ pub struct Footprint {
     keep: bool,
     unet_per_pixel: u64,
     vae_per_pixel: u64,
+    vae_per_pixel_in_strips: u64,
     /// Keys and values of a chunk of a prompt, in all layers.
     unet_per_chunk: u64,
     /// Pixels of a picture in a row of those of one pixel of its latents.
@@ -99,6 +103,7 @@ impl Footprint {
             unet_per_chunk: (4 * CHUNK * 2 * queries) as u64,
             unet_per_pixel: 4 * UNET_CHANNELS * unet.block_out_channels[0] as u64,
             vae_per_pixel: 4 * vae.numbers_per_pixel() as u64,
+            vae_per_pixel_in_strips: 4 * vae.numbers_per_pixel_in_strips() as u64,
             factor: vae.scale_factor() as u64,
             defaults: Defaults::of(&source, &unet, &vae, &scheduler_of(&source)?)?.request,
         })
@@ -111,16 +116,33 @@ impl Footprint {
 
     /// Bytes for `together` images of a request in one batch, weights and all.
     pub fn bytes(&self, request: &TextToImage, together: usize) -> u64 {
-        let pixels = request.width as u64 * request.height as u64;
+        let [width, height] = request.final_size(self.size_multiple());
+        let pixels = width as u64 * height as u64;
         let texts = together as u64 * if request.guided() { 2 } else { 1 };
         let chunks = |text: &str| prompt::estimated_chunks(text, request.prompt_syntax);
         let chunks = chunks(&request.prompt).max(chunks(&request.negative_prompt)) as u64;
         let unet = texts * (pixels / self.factor.pow(2) * self.unet_per_pixel + chunks * self.unet_per_chunk);
         let [text_weights, unet_weights, vae_weights] = self.weights;
-        let vae = pixels * self.vae_per_pixel;
+        let vae = self.vae_maps(pixels, request.vae_tiling);
         match self.keep {
             true => self.weights() + unet.max(vae),
             false => text_weights.max(unet_weights + unet).max(vae_weights + vae),
+        }
+    }
+
+    /// Bytes to decode or encode a picture with nothing else in memory, at once or in strips.
+    pub fn vae_bytes(&self, [width, height]: [usize; 2], vae_tiling: bool) -> u64 {
+        self.weights[2] + self.vae_maps(width as u64 * height as u64, vae_tiling)
+    }
+
+    /// Bytes of the VAE's feature maps.
+    fn vae_maps(&self, pixels: u64, vae_tiling: bool) -> u64 {
+        let whole = pixels * self.vae_per_pixel;
+        match vae_tiling {
+            false => whole,
+            true => {
+                whole.min(pixels * self.vae_per_pixel_in_strips + STRIPS * Strips::default().bytes as u64)
+            }
         }
     }
 

@@ -114,21 +114,40 @@ impl ResnetBlock2D {
         x: &[&FeatureMap<T>],
         time: Option<View<'_, f32, 2>>,
     ) -> FeatureMap<T> {
+        self.finish(isa, x, self.hidden(isa, x, time))
+    }
+
+    /// Channels of the result.
+    pub(crate) fn out_channels(&self) -> usize {
+        self.norm2.channels()
+    }
+
+    /// `h`, in front of the second norm.
+    pub(crate) fn hidden<T: Stored>(
+        &self,
+        isa: Isa,
+        x: &[&FeatureMap<T>],
+        per_image: Option<View<'_, f32, 2>>,
+    ) -> FeatureMap<T> {
         assert_eq!(
-            time.is_some(),
+            per_image.is_some(),
             self.time_emb_proj.is_some(),
             "blocks of the UNet, and only they, need the time"
         );
-        let per_image = time;
-
-        // Each image is freed as soon as the next is there: at 512×512 one of them takes up to 270
-        // MB.
         let epilogue = Epilogue { per_image, ..Epilogue::none() };
-        let h: FeatureMap<T> =
-            self.conv1.forward_with(isa, &self.norm1.forward_silu_concat(isa, x), epilogue);
+        self.conv1.forward_with(isa, &self.norm1.forward_silu_concat(isa, x), epilogue)
+    }
+
+    /// What is behind `h`. Each image is freed as soon as the next is there: at 512×512 one of them
+    /// takes up to 270 MB.
+    pub(crate) fn finish<T: Stored>(
+        &self,
+        isa: Isa,
+        x: &[&FeatureMap<T>],
+        h: FeatureMap<T>,
+    ) -> FeatureMap<T> {
         let normed = self.norm2.forward_silu(isa, &h);
         drop(h);
-
         let views: Vec<_> = x.iter().map(|x| x.view()).collect();
         let shortcut = self.conv_shortcut.as_ref().map(|conv| conv.forward_concat(isa, &views));
         let x = match (&shortcut, x) {

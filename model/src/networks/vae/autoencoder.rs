@@ -6,7 +6,7 @@ use aquatint_tensor::{Tensor, View};
 use super::decoder::KlDecoder;
 use super::encoder::KlEncoder;
 use super::tiny::{TinyDecoder, TinyEncoder};
-use super::{VaeClass, VaeConfig};
+use super::{Strips, VaeClass, VaeConfig};
 use crate::error::Result;
 use crate::source::Weights;
 
@@ -35,6 +35,18 @@ impl Decoder {
     pub fn forward(&self, isa: Isa, latents: View<'_, f32, 4>) -> Tensor<f32, 4> {
         match self {
             Self::Kl(decoder) => decoder.forward(isa, latents),
+            Self::Tiny(decoder) => decoder.forward(isa, latents),
+        }
+    }
+
+    /// The same for one latent, a strip of rows at a time: in less memory and more time, with the
+    /// same result but for last digits. The tiny decoder needs little memory, and works at once.
+    ///
+    /// # Panics
+    /// If there are several latents.
+    pub fn forward_in_strips(&self, isa: Isa, latents: View<'_, f32, 4>, strips: Strips) -> Tensor<f32, 4> {
+        match self {
+            Self::Kl(decoder) => decoder.forward_in_strips(isa, latents, strips),
             Self::Tiny(decoder) => decoder.forward(isa, latents),
         }
     }
@@ -75,6 +87,17 @@ impl Encoder {
         match self {
             Self::Kl(encoder) => encoder.forward(isa, pictures),
             Self::Tiny(encoder) => Moments { mean: encoder.forward(isa, pictures), logvar: None },
+        }
+    }
+
+    /// The same for one picture, a strip of rows at a time; see [`Decoder::forward_in_strips`].
+    ///
+    /// # Panics
+    /// If there are several pictures.
+    pub fn forward_in_strips(&self, isa: Isa, picture: View<'_, f32, 4>, strips: Strips) -> Moments {
+        match self {
+            Self::Kl(encoder) => encoder.forward_in_strips(isa, picture, strips),
+            Self::Tiny(_) => self.forward(isa, picture),
         }
     }
 }

@@ -116,6 +116,14 @@ impl VaeConfig {
         }
     }
 
+    /// The same in strips: a map of the first level and a picture or two, but for the strips.
+    pub fn numbers_per_pixel_in_strips(&self) -> usize {
+        match &self.class {
+            VaeClass::Kl(config) => config.block_out_channels[0] + 8,
+            VaeClass::Tiny(_) => self.numbers_per_pixel(),
+        }
+    }
+
     /// How diffusers calls the class.
     pub fn class_name(&self) -> &'static str {
         match self.class {

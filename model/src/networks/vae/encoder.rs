@@ -14,6 +14,7 @@ use aquatint_kernels::conv2d::Geometry;
 use aquatint_tensor::{Tensor, View, f16};
 
 use super::mid::MidBlock;
+use super::strips::{RowMap, Strips};
 use super::{KlConfig, Moments, NORM_EPS, VaeConfig};
 use crate::error::Result;
 use crate::networks::layers::{Conv2d, FeatureMap, GroupNorm, Linear, Stored};
@@ -25,6 +26,8 @@ use crate::source::Weights;
 /// The encoder of `AutoencoderKL`.
 pub struct KlEncoder {
     conv_in: Conv2d,
+    /// Of the first level.
+    channels: usize,
     down_blocks: Vec<DownEncoderBlock>,
     mid_block: MidBlock,
     conv_norm_out: GroupNorm,
@@ -47,6 +50,7 @@ impl KlEncoder {
         let conv = |name, channels| Conv2d::load_in_f32(&w.at(name), channels, Geometry::same(3));
         Ok(Self {
             conv_in: conv("conv_in", [channels[0], sizes.in_channels])?,
+            channels: channels[0],
             down_blocks: (0..channels.len())
                 .map(|level| DownEncoderBlock::load(&w.at("down_blocks").at(level), config, level))
                 .collect::<Result<_>>()?,
@@ -70,10 +74,40 @@ impl KlEncoder {
     /// w/8, latent_channels]`.
     pub fn forward(&self, isa: Isa, pictures: View<'_, f32, 4>) -> Moments {
         let wide = || self.forward_stored::<f32>(isa, pictures);
-        let mut x = match self.half {
-            true => finite_or(self.forward_stored::<f16>(isa, pictures), wide),
-            false => wide(),
-        };
+        self.moments(
+            isa,
+            match self.half {
+                true => finite_or(self.forward_stored::<f16>(isa, pictures), wide),
+                false => wide(),
+            },
+        )
+    }
+
+    /// The same for one picture, a strip of rows at a time; see
+    /// [`Decoder::forward_in_strips`](super::Decoder::forward_in_strips).
+    ///
+    /// # Panics
+    /// If there are several pictures.
+    pub fn forward_in_strips(&self, isa: Isa, picture: View<'_, f32, 4>, strips: Strips) -> Moments {
+        assert_eq!(picture.shape()[0], 1, "one picture at a time");
+        let picture = RowMap::whole(isa, picture.to_tensor());
+        let mut x = strips.conv(isa, picture, self.channels, |rows, _| {
+            self.conv_in.forward::<f32>(isa, rows.view()).into_tensor()
+        });
+        for block in &self.down_blocks {
+            for resnet in &block.resnets {
+                x = strips.resnet(isa, resnet, x, None);
+            }
+            if let Some(downsampler) = &block.downsampler {
+                x = strips.halve(isa, downsampler, x);
+            }
+        }
+        let x = self.mid_block.forward(isa, &FeatureMap::of_pixels(x.into_whole()));
+        self.moments(isa, self.conv_out.forward_last(isa, &self.conv_norm_out.forward_silu(isa, &x)))
+    }
+
+    /// What is behind `conv_out`.
+    fn moments(&self, isa: Isa, mut x: Tensor<f32, 4>) -> Moments {
         if let Some(conv) = &self.quant_conv {
             x = conv.forward(isa, x.view());
         }

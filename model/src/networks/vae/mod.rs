@@ -7,9 +7,9 @@
 //!
 //! Encoder and decoder are loaded apart, because making a picture from text needs the decoder
 //! only; a program that also reads pictures loads both. Reading order: `config.rs`, `mid.rs` (with
-//! the one attention layer), `decoder.rs`, `encoder.rs`; `tiny.rs` does the same with a fraction of
-//! the work, and `autoencoder.rs` is whichever of the two a model has; `projection.rs` is the cheap
-//! look at latents.
+//! the one attention layer), `decoder.rs`, `encoder.rs`; `strips.rs` does both in less memory,
+//! `tiny.rs` the same with a fraction of the work, and `autoencoder.rs` is whichever of the two
+//! classes a model has; `projection.rs` is the cheap look at latents.
 //!
 //! Source: Kingma and Welling, *Auto-Encoding Variational Bayes* (2013); Esser et al., *Taming
 //! Transformers for High-Resolution Image Synthesis* (2021); diffusers' `AutoencoderKL`. Field
@@ -22,6 +22,7 @@ mod encoder;
 mod latents_file;
 mod mid;
 mod projection;
+mod strips;
 mod tiny;
 
 pub use autoencoder::{Decoder, Encoder, Moments};
@@ -30,6 +31,7 @@ pub use decoder::KlDecoder;
 pub use encoder::KlEncoder;
 pub use latents_file::{latents_to_bytes, open_latents, save_latents};
 pub use projection::Projection;
+pub use strips::Strips;
 pub use tiny::{TinyDecoder, TinyEncoder};
 
 use crate::networks::unet::resnet::ResnetConfig;

@@ -56,6 +56,19 @@ impl ChannelStats {
         Self { images, channels: 0, blocks: Vec::new(), numbers: Vec::new() }
     }
 
+    /// Those of some rows of an image, `pixels` in all, that are to be normalised with the
+    /// statistics of the whole: its means and variances, for as many pixels as there are.
+    pub fn of_whole(whole: &[Welford], pixels: usize) -> Self {
+        let mut stats = Self::new(1);
+        let numbers = stats.reserve(whole.len(), std::iter::once(Block { image: 0, count: pixels }));
+        let (means, squares) = numbers.split_at_mut(whole.len());
+        for ((mean, squares), whole) in means.iter_mut().zip(squares).zip(whole) {
+            *mean = whole.mean as f32;
+            *squares = (whole.variance() * pixels as f64) as f32;
+        }
+        stats
+    }
+
     /// For these rows of a product of `[all_rows, columns]`. `None` if its images cannot be cut
     /// into equal blocks, or there is nothing.
     pub(crate) fn slots(
