@@ -47,8 +47,8 @@ fn picture(width: usize, height: usize) -> Image {
     Image::from_rgb(width, height, (0..3 * width * height).map(value).collect())
 }
 
-/// The small networks reach 35 pixels at most, those that begin with squares of pixels as many times
-/// farther as the squares are wide, but hardly see them.
+/// The small networks reach 35 pixels at most, those that begin with squares of pixels as many
+/// times farther as the squares are wide, but hardly see them.
 #[test]
 fn tiles_with_enough_around_them_show_no_seam() {
     let (picture, isa) = (picture(122, 14), Isa::best());

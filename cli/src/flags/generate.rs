@@ -118,7 +118,7 @@ pub(crate) struct GenerateFlags {
     #[arg(long, value_name = "N", default_value_t = Format::QUALITY, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub(crate) quality: u8,
 
-    /// Let the VAE work on a strip of rows at a time: 2048×2048 in 3 GB, in about twice the time, and
+    /// Let the VAE work on a strip of rows at a time: 2048×2048 in 3 GB, in about twice the time,
     /// without seams [default: where memory demands it].
     #[arg(long)]
     pub(crate) vae_tiling: bool,

@@ -32,7 +32,7 @@ const MOST_BATCHES: u64 = 10_000;
 /// The most pictures that are made together.
 pub const LARGEST_BATCH: u64 = 64;
 
-/// Settings of A1111's second pass over an enlarged picture; they count only if `enable_hr` is true.
+/// Settings of A1111's second pass over an enlarged picture; they count if `enable_hr` is true.
 const OF_SECOND_PASS: &str = "hr_";
 
 /// Values of such settings that change nothing.

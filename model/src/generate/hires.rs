@@ -69,8 +69,8 @@ impl fmt::Display for Upscaler {
     }
 }
 
-/// By A1111's label, or the path of a file; only letters count, so that `latent-bicubic` is one as well. A1111's `None`
-/// enlarges by Lanczos' filter.
+/// By A1111's label, of which only letters count, so that `latent-bicubic` is one as well; or the
+/// path of a file. A1111's `None` enlarges by Lanczos' filter.
 impl FromStr for Upscaler {
     type Err = Error;
 

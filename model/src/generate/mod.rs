@@ -10,8 +10,8 @@
 //! image   = vae.decode(latents / scaling_factor)
 //! ```
 //!
-//! Two more tasks have other first latents and share the loop: `img2img.rs` starts from an image,
-//! `inpaint.rs` keeps a part of it; `second_pass.rs` enlarges. `callbacks.rs`: progress, previews, early stop.
+//! Two tasks have other first latents: `img2img.rs` starts from an image, `inpaint.rs` keeps a part
+//! of it; `second_pass.rs` enlarges. `callbacks.rs`: progress, previews, early stop;
 //! `run_checkpoint.rs`: save and resume. Steps and random draws are in the order of diffusers'
 //! `StableDiffusionPipeline`, `...Img2ImgPipeline` and `...InpaintPipeline`: the same folder, seed
 //! and request give the same image. Source of the guidance: Ho and Salimans, *Classifier-Free

@@ -3,7 +3,7 @@
 //! ```text
 //! rrdbnet.rs   RRDBNet: ESRGAN, BSRGAN, Real-ESRGAN (x4, x2, x1), hundreds of trained models
 //! srvgg.rs     SRVGGNetCompact: a chain of convolutions, ten times faster
-//! naming.rs    which of them a file holds, and how it spells their tensors
+//! naming.rs    which of them a file holds; spelling.rs: how it spells their tensors
 //! tiles.rs     a large picture in tiles that overlap
 //! ```
 //!
@@ -15,6 +15,7 @@
 
 mod naming;
 mod rrdbnet;
+mod spelling;
 mod srvgg;
 mod tiles;
 

@@ -19,7 +19,7 @@ use aquatint_kernels::conv2d::{Geometry, upsample};
 use aquatint_kernels::{Isa, activation};
 use aquatint_tensor::{Tensor, View, concat};
 
-use super::naming::Spelling;
+use super::spelling::Spelling;
 use crate::error::Result;
 use crate::networks::layers::Conv2d;
 use crate::source::Weights;
