@@ -50,9 +50,9 @@ fn load(precision: Precision) -> (Decoder, Encoder) {
 #[test]
 fn strips_leave_no_seam() {
     let (latents, picture) = (image([1, 23, 5, 4], 1.0), image([1, 184, 40, 3], 0.4));
-    // A hundredth of a level of 8 bits, which is 2/255 of the range −1..1.
-    let bound = 0.01 * 2.0 / 255.0;
-    for precision in [Precision::F32, Precision::Bf16x3] {
+    // Of a level of 8 bits, which is 2/255 of the range −1..1.
+    for (precision, level) in [(Precision::F32, 0.02), (Precision::Bf16x3, 0.5)] {
+        let bound = level * 2.0 / 255.0;
         let (decoder, encoder) = load(precision);
         // Where there is no unit for them, rounded products are made slowly.
         let isas = if precision == Precision::F32 { Isa::available() } else { vec![Isa::best()] };
@@ -81,6 +81,6 @@ fn strips_in_bf16_are_as_exact_as_the_whole() {
     let whole = distance(&decoder.forward(isa, latents.view()), &exact);
     for strips in SIZES {
         let found = distance(&decoder.forward_in_strips(isa, latents.view(), strips), &exact);
-        assert!(found < 1.2 * whole, "{strips:?}: {found:e}, the whole {whole:e}");
+        assert!(found < 1.5 * whole, "{strips:?}: {found:e}, the whole {whole:e}");
     }
 }

@@ -77,8 +77,8 @@ pub trait Callbacks {
         Ok(())
     }
 
-    /// The outputs of the UNet at this step, counted through all passes, if an earlier run has them:
-    /// `[n, channels, height, width]` for `n` pictures.
+    /// The outputs of the UNet at this step, counted through all passes, if an earlier run has
+    /// them: `[n, channels, height, width]` for `n` pictures.
     fn known_output(&mut self, _step: usize) -> Option<Vec<f32>> {
         None
     }
