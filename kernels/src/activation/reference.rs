@@ -64,6 +64,11 @@ pub fn erf(x: f64) -> f64 {
     FRAC_2_SQRT_PI * (-x * x).exp() * sum
 }
 
+/// `x` above 0, `slope·x` below.
+pub fn prelu(x: f64, slope: f64) -> f64 {
+    x.max(0.0) + slope * x.min(0.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,9 +84,4 @@ mod tests {
         }
         assert!(erf(f64::NAN).is_nan());
     }
-}
-
-/// `x` above 0, `slope·x` below.
-pub fn prelu(x: f64, slope: f64) -> f64 {
-    x.max(0.0) + slope * x.min(0.0)
 }

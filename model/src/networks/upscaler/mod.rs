@@ -42,7 +42,7 @@ pub struct UpscaleModel {
 }
 
 enum Network {
-    Rrdb(RrdbNet),
+    Rrdb(Box<RrdbNet>),
     Srvgg(SrvggNetCompact),
 }
 
@@ -61,7 +61,7 @@ impl UpscaleModel {
             None => weights,
         };
         let (network, scale) = match &found.kind {
-            Kind::Rrdb(config) => (Network::Rrdb(RrdbNet::load(&weights, config)?), config.scale()),
+            Kind::Rrdb(config) => (Network::Rrdb(Box::new(RrdbNet::load(&weights, config)?)), config.scale()),
             Kind::Srvgg(config) => (Network::Srvgg(SrvggNetCompact::load(&weights, config)?), config.scale),
         };
         let used = file.used();
