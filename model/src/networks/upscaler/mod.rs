@@ -43,7 +43,7 @@ pub struct UpscaleModel {
 
 enum Network {
     Rrdb(Box<RrdbNet>),
-    Srvgg(SrvggNetCompact),
+    Srvgg(Box<SrvggNetCompact>),
 }
 
 impl UpscaleModel {
@@ -62,7 +62,9 @@ impl UpscaleModel {
         };
         let (network, scale) = match &found.kind {
             Kind::Rrdb(config) => (Network::Rrdb(Box::new(RrdbNet::load(&weights, config)?)), config.scale()),
-            Kind::Srvgg(config) => (Network::Srvgg(SrvggNetCompact::load(&weights, config)?), config.scale),
+            Kind::Srvgg(config) => {
+                (Network::Srvgg(Box::new(SrvggNetCompact::load(&weights, config)?)), config.scale)
+            }
         };
         let used = file.used();
         let unused = |name: &&str| name.starts_with(&found.prefix) && !used.contains(*name);
