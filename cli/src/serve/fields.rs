@@ -32,8 +32,27 @@ pub(crate) struct Field {
     pub(crate) max: Option<f64>,
     /// The distance between values.
     pub(crate) step: Option<f64>,
+    /// The same in words where it depends on the rest.
+    pub(crate) default_text: &'static str,
     /// The values of a choice.
-    pub(crate) choices: Vec<Value>,
+    pub(crate) choices: Vec<Choice>,
+}
+
+/// A value of a choice.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Choice {
+    /// As a request says it.
+    value: Value,
+    /// As people call it.
+    label: String,
+    /// What it is and when to take it.
+    help: Option<String>,
+}
+
+impl Choice {
+    fn new(value: impl Into<Value>, label: &str) -> Self {
+        Self { value: value.into(), label: label.into(), help: None }
+    }
 }
 
 /// All settings, with the defaults of a model whose sides are multiples of `multiple`.
@@ -49,6 +68,7 @@ pub(crate) fn list(defaults: &TextToImage, multiple: usize) -> Vec<Field> {
             help,
             kind: "integer",
             default: 1.into(),
+            default_text: "1",
             min: Some(1.0),
             max: Some(most as f64),
             step: Some(1.0),
@@ -60,7 +80,7 @@ pub(crate) fn list(defaults: &TextToImage, multiple: usize) -> Vec<Field> {
 
 fn field(setting: &Setting, defaults: &TextToImage, multiple: usize) -> Field {
     let name = setting.api_keys[0];
-    let (kind, choices): (_, Vec<Value>) = match setting.kind {
+    let (kind, choices) = match setting.kind {
         ValueKind::Text => match names(setting) {
             Some(names) => ("choice", names),
             None => ("text", Vec::new()),
@@ -70,8 +90,10 @@ fn field(setting: &Setting, defaults: &TextToImage, multiple: usize) -> Field {
         ValueKind::Number => ("number", Vec::new()),
         ValueKind::Flag => ("flag", Vec::new()),
         ValueKind::Image => ("image", Vec::new()),
-        ValueKind::Words(words) => ("choice", words.iter().map(|&word| word.into()).collect()),
-        ValueKind::Numbered(words) => ("choice", (0..words.len()).map(Value::from).collect()),
+        ValueKind::Words(words) => ("choice", words.iter().map(|&word| Choice::new(word, word)).collect()),
+        ValueKind::Numbered(words) => {
+            ("choice", words.iter().enumerate().map(|(number, word)| Choice::new(number, word)).collect())
+        }
     };
     let (min, max, step) = match (setting.field, setting.kind) {
         ("width" | "height", _) => (Some(multiple as f64), Some(LARGEST_SIDE as f64), Some(multiple as f64)),
@@ -90,6 +112,7 @@ fn field(setting: &Setting, defaults: &TextToImage, multiple: usize) -> Field {
         help: setting.help,
         kind,
         default: default(setting, defaults),
+        default_text: setting.default,
         min,
         max,
         step,
@@ -97,13 +120,21 @@ fn field(setting: &Setting, defaults: &TextToImage, multiple: usize) -> Field {
     }
 }
 
-/// The names of samplers and schedules.
-fn names(setting: &Setting) -> Option<Vec<Value>> {
+/// Samplers and schedules, with what a user should know of them.
+fn names(setting: &Setting) -> Option<Vec<Choice>> {
+    let explained = |label: &str, help: String| Choice { help: Some(help), ..Choice::new(label, label) };
     match setting.field {
-        "sampler" => Some(SamplerKind::all().map(|kind| kind.label().into()).collect()),
+        "sampler" => {
+            let sampler = |kind: SamplerKind| {
+                let about = kind.description();
+                explained(kind.label(), format!("{} ({})", about.what, about.when))
+            };
+            Some(SamplerKind::all().map(sampler).collect())
+        }
         "schedule" => {
-            let names = Schedule::all().map(|schedule| schedule.label().into());
-            Some(std::iter::once("Automatic".into()).chain(names).collect())
+            let schedules = Schedule::all()
+                .map(|schedule| explained(schedule.label(), schedule.description().to_owned()));
+            Some(std::iter::once(Choice::new("Automatic", "Automatic")).chain(schedules).collect())
         }
         _ => None,
     }
@@ -130,8 +161,15 @@ fn default(setting: &Setting, defaults: &TextToImage) -> Value {
     }
 }
 
-/// `cfg_scale` → "Cfg scale".
+/// As people call it: `mask_blur` → "Mask blur".
 fn label(name: &str) -> String {
+    match name {
+        "cfg_scale" => return "CFG scale".into(),
+        "rng" => return "RNG".into(),
+        "n_iter" => return "Batches".into(),
+        "batch_size" => return "Pictures in each".into(),
+        _ => {}
+    }
     let words = name.replace('_', " ");
     let (first, rest) = words.split_at_checked(1).unwrap_or((&words, ""));
     first.to_uppercase() + rest
@@ -160,9 +198,10 @@ impl PartialSchema for Fields {
                 }
                 // Other spellings of the words are taken as well.
                 "choice" => {
-                    let word = field.choices.first().is_some_and(Value::is_string);
+                    let values: Vec<_> = field.choices.into_iter().map(|choice| choice.value).collect();
+                    let word = values.first().is_some_and(Value::is_string);
                     let kind = if word { Type::String } else { Type::Integer };
-                    property.schema_type(kind).examples(field.choices).into()
+                    property.schema_type(kind).examples(values).into()
                 }
                 "integer" => property.schema_type(Type::Integer).minimum(field.min).maximum(field.max).into(),
                 "number" => property.schema_type(Type::Number).minimum(field.min).maximum(field.max).into(),

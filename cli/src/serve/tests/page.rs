@@ -29,7 +29,14 @@ fn settings_are_those_of_the_library() {
             assert_eq!(named(row.api_keys[0])["help"], row.help);
         }
         assert_eq!((&named("width")["default"], &named("width")["step"]), (&json!(128), &json!(8.0)));
-        assert!(named("sampler_name")["choices"].as_array().expect("names").contains(&json!("Euler a")));
+        let choice = |name: &str, value: Value| {
+            let choices = named(name)["choices"].as_array().expect("choices");
+            choices.iter().find(|choice| choice["value"] == value).expect(name).clone()
+        };
+        let euler = choice("sampler_name", json!("Euler a"));
+        assert!(euler["help"].as_str().is_some_and(|help| help.contains("noise")), "{euler}");
+        assert_eq!(choice("resize_mode", json!(0))["label"], "Stretch");
+        assert_eq!(named("denoising_strength")["default_text"], "0.75, with a mask 1");
         // What is offered as a default is taken.
         let defaults = settings.iter().filter(|setting| !setting["default"].is_null());
         let mut request: serde_json::Map<String, Value> = defaults
