@@ -7,7 +7,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::bench;
 use crate::commands::{
-    convert, decode, demo, encode, img2img, inpaint, inspect, models, noise, random_model, upscale, verify,
+    convert, decode, demo, doctor, encode, img2img, inpaint, inspect, models, noise, random_model, upscale,
+    verify,
 };
 use crate::flags::generate::GenerateFlags;
 use crate::flags::mistakes;
@@ -25,6 +26,14 @@ const EXIT_CODES: &str = "Results go to stdout, all else to stderr. Exit codes: 
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
+
+    /// Tell only results, warnings and errors.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+
+    /// Tell of every step, and of what is computed with.
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
 }
 
 impl Args {
@@ -101,6 +110,8 @@ pub(crate) enum Command {
     Bench(Box<bench::Bench>),
     /// Serve a page to draw on, and the interfaces of A1111 and OpenAI for other programs.
     Serve(Box<serve::Serve>),
+    /// Say what this machine has, what of it is used and why, and whether it computes right.
+    Doctor(doctor::Doctor),
     /// List the samplers and schedules: what each is, when to choose it, where it was published.
     Samplers,
     /// List the presets: settings for models and adapters of few steps, by which names these are
@@ -115,6 +126,21 @@ pub(crate) enum Command {
     },
     /// Write the manual page, as in `aquatint man > aquatint.1`.
     Man,
+}
+
+impl Command {
+    /// Whether it takes time, and says how much it took.
+    pub(crate) fn computes(&self) -> bool {
+        !matches!(
+            self,
+            Self::Inspect(_)
+                | Self::Models(_)
+                | Self::Doctor(_)
+                | Self::Samplers
+                | Self::Completions { .. }
+                | Self::Man
+        )
+    }
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ mod run;
 mod serve;
 
 use std::ffi::OsString;
+use std::time::Instant;
 
 use aquatint_model::source::{TEXT_ENCODER, VAE};
 use aquatint_model::{Error, ErrorKind};
@@ -39,10 +40,11 @@ use clap::CommandFactory;
 
 use args::{Args, Command};
 use commands::{
-    completions, convert, decode, demo, encode, img2img, inpaint, inspect, models, noise, presets,
+    completions, convert, decode, demo, doctor, encode, img2img, inpaint, inspect, models, noise, presets,
     random_model, samplers, txt2img, upscale, verify,
 };
 use platform::{allocator, console, signals};
+use run::progress;
 
 #[global_allocator]
 static ALLOCATOR: allocator::Aligned = allocator::Aligned;
@@ -52,7 +54,8 @@ static ALLOCATOR: allocator::Aligned = allocator::Aligned;
 /// It takes the process over, as a program does: its thread pool and its handling of signals are
 /// set up, so it can be called once. `--help`, and an interruption, end the process.
 pub fn main_from(args: Vec<OsString>) -> u8 {
-    let code = Args::read(args).and_then(dispatch).unwrap_or_else(|error| {
+    let start = Instant::now();
+    let code = Args::read(args).and_then(|args| dispatch(args, start)).unwrap_or_else(|error| {
         match error.kind() {
             ErrorKind::Interrupted => eprintln!("{error}"),
             _ => eprintln!("error: {error}{}", hint(&error)),
@@ -82,9 +85,19 @@ fn hint(error: &Error) -> &'static str {
     }
 }
 
-/// Runs the command. Returns the exit code.
-fn dispatch(args: Args) -> Result<u8, Error> {
-    match args.command {
+/// Runs the command, which began at `start`. Returns the exit code.
+fn dispatch(args: Args, start: Instant) -> Result<u8, Error> {
+    console::set_verbosity(args.quiet, args.verbose);
+    let computes = args.command.computes();
+    let code = run(args.command)?;
+    if computes {
+        inform!("done in {}", progress::elapsed(start.elapsed()));
+    }
+    Ok(code)
+}
+
+fn run(command: Command) -> Result<u8, Error> {
+    match command {
         Command::Txt2img(args) => return txt2img::run(&args),
         Command::Img2img(args) => return img2img::run(&args),
         Command::Inpaint(args) => return inpaint::run(&args),
@@ -99,6 +112,7 @@ fn dispatch(args: Args) -> Result<u8, Error> {
         Command::Models(args) => models::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Serve(args) => serve::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::RandomModel(args) => random_model::run(&args),
         Command::Completions { shell } => completions::completions(shell, &mut Args::command()),
         Command::Man => completions::man(Args::command()),

@@ -119,3 +119,35 @@ fn texts_of_other_programs_are_read() {
     let (request, _) = read("utf8-in-latin1-chunk");
     assert_eq!(request.prompt, "жёлтый кот, 猫 テスト");
 }
+
+/// Files in the form of other programs, and what sd-parsers reads in them
+/// (`goldens/other_programs.py`).
+#[test]
+fn settings_of_other_programs_are_those_that_sd_parsers_reads() {
+    let cases = json("other_programs/read.json");
+    let cases = cases.as_object().expect("files by name");
+    assert_eq!(cases.len(), 6);
+    for (name, case) in cases {
+        let file = path("other_programs").join(format!("{name}.png"));
+        let found = metadata::read_parameters(&file).expect("it has a meaning").expect("there are settings");
+        let prompt = found.prompt.split(" <lora:").next().unwrap_or_default();
+        assert_eq!(
+            (prompt, found.negative_prompt.as_str()),
+            (case["prompt"].as_str().unwrap_or_default(), "blurry")
+        );
+        let mut request = TextToImage::default();
+        found.apply(&mut request).expect("a request that we could meet");
+        assert_eq!(Some(request.seed), case["seed"].as_u64(), "{name}");
+        assert_eq!(Some(f64::from(request.guidance_scale)), case["cfg_scale"].as_f64(), "{name}");
+        if let Some(steps) = case["steps"].as_u64() {
+            assert_eq!(request.steps as u64, steps, "{name}");
+        }
+        if let Some(model) = case["model"].as_str() {
+            assert_eq!(found.get("Model"), Some(model), "{name}");
+        }
+        let sampler = case["sampler"].as_str().unwrap_or_default();
+        let sampler = sampler.trim_start_matches("k_").trim_end_matches("_gpu");
+        let expected = SamplerChoice::parse(Some(sampler), None).expect("a known sampler").kind;
+        assert_eq!(request.sampler.kind, expected, "{name}");
+    }
+}

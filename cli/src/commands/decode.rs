@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
+use aquatint_model::generate::infotext::DECODED_FROM;
 use aquatint_model::networks::vae::open_latents;
 use aquatint_model::{Error, Format};
 use clap::Args;
 
 use crate::flags::model::ModelFlags;
-use crate::run::{memory, model, output};
+use crate::run::{files, memory, model};
 
 #[derive(Args)]
 pub(crate) struct Decode {
@@ -29,7 +30,7 @@ pub(crate) struct Decode {
 
 pub(crate) fn run(args: &Decode) -> Result<(), Error> {
     let latents = open_latents(&args.latents)?;
-    output::reserve(&args.output, output::PICTURES, args.model.force)?;
+    files::reserve(&args.output, files::PICTURES, args.model.force)?;
     let [_, _, height, width] = latents.shape().map(|side| side.saturating_mul(8));
     let mut vae_tiling = args.vae_tiling;
     let pipeline = model::load(&args.model, |footprint| {
@@ -40,7 +41,10 @@ pub(crate) fn run(args: &Decode) -> Result<(), Error> {
         true => pipeline.decode_latents_in_strips(latents.view())?,
         false => pipeline.decode_latents(latents.view())?,
     };
-    let path = output::save(&picture, &args.output, Format::QUALITY, args.model.force)?;
-    println!("{}", path.display());
+    let how = [(DECODED_FROM, args.latents.to_string_lossy().into_owned())];
+    let parameters = model::parameters_of(&pipeline, &picture, &how)?;
+    let picture = picture.with_parameters(parameters);
+    let path = files::save(&picture, &args.output, Format::QUALITY, args.model.force)?;
+    files::tell(&path);
     Ok(())
 }

@@ -2,13 +2,12 @@
 //! model do.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use aquatint_model::{Footprint, Format, Image, TextToImage};
 use clap::Args;
 
 use crate::flags::model::ModelFlags;
-use crate::run::{memory, model, output};
+use crate::run::{files, memory, model};
 
 #[derive(Args)]
 pub(crate) struct Demo {
@@ -44,20 +43,21 @@ const PROMPTS: [&str; 12] = [
 const COLUMNS: usize = 4;
 
 pub(crate) fn run(args: &Demo) -> Result<(), aquatint_model::Error> {
-    output::reserve(&args.output, output::PICTURES, args.model.force)?;
-    let start = Instant::now();
+    files::reserve(&args.output, files::PICTURES, args.model.force)?;
     let fits =
         |footprint: &Footprint| memory::check(footprint, &footprint.defaults, 1, memory::free()?).map(drop);
     let pipeline = model::load(&args.model, fits)?;
     let draw = |prompt: &&str| {
-        eprintln!("{prompt}");
+        inform!("{prompt}");
         let request = TextToImage { prompt: (*prompt).to_owned(), seed: args.seed, ..pipeline.defaults() };
         pipeline.text_to_image(&request, &mut |_| {})
     };
     let pictures: Vec<Image> = PROMPTS.iter().map(draw).collect::<Result<_, _>>()?;
-    let sheet = Image::sheet(&pictures, COLUMNS);
-    let path = output::save(&sheet, &args.output, Format::QUALITY, args.model.force)?;
-    eprintln!("done in {:.1} s", start.elapsed().as_secs_f64());
-    println!("{}", path.display());
+    let mut parameters = pictures[0].parameters().cloned().unwrap_or_default();
+    parameters.prompt = PROMPTS.join("\n");
+    parameters.insert_after("Version", "Grid", format_args!("{COLUMNS}x{}", PROMPTS.len().div_ceil(COLUMNS)));
+    let sheet = Image::sheet(&pictures, COLUMNS).with_parameters(parameters);
+    let path = files::save(&sheet, &args.output, Format::QUALITY, args.model.force)?;
+    files::tell(&path);
     Ok(())
 }

@@ -1,14 +1,15 @@
 //! `aquatint encode`: the latents of a picture, as a safetensors file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use aquatint_model::generate::LARGEST_SIDE;
 use aquatint_model::networks::vae::latents_to_bytes;
-use aquatint_model::{Error, Image, ImageFile, ResizeMode};
+use aquatint_model::{Error, Image, ResizeMode};
 use clap::Args;
 
 use crate::flags::model::ModelFlags;
-use crate::run::{memory, model, output};
+use crate::platform::stdin as input;
+use crate::run::{files, memory, model};
 
 #[derive(Args)]
 pub(crate) struct Encode {
@@ -30,8 +31,8 @@ pub(crate) struct Encode {
 }
 
 /// The picture of a file, its sides cut to multiples of 8.
-pub(crate) fn open(path: &PathBuf) -> Result<Image, Error> {
-    let picture = ImageFile::open(path)?.image;
+pub(crate) fn open(path: &Path) -> Result<Image, Error> {
+    let picture = input::image(path)?.open()?.image;
     let [width, height] = [picture.width(), picture.height()].map(|side| side / 8 * 8);
     if width == 0 || height == 0 || width > LARGEST_SIDE || height > LARGEST_SIDE {
         return Err(Error::request(format_args!(
@@ -46,7 +47,7 @@ pub(crate) fn open(path: &PathBuf) -> Result<Image, Error> {
 
 pub(crate) fn run(args: &Encode) -> Result<(), Error> {
     let picture = open(&args.image)?;
-    output::reserve(&args.output, &["safetensors"], args.model.force)?;
+    files::reserve(&args.output, &["safetensors"], args.model.force)?;
     let (width, height) = (picture.width(), picture.height());
     let mut vae_tiling = args.vae_tiling;
     let pipeline = model::load(&args.model, |footprint| {
@@ -57,8 +58,8 @@ pub(crate) fn run(args: &Encode) -> Result<(), Error> {
         true => pipeline.encode_in_strips(&picture)?,
         false => pipeline.encode(&picture)?,
     };
-    eprintln!("{width}×{height} pixels → latents {:?}", latents.shape());
-    let path = output::place(&args.output, args.model.force, &latents_to_bytes(latents.view())?)?;
-    println!("{}", path.display());
+    inform!("{width}×{height} pixels → latents {:?}", latents.shape());
+    let path = files::place(&args.output, args.model.force, &latents_to_bytes(latents.view())?)?;
+    files::tell(&path);
     Ok(())
 }

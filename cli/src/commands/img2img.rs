@@ -25,7 +25,7 @@ pub(crate) struct Img2img {
 pub(crate) fn run(args: &Img2img) -> Result<u8, Error> {
     let settings = PartialRequest {
         kind: TaskKind::ImageToImage,
-        image: args.source.image.clone().map(Into::into),
+        image: args.source.input()?,
         resize: args.source.resize.map(Into::into),
         strength: args.strength,
         ..PartialRequest::from(&args.text)

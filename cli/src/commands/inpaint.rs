@@ -9,7 +9,7 @@ use aquatint_model::image::mask::Margins;
 use clap::Args;
 
 use crate::flags::generate::GenerateFlags;
-use crate::flags::image::{ImageFlags, strength};
+use crate::flags::image::{ImageFlags, mask, strength};
 use crate::run::generate;
 
 #[derive(Args)]
@@ -20,9 +20,10 @@ pub(crate) struct Inpaint {
     #[command(flatten)]
     source: ImageFlags,
 
-    /// Mask of the picture's size: white is repainted, black is kept [default: what is transparent
-    /// is repainted].
-    #[arg(long, value_name = "PICTURE")]
+    /// Mask of the picture's size: white is repainted, black is kept. Or rectangles,
+    /// left,top,right, bottom in pixels, as in 40,40,80,80 or 40,40,80,80;0,0,16,16 [default: what
+    /// is transparent is repainted].
+    #[arg(long, value_name = "PICTURE|BOXES")]
     mask: Option<PathBuf>,
 
     /// Repaint what is black, or opaque, and keep the rest.
@@ -56,10 +57,10 @@ pub(crate) struct Inpaint {
 pub(crate) fn run(args: &Inpaint) -> Result<u8, Error> {
     let settings = PartialRequest {
         kind: TaskKind::Inpaint,
-        image: args.source.image.clone().map(Into::into),
+        image: args.source.input()?,
         resize: args.source.resize.map(Into::into),
         strength: args.strength,
-        mask: args.mask.clone().map(Into::into),
+        mask: args.mask.as_deref().map(mask).transpose()?,
         invert_mask: args.invert_mask.then_some(true),
         expand: args.expand,
         only_masked: args.only_masked.map(|_| true),

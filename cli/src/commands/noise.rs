@@ -3,12 +3,13 @@
 
 use std::path::PathBuf;
 
+use aquatint_model::generate::infotext::NOISED_FROM;
 use aquatint_model::{Error, Format, Image};
 use clap::Args;
 
 use crate::commands::encode;
 use crate::flags::model::ModelFlags;
-use crate::run::{memory, model, output};
+use crate::run::{files, memory, model};
 
 #[derive(Args)]
 pub(crate) struct Noise {
@@ -34,7 +35,7 @@ pub(crate) struct Noise {
 
 pub(crate) fn run(args: &Noise) -> Result<(), Error> {
     let picture = encode::open(&args.image)?;
-    output::reserve(&args.output, output::PICTURES, args.model.force)?;
+    files::reserve(&args.output, files::PICTURES, args.model.force)?;
     let (width, height) = (picture.width(), picture.height());
     let mut vae_tiling = false;
     let pipeline = model::load(&args.model, |footprint| {
@@ -42,8 +43,17 @@ pub(crate) fn run(args: &Noise) -> Result<(), Error> {
         Ok(())
     })?;
     let pictures = pipeline.noised(&picture, &args.timesteps, args.seed, vae_tiling)?;
-    let strip = Image::strip(&pictures);
-    let path = output::save(&strip, &args.output, Format::QUALITY, args.model.force)?;
-    println!("{}", path.display());
+    let timesteps = args.timesteps.iter().map(usize::to_string).collect::<Vec<_>>();
+    let how = [
+        (NOISED_FROM, args.image.to_string_lossy().into_owned()),
+        ("Timesteps", timesteps.join(", ")),
+        ("Seed", args.seed.to_string()),
+    ];
+    let parameters = model::parameters_of(&pipeline, &picture, &how)?;
+    let captioned =
+        pictures.into_iter().zip(&timesteps).map(|(picture, t)| picture.captioned(&format!("t = {t}")));
+    let strip = Image::strip(&captioned.collect::<Vec<_>>()).with_parameters(parameters);
+    let path = files::save(&strip, &args.output, Format::QUALITY, args.model.force)?;
+    files::tell(&path);
     Ok(())
 }

@@ -54,7 +54,7 @@ pub(crate) fn run(args: &RandomModel) -> Result<(), Error> {
     let model = random_model::RandomModel { architecture, dtype, seed: args.seed };
     signals::listen_and_remove(unfinished(&args.folder))?;
     let written = model.write(&args.folder, &mut |part, parameters| {
-        eprintln!("{part}: {:.1} M parameters", parameters as f64 / 1e6);
+        inform!("{part}: {:.1} M parameters", parameters as f64 / 1e6);
     });
     // An error may be due to the folder's removal.
     written.map_err(|error| if signals::requested() { Error::Interrupted } else { error })?;

@@ -9,8 +9,8 @@ use aquatint_model::{Error, Format, Image, ImageFile, ResizeMode};
 use clap::Args;
 
 use crate::flags::precision::Precision;
+use crate::run::files;
 use crate::run::model::{computing, machine};
-use crate::run::output;
 
 #[derive(Args)]
 pub(crate) struct Upscale {
@@ -52,7 +52,7 @@ pub(crate) struct Upscale {
 pub(crate) fn run(args: &Upscale) -> Result<(), Error> {
     let picture = ImageFile::open(&args.image)?.image;
     let upscaler: Upscaler = args.upscaler.parse()?;
-    output::reserve(&args.output, output::PICTURES, args.force)?;
+    files::reserve(&args.output, files::PICTURES, args.force)?;
     let isa = machine(args.threads.map(usize::from))?;
     let precision = args.precision.unwrap_or(Precision::Auto).on(isa);
     let model = match &upscaler {
@@ -80,16 +80,16 @@ pub(crate) fn run(args: &Upscale) -> Result<(), Error> {
         [picture.width(), picture.height()].map(|side| ((side as f64 * scale).round() as usize).max(1));
     let larger = match &model {
         Some(model) => {
-            eprintln!("{}", computing(isa, precision));
+            inform!("{}", computing(isa, precision));
             model.upscale(isa, &picture, Tiles::default())?.resized(width, height, ResizeMode::Stretch)
         }
         None if upscaler == Upscaler::Nearest => picture.nearest(width, height),
         None => picture.resized(width, height, ResizeMode::Stretch),
     };
     let larger = described(larger, args, &upscaler, scale)?;
-    eprintln!("{}×{} → {width}×{height} pixels", picture.width(), picture.height());
-    let path = output::save(&larger, &args.output, args.quality, args.force)?;
-    println!("{}", path.display());
+    inform!("{}×{} → {width}×{height} pixels", picture.width(), picture.height());
+    let path = files::save(&larger, &args.output, args.quality, args.force)?;
+    files::tell(&path);
     Ok(())
 }
 

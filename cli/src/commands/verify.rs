@@ -12,11 +12,13 @@ use aquatint_model::{
 };
 use clap::Args;
 
+use crate::flags::image::mask;
 use crate::flags::model::ModelChoice;
 use crate::platform::console::warn;
+use crate::platform::stdin as input;
 use crate::run::generate::stored_parameters;
 use crate::run::memory;
-use crate::run::model::machine;
+use crate::run::model::{machine, warn_of_other_model};
 
 use crate::run::progress::Display;
 use crate::run::session::warn_of_other_vae;
@@ -50,6 +52,12 @@ pub(crate) struct Verify {
 pub(crate) fn run(args: &Verify) -> Result<(), Error> {
     let isa = machine(args.threads.map(usize::from))?;
     let stored = stored_parameters(&args.picture)?;
+    if let Some(shown) = stored.shows() {
+        return Err(Error::request(format_args!(
+            "`{}` is made of other pictures ({shown}); expected one of those that can be made again",
+            args.picture.display()
+        )));
+    }
     let expected = ImageFile::open(&args.picture)?.image;
     // What has no meaning is refused before the model is loaded.
     let named = PartialRequest { hires_upscaler: args.hires_upscaler.clone(), ..PartialRequest::default() };
@@ -63,8 +71,8 @@ pub(crate) fn run(args: &Verify) -> Result<(), Error> {
     }
     let settings = PartialRequest {
         kind,
-        image: args.image.clone().map(Into::into),
-        mask: args.mask.clone().map(Into::into),
+        image: args.image.as_deref().map(input::image).transpose()?,
+        mask: args.mask.as_deref().map(mask).transpose()?,
         hires_upscaler: args.hires_upscaler.clone(),
         ..PartialRequest::from_parameters(&stored)?
     };
@@ -84,14 +92,7 @@ pub(crate) fn run(args: &Verify) -> Result<(), Error> {
     memory::check(&footprint, &request, 1, memory::free()?)?;
     let pipeline = Pipeline::load(spec, &options)?;
     pipeline.warnings().iter().for_each(warn);
-    if let (Some(theirs), Some(ours)) = (stored.get("Model hash"), pipeline.model().hash())
-        && theirs != ours
-    {
-        warn(format_args!(
-            "the picture's model has the hash {theirs}, `{}` has {ours}",
-            args.model.model.display()
-        ));
-    }
+    warn_of_other_model(&stored, &pipeline, &args.model.model);
     warn_of_other_vae(stored.get(VAE_KEY), pipeline.other_vae());
     let parameters = pipeline.parameters(&request)?;
     for key in ["Lora hashes", "TI hashes"] {
@@ -111,7 +112,7 @@ pub(crate) fn run(args: &Verify) -> Result<(), Error> {
         }
     }
     let stopped = stored.parsed("Stopped after", "a number of steps")?;
-    let mut follower = Follower { display: Display::new(1, 0), stopped };
+    let mut follower = Follower { display: Display::new(0), stopped };
     let found = pipeline.generate(&task, 1, &mut follower);
     follower.display.finish();
     let found = as_stored(found?.remove(0), &stored)?;

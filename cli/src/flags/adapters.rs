@@ -1,4 +1,4 @@
-//! Flags of adapters and embeddings, which change a model or teach it words.
+//! Flags of adapters and embeddings, which change a model or teach it words, and of wildcards.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use aquatint_model::{Error, ModelSpec};
 use clap::Args;
 
 #[derive(Args)]
-#[command(next_help_heading = "Adapters and embeddings")]
+#[command(next_help_heading = "Adapters, embeddings, wildcards")]
 pub(crate) struct AdapterFlags {
     /// Adapter (LoRA, LoHa, LoKr, (IA)³, DoRA or a difference) with its weight in the UNet and, if
     /// it is another, in the text encoder: detail.safetensors:0.8, or detail:0.8 of a folder of
@@ -29,6 +29,10 @@ pub(crate) struct AdapterFlags {
     /// Folder of embeddings; those that are for another model are left out.
     #[arg(long, alias = "embd-dir", value_name = "FOLDER")]
     embedding_dir: Option<PathBuf>,
+
+    /// Folder of wildcards: __colour__ in a prompt becomes a line of colour.txt, drawn by the seed.
+    #[arg(long, value_name = "FOLDER")]
+    wildcards: Option<PathBuf>,
 
     /// Refuse an adapter with a part that is not in the model, instead of a warning.
     #[arg(long)]
@@ -51,7 +55,8 @@ impl AdapterFlags {
         let loras = self.lora.iter().map(named).collect::<Result<_, Error>>()?;
         let given = self.embedding.iter().chain(&self.embedding_dir).cloned();
         let embeddings = given.chain(library.embedding_folders()).collect();
-        Ok(ModelSpec { loras, lora_folders, embeddings, strict: self.strict, ..spec })
+        let wildcards = self.wildcards.clone();
+        Ok(ModelSpec { loras, lora_folders, embeddings, wildcards, strict: self.strict, ..spec })
     }
 
     /// The same with the adapters with which a picture was made, `stored` in it, unless the flags

@@ -38,7 +38,8 @@ pub(crate) struct GenerateFlags {
         value_name = "SYNTAX",
         hide_possible_values = true,
         help = "How prompts are read. plain, as diffusers: every character is text, and what exceeds 75 tokens is cut off. \
-                a1111, as its web UI: (more) [less] (1.5 times:1.5) \\( \\) BREAK, of any length [default: plain]"
+                a1111, as its web UI: (more) [less] (1.5 times:1.5) \\( \\) BREAK, [from:to:when] [a|b], a AND b :0.5, of any \
+                length [default: plain]"
     )]
     pub(crate) prompt_syntax: Option<Syntax>,
 
@@ -105,8 +106,9 @@ pub(crate) struct GenerateFlags {
     pub(crate) sigmas: Option<Vec<f64>>,
 
     /// File to write, PNG, JPEG or WebP (lossless) by its ending; a file of that name is kept, and
-    /// the next free number is taken. {seed} becomes the seed, {job} the line of --batch, %03d the
-    /// first free number of three digits; - is stdout [default: aquatint-{seed}.png].
+    /// the next free number is taken. %03d becomes the number of the picture, behind those of
+    /// earlier runs; {seed} {prompt} {model} {width} {height} {steps} {cfg} {date} {time} what they
+    /// say, {job} the line of --batch; - is stdout [default: aquatint-{seed}.png].
     #[arg(short, long)]
     pub(crate) output: Option<PathBuf>,
 
@@ -153,15 +155,19 @@ pub(crate) struct Several {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) batch_size: u32,
 
-    /// Make the pictures of a manifest, one JSON object a line, with the field names of A1111's
-    /// API: prompt, negative_prompt, seed, steps, cfg_scale, width, height, sampler_name,
-    /// scheduler, init_images, denoising_strength, mask, n_iter, batch_size and others; pictures
-    /// are paths. Flags hold where a line is silent. Says the result of each picture as a line of
-    /// JSON. What exists with the same settings is skipped, so an interrupted batch can be run
-    /// again; for that, a line without a seed has one that follows from its text. One that fails
-    /// does not stop the rest.
+    /// Make the pictures of a manifest: a text file of prompts, one a line, or one JSON object a
+    /// line, with the field names of A1111's API: prompt, negative_prompt, seed, steps, cfg_scale,
+    /// width, height, sampler_name, scheduler, init_images, denoising_strength, mask, n_iter,
+    /// batch_size and others; pictures are paths; - is stdin. Flags hold where a line is silent.
+    /// Says the result of each picture as a line of JSON. What exists with the same settings is
+    /// skipped, so an interrupted batch can be run again; for that, a line without a seed has one
+    /// that follows from its text. One that fails does not stop the rest.
     #[arg(long, value_name = "JSONL", conflicts_with_all = ["from_image", "checkpoint"])]
     pub(crate) batch: Option<PathBuf>,
+
+    /// Write all pictures on one sheet as well.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["batch", "resume"])]
+    pub(crate) grid: Option<PathBuf>,
 
     /// Of the manifest's lines, take the ith of every n, as in 2/4: for several machines. auto is
     /// the task of a Slurm array, auto/n that of a Kubernetes Indexed Job of n.

@@ -1,14 +1,17 @@
 //! Flags of the commands that begin with a picture.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use aquatint_model::ResizeMode;
+use aquatint_model::generate::{ImageInput, MaskInput};
+use aquatint_model::{Error, ResizeMode};
 use clap::{Args, ValueEnum};
+
+use crate::platform::stdin as input;
 
 /// The picture to start from.
 #[derive(Args)]
 pub(crate) struct ImageFlags {
-    /// Picture to start from: PNG, JPEG or WebP. Transparent parts are laid over white.
+    /// Picture to start from: PNG, JPEG or WebP; - is stdin. Transparent parts are laid over white.
     #[arg(short, long, alias = "init-img", value_name = "PICTURE", required_unless_present = "batch")]
     pub(crate) image: Option<PathBuf>,
 
@@ -16,6 +19,28 @@ pub(crate) struct ImageFlags {
     /// what is beyond a multiple of 8; with one of them, it keeps its proportions [default: crop].
     #[arg(long, value_enum)]
     pub(crate) resize: Option<Resize>,
+}
+
+impl ImageFlags {
+    /// The picture; `-` is stdin.
+    ///
+    /// # Errors
+    /// `Request` if stdin cannot be read.
+    pub(crate) fn input(&self) -> Result<Option<ImageInput>, Error> {
+        self.image.as_deref().map(input::image).transpose()
+    }
+}
+
+/// A mask: rectangles, a file, or `-` for stdin.
+///
+/// # Errors
+/// `Request` if a rectangle is empty, or stdin cannot be read.
+pub(crate) fn mask(path: &Path) -> Result<MaskInput, Error> {
+    match path.to_str().filter(|text| !path.exists() && !text.starts_with("data:")).map(MaskInput::parse) {
+        Some(Ok(MaskInput::Boxes(boxes))) => Ok(MaskInput::Boxes(boxes)),
+        Some(Err(error)) => Err(error),
+        _ => input::image(path).map(MaskInput::from),
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]

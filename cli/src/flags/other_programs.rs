@@ -46,7 +46,7 @@ const TABLE: &[(&[&str], Answer)] = &[
     (&["--diffusion-model"], CalledHere("--model, with a folder or a whole checkpoint")),
     (&["--out", "--outfile", "--output-path", "--save", "--output-file"], CalledHere("--output")),
     (&["--outdir", "--output-dir", "--out-dir", "--output-folder"], CalledHere("--output FOLDER/{seed}.png")),
-    (&["--output-begin-idx"], CalledHere("--output with %03d, the next free number")),
+    (&["--output-begin-idx"], CalledHere("--output with %03d, the number of the picture")),
     (&["--num-threads", "--n-threads", "--cpu-threads"], CalledHere("--threads")),
     (
         &["--dtype", "--torch-dtype", "--no-half", "--upcast-sampling", "--no-half-vae", "--fp16", "--bf16"],
@@ -61,14 +61,14 @@ const TABLE: &[(&[&str], Answer)] = &[
     (&["--mode", "-M"], CalledHere("a command: txt2img, img2img, inpaint; `aquatint --help` lists them")),
     (
         &["--prompt-file", "--from-file", "--prompts"],
-        CalledHere("--batch FILE, a manifest of one JSON object a line"),
+        CalledHere("--batch FILE, a text of one prompt a line or a manifest"),
     ),
     (&["--preview-interval"], CalledHere("--preview, which shows each step")),
     (
         &["--metadata-format", "--metadata-raw", "--metadata-all", "--metadata-brief"],
         CalledHere("verify PICTURE, or --from-image PICTURE"),
     ),
-    (&["--list-devices", "--system-info"], CalledHere("bench, which measures this machine")),
+    (&["--list-devices", "--system-info"], CalledHere("doctor, which says what this machine has")),
     (&["--generator-seed", "--manual-seed"], CalledHere("--seed")),
     (&["--sampler-rng"], CalledHere("--rng")),
     (&["--skip-layers-clip", "--clip-stop-at-last-layers"], CalledHere("--clip-skip")),

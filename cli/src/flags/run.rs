@@ -36,7 +36,7 @@ pub(crate) struct RunFlags {
 #[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Preview {
     /// Red, green and blue as sums of the latents' channels, fitted to the finished picture: costs
-    /// nothing, a quarter of the size.
+    /// nothing; a quarter of the size, or 128 pixels.
     #[default]
     Linear,
     /// Each decoded by the tiny VAE: that of --taesd, or the model's if it is one.

@@ -7,6 +7,7 @@
 
 use std::fmt::{Arguments, Display};
 use std::io::{self, ErrorKind, Write};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use aquatint_model::error::printable;
@@ -20,6 +21,38 @@ macro_rules! println {
 /// A line for stderr.
 macro_rules! eprintln {
     ($($text:tt)*) => { $crate::platform::console::line_for_stderr(format_args!($($text)*)) };
+}
+
+/// A line for stderr about how the work goes; `--quiet` leaves it out.
+macro_rules! inform {
+    ($($text:tt)*) => {
+        if !$crate::platform::console::is_quiet() {
+            $crate::platform::console::line_for_stderr(format_args!($($text)*));
+        }
+    };
+}
+
+/// How much is told of how the work goes.
+static VERBOSITY: AtomicU8 = AtomicU8::new(1);
+
+/// `--quiet` or `--verbose`; with neither, what most people want to know.
+pub(crate) fn set_verbosity(quiet: bool, verbose: bool) {
+    VERBOSITY.store(if quiet { 0 } else { 1 + u8::from(verbose) }, Ordering::Relaxed);
+}
+
+/// Whether only results, warnings and errors are told.
+pub(crate) fn is_quiet() -> bool {
+    VERBOSITY.load(Ordering::Relaxed) == 0
+}
+
+/// Whether every step is told.
+pub(crate) fn is_verbose() -> bool {
+    VERBOSITY.load(Ordering::Relaxed) == 2
+}
+
+/// Columns of the terminal on stderr; 80 where it does not say.
+pub(crate) fn columns() -> u16 {
+    terminal_size::terminal_size_of(io::stderr()).map_or(80, |(width, _)| width.0)
 }
 
 /// The first failure to write to stdout; nothing is written after it.

@@ -7,5 +7,6 @@ pub(crate) mod console;
 pub(crate) mod allocator;
 pub(crate) mod clock;
 pub(crate) mod signals;
+pub(crate) mod stdin;
 pub(crate) mod threads;
 pub(crate) mod topology;

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
 /// Cores that this program may use; at least 1. Elsewhere than on Linux: what the standard library
 /// counts.
@@ -16,6 +17,36 @@ pub(crate) fn physical_cores() -> usize {
     let available = std::thread::available_parallelism().map_or(1, usize::from);
     let siblings = |cpu| read(&format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"));
     count_cores(&allowed_cpus(), siblings).map_or(available, |cores| cores.min(available))
+}
+
+/// How many logical CPUs the machine has, and on how many of them this process may run.
+pub(crate) fn logical_cpus() -> [usize; 2] {
+    let available = std::thread::available_parallelism().map_or(1, usize::from);
+    let online = read("/sys/devices/system/cpu/online").map(|text| cpu_list(&text).len());
+    let allowed = allowed_cpus().len();
+    let allowed = if allowed == 0 { available } else { allowed };
+    [online.unwrap_or(available).max(allowed), allowed]
+}
+
+/// The time of so many CPUs that a control group gives to this process; `None` without a limit.
+pub(crate) fn cpu_quota() -> Option<f64> {
+    let of = |text: &str| {
+        let (quota, period) = text.trim().split_once(' ')?;
+        Some(quota.parse::<f64>().ok()? / period.parse::<f64>().ok().filter(|&period| period > 0.0)?)
+    };
+    let groups = read("/proc/self/cgroup").unwrap_or_default();
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/").trim().to_owned();
+    let folders = Path::new(&own).ancestors().map(|group| format!("/sys/fs/cgroup{}", group.display()));
+    let limits =
+        folders.filter_map(|folder| of(&read(&format!("{}/cpu.max", folder.trim_end_matches('/')))?));
+    let older = || {
+        let [quota, period] =
+            ["quota", "period"].map(|name| read(&format!("/sys/fs/cgroup/cpu/cpu.cfs_{name}_us")));
+        of(&format!("{} {}", quota?.trim(), period?.trim())).filter(|&quota| quota > 0.0)
+    };
+    limits
+        .fold(None, |least: Option<f64>, quota| Some(least.map_or(quota, |least| least.min(quota))))
+        .or_else(older)
 }
 
 /// Different sets of siblings among the CPUs; `None` if one has none, or there is no CPU.

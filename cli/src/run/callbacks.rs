@@ -41,10 +41,10 @@ pub(crate) struct RunCallbacks<'a> {
 }
 
 impl<'a> RunCallbacks<'a> {
-    pub(crate) fn new(flags: &'a RunFlags, run_checkpoint: Option<RunCheckpoint>, pictures: usize) -> Self {
+    pub(crate) fn new(flags: &'a RunFlags, run_checkpoint: Option<RunCheckpoint>) -> Self {
         let strip = flags.save_steps.map(|every| Strip::new(every.into()));
         let known = run_checkpoint.as_ref().map_or(0, |run_checkpoint| run_checkpoint.steps().0);
-        let display = Display::new(pictures, known);
+        let display = Display::new(known);
         Self { flags, display, run_checkpoint, checkpoint_failed: false, strip, stopped: false }
     }
 }

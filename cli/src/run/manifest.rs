@@ -22,7 +22,9 @@ use serde_json::json;
 use crate::flags::generate::{GenerateFlags, Several};
 use crate::flags::shard::Shard;
 
+use crate::platform::stdin as input;
 use crate::run::output::Output;
+use crate::run::pattern::Fields;
 
 use crate::run::session::{Batch, GeneratedImage, Session};
 
@@ -39,16 +41,23 @@ const OUTPUT: &str = "{job}-{seed}.png";
 pub(crate) fn run(manifest: &Path, flags: &PartialRequest, args: &GenerateFlags) -> Result<u8, Error> {
     let text = read(manifest)
         .map_err(|error| Error::request(format_args!("cannot read `{}`: {error}", manifest.display())))?;
-    let mut output =
-        Output::new(args.output.as_deref().unwrap_or(Path::new(OUTPUT)), args.force, args.quality);
-    output.tell = false; // the results are printed as JSON
+    let pattern = args.output.as_deref().unwrap_or(Path::new(OUTPUT));
+    let prompts = is_prompts(manifest, &text);
+    if lines_of(&text, None).next().is_none() {
+        return Err(Error::request(format_args!(
+            "`{}` has no lines; expected a prompt or a JSON object in each",
+            manifest.display()
+        )));
+    }
+    let mut output = Output::new(pattern, &args.model.model, args.force, args.quality)?;
+    output.tell = false; // the results are told as JSON
     if output.is_stdout() {
         return Err(Error::request("stdout is taken by the results of --batch; give -o a file name"));
     }
-    let name = output_name(args);
-    if !["{job}", "{seed}", "%"].iter().any(|part| name.contains(part)) {
+    if !output.tells_apart() {
         return Err(Error::request(format_args!(
-            "`{name}` is one name for all pictures; expected {{job}}, {{seed}} or a %03d in it"
+            "`{}` is one name for all pictures; expected {{job}}, {{seed}} or a %03d in it",
+            pattern.display()
         )));
     }
     output.check_name()?;
@@ -63,7 +72,10 @@ pub(crate) fn run(manifest: &Path, flags: &PartialRequest, args: &GenerateFlags)
     let (mut failed, mut lines) = (0, 0);
     for (line, bytes) in lines_of(&text, args.several.shard) {
         lines += 1;
-        let made = guarded(|| made(bytes, flags, args, &session, line, &mut output));
+        let made = guarded(|| {
+            let request = if prompts { prompt_of(bytes) } else { ApiRequest::parse(bytes)? };
+            made(request, bytes, flags, args, &session, line, &mut output)
+        });
         match made {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
@@ -85,6 +97,9 @@ pub(crate) fn run(manifest: &Path, flags: &PartialRequest, args: &GenerateFlags)
 /// lines.json)`.
 fn read(manifest: &Path) -> io::Result<Vec<u8>> {
     let open_already = ["/dev/stdin", "/dev/fd/", "/proc/self/fd/"];
+    if input::is_stdin(manifest) {
+        return input::stdin().map_err(io::Error::other);
+    }
     if open_already.iter().any(|start| manifest.to_string_lossy().starts_with(start)) {
         return input_file::read_up_to(File::open(manifest)?, LARGEST_MANIFEST);
     }
@@ -100,10 +115,6 @@ fn guarded(line: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
     })
 }
 
-fn output_name(args: &GenerateFlags) -> String {
-    args.output.as_deref().unwrap_or(Path::new(OUTPUT)).to_string_lossy().into_owned()
-}
-
 /// The lines with something in them that are ours to make, with their numbers from 1.
 fn lines_of(text: &[u8], shard: Option<Shard>) -> impl Iterator<Item = (usize, &[u8])> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
@@ -115,6 +126,7 @@ fn lines_of(text: &[u8], shard: Option<Shard>) -> impl Iterator<Item = (usize, &
 
 /// Makes the pictures of one line, and tells each of them.
 fn made(
+    request: ApiRequest,
     bytes: &[u8],
     flags: &PartialRequest,
     args: &GenerateFlags,
@@ -122,7 +134,6 @@ fn made(
     line: usize,
     output: &mut Output,
 ) -> Result<(), Error> {
-    let request = ApiRequest::parse(bytes)?;
     let Several { batch_count, batch_size, .. } = args.several;
     let count = match (request.n_iter, request.batch_size) {
         (None, None) => batch_count as usize,
@@ -140,29 +151,58 @@ fn made(
     for picture in 0..count {
         let parameters = batch.parameters(picture, &session.pipeline)?;
         let seed = batch.task.text().seed_of(picture);
-        let there = (!args.force).then(|| output.find(seed, line, &parameters)).flatten();
+        let text = TextToImage { prompt: parameters.prompt.clone(), seed, ..batch.task.text().clone() };
+        let there = (!args.force).then(|| output.find(&Fields::of(&text, Some(line)), &parameters)).flatten();
         match there {
             None => batch.wanted.push(picture),
             Some(path) => {
                 let text = parameters.to_string();
-                let made =
-                    GeneratedImage { path: Some(path), seed, parameters: text, seconds: 0.0, partial: false };
-                tell(line, "skipped", &made);
+                tell(line, "skipped", &Told { path: &path, seed, infotext: &text, seconds: 0.0 });
             }
         }
     }
-    session.run(batch, output, &mut |made| tell(line, if made.partial { "partial" } else { "made" }, &made))
+    session.run(batch, output, &mut |made| {
+        let GeneratedImage { path, seed, parameters, seconds, partial, .. } = &made;
+        let path = path.as_deref().unwrap_or(Path::new("-"));
+        let status = if *partial { "partial" } else { "made" };
+        tell(line, status, &Told { path, seed: *seed, infotext: parameters, seconds: *seconds });
+    })
+}
+
+/// What is told of a picture.
+struct Told<'a> {
+    path: &'a Path,
+    seed: u64,
+    infotext: &'a str,
+    seconds: f64,
 }
 
 /// The result of a picture, a line of JSON on stdout.
-fn tell(line: usize, status: &str, made: &GeneratedImage) {
-    let GeneratedImage { path, seed, parameters, seconds, .. } = made;
-    let path = path.as_deref().unwrap_or(Path::new("-")).to_string_lossy();
+fn tell(line: usize, status: &str, &Told { path, seed, infotext, seconds }: &Told<'_>) {
+    let path = path.to_string_lossy();
     let seconds = (seconds * 100.0).round() / 100.0;
     println!(
         "{}",
-        json!({ "job": line, "status": status, "path": path, "seed": seed, "seconds": seconds, "infotext": parameters })
+        json!({ "job": line, "status": status, "path": path, "seed": seed, "seconds": seconds, "infotext": infotext })
     );
+}
+
+/// Whether a manifest is a text of prompts, one a line: its name ends in `.txt` or, unless it ends
+/// as JSON does, its first line does not begin as an object.
+fn is_prompts(manifest: &Path, text: &[u8]) -> bool {
+    let ends_in = |endings: &[&str]| {
+        manifest
+            .extension()
+            .is_some_and(|found| endings.iter().any(|ending| found.eq_ignore_ascii_case(ending)))
+    };
+    let first = lines_of(text, None).next().and_then(|(_, line)| line.first().copied());
+    ends_in(&["txt"]) || (!ends_in(&["jsonl", "json", "ndjson"]) && first != Some(b'{'))
+}
+
+/// A line that is a prompt.
+fn prompt_of(line: &[u8]) -> ApiRequest {
+    let prompt = Some(String::from_utf8_lossy(line).into_owned());
+    ApiRequest { settings: PartialRequest { prompt, ..PartialRequest::default() }, ..ApiRequest::default() }
 }
 
 /// The seed of a line that has none: 32 bits of its hash, so that the same line makes the same
@@ -177,6 +217,19 @@ fn seed_of(line: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_of_prompts_is_known_by_its_name_or_its_first_line() {
+        for (name, text, expected) in [
+            ("p.txt", "{red|blue} fox", true),
+            ("p.jsonl", "a fox", false),
+            ("-", "\n  {\"prompt\": \"x\"}", false),
+            ("prompts", "a fox\na cat", true),
+        ] {
+            assert_eq!(is_prompts(Path::new(name), text.as_bytes()), expected, "{name}");
+        }
+        assert_eq!(prompt_of(b"a fox").settings.prompt.as_deref(), Some("a fox"));
+    }
 
     #[test]
     fn lines_are_numbered_as_an_editor_numbers_them_and_shards_share_them() {

@@ -73,7 +73,7 @@ pub(crate) fn check_vae(
         )));
     }
     if !vae_tiling {
-        eprintln!("{VAE_TILING}");
+        inform!("{VAE_TILING}");
     }
     Ok(true)
 }
@@ -126,7 +126,7 @@ pub(crate) fn free() -> Result<Option<u64>, Error> {
 
 /// What the groups leave of their memory to which this process belongs: a container, a systemd
 /// unit, a batch system's job.
-fn free_in_cgroups() -> Option<u64> {
+pub(crate) fn free_in_cgroups() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let folders = cgroup_folders(&groups);
     let read = |folder: &Path, name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();

@@ -1,37 +1,38 @@
 //! Where a picture goes: checked before the work starts, and never over another file.
 
 use std::collections::{HashMap, HashSet};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use aquatint_model::image::metadata::{self, Parameters};
-use aquatint_model::whole_file::{WholeFile, check_writable};
-use aquatint_model::{Error, Format, Image};
+use aquatint_model::whole_file::check_writable;
+use aquatint_model::{Error, Image, TextToImage};
 
-/// Endings of pictures.
-pub(crate) const PICTURES: &[&str] = &["png", "jpg", "jpeg", "webp"];
+use crate::run::files::{self, PICTURES, check_name, names, rescued, reserve, with_suffix};
+use crate::run::pattern::{Fields, Pattern};
 
 /// Where pictures go.
 pub(crate) struct Output {
-    /// What `--output` says: a file name, in which `{seed}` stands for the seed, `{job}` for the
-    /// line of a manifest and `%03d` for the first free number of three digits; or `-` for stdout.
-    pattern: PathBuf,
+    /// Whether they go to stdout.
+    stdout: bool,
+    pattern: Pattern,
     replace: bool,
     quality: u8,
+    /// The number of the next picture, if names have one; found when it is first needed.
+    number: Option<usize>,
     /// Files of this run, which are not replaced.
     written: HashSet<PathBuf>,
-    /// The files of each pattern. There may be thousands, which are looked at once.
-    series: HashMap<String, Series>,
-    /// Whether paths are printed on stdout.
+    /// The files of folders. There may be thousands, which are looked at once.
+    listings: HashMap<PathBuf, Vec<PathBuf>>,
+    /// What is known of earlier files with one name but for the number.
+    series: HashMap<PathBuf, Series>,
+    /// Whether paths are told on stdout.
     pub(crate) tell: bool,
 }
 
-/// The files of one pattern, once seed and line are known.
+/// Files whose names differ in their number.
 #[derive(Default)]
 struct Series {
-    /// Numbers from 1 that are taken.
-    taken: usize,
-    /// Files from 1 whose settings are known.
+    /// Files whose settings are known.
     read: usize,
     /// The first file with these settings.
     files: HashMap<Vec<String>, PathBuf>,
@@ -57,27 +58,39 @@ fn settings_of(parameters: &Parameters) -> Vec<String> {
 }
 
 impl Output {
-    pub(crate) fn new(pattern: &Path, replace: bool, quality: u8) -> Self {
-        Self {
-            pattern: pattern.to_owned(),
+    /// `pattern` is what `--output` says, `model` the path or id of the model.
+    ///
+    /// # Errors
+    /// `Request` if the pattern has an unknown word.
+    pub(crate) fn new(pattern: &Path, model: &Path, replace: bool, quality: u8) -> Result<Self, Error> {
+        Ok(Self {
+            stdout: files::is_stdout(pattern),
+            pattern: Pattern::parse(pattern, model)?,
             replace,
             quality,
+            number: None,
             written: HashSet::new(),
+            listings: HashMap::new(),
             series: HashMap::new(),
             tell: true,
-        }
+        })
     }
 
     pub(crate) fn is_stdout(&self) -> bool {
-        self.pattern == Path::new("-")
+        self.stdout
+    }
+
+    /// Whether pictures of different seeds, lines or numbers have different names.
+    pub(crate) fn tells_apart(&self) -> bool {
+        self.pattern.tells_apart()
     }
 
     /// Refuses a name that cannot be written.
     ///
     /// # Errors
     /// See [`reserve`].
-    pub(crate) fn check(&mut self, seed: u64) -> Result<(), Error> {
-        if self.is_stdout() { Ok(()) } else { self.free(seed, Some(1)).map(drop) }
+    pub(crate) fn check(&mut self, fields: &Fields) -> Result<(), Error> {
+        if self.stdout { files::check_stdout() } else { self.free(fields).map(drop) }
     }
 
     /// Refuses a name that no picture can have, whether or not it can be written.
@@ -85,12 +98,12 @@ impl Output {
     /// # Errors
     /// If it does not end as pictures do.
     pub(crate) fn check_name(&mut self) -> Result<(), Error> {
-        check_name(&self.wanted(0, Some(1)), PICTURES)
+        check_name(&self.wanted(&Fields::of(&TextToImage::default(), Some(1))), PICTURES)
     }
 
     /// The name for a picture.
-    fn free(&mut self, seed: u64, job: Option<usize>) -> Result<PathBuf, Error> {
-        let wanted = self.wanted(seed, job);
+    fn free(&mut self, fields: &Fields) -> Result<PathBuf, Error> {
+        let wanted = self.wanted(fields);
         reserve(&wanted, PICTURES, self.may_replace(&wanted))
     }
 
@@ -98,58 +111,63 @@ impl Output {
         self.replace && path.exists() && !self.written.contains(path)
     }
 
-    /// The pattern with seed and line filled in; `None` if it is no text.
-    fn text(&self, seed: u64, job: Option<usize>) -> Option<String> {
-        let text = self.pattern.to_str()?.replace("{seed}", &seed.to_string());
-        Some(job.map_or(text.clone(), |job| text.replace("{job}", &job.to_string())))
+    /// The files of the folder of a path.
+    fn listing(&mut self, path: &Path) -> &[PathBuf] {
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        self.listings.entry(folder).or_insert_with_key(|folder| {
+            let named = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            let entries = named.read_dir().into_iter().flatten().flatten();
+            entries.map(|entry| folder.join(entry.file_name())).collect()
+        })
     }
 
-    /// The pattern with seed, line and the first free number filled in.
-    fn wanted(&mut self, seed: u64, job: Option<usize>) -> PathBuf {
-        let Some(text) = self.text(seed, job) else { return self.pattern.clone() };
-        let Some(names) = numbered(&text) else { return text.into() };
-        let series = self.series.entry(text).or_default();
-        for path in names.skip(series.taken) {
-            if !path.exists() {
-                return path;
-            }
-            series.taken += 1;
+    /// The pattern filled in, with the number of the next picture: one more than that of any
+    /// earlier file.
+    fn wanted(&mut self, fields: &Fields) -> PathBuf {
+        if !self.pattern.has_number() {
+            return self.pattern.fill(fields, 0);
         }
-        self.pattern.clone()
+        let number = self.number.unwrap_or_else(|| {
+            let pattern = self.pattern.clone();
+            let files = self.listing(&pattern.fill(fields, 0));
+            files.iter().filter_map(|file| pattern.number_in(file, None)).max().unwrap_or(0) + 1
+        });
+        self.number = Some(number);
+        self.pattern.fill(fields, number)
     }
 
     /// The first file among those that [`Output::save`] would have written before that is a
     /// finished picture with these settings.
-    pub(crate) fn find(&mut self, seed: u64, job: usize, settings: &Parameters) -> Option<PathBuf> {
-        let text = self.text(seed, Some(job))?;
-        let wanted = settings_of(settings);
-        let files: Box<dyn Iterator<Item = PathBuf>> = match numbered(&text) {
-            Some(files) => Box::new(files),
-            None => Box::new(names(text.as_ref())),
+    pub(crate) fn find(&mut self, fields: &Fields, settings: &Parameters) -> Option<PathBuf> {
+        let name = self.pattern.fill(fields, 0);
+        let files: Vec<PathBuf> = match self.pattern.has_number() {
+            true => {
+                let pattern = self.pattern.clone();
+                let number = |file: &PathBuf| Some((pattern.number_in(file, Some(fields))?, file.clone()));
+                let mut files: Vec<_> = self.listing(&name).iter().filter_map(number).collect();
+                files.sort();
+                files.into_iter().map(|(_, file)| file).collect()
+            }
+            false => names(&name).take_while(|path| path.exists()).collect(),
         };
-        let series = self.series.entry(text).or_default();
-        for path in files.skip(series.read).take_while(|path| path.exists()) {
+        let series = self.series.entry(name).or_default();
+        for path in files.into_iter().skip(series.read) {
             series.read += 1;
             if let Some(settings) = stored_settings(&path) {
                 series.files.entry(settings).or_insert(path);
             }
         }
-        series.files.get(&wanted).cloned()
+        series.files.get(&settings_of(settings)).cloned()
     }
 
     /// Makes sure that there is room for a picture.
     ///
     /// # Errors
     /// If it could not be written.
-    pub(crate) fn check_room(
-        &mut self,
-        seed: u64,
-        job: Option<usize>,
-        [width, height]: [usize; 2],
-    ) -> Result<(), Error> {
-        match self.is_stdout() {
+    pub(crate) fn check_room(&mut self, fields: &Fields, [width, height]: [usize; 2]) -> Result<(), Error> {
+        match self.stdout {
             true => Ok(()),
-            false => check_writable(&self.wanted(seed, job), 3 * width * height),
+            false => check_writable(&self.wanted(fields), 3 * width * height),
         }
     }
 
@@ -157,21 +175,14 @@ impl Output {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub(crate) fn save(
-        &mut self,
-        picture: &Image,
-        seed: u64,
-        job: Option<usize>,
-    ) -> Result<Option<PathBuf>, Error> {
-        if self.is_stdout() {
-            let mut stdout = std::io::stdout().lock();
-            let written = stdout.write_all(&picture.to_png()?).and_then(|()| stdout.flush());
-            written.map_err(Error::writing("-"))?;
-            eprintln!("written to stdout");
-            return Ok(None);
+    pub(crate) fn save(&mut self, picture: &Image, fields: &Fields) -> Result<Option<PathBuf>, Error> {
+        if self.stdout {
+            return files::save(picture, Path::new("-"), self.quality, false).map(|_| None);
         }
-        let wanted = self.wanted(seed, job);
-        self.write(picture, &wanted).map(Some)
+        let wanted = self.wanted(fields);
+        let path = self.write(picture, &wanted)?;
+        self.number = self.number.map(|number| number + 1);
+        Ok(Some(path))
     }
 
     /// The same with `-suffix` behind the name; never to stdout.
@@ -182,137 +193,29 @@ impl Output {
         &mut self,
         picture: &Image,
         path: Option<&Path>,
-        seed: u64,
-        job: Option<usize>,
+        fields: &Fields,
         suffix: &str,
     ) -> Result<Option<PathBuf>, Error> {
         let beside = match path {
             Some(path) => path.to_owned(),
-            None if self.is_stdout() => PathBuf::from(format!("aquatint-{seed}.png")),
-            None => self.wanted(seed, job),
+            None if self.stdout => PathBuf::from(format!("aquatint-{}.png", fields.seed)),
+            None => self.wanted(fields),
         };
-        let stem = beside.file_stem().unwrap_or_default().to_string_lossy();
-        let extension = beside.extension().unwrap_or_default().to_string_lossy();
-        let wanted = beside.with_file_name(format!("{stem}-{suffix}.{extension}"));
-        self.write(picture, &wanted).map(Some)
+        self.write(picture, &with_suffix(&beside, suffix)).map(Some)
     }
 
     fn write(&mut self, picture: &Image, wanted: &Path) -> Result<PathBuf, Error> {
-        let saved = save(picture, wanted, self.quality, self.may_replace(wanted));
+        let saved = files::save(picture, wanted, self.quality, self.may_replace(wanted));
         let path = saved.map_err(|error| rescued(picture, wanted, error))?;
         if self.tell {
             println!("{}", path.display());
         }
         self.written.insert(path.clone());
+        if let Some(listing) = self.listings.get_mut(path.parent().unwrap_or(Path::new(""))) {
+            listing.push(path.clone());
+        }
         Ok(path)
     }
-}
-
-/// Writes a picture to `wanted` or, if that exists and may not be replaced, to the next free name.
-/// Returns the name.
-///
-/// # Errors
-/// If it cannot be written.
-pub(crate) fn save(picture: &Image, wanted: &Path, quality: u8, replace: bool) -> Result<PathBuf, Error> {
-    let format = Format::of(wanted, quality).unwrap_or(Format::Png);
-    let bytes = match (format, picture.parameters()) {
-        (Format::Jpeg(quality), Some(parameters)) => {
-            let mut parameters = parameters.clone();
-            parameters.insert_after("Version", "JPEG quality", quality);
-            picture.clone().with_parameters(parameters).to_bytes(format)?
-        }
-        _ => picture.to_bytes(format)?,
-    };
-    place(wanted, replace, &bytes)
-}
-
-/// A picture may be hours of work: where the disk is full, the folder gone or the name too long, it
-/// is put into the system's folder for temporary files, and the error says so.
-fn rescued(picture: &Image, wanted: &Path, error: Error) -> Error {
-    let name = wanted.with_extension("png");
-    let names = [name.file_name().unwrap_or_default(), "aquatint.png".as_ref()];
-    let rescue = |name| save(picture, &std::env::temp_dir().join(name), Format::QUALITY, false).ok();
-    match names.into_iter().find_map(rescue) {
-        Some(rescue) => Error::run(format_args!("{error}; the picture is at `{}`", rescue.display())),
-        None => error,
-    }
-}
-
-/// `%03d` in a file name: what is before it, the 3, and what is after it. `%d` has no
-/// least number of digits.
-fn number(name: &str) -> Option<(&str, usize, &str)> {
-    name.match_indices('%').find_map(|(at, _)| {
-        let (digits, after) = name[at + 1..].split_once('d')?;
-        let digits = match digits {
-            "" => 1,
-            digits => digits.strip_prefix('0')?.parse().ok().filter(|digits| (1..=9).contains(digits))?,
-        };
-        Some((&name[..at], digits, after))
-    })
-}
-
-/// The names that a `%03d` stands for, from 1; `None` if there is none in `name`.
-fn numbered(name: &str) -> Option<impl Iterator<Item = PathBuf> + use<>> {
-    let (before, digits, after) = number(name)?;
-    let (before, after) = (before.to_owned(), after.to_owned());
-    Some((1..=u32::MAX).map(move |i| PathBuf::from(format!("{before}{i:0digits$}{after}"))))
-}
-
-/// `fox.png`, `fox-1.png`, `fox-2.png`, …
-fn names(wanted: &Path) -> impl Iterator<Item = PathBuf> + use<> {
-    let wanted = wanted.to_owned();
-    let [stem, extension] = [wanted.file_stem(), wanted.extension()]
-        .map(|part| part.unwrap_or_default().to_string_lossy().into_owned());
-    let first = std::iter::once(wanted.clone());
-    first.chain((1..=u32::MAX).map(move |i| wanted.with_file_name(format!("{stem}-{i}.{extension}"))))
-}
-
-/// A name under which a file can be saved.
-///
-/// `extensions` are what it may end in. If `wanted` exists and may not be replaced, this is the
-/// first free name among `fox-1.png`, `fox-2.png`, …
-///
-/// # Errors
-/// If no file can be written there, or the name does not end so.
-pub(crate) fn reserve(wanted: &Path, extensions: &[&str], replace: bool) -> Result<PathBuf, Error> {
-    check_name(wanted, extensions)?;
-    check_writable(wanted, 1)?;
-    let free = names(wanted).find(|path| replace || !path.exists());
-    free.ok_or_else(|| Error::run("no free file name is left"))
-}
-
-/// Makes sure that a path names a file with one of these endings.
-fn check_name(wanted: &Path, extensions: &[&str]) -> Result<(), Error> {
-    let known =
-        |found: &std::ffi::OsStr| extensions.iter().any(|extension| found.eq_ignore_ascii_case(extension));
-    let fits = wanted.extension().is_some_and(known);
-    if wanted.file_stem().is_none() || !fits || wanted.is_dir() {
-        return Err(Error::request(format_args!(
-            "the output is `{}`; expected a file name ending in .{}",
-            wanted.display(),
-            extensions.join(", .")
-        )));
-    }
-    Ok(())
-}
-
-/// Writes a file that appears whole as `wanted` or, if that exists and may not be replaced, under
-/// the next free name. Returns the name.
-///
-/// # Errors
-/// If it cannot be written.
-pub(crate) fn place(wanted: &Path, replace: bool, bytes: &[u8]) -> Result<PathBuf, Error> {
-    let mut file = WholeFile::write(wanted, bytes)?;
-    if replace {
-        file.replace(wanted)?;
-        return Ok(wanted.to_owned());
-    }
-    for path in names(wanted) {
-        if file.name(&path)? {
-            return Ok(path);
-        }
-    }
-    Err(Error::run("no free file name is left"))
 }
 
 #[cfg(test)]
@@ -320,19 +223,12 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::run::pattern::tests::fields;
 
-    #[test]
-    fn an_existing_file_is_kept_unless_it_may_be_replaced() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let wanted = folder.path().join("fox.png");
-        let free = |replace| reserve(&wanted, PICTURES, replace).expect("the folder is writable");
-        assert_eq!(free(false), wanted);
-        for name in ["fox.png", "fox-1.png"] {
-            fs::write(folder.path().join(name), b"mine").expect("the folder is writable");
-        }
-        assert_eq!(free(false), folder.path().join("fox-2.png"));
-        assert_eq!(free(true), wanted);
-        assert_eq!(fs::read(&wanted).expect("it is still there"), b"mine");
+    fn output(pattern: &Path, replace: bool) -> Output {
+        let mut output = Output::new(pattern, Path::new("m"), replace, 90).expect("a pattern");
+        output.tell = false;
+        output
     }
 
     #[test]
@@ -348,22 +244,35 @@ mod tests {
             ("%xd %3d.png", "%xd %3d.png"),
             ("{job}/{seed}.jpg", "3/7.jpg"),
         ] {
-            let mut output = Output::new(&folder.path().join(pattern), true, 90);
-            let path = output.free(7, Some(3)).expect("the folder is writable");
+            let mut output = output(&folder.path().join(pattern), true);
+            let path = output.free(&fields(7, Some(3))).expect("the folder is writable");
             assert_eq!(path, folder.path().join(expected), "{pattern}");
         }
-        assert!(Output::new(Path::new("-"), false, 90).is_stdout());
+        assert!(output(Path::new("-"), false).is_stdout());
+    }
+
+    #[test]
+    fn the_number_is_that_of_the_picture_behind_earlier_ones() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let picture = Image::from_rgb(1, 1, vec![0; 3]);
+        let run = |seeds: std::ops::Range<u64>| {
+            let mut output = output(&folder.path().join("%02d-{seed}.png"), false);
+            let save = |seed| output.save(&picture, &fields(seed, None)).expect("the folder is writable");
+            let paths: Vec<_> = seeds.filter_map(save).collect();
+            paths.iter().filter_map(|path| path.file_name()?.to_str().map(str::to_owned)).collect::<Vec<_>>()
+        };
+        assert_eq!(run(100..103), ["01-100.png", "02-101.png", "03-102.png"]);
+        assert_eq!(run(100..102), ["04-100.png", "05-101.png"]);
     }
 
     #[test]
     fn pictures_of_one_run_never_replace_each_other() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut output = Output::new(&folder.path().join("fox.png"), true, 90);
-        output.tell = false;
+        let mut output = output(&folder.path().join("fox.png"), true);
         fs::write(folder.path().join("fox.png"), b"mine").expect("the folder is writable");
         let picture = Image::from_rgb(1, 1, vec![0; 3]);
         for expected in ["fox.png", "fox-1.png"] {
-            let path = output.save(&picture, 7, None).expect("the folder is writable");
+            let path = output.save(&picture, &fields(7, None)).expect("the folder is writable");
             assert_eq!(path, Some(folder.path().join(expected)));
         }
     }
@@ -371,10 +280,9 @@ mod tests {
     /// The picture is where the error of [`Output::save`] says, and nothing else is left.
     #[track_caller]
     fn is_rescued(folder: &Path, name: &str) {
-        let mut output = Output::new(&folder.join(name), false, 90);
-        output.tell = false;
+        let mut output = output(&folder.join(name), false);
         let picture = Image::from_rgb(1, 1, vec![7; 3]);
-        let message = output.save(&picture, 7, None).expect_err("it cannot be written").to_string();
+        let message = output.save(&picture, &fields(7, None)).expect_err("it cannot be written").to_string();
         let rescue = message.split('`').nth(3).unwrap_or_else(|| panic!("no place is named: {message}"));
         let read = image::open(rescue).expect("it is there").into_rgb8();
         fs::remove_file(rescue).expect("it is there");
@@ -393,14 +301,10 @@ mod tests {
     #[test]
     fn a_long_name_is_no_obstacle_and_one_too_long_is_found_at_once() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let output = |letters: usize| {
-            let mut output = Output::new(&folder.path().join("x".repeat(letters) + ".png"), false, 90);
-            output.tell = false;
-            output
-        };
-        assert!(output(300).check(7).is_err());
+        let output = |letters: usize| output(&folder.path().join("x".repeat(letters) + ".png"), false);
+        assert!(output(300).check(&fields(7, None)).is_err());
         let picture = Image::from_rgb(1, 1, vec![0; 3]);
-        let path = output(250).save(&picture, 7, None).expect("the folder is writable");
+        let path = output(250).save(&picture, &fields(7, None)).expect("the folder is writable");
         assert!(path.is_some_and(|path| path.is_file()));
     }
 
@@ -416,9 +320,8 @@ mod tests {
             ("fox-%03d.png", "fox-002-partial.png"),
             ("fox-%03d.png", "fox-002-partial-1.png"),
         ] {
-            let mut output = Output::new(&folder.path().join(pattern), false, 90);
-            output.tell = false;
-            let path = output.save_beside(&picture, None, 7, Some(3), "partial");
+            let mut output = output(&folder.path().join(pattern), false);
+            let path = output.save_beside(&picture, None, &fields(7, Some(3)), "partial");
             assert_eq!(path.expect("the folder is writable"), Some(folder.path().join(expected)));
         }
     }
@@ -429,42 +332,26 @@ mod tests {
         let save = |output: &mut Output, seed| {
             let picture = Image::from_rgb(1, 1, vec![0; 3])
                 .with_parameters(Parameters::parse(&(text(seed) + ", Steps digest: 1a")));
-            output.save(&picture, 7, Some(3)).expect("the folder is writable")
+            output.save(&picture, &fields(7, Some(3))).expect("the folder is writable")
         };
         for (pattern, names) in [
             ("{job}-{seed}.png", ["3-7.png", "3-7-1.png", "3-7-2.png"]),
             ("{job}-%02d.png", ["3-01.png", "3-02.png", "3-03.png"]),
         ] {
             let folder = tempfile::tempdir().expect("a temporary folder");
-            let new = || {
-                let mut output = Output::new(&folder.path().join(pattern), false, 90);
-                output.tell = false;
-                output
-            };
+            let new = || output(&folder.path().join(pattern), false);
+            let seven = fields(7, Some(3));
             let mut earlier = new();
-            assert_eq!(earlier.find(7, 3, &Parameters::parse(&text(1))), None);
+            assert_eq!(earlier.find(&seven, &Parameters::parse(&text(1))), None);
             save(&mut earlier, 1);
             save(&mut earlier, 2);
             let mut output = new();
             for (seed, name) in [(2, Some(names[1])), (1, Some(names[0])), (3, None)] {
-                let found = output.find(7, 3, &Parameters::parse(&text(seed)));
+                let found = output.find(&seven, &Parameters::parse(&text(seed)));
                 assert_eq!(found, name.map(|name| folder.path().join(name)), "{pattern}");
             }
             assert_eq!(save(&mut output, 3), Some(folder.path().join(names[2])));
-            assert_eq!(output.find(7, 3, &Parameters::parse(&text(3))), Some(folder.path().join(names[2])));
-        }
-    }
-
-    #[test]
-    fn a_place_that_cannot_be_written_is_an_error_that_names_it() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        for (name, message) in
-            [("none/fox.png", "cannot write"), ("fox.gif", "ending in .png"), ("", "ending in .png")]
-        {
-            let error = reserve(&folder.path().join(name), PICTURES, false)
-                .expect_err("it cannot be written")
-                .to_string();
-            assert!(error.contains(message) && error.contains(name), "{error}");
+            assert_eq!(output.find(&seven, &Parameters::parse(&text(3))), Some(folder.path().join(names[2])));
         }
     }
 }

@@ -12,12 +12,14 @@ use aquatint_model::{Error, Footprint, Image, LoadOptions, Pipeline, RunCheckpoi
 use crate::flags::generate::GenerateFlags;
 use crate::flags::precision::Precision;
 use crate::flags::run::Preview;
-use crate::platform::console::warn;
+use crate::platform::console::{self, warn};
 use crate::platform::signals;
 use crate::run::callbacks::RunCallbacks;
 use crate::run::memory;
 use crate::run::model::{computing, machine};
 use crate::run::output::Output;
+use crate::run::pattern::Fields;
+use crate::run::progress::{Display, elapsed};
 
 /// A loaded model and the flags.
 pub(crate) struct Session<'a> {
@@ -47,6 +49,7 @@ pub(crate) struct Batch<'a> {
 pub(crate) struct GeneratedImage {
     /// Where it is; `None` for stdout.
     pub(crate) path: Option<PathBuf>,
+    pub(crate) picture: Image,
     pub(crate) seed: u64,
     pub(crate) parameters: String,
     /// Of the whole run.
@@ -72,16 +75,16 @@ impl Batch<'_> {
         self.task.text().seed_of(picture)
     }
 
-    /// The task of the pictures from `picture` on.
-    fn task_of(&self, picture: usize) -> Task {
+    /// The task of the pictures from `picture` on, with words in place of its wildcards.
+    fn task_of(&self, picture: usize, pipeline: &Pipeline) -> Result<Task, Error> {
         let mut task = self.task.clone();
         task.text_mut().seed = self.seed(picture);
-        task
+        pipeline.with_words(&task)
     }
 
     /// The text of picture `picture`, but for what is known only after the run.
     pub(crate) fn parameters(&self, picture: usize, pipeline: &Pipeline) -> Result<Parameters, Error> {
-        let mut parameters = pipeline.task_parameters(&self.task_of(picture))?;
+        let mut parameters = pipeline.task_parameters(&self.task_of(picture, pipeline)?)?;
         self.settings.describe(&mut parameters);
         Ok(parameters)
     }
@@ -144,21 +147,22 @@ impl<'a> Session<'a> {
         let mut first = first(&footprint)?;
         first.vae_tiling |= memory::demands_vae_tiling(&footprint, &first, together as usize, free);
         let needed = memory::check(&footprint, &first, together as usize, free)?;
-        eprintln!("about {} of memory will be needed at most", memory::gigabytes(needed));
+        if needed > 0 {
+            inform!("about {} of memory will be needed at most", memory::gigabytes(needed));
+        }
         let start = Instant::now();
-        let pipeline = Pipeline::load(spec, &options)?;
+        let mut display = Display::new(0);
+        let pipeline = Pipeline::load_reporting(spec, &options, &mut |event| display.update(event));
+        display.finish();
+        let pipeline = pipeline?;
         pipeline.warnings().iter().for_each(warn);
-        pipeline.notes().iter().for_each(|note| eprintln!("{note}"));
+        pipeline.notes().iter().for_each(|note| inform!("{note}"));
         match (&args.preset, pipeline.preset()) {
             (Some(name), _) if name != NO_PRESET => {
                 let preset = Preset::named(name)?;
-                eprintln!(
-                    "preset {}: {}; other flags count more",
-                    preset.name,
-                    preset.describe(preset.steps)
-                );
+                inform!("preset {}: {}; other flags count more", preset.name, preset.describe(preset.steps));
             }
-            (None, Some(preset)) if is_new => eprintln!("{}; flags count more", preset.describe()),
+            (None, Some(preset)) if is_new => inform!("{}; flags count more", preset.describe()),
             _ => {}
         }
         warn_of_other_vae(stored_vae, pipeline.other_vae());
@@ -169,13 +173,15 @@ impl<'a> Session<'a> {
             ));
         }
         if args.model.is_embedded() {
-            eprintln!(
+            inform!(
                 "drawing with the small embedded model: emoji-like things, 128×128; `-m PATH` names a real Stable Diffusion model"
             );
         }
-        let seconds = start.elapsed().as_secs_f64();
-        let loaded = if keep { "loaded" } else { "opened" };
-        eprintln!("model {loaded} in {seconds:.1} s; {}", computing(isa, precision));
+        if console::is_verbose() {
+            let loaded = if keep { "loaded" } else { "opened" };
+            inform!("model {loaded} in {}; {}", elapsed(start.elapsed()), pipeline.model().name());
+        }
+        inform!("{}", computing(isa, precision));
         Ok(Self { args, footprint, free, pipeline })
     }
 
@@ -183,7 +189,7 @@ impl<'a> Session<'a> {
     /// the pictures says it.
     pub(crate) fn fit_memory(&self, task: &mut Task, together: usize) {
         if memory::demands_vae_tiling(&self.footprint, task.text(), together, self.free) {
-            eprintln!("{}", memory::VAE_TILING);
+            inform!("{}", memory::VAE_TILING);
             task.text_mut().vae_tiling = true;
         }
     }
@@ -201,25 +207,27 @@ impl<'a> Session<'a> {
     ) -> Result<(), Error> {
         let all = batch.wanted.len();
         let mut done = 0;
+        if self.pipeline.draws_words(batch.task.text()) {
+            batch.together = 1; // each picture has a text of its own
+        }
         while let Some((first, count)) = batch.next_together() {
             if signals::requested() {
                 return Err(Error::Interrupted);
             }
-            let task = batch.task_of(first);
+            let task = batch.task_of(first, &self.pipeline)?;
             memory::check(&self.footprint, task.text(), count, self.free)?;
             self.select_adapters(task.text())?;
             let size = task.text().final_size(self.pipeline.size_multiple());
-            output.check_room(task.text().seed, batch.job, size)?; // rather than after the work
+            output.check_room(&Fields::of(task.text(), batch.job), size)?; // rather than after the work
             let TextToImage { seed, width, height, steps, .. } = task.text();
             let number = if all > 1 { format!("picture {}/{all}, ", done + 1) } else { String::new() };
             let second = match size == [*width, *height] {
                 true => String::new(),
                 false => format!(", then {}×{}", size[0], size[1]),
             };
-            eprintln!("{number}seed {seed}, {width}×{height}, {steps} steps{second}");
+            inform!("{number}seed {seed}, {width}×{height}, {steps} steps{second}");
             let start = Instant::now();
-            let mut callbacks =
-                RunCallbacks::new(&self.args.run, self.run_checkpoint(&mut batch, first)?, count);
+            let mut callbacks = RunCallbacks::new(&self.args.run, self.run_checkpoint(&mut batch, first)?);
             let pictures = self.pipeline.generate(&task, count, &mut callbacks);
             callbacks.display.finish();
             let seconds = start.elapsed().as_secs_f64();
@@ -230,10 +238,12 @@ impl<'a> Session<'a> {
                 }
                 let seed = batch.seed(first + i);
                 let parameters = picture.parameters().map(Parameters::to_string).unwrap_or_default();
-                match self.save(&picture, seed, batch.job, i, &callbacks, output) {
+                let fields = Fields::of(task.text(), batch.job).with_seed(seed);
+                match self.save(&picture, &fields, i, &callbacks, output) {
                     Ok(path) => {
                         report(GeneratedImage {
                             path,
+                            picture,
                             seed,
                             parameters,
                             seconds,
@@ -247,15 +257,17 @@ impl<'a> Session<'a> {
             if callbacks.stopped {
                 return Err(Error::Interrupted);
             }
-            eprintln!("done in {seconds:.1} s");
             done += count;
+            if all > 1 && done < all {
+                inform!("{done}/{all} done, the last in {}", elapsed(start.elapsed()));
+            }
         }
         Ok(())
     }
 
     /// Applies the adapters for which the prompt asks, and tells of them.
     fn select_adapters(&self, request: &TextToImage) -> Result<(), Error> {
-        self.pipeline.select_adapters(request)?.iter().for_each(|note| eprintln!("{note}"));
+        self.pipeline.select_adapters(request)?.iter().for_each(|note| inform!("{note}"));
         Ok(())
     }
 
@@ -271,7 +283,7 @@ impl<'a> Session<'a> {
                 run_checkpoint.check(&parameters)?;
                 batch.together = self.args.several.batch_size as usize;
                 let (done, total) = run_checkpoint.steps();
-                eprintln!("resuming after step {done}/{total}");
+                inform!("resuming after step {done}/{total}");
                 Ok(Some(run_checkpoint))
             }
         }
@@ -281,22 +293,24 @@ impl<'a> Session<'a> {
     fn save(
         &self,
         picture: &Image,
-        seed: u64,
-        job: Option<usize>,
+        fields: &Fields,
         index: usize,
         callbacks: &RunCallbacks<'_>,
         output: &mut Output,
     ) -> Result<Option<PathBuf>, Error> {
         let path = signals::whole(|| match callbacks.stopped {
-            true => output.save_beside(picture, None, seed, job, "partial"),
-            false => output.save(picture, seed, job),
+            true => output.save_beside(picture, None, fields, "partial"),
+            false => output.save(picture, fields),
         })?;
         let strip = match &callbacks.strip {
             Some(strip) => strip.picture(index, self.args.run.preview, &self.pipeline)?,
             None => None,
         };
-        if let Some(strip) = strip {
-            signals::whole(|| output.save_beside(&strip, path.as_deref(), seed, job, "steps"))?;
+        if let (Some(strip), Some(shown)) = (strip, &callbacks.strip) {
+            let mut parameters = picture.parameters().cloned().unwrap_or_default();
+            parameters.insert_after("Version", "Strip", shown.describe());
+            let strip = strip.with_parameters(parameters);
+            signals::whole(|| output.save_beside(&strip, path.as_deref(), fields, "steps"))?;
         }
         Ok(path)
     }

@@ -59,7 +59,7 @@ pub(crate) fn read(kind: Kind, fields: &Map<String, Value>, inputs: Inputs) -> R
     for (input, bytes) in inputs {
         match input {
             Input::Init => settings.image = Some(ImageInput::from(bytes)),
-            Input::Mask => settings.mask = Some(ImageInput::from(bytes)),
+            Input::Mask => settings.mask = Some(ImageInput::from(bytes).into()),
         }
     }
     let stored = match infotext {

@@ -87,7 +87,7 @@ fn pictures_are_made_together_as_the_flag_says_where_the_line_is_silent() {
         (r#"{"prompt": "a fox", "batch_size": 3}"#, 1),
     ] {
         let folder = with_manifest(line.as_bytes());
-        let run = batch(&folder, &["--batch-size", "2"]);
+        let run = batch(&folder, &["--batch-size", "2", "-v"]);
         assert_eq!(run.code, 0, "{}", run.stderr);
         assert_eq!(run.stderr.matches("step 0/2").count(), walks, "{line}: {}", run.stderr);
     }
@@ -99,7 +99,8 @@ fn a_picture_that_was_interrupted_is_partial_and_has_its_own_name() {
     let folder = with_manifest(br#"{"prompt": "a fox", "seed": 7, "steps": 900, "sampler_name": "ddpm"}"#);
     fs::create_dir(folder.path().join("1")).expect("writable");
     let mut command = Command::new(env!("CARGO_BIN_EXE_aquatint"));
-    let line = ["txt2img", "-m", "tiny", "--batch", "jobs.jsonl", "-W", "64", "-H", "64", "--save-partial"];
+    let line =
+        ["txt2img", "-m", "tiny", "--batch", "jobs.jsonl", "-W", "64", "-H", "64", "--save-partial", "-v"];
     let command = command.current_dir(folder.path()).args(line).args(["-o", "{job}/{seed}.png"]);
     let mut child =
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");

@@ -3,6 +3,7 @@
 mod batch;
 mod bench;
 mod control;
+mod door;
 mod few_step;
 mod hostile;
 mod larger;

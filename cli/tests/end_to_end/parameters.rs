@@ -92,7 +92,7 @@ fn verify_finds_an_equal_picture_and_a_changed_one() {
     assert_eq!(run.code, 1, "{}", run.stderr);
     assert!(run.stdout.starts_with("different: PSNR "), "{}", run.stdout);
     assert!(run.stdout.ends_with("the first step that differs is 1 of 2\n"), "{}", run.stdout);
-    assert!(run.stderr.contains("the picture's model has the hash 0"), "{}", run.stderr);
+    assert!(run.stderr.contains("made by another model: `tiny`, the hash 0"), "{}", run.stderr);
 
     // Another decoder: the steps are equal, the pixels are not.
     let config = folder.path().join("tiny/vae/config.json");

@@ -17,13 +17,25 @@ fn picture<'a>(more: &[&'a str]) -> Vec<&'a str> {
 #[test]
 fn a_picture_is_made_and_its_path_and_seed_are_printed() {
     let folder = with_model();
-    let run = aquatint(folder.path(), &picture(&["-o", "fox.png"]));
+    let run = aquatint(folder.path(), &picture(&["-o", "fox.png", "-v"]));
     assert_eq!((run.code, run.stdout.as_str()), (0, "fox.png\n"), "{}", run.stderr);
-    for part in ["seed 7", "64×32", "step 1/2", "left", "decoding"] {
+    for part in ["seed 7", "64×32", "step 0/2\n", "step 2/2 in ", "left", "decoding", "done in "] {
         assert!(run.stderr.contains(part), "expected \"{part}\" in: {}", run.stderr);
     }
     let picture = image::open(folder.path().join("fox.png")).expect("a valid PNG").into_rgb8();
     assert_eq!(picture.dimensions(), (64, 32));
+}
+
+#[test]
+fn a_quick_picture_is_made_with_few_words_or_none() {
+    let folder = with_model();
+    let run = aquatint(folder.path(), &picture(&["-o", "fox.png", "--steps", "8"]));
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    // A slow machine may take some seconds; it is told one line in each.
+    let (lines, steps) = (run.stderr.lines().count(), run.stderr.matches("step ").count());
+    assert!(lines < 12 && steps < 8, "{}", run.stderr);
+    let run = aquatint(folder.path(), &picture(&["-q", "-o", "quiet.png"]));
+    assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), (0, "quiet.png\n", ""));
 }
 
 #[test]

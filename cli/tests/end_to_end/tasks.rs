@@ -55,8 +55,8 @@ fn a_picture_is_made_from_a_picture_of_any_format() {
     let folder = prepared();
     let from_png = made(&folder, "img2img", &["-i", "photo.png", "--strength", "0.5"]);
     assert_eq!(from_png.dimensions(), (72, 64), "the picture's own size");
-    let run = task(&folder, "img2img", &["-i", "photo.png", "--strength", "0.5"]);
-    assert!(run.stderr.contains("step 1/2,"), "half of 4 steps: {}", run.stderr);
+    let run = task(&folder, "img2img", &["-i", "photo.png", "--strength", "0.5", "-v"]);
+    assert!(run.stderr.contains("step 1/2 in "), "half of 4 steps: {}", run.stderr);
     assert_eq!(made(&folder, "img2img", &["--init-img", "photo.webp", "--strength", "0.5"]), from_png);
     made(&folder, "img2img", &["-i", "photo.jpg"]);
     assert_ne!(made(&folder, "img2img", &["-i", "photo.png", "--strength", "1"]), from_png);

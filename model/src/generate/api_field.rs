@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::image_input::ImageInput;
+use super::mask_input::MaskInput;
 use super::values::{Seed, margins};
 use crate::error::{Error, Result, shortened};
 use crate::image::ResizeMode;
@@ -281,6 +282,25 @@ impl FromApi for Vec<f64> {
 
     fn to_api(&self) -> Value {
         self.clone().into()
+    }
+}
+
+/// A picture as for [`ImageInput`], or rectangles.
+impl FromApi for MaskInput {
+    const KIND: ValueKind = ValueKind::Image;
+
+    fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
+        match field.value {
+            Value::String(text) => Self::parse(text).map(Some),
+            _ => Ok(ImageInput::from_api(field)?.map(Self::from)),
+        }
+    }
+
+    fn to_api(&self) -> Value {
+        match self {
+            Self::Image(image) => image.to_api(),
+            Self::Boxes(_) => self.to_string().into(),
+        }
     }
 }
 

@@ -149,7 +149,7 @@ mod tests {
             sampler: Some("Euler a".into()),
             image: path("a.png"),
             resize: Some(ResizeMode::Stretch),
-            mask: path("b.png"),
+            mask: path("b.png").map(Into::into),
             invert_mask: Some(true),
             only_masked: Some(true),
             mask_blur: Some(2),

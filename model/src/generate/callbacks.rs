@@ -11,12 +11,12 @@
 //! is the memory of one that saves runs.
 
 use std::ops::ControlFlow;
-use std::time::Duration;
 
 use super::denoise::{DenoisingBatch, InpaintMode, SampleState, sha256};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::samplers::{self, NoiseLevel};
+use crate::text::prompt::PromptSyntax;
 
 /// What a run reports to its caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,12 +35,26 @@ pub enum Progress {
         text: &'static str,
         /// The first of each kind, as it is written.
         tags: Vec<String>,
+        /// How the text is read.
+        syntax: PromptSyntax,
     },
-    /// About how long a call of the UNet will take for one picture, judged by its arithmetic and
-    /// the speed of the text encoder.
-    Expected {
-        /// Within a factor of two, mostly.
-        step: Duration,
+    /// The prompt ends in what is read as its weight: "ratio 16:9" as "ratio 16", nine times as
+    /// strong.
+    ReadAsWeight {
+        /// ":9"
+        weight: String,
+    },
+    /// A network is being loaded.
+    Loading {
+        /// "text encoder", "UNet" or "VAE".
+        network: &'static str,
+        /// The share of its weights that was read.
+        percent: usize,
+    },
+    /// The steps are about to begin.
+    Denoising {
+        /// About how long decoding will take, in per cent of a step, by the arithmetic of both.
+        decoding_percent: usize,
     },
     /// Evaluations of the UNet that are done; the first report is 0.
     Step {
@@ -121,8 +135,10 @@ impl RunInfo {
         let shape = [batch.states.len(), channels, height, width];
         let sizes = shape.map(|side| side as f32);
         let scale = [batch.guidance_scale, batch.first as f32];
-        let mut parts = vec![&sizes[..], &scale, batch.timesteps()];
-        parts.extend(batch.texts.iter().map(|(text, _)| text.hidden.as_slice()));
+        let texts = || batch.texts.iter().map(|(text, _)| text);
+        let orders: Vec<f32> = texts().flat_map(|text| &text.of_call).map(|&which| which as f32).collect();
+        let mut parts = vec![&sizes[..], &scale, batch.timesteps(), batch.weights(), &orders];
+        parts.extend(texts().flat_map(|text| &text.conditionings).map(|text| text.hidden.as_slice()));
         for state in &batch.states {
             parts.push(&state.latents);
             match &state.inpaint {

@@ -11,6 +11,7 @@ use aquatint_tensor::{Tensor, concat};
 use sha2::{Digest, Sha256};
 
 use super::latents::channels_last;
+use super::text_schedule::TextSchedule;
 use crate::error::{Error, Result};
 use crate::rng::Generator;
 use crate::samplers::{Prediction, Sampler};
@@ -23,9 +24,8 @@ pub const DIGITS_PER_STEP: usize = 4;
 pub(super) struct DenoisingBatch {
     /// Of the latents of one image, as torch has them: `[1, channels, height, width]`.
     pub(super) shape: [usize; 4],
-    /// The text of each task, and how many images are made of it. The negative prompt's first if
-    /// there is guidance by a second text.
-    pub(super) texts: Vec<(TextConditioning, usize)>,
+    /// The texts of each task, and how many images are made of it.
+    pub(super) texts: Vec<(TextSchedule, usize)>,
     pub(super) guidance_scale: f32,
     /// What the UNet's output means.
     pub(super) prediction: Prediction,
@@ -54,6 +54,21 @@ pub(super) type InitialLatents<'a> =
     Box<dyn Fn(&dyn Sampler, &mut Generator) -> (Vec<f32>, InpaintMode) + 'a>;
 
 impl DenoisingBatch {
+    /// What a step sees of the texts.
+    pub(super) fn texts_at(&self, step: usize) -> Vec<(TextConditioning, usize)> {
+        self.texts.iter().map(|(texts, count)| (texts.at(step).clone(), *count)).collect()
+    }
+
+    /// Whether a step sees other texts than the one before.
+    pub(super) fn changes_at(&self, step: usize) -> bool {
+        self.texts.iter().any(|(texts, _)| texts.changes_at(step))
+    }
+
+    /// How strongly each part of the prompts counts, which all tasks have in common.
+    pub(super) fn weights(&self) -> &[f32] {
+        &self.texts[0].0.weights
+    }
+
     /// The timesteps to go through.
     pub(super) fn timesteps(&self) -> &[f32] {
         &self.states[0].sampler.timesteps()[self.first..]

@@ -3,52 +3,64 @@
 use super::callbacks::{Callbacks, Progress};
 use super::pipeline::Pipeline;
 use super::request::TextToImage;
+use super::text_schedule::{Prompts, TextSchedule};
 use crate::error::{Result, printable};
-use crate::text::encode::{Encoded, Reading, TextConditioning, encode};
-use crate::text::prompt::extra_networks::without_tags;
-use crate::text::prompt::{PromptSyntax, tags};
+use crate::text::encode::{Encoded, Reading, encode};
+use crate::text::prompt::tags;
 
 impl Pipeline {
-    /// The negative prompt first, if there is guidance by a second text; then the prompt.
+    /// What the UNet attends to, from the sampler's call `first` on.
     pub(super) fn encode_text(
         &self,
         request: &TextToImage,
+        first: usize,
         callbacks: &mut dyn Callbacks,
-    ) -> Result<TextConditioning> {
-        let names = ["negative prompt", "prompt"];
-        // As in A1111, adapters are asked for in the prompt alone.
-        let prompt = match request.prompt_syntax {
-            PromptSyntax::A1111 => without_tags(&request.prompt),
-            PromptSyntax::Plain => request.prompt.clone(),
-        };
-        let prompts = [request.negative_prompt.as_str(), prompt.as_str()];
-        let unused = if self.classifier_free_guidance(request) { 0 } else { 1 };
+    ) -> Result<TextSchedule> {
+        let sampler = self.sampler(request)?;
+        let prompts = self.prompts(request, request.steps * sampler.calls_per_step())?;
+        report(&prompts, request, callbacks);
+        let (sets, of_call) = prompts.sets(sampler.timesteps().len() - first);
         let reading = Reading { syntax: request.prompt_syntax, clip_skip: request.clip_skip };
-        for (&text, prompt) in names[unused..].iter().zip(&prompts[unused..]) {
-            let tags: Vec<_> = tags::find(prompt, request.prompt_syntax).into_iter().map(printable).collect();
-            if !tags.is_empty() {
-                callbacks.progress(Progress::ReadAsWords { text, tags });
+        let _held = self.hold_text_encoders(callbacks)?;
+        let mut conditionings = Vec::new();
+        for texts in &sets {
+            let Encoded { text, cut } = encode(self.isa, &self.text_encoders, texts, reading)?;
+            for (i, cut) in cut.into_iter().enumerate() {
+                let text = if i + 1 < texts.len() { "negative prompt" } else { "prompt" };
+                if let Some(cut) = cut {
+                    callbacks.progress(Progress::Truncated { text, cut });
+                }
             }
+            self.check_finite(&text.hidden, || "the text encoder".into())?;
+            conditionings.push(text);
         }
-        let Encoded { text, cut, time } = encode(self.isa, &self.text_encoders, &prompts[unused..], reading)?;
-        for (&text, cut) in names[unused..].iter().zip(cut) {
-            if let Some(cut) = cut {
-                callbacks.progress(Progress::Truncated { text, cut });
-            }
-        }
-        let [texts, tokens, _] = text.hidden.shape();
-        let [.., height, width] = self.latent_shape(request);
-        let step = self.arithmetic.step(height * width, texts, tokens);
-        if let Some(step) = self.arithmetic.expected(step, texts * tokens, time) {
-            callbacks.progress(Progress::Expected { step });
-        }
-        self.check_finite(&text.hidden, || "the text encoder".into())?;
-        Ok(text)
+        Ok(TextSchedule { conditionings, of_call, weights: prompts.weights.clone() })
     }
 
     /// Whether the UNet is called with and without the text; some models take the guidance scale
     /// as an input instead.
     pub(super) fn classifier_free_guidance(&self, request: &TextToImage) -> bool {
         request.guided() && self.unet_config.time_cond_proj_dim.is_none()
+    }
+}
+
+/// Reports what may not be read as it was meant.
+fn report(prompts: &Prompts, request: &TextToImage, callbacks: &mut dyn Callbacks) {
+    for name in ["negative prompt", "prompt"] {
+        let mut found: Vec<String> = Vec::new();
+        for (_, text) in prompts.named().filter(|(its_name, _)| *its_name == name) {
+            for tag in tags::find(text, request.prompt_syntax).into_iter().map(printable) {
+                if !found.contains(&tag) {
+                    found.push(tag);
+                }
+            }
+        }
+        if !found.is_empty() {
+            let syntax = request.prompt_syntax;
+            callbacks.progress(Progress::ReadAsWords { text: name, tags: found, syntax });
+        }
+    }
+    if let Some(weight) = prompts.single_weight() {
+        callbacks.progress(Progress::ReadAsWeight { weight: format!(":{weight}") });
     }
 }

@@ -41,12 +41,31 @@ const VERSION: &str = concat!("aquatint ", env!("CARGO_PKG_VERSION"));
 /// Schedules whose names at A1111 are not ours with a capital letter.
 const SCHEDULE_LABELS: [(&str, &str); 2] = [("sgm_uniform", "SGM Uniform"), ("ays", "Align Your Steps")];
 
+/// Of a picture of latents: their file.
+pub const DECODED_FROM: &str = "Decoded from";
+
+/// Of a picture with more and more noise: its file.
+pub const NOISED_FROM: &str = "Noised from";
+
 /// The schedule that is left to the model.
 const AUTOMATIC: &str = "Automatic";
 
 /// Settings that change nothing in a picture.
-const WITHOUT_EFFECT: [&str; 7] =
-    ["Model hash", "Model", "Lora hashes", "TI hashes", "Version", "User", "Steps digest"];
+const WITHOUT_EFFECT: [&str; 13] = [
+    "Model hash",
+    "Model",
+    "Lora hashes",
+    "TI hashes",
+    "Version",
+    "User",
+    "Steps digest",
+    "Grid",
+    "Strip",
+    "App", // SD.Next
+    "Backend",
+    "Operations",
+    "Pipeline",
+];
 
 /// The adapters that were given beside the prompt, and their weights: "detail:0.8, fox:1:0.5".
 pub const LORAS: &str = "Lora";
@@ -126,6 +145,12 @@ impl Parameters {
     /// Whether this program wrote the text.
     pub fn is_ours(&self) -> bool {
         self.get("Version").is_some_and(|version| version.starts_with("aquatint "))
+    }
+
+    /// What this picture is of several: "4x3" for a sheet, "every 2 steps" for a strip, a file of
+    /// latents. `None` for a picture that can be made again.
+    pub fn shows(&self) -> Option<&str> {
+        ["Grid", "Strip", DECODED_FROM, NOISED_FROM].into_iter().find_map(|key| self.get(key))
     }
 
     /// Takes the settings over into `request`; what the text does not mention stays as it is.

@@ -17,6 +17,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use super::adapters::AdapterSet;
+use super::callbacks::{Callbacks, Progress};
 use super::estimate::Arithmetic;
 use super::load_options::{Defaults, LoadOptions, scheduler_of};
 use super::pipeline::Pipeline;
@@ -27,7 +28,9 @@ use crate::networks::unet::{UNet2DConditionModel, UNetConfig};
 use crate::networks::vae::{Decoder, Encoder, VaeConfig};
 use crate::samplers::SchedulerConfig;
 use crate::source::lazy::LazyNetwork;
-use crate::source::{Account, ModelSource, ModelSpec, TEXT_ENCODER, TOKENIZER, UNET, VAE, accounts};
+use crate::source::{
+    Account, Component, ModelSource, ModelSpec, TEXT_ENCODER, TOKENIZER, UNET, VAE, accounts,
+};
 use crate::source::{ModelId, model_id};
 use crate::text::encode::TextEncoder;
 use crate::text::tokenizer::Tokenizer;
@@ -39,11 +42,24 @@ impl Pipeline {
     /// If it is no Stable Diffusion 1.x or 2.x model, if a component is missing, or if a component
     /// does not fit its config or another one.
     pub fn load(model: impl Into<ModelSpec>, options: &LoadOptions) -> Result<Self> {
+        Self::load_reporting(model, options, &mut |_| {})
+    }
+
+    /// The same; `callbacks` hear of each network that is loaded now. Without
+    /// [`LoadOptions::keep`], there are none.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn load_reporting(
+        model: impl Into<ModelSpec>,
+        options: &LoadOptions,
+        callbacks: &mut dyn Callbacks,
+    ) -> Result<Self> {
         let source = ModelSource::open(model)?;
         let Settings { mut tokenizer, scheduler, text_config, unet_config, vae, defaults } =
             Settings::read(&source)?;
         let model = ModelId::new(&source.spec().model, source.identity()?);
-        let arithmetic = Arithmetic::of(&text_config, &unet_config)?;
+        let arithmetic = Arithmetic::of(&unet_config, &vae)?;
         let LoadOptions { isa, precision, keep } = *options;
         // In the order in which a model's errors are best reported; what is missing is found before
         // anything is loaded.
@@ -103,9 +119,9 @@ impl Pipeline {
         unet.set_source(adapters.source(&UNET));
 
         if keep {
-            text_encoder.get()?;
-            unet.get()?;
-            vae_decoder.get()?; // the encoder when there is something to encode
+            loaded(&text_encoder, &TEXT_ENCODER, callbacks)?;
+            loaded(&unet, &UNET, callbacks)?;
+            loaded(&vae_decoder, &VAE, callbacks)?; // the encoder when there is something to encode
         }
         Ok(Self {
             text_encoders: vec![TextEncoder { tokenizer, network: text_encoder, config: text_config }],
@@ -122,11 +138,27 @@ impl Pipeline {
             arithmetic,
             model,
             adapters,
+            wildcards: source.spec().wildcards.clone(),
             isa,
             precision,
             warnings,
         })
     }
+}
+
+/// A network from memory or, with reports, from its file.
+///
+/// # Errors
+/// If it cannot be loaded.
+pub(super) fn loaded<T>(
+    network: &LazyNetwork<T>,
+    component: &Component,
+    callbacks: &mut dyn Callbacks,
+) -> Result<Arc<T>> {
+    let network_name = component.title;
+    network.get_reporting(&mut |percent| {
+        callbacks.progress(Progress::Loading { network: network_name, percent });
+    })
 }
 
 /// All of a model but its weights.

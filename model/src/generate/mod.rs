@@ -36,6 +36,7 @@ mod latent_upscale;
 mod latents;
 mod load;
 mod load_options;
+pub mod mask_input;
 pub mod partial;
 mod pipeline;
 pub mod presets;
@@ -45,9 +46,11 @@ mod second_pass;
 mod select_adapters;
 pub mod settings;
 mod task;
+mod text_schedule;
 mod together;
 mod tokens;
 pub mod values;
+mod wildcards;
 
 use aquatint_kernels::elementwise;
 use aquatint_tensor::{Recycling, Tensor};
@@ -65,6 +68,7 @@ pub use inpaint::Inpaint;
 pub use latent_upscale::LatentMode;
 pub(crate) use load::{check, preset};
 pub use load_options::LoadOptions;
+pub use mask_input::MaskInput;
 pub use partial::TaskImages;
 pub use pipeline::Pipeline;
 pub use presets::{PRESETS, Preset, Recognised};
@@ -81,9 +85,11 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::image::Image;
 use crate::networks::unet::Conditions;
+use crate::source::{UNET, VAE};
 use crate::text::encode::TextConditioning;
 use denoise::DenoisingBatch;
 use latents::channels_first;
+use load::loaded;
 
 impl Pipeline {
     /// Makes an image from a text. A closure that takes a [`Progress`] hears of it between the
@@ -114,15 +120,20 @@ impl Pipeline {
         tasks: &[(&Task, usize)],
         callbacks: &mut dyn Callbacks,
     ) -> Result<Vec<Image>> {
-        let first = self.check_together(tasks)?;
+        let with_words = tasks.iter().map(|&(task, count)| Ok((self.with_words_for(task, count)?, count)));
+        let with_words = with_words.collect::<Result<Vec<_>>>()?;
+        let tasks: Vec<_> = with_words.iter().map(|(task, count)| (task, *count)).collect();
+        let first = self.check_together(&tasks)?;
         self.select_adapters(tasks[0].0.text())?;
-        let text = |&(task, count): &(&Task, usize)| Ok((self.encode_text(task.text(), callbacks)?, count));
+        let text =
+            |&(task, count): &(&Task, usize)| Ok((self.encode_text(task.text(), first, callbacks)?, count));
         let texts = tasks.iter().map(text).collect::<Result<_>>()?;
-        let mut batch = self.initial_batch(tasks, texts, first)?;
-        let denoised = self.denoise_passes(tasks, &mut batch, callbacks);
+        let mut batch = self.initial_batch(&tasks, texts, first)?;
+        let denoised = self.denoise_passes(&tasks, &mut batch, callbacks);
         self.unet.release();
         denoised?;
         callbacks.progress(Progress::Decoding);
+        let _decoder = loaded(&self.vae_decoder, &VAE, callbacks)?; // shared by all images
         let images = tasks.iter().flat_map(|&(task, count)| (0..count).map(move |nth| (task, nth)));
         let images = images.enumerate().map(|(i, (task, nth))| self.finish(task, nth, &batch, i, callbacks));
         images.collect()
@@ -147,15 +158,22 @@ impl Pipeline {
     /// The loop: from noisy latents to clean ones.
     fn denoise(&self, batch: &mut DenoisingBatch, callbacks: &mut dyn Callbacks) -> Result<()> {
         callbacks.on_run_start(&RunInfo::of(batch))?;
-        let unet = self.unet.get()?;
+        let unet = loaded(&self.unet, &UNET, callbacks)?;
         let _recycling = Recycling::start(); // the buffers of one step serve the next
-        let text = TextConditioning::joined(&batch.texts);
-        let (timesteps, guidance_scale) = (batch.timesteps(), batch.guidance_scale);
-        let conditions = Conditions { text: text.hidden.view(), timesteps, guidance_scale };
-        let cond = unet.prepare_with(self.isa, conditions);
+        let prepared = |batch: &DenoisingBatch, call: usize| {
+            let text = TextConditioning::joined(&batch.texts_at(call));
+            let (timesteps, guidance_scale) = (batch.timesteps(), batch.guidance_scale);
+            unet.prepare_with(self.isa, Conditions { text: text.hidden.view(), timesteps, guidance_scale })
+        };
         let (before, total) = (batch.calls_before, batch.total());
+        let mut cond = prepared(batch, before);
+        let decoding_percent = self.decoding_percent(batch.shape, batch.texts[0].0.at(before));
+        callbacks.progress(Progress::Denoising { decoding_percent });
         callbacks.progress(Progress::Step { done: before, total });
         for step in 0..batch.timesteps().len() {
+            if step > 0 && batch.changes_at(before + step) {
+                cond = prepared(batch, before + step);
+            }
             let output = match callbacks.known_output(before + step) {
                 Some(known) => known,
                 None => {
@@ -175,15 +193,27 @@ impl Pipeline {
         Ok(())
     }
 
-    /// `e_uncond + guidance_scale · (e_text − e_uncond)`: `[texts, h, w, c]` → `[n, h, w, c]`;
-    /// without guidance there is one text for each of the n images, and nothing to do.
+    /// `e_uncond + guidance_scale · Σ weightᵢ · (eᵢ − e_uncond)`, with a weight of 1 unless the
+    /// prompt has others: `[texts, h, w, c]` → `[n, h, w, c]`. Without guidance there is one text
+    /// for each of the n images, and nothing to do.
     fn guided(&self, predictions: Tensor<f32, 4>, batch: &DenoisingBatch) -> Tensor<f32, 4> {
         let (images, [texts, height, width, channels]) = (batch.states.len(), predictions.shape());
         if texts == images {
             return predictions;
         }
-        let (uncond, text) = predictions.as_slice().split_at(predictions.len() / 2);
-        let guided = elementwise::guide(self.isa, uncond, text, batch.guidance_scale);
+        let weights = batch.weights();
+        let (uncond, parts) = predictions.as_slice().split_at(predictions.len() / (weights.len() + 1));
+        let mut parts =
+            parts.chunks_exact(uncond.len()).zip(weights.iter().map(|w| w * batch.guidance_scale));
+        let mut guided = match parts.next() {
+            Some((part, scale)) => elementwise::guide(self.isa, uncond, part, scale),
+            None => uncond.to_vec(),
+        };
+        for (part, scale) in parts {
+            for ((x, part), uncond) in guided.iter_mut().zip(part).zip(uncond) {
+                *x += scale * (part - uncond);
+            }
+        }
         Tensor::from_vec([images, height, width, channels], guided)
     }
 }

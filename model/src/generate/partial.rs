@@ -172,7 +172,7 @@ impl PartialRequest {
             return Ok(TaskImages::Image(picture));
         }
         let given = match &self.mask {
-            Some(mask) => Some(mask.open_mask()?),
+            Some(mask) => Some(mask.open(picture.width(), picture.height())?),
             None => transparent,
         };
         let mask = match given {

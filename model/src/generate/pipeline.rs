@@ -1,5 +1,7 @@
 //! A loaded model: its networks, settings and names.
 
+use std::path::PathBuf;
+
 use aquatint_kernels::{Isa, elementwise};
 use aquatint_tensor::Tensor;
 
@@ -49,6 +51,8 @@ pub struct Pipeline {
     pub(super) arithmetic: Arithmetic,
     pub(super) model: ModelId,
     pub(super) adapters: AdapterSet,
+    /// Where `__name__` in a prompt finds its file.
+    pub(super) wildcards: Option<PathBuf>,
     pub(super) isa: Isa,
     pub(super) precision: Precisions,
     pub(super) warnings: Vec<String>,

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::api_field::{ApiField, FromApi, ValueKind};
 use super::image_input::ImageInput;
+use super::mask_input::MaskInput;
 use super::values::{Seed, TaskKind};
 use crate::error::Result;
 use crate::image::ResizeMode;
@@ -173,8 +174,8 @@ settings! {
     /// How much of it is replaced.
     strength: f64 { flag: "strength", api: ["denoising_strength"], infotext: ["Denoising strength"], replaced_by: [],
         default: "0.75, with a mask 1" }
-    /// White is repainted.
-    mask: ImageInput { flag: "mask", api: ["mask"], infotext: ["Mask hash"], replaced_by: [],
+    /// White, or what lies in rectangles, is repainted.
+    mask: MaskInput { flag: "mask", api: ["mask"], infotext: ["Mask hash"], replaced_by: [],
         default: "what is transparent in the picture" }
     /// Whether black is repainted instead.
     invert_mask: bool { flag: "invert-mask", api: ["inpainting_mask_invert"], infotext: ["Mask mode"], replaced_by: [],

@@ -12,11 +12,11 @@ use super::img2img::ImageToImage;
 use super::inpaint::Inpaint;
 use super::pipeline::Pipeline;
 use super::request::TextToImage;
+use super::text_schedule::TextSchedule;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::image::metadata::Parameters;
 use crate::rng::Generator;
-use crate::text::encode::TextConditioning;
 
 /// A picture to be made.
 #[derive(Clone, Debug, PartialEq)]
@@ -148,7 +148,7 @@ impl Pipeline {
     pub(super) fn initial_batch(
         &self,
         tasks: &[(&Task, usize)],
-        texts: Vec<(TextConditioning, usize)>,
+        texts: Vec<(TextSchedule, usize)>,
         first: usize,
     ) -> Result<DenoisingBatch> {
         let request = tasks[0].0.text();

@@ -28,8 +28,10 @@ pub struct Likeness {
     guidance_scale: f32,
     /// The sampler's call to begin with.
     first: usize,
-    /// Chunks of the longer prompt.
-    chunks: usize,
+    /// Of each call, the chunks of its longest text.
+    chunks: Vec<usize>,
+    /// Weights of the prompt's parts.
+    weights: Vec<f32>,
     adapters: Vec<LoraSpec>,
     vae_tiling: bool,
     hires: Option<Hires>,
@@ -44,13 +46,20 @@ impl Pipeline {
     pub fn likeness(&self, task: &Task) -> Result<Likeness> {
         let first = task.check(self)?;
         let request = task.text();
-        let mut chunks = 1;
-        for text in [&request.prompt, &request.negative_prompt] {
-            for encoder in &self.text_encoders {
-                let (split, _) = prompt::tokens(text, request.prompt_syntax, &encoder.tokenizer)?;
-                chunks = chunks.max(split.len());
+        let sampler = self.sampler(request)?;
+        let prompts = self.prompts(request, request.steps * sampler.calls_per_step())?;
+        let (sets, of_call) = prompts.sets(sampler.timesteps().len() - first);
+        let chunks_of = |texts: &Vec<&str>| -> Result<usize> {
+            let mut chunks = 1;
+            for text in texts {
+                for encoder in &self.text_encoders {
+                    let (split, _) = prompt::tokens(text, request.prompt_syntax, &encoder.tokenizer)?;
+                    chunks = chunks.max(split.len());
+                }
             }
-        }
+            Ok(chunks)
+        };
+        let chunks = sets.iter().map(chunks_of).collect::<Result<Vec<_>>>()?;
         Ok(Likeness {
             shape: self.latent_shape(request),
             sampler: request.sampler,
@@ -59,7 +68,8 @@ impl Pipeline {
             eta: request.eta,
             guidance_scale: request.guidance_scale,
             first,
-            chunks,
+            chunks: of_call.into_iter().map(|set| chunks[set]).collect(),
+            weights: prompts.weights.clone(),
             adapters: self.adapters.wanted(request)?,
             vae_tiling: request.vae_tiling,
             hires: request.hires.clone(),

@@ -3,6 +3,7 @@
 //! PNG and WebP keep every value; JPEG does not. All of them hold the text that says how the
 //! picture was made.
 
+mod caption;
 pub mod file;
 mod jpeg;
 pub mod mask;

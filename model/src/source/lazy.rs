@@ -10,10 +10,12 @@
 //! they are never needed at the same time. A single picture frees each before it loads the next,
 //! which costs nothing: each is loaded once either way.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::cell::{Cell, RefCell};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::found::TensorSource;
 use super::reader::Weights;
+use super::schema::Schema;
 use crate::error::Result;
 use crate::precisions::Precisions;
 
@@ -29,6 +31,8 @@ pub(crate) struct LazyNetwork<T> {
 struct State<T> {
     source: Arc<dyn TensorSource>,
     loaded: Option<Arc<T>>,
+    /// The last one that was loaded, as long as somebody uses it.
+    used: Weak<T>,
 }
 
 type Load<T> = Box<dyn Fn(&Weights<'_>) -> Result<T> + Send + Sync>;
@@ -41,7 +45,7 @@ impl<T> LazyNetwork<T> {
         keep: bool,
         load: impl Fn(&Weights<'_>) -> Result<T> + Send + Sync + 'static,
     ) -> Self {
-        let state = Mutex::new(State { source, loaded: None });
+        let state = Mutex::new(State { source, loaded: None, used: Weak::new() });
         Self { precisions, load: Box::new(load), keep, state }
     }
 
@@ -61,7 +65,7 @@ impl<T> LazyNetwork<T> {
 
     /// Takes the weights from elsewhere from now on; what is loaded is freed.
     pub(crate) fn set_source(&self, source: Arc<dyn TensorSource>) {
-        *self.state() = State { source, loaded: None };
+        *self.state() = State { source, loaded: None, used: Weak::new() };
     }
 
     /// The network, loaded if it is not there.
@@ -73,19 +77,45 @@ impl<T> LazyNetwork<T> {
     /// # Errors
     /// As for [`check`](Self::check).
     pub(crate) fn get(&self) -> Result<Arc<T>> {
-        if let Some(loaded) = &self.state().loaded {
-            return Ok(Arc::clone(loaded));
+        self.get_reporting(&mut |_| {})
+    }
+
+    /// The same; `report` is called with the share that is loaded, in per cent, when it changes,
+    /// and not at all if the network is in memory.
+    ///
+    /// # Errors
+    /// As for [`check`](Self::check).
+    pub(crate) fn get_reporting(&self, report: &mut dyn FnMut(usize)) -> Result<Arc<T>> {
+        {
+            let state = self.state();
+            if let Some(loaded) = state.loaded.clone().or_else(|| state.used.upgrade()) {
+                return Ok(loaded);
+            }
         }
         let source = self.source();
-        let network = Arc::new((self.load)(&Weights::of(&*source).for_precision(self.precisions))?);
+        let schema = Schema::of(&*source);
+        (self.load)(&schema.weights())?;
+        let total: usize = schema.tensors().iter().map(|spec| spec.shape.iter().product::<usize>()).sum();
+        let (read, told, report) = (Cell::new(0), Cell::new(usize::MAX), RefCell::new(report));
+        let on_read = |numbers: usize| {
+            read.set(read.get() + numbers);
+            let percent = 100 * read.get() / total.max(1);
+            if told.replace(percent) != percent {
+                (report.borrow_mut())(percent);
+            }
+        };
+        let weights = Weights::of(&*source).for_precision(self.precisions);
+        let network = Arc::new((self.load)(&weights.reporting(&on_read))?);
         let mut state = self.state();
         if !Arc::ptr_eq(&state.source, &source) {
             return Ok(network); // asked for before the source was another
         }
-        Ok(Arc::clone(state.loaded.get_or_insert(network)))
+        let network = Arc::clone(state.loaded.get_or_insert(network));
+        state.used = Arc::downgrade(&network);
+        Ok(network)
     }
 
-    /// Frees the network, unless it is to be kept.
+    /// Frees the network, unless it is to be kept, or as soon as it is used no more.
     pub(crate) fn release(&self) {
         if !self.keep {
             self.state().loaded = None;
@@ -124,7 +154,14 @@ mod tests {
             let first = network.get().expect("it is there");
             assert!(Arc::ptr_eq(&first, &network.get().expect("it is there")));
             network.release();
-            assert_eq!(Arc::ptr_eq(&first, &network.get().expect("it is there")), keep);
+            assert!(Arc::ptr_eq(&first, &network.get().expect("it is there")), "it is still used");
+            network.release();
+            drop(first);
+            assert_eq!(network.state().used.upgrade().is_some(), keep);
+            let mut shares = Vec::new();
+            network.get_reporting(&mut |percent| shares.push(percent)).expect("it is there");
+            let rises = shares.is_sorted_by(|a, b| a < b);
+            assert!(rises && shares.last().copied() == (!keep).then_some(100), "{shares:?}");
         }
         let absent = network(&path, "time_embedding.linear_9", false);
         let error = absent.check().expect_err("there is no such tensor").to_string();

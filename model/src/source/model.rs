@@ -47,6 +47,8 @@ pub struct ModelSpec {
     pub loras: Vec<LoraSpec>,
     /// Folders in which prompts find adapters by name.
     pub lora_folders: Vec<PathBuf>,
+    /// The folder in which `__name__` in a prompt finds `name.txt`.
+    pub wildcards: Option<PathBuf>,
     /// Embeddings: files, or folders of them.
     pub embeddings: Vec<PathBuf>,
     /// Whether an adapter that holds more than the model has is refused.

@@ -38,6 +38,8 @@ pub struct Weights<'a> {
     without_numbers: bool,
     /// How often the layers here are applied; for estimates.
     usage: Usage,
+    /// Is called with the count of numbers of each tensor that was read.
+    on_read: Option<&'a dyn Fn(usize)>,
 }
 
 #[derive(Clone, Copy)]
@@ -66,6 +68,7 @@ impl<'a> Weights<'a> {
             precisions: Precisions::default(),
             without_numbers: false,
             usage: Usage::default(),
+            on_read: None,
         }
     }
 
@@ -106,6 +109,11 @@ impl<'a> Weights<'a> {
     /// rounding shows, and on the way of the time embedding.
     pub fn in_f32(&self) -> Self {
         self.for_precision(Precision::F32)
+    }
+
+    /// The same place; `on_read` is called with the count of numbers of each tensor that was read.
+    pub fn reporting(&self, on_read: &'a dyn Fn(usize)) -> Self {
+        Self { on_read: Some(on_read), ..self.clone() }
     }
 
     /// For which products matrices and kernels are packed.
@@ -255,6 +263,9 @@ impl<'a> Weights<'a> {
         }
         let result = build(found.elements()?);
         found.release();
+        if let Some(on_read) = self.on_read {
+            on_read(shape.iter().product());
+        }
         Ok(Some(result))
     }
 

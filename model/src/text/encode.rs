@@ -8,7 +8,6 @@
 //! Stable Diffusion XL joins the vectors of two encoders and takes the pooled one of the second.
 
 use std::iter::repeat_n;
-use std::time::{Duration, Instant};
 
 use aquatint_kernels::Isa;
 use aquatint_tensor::{Tensor, concat};
@@ -47,8 +46,6 @@ pub(crate) struct Encoded {
     pub(crate) text: TextConditioning,
     /// What was cut off the end of each prompt.
     pub(crate) cut: Vec<Option<String>>,
-    /// How long the networks took.
-    pub(crate) time: Duration,
 }
 
 /// Encodes `prompts`; the last is the prompt, the one before it, if any, the negative prompt.
@@ -62,7 +59,7 @@ pub(crate) fn encode(
     reading: Reading,
 ) -> Result<Encoded> {
     let mut cut = vec![None; prompts.len()];
-    let (mut hidden, mut time) = (Vec::new(), Duration::ZERO);
+    let mut hidden = Vec::new();
     for encoder in encoders {
         let network = encoder.network.get()?;
         let prompt_encoder = PromptEncoder {
@@ -77,9 +74,7 @@ pub(crate) fn encode(
             chunks.push(split);
             *cut = cut.take().or(rest);
         }
-        let start = Instant::now();
         hidden.push(prompt_encoder.embed(isa, &chunks));
-        time += start.elapsed();
         drop(network);
         encoder.network.release();
     }
@@ -87,7 +82,7 @@ pub(crate) fn encode(
         Ok([hidden]) => hidden,
         Err(hidden) => concat(&hidden.iter().map(Tensor::view).collect::<Vec<_>>(), 2),
     };
-    Ok(Encoded { text: TextConditioning { hidden, pooled: None }, cut, time })
+    Ok(Encoded { text: TextConditioning { hidden, pooled: None }, cut })
 }
 
 impl TextConditioning {

@@ -11,6 +11,7 @@
 //! | this one | the text ↔ prompts and a list of keys and values, with A1111's quoting and its reader's rules |
 //! | [`png`] | the text ↔ a chunk of a PNG file |
 //! | [`exif`] | the text ↔ the user comment of a JPEG or WebP file |
+//! | `others` | what other programs write → this list |
 //! | [`infotext`](crate::generate::infotext) | the list ↔ a [`TextToImage`](crate::TextToImage) |
 //! | [`model_id`](crate::source::model_id) | the name and hash by which the model goes |
 //!
@@ -27,6 +28,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 pub mod exif;
+mod others;
 pub mod png;
 
 use crate::error::{Error, Result};
@@ -40,16 +42,7 @@ const PNG: &[u8] = b"\x89PNG";
 /// # Errors
 /// [`Error::Request`] if the file cannot be read or is no such picture.
 pub fn read(path: &Path) -> Result<Option<String>> {
-    input_file::check_is_file(path).map_err(|error| {
-        let path = path.display();
-        Error::request(format_args!("cannot read `{path}` as a PNG, JPEG or WebP picture: {error}"))
-    })?;
-    let mut start = [0; PNG.len()];
-    let opened = File::open(path).and_then(|mut file| file.read_exact(&mut start));
-    if opened.is_ok() && start == PNG {
-        return png::read(path);
-    }
-    exif::read(path)
+    if is_png(path)? { png::read(path) } else { exif::read(path) }
 }
 
 /// The same of what would be a file's content.
@@ -58,6 +51,35 @@ pub fn read(path: &Path) -> Result<Option<String>> {
 /// [`Error::Request`] if it is no such picture.
 pub fn read_bytes(bytes: &[u8]) -> Result<Option<String>> {
     if bytes.starts_with(PNG) { png::read_bytes(bytes) } else { exif::read_bytes(bytes) }
+}
+
+/// Whether a file begins as a PNG.
+fn is_png(path: &Path) -> Result<bool> {
+    input_file::check_is_file(path).map_err(|error| {
+        let path = path.display();
+        Error::request(format_args!("cannot read `{path}` as a PNG, JPEG or WebP picture: {error}"))
+    })?;
+    let mut start = [0; PNG.len()];
+    let opened = File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    Ok(opened.is_ok() && start == PNG)
+}
+
+/// The settings in a PNG, JPEG or WebP file, in A1111's form or in that of ComfyUI, InvokeAI,
+/// NovelAI or Fooocus; `None` if there are none.
+///
+/// # Errors
+/// [`Error::Request`] if the file cannot be read or is no such picture, or if it holds a graph of
+/// ComfyUI that is not that of one picture.
+pub fn read_parameters(path: &Path) -> Result<Option<Parameters>> {
+    let texts = match is_png(path)? {
+        true => png::read_all(path)?,
+        false => exif::read(path)?.map(|text| ("parameters".to_owned(), text)).into_iter().collect(),
+    };
+    if let Some(parameters) = others::read(&texts)? {
+        return Ok(Some(parameters));
+    }
+    let text = texts.iter().find(|(keyword, _)| keyword == "parameters");
+    Ok(text.map(|(_, text)| Parameters::parse(text)).filter(|found| !found.settings.is_empty()))
 }
 
 /// Prompts, and settings by their A1111 names, in the order in which they are written.

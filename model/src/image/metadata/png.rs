@@ -80,6 +80,39 @@ fn parameters(file: impl BufRead + Seek) -> std::result::Result<Option<String>, 
     text(reader.info()).transpose()
 }
 
+/// All texts of a PNG file that can be read, by their keywords; `parameters` as [`read`] finds it.
+///
+/// # Errors
+/// [`Error::Request`] if the file cannot be read or is no PNG.
+pub fn read_all(path: &Path) -> Result<Vec<(String, String)>> {
+    if let Some(parameters) = read(path)? {
+        return Ok(vec![(KEYWORD.to_owned(), parameters)]);
+    }
+    let refused = |e: &dyn std::fmt::Display| {
+        Error::request(format_args!("cannot read `{}` as a PNG picture: {e}", path.display()))
+    };
+    let file = File::open(path).map_err(|e| refused(&e))?;
+    guarded(refused, || {
+        let mut reader = png::Decoder::new(BufReader::new(file)).read_info().map_err(|e| refused(&e))?;
+        reader.finish().map_err(|e| refused(&e))?;
+        let info = reader.info();
+        let plain = info.uncompressed_latin1_text.iter().map(|chunk| {
+            (chunk.keyword.clone(), as_utf_8(&chunk.text).unwrap_or_else(|| chunk.text.clone()))
+        });
+        let compressed = info.compressed_latin1_text.iter().filter_map(|chunk| {
+            let mut chunk = chunk.clone();
+            chunk.decompress_text_with_limit(LONGEST_TEXT).ok()?;
+            Some((chunk.keyword.clone(), chunk.get_text().ok()?))
+        });
+        let utf8 = info.utf8_text.iter().filter_map(|chunk| {
+            let mut chunk = chunk.clone();
+            chunk.decompress_text_with_limit(LONGEST_TEXT).ok()?;
+            Some((chunk.keyword.clone(), chunk.get_text().ok()?))
+        });
+        Ok(plain.chain(compressed).chain(utf8).collect())
+    })
+}
+
 /// What is UTF-8 in a chunk that the standard has in Latin-1, as stable-diffusion.cpp and others
 /// write it; `None` if the bytes are no UTF-8, or only ASCII.
 fn as_utf_8(latin_1: &str) -> Option<String> {

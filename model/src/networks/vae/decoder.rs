@@ -54,9 +54,12 @@ impl KlDecoder {
                 })
                 .transpose()?,
             conv_in: conv("conv_in", [channels[innermost], sizes.latent_channels])?,
-            mid_block: MidBlock::load(&w.at("mid_block"), config)?,
+            mid_block: MidBlock::load(&w.at("mid_block").halved(innermost), config)?,
             up_blocks: (0..=innermost)
-                .map(|index| UpDecoderBlock::load(&w.at("up_blocks").at(index), config, innermost - index))
+                .map(|index| {
+                    let (w, level) = (w.at("up_blocks").at(index), innermost - index);
+                    UpDecoderBlock::load(&w.halved(level), config, level)
+                })
                 .collect::<Result<_>>()?,
             conv_norm_out: GroupNorm::load(
                 &w.at("conv_norm_out").in_f32(),
@@ -143,7 +146,7 @@ impl UpDecoderBlock {
                 })
                 .collect::<Result<_>>()?,
             upsampler: (level > 0)
-                .then(|| Upsample2D::load(&w.at("upsamplers.0"), channels[level]))
+                .then(|| Upsample2D::load(&w.at("upsamplers.0").halved(level - 1), channels[level]))
                 .transpose()?,
         })
     }

@@ -3,7 +3,7 @@
 //! | syntax | a prompt is | as in |
 //! |---|---|---|
 //! | [`PromptSyntax::Plain`] | its first 75 tokens; brackets are brackets | diffusers |
-//! | [`PromptSyntax::A1111`] | pieces with weights ([`emphasis`]), in chunks of 75 tokens ([`chunks`]) | A1111's web UI |
+//! | [`PromptSyntax::A1111`] | [`composition`], [`schedule`], [`emphasis`], [`chunks`], in this order | A1111's web UI |
 //!
 //! ```text
 //! z = final_layer_norm(layers[..L + 1 − clip_skip](tokens))     for each chunk
@@ -12,14 +12,17 @@
 //! ```
 //!
 //! `<lora:…>` asks for an adapter ([`extra_networks`]); the names of embeddings stand for their
-//! vectors in both syntaxes. Not everything of A1111's syntax is here: `[from:to:when]`, `[a|b]`
-//! and `AND` are read as plain words, and reported (`tags.rs`). Read next:
-//! [`crate::networks::clip`], the layers; `generate/mod.rs`, where the result goes.
+//! vectors, and `__name__` for a line of a file ([`wildcards`]), in both syntaxes. What looks like
+//! syntax and is read as words is reported (`tags.rs`). Read next: [`crate::networks::clip`], the
+//! layers; `generate/text_schedule.rs`, where the result goes.
 
 pub mod chunks;
+pub mod composition;
 pub mod emphasis;
 pub mod extra_networks;
+pub mod schedule;
 pub(crate) mod tags;
+pub mod wildcards;
 
 use aquatint_kernels::Isa;
 use aquatint_tensor::{Tensor, concat};
@@ -36,7 +39,8 @@ pub enum PromptSyntax {
     /// As diffusers reads it: every character is text, and what exceeds 75 tokens is cut off.
     #[default]
     Plain,
-    /// As A1111 reads it: `(more)`, `[less]`, `(1.5 times:1.5)`, `BREAK`; any length.
+    /// As A1111 reads it: `(more)`, `[less]`, `(1.5 times:1.5)`, `BREAK`, `[from:to:when]`,
+    /// `[a|b]`, `AND`; any length.
     A1111,
 }
 
