@@ -43,6 +43,7 @@ use commands::{
     completions, convert, decode, demo, doctor, encode, img2img, inpaint, inspect, models, noise, presets,
     random_model, samplers, txt2img, upscale, verify,
 };
+pub use platform::threads::start as start_threads;
 use platform::{allocator, console, signals};
 use run::progress;
 

@@ -5,8 +5,9 @@ use std::ops::ControlFlow;
 
 use aquatint_model::generate::RunInfo;
 use aquatint_model::{
-    Callbacks, Error, ErrorKind, Image, ImageFile, ImageToImage, Inpaint, Interrupt, LoadOptions, Mask,
-    Pipeline, Progress, RandomSource, RunCheckpoint, SamplerChoice, SamplerKind, StepInfo, Task, TextToImage,
+    Callbacks, Error, ErrorKind, Generator, Image, ImageFile, ImageToImage, Inpaint, Interrupt, LoadOptions,
+    Mask, Pipeline, Progress, RandomSource, RunCheckpoint, SamplerChoice, SamplerKind, StepInfo, Task,
+    TextToImage,
 };
 use aquatint_tests::{alphas_cumprod, path};
 use tempfile::TempDir;
@@ -293,5 +294,65 @@ fn networks_that_are_freed_in_between_make_the_same_pictures() {
                 assert_eq!(found.pixels(), expected.pixels());
             }
         }
+    }
+}
+
+/// Gives noise, and changes the latents after a step.
+struct Given {
+    noise: Option<Vec<f32>>,
+    after: Option<(usize, Vec<f32>)>,
+    seen: Vec<Vec<f32>>,
+}
+
+impl Callbacks for Given {
+    fn progress(&mut self, _event: Progress) {}
+
+    fn initial_noise(&mut self, _index: usize, shape: [usize; 3]) -> Result<Option<Vec<f32>>, Error> {
+        assert_eq!(shape, [4, 8, 8]);
+        Ok(self.noise.clone())
+    }
+
+    fn on_step_end(&mut self, info: &StepInfo<'_>) -> Result<ControlFlow<Interrupt>, Error> {
+        self.seen.push(info.latents(0).to_vec());
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn replaced_latents(&mut self) -> Option<Vec<f32>> {
+        let (step, latents) = self.after.as_ref()?;
+        (*step == self.seen.len()).then(|| latents.clone())
+    }
+}
+
+#[test]
+fn noise_and_latents_of_the_caller_take_the_place_of_those_of_the_run() {
+    let pipeline = load();
+    let run = |task: &Task, seed: u64, noise: Option<&Vec<f32>>, after: Option<(usize, Vec<f32>)>| {
+        let mut task = task.clone();
+        task.text_mut().seed = seed;
+        let mut given = Given { noise: noise.cloned(), after, seen: Vec::new() };
+        let made = pipeline.generate(&task, 1, &mut given);
+        made.map(|mut pictures| (pictures.remove(0), given.seen))
+    };
+    let [text, picture, _] = tasks(SamplerKind::Euler);
+    let noise = Generator::new(40).randn(4 * 8 * 8);
+    let (plain, steps) = run(&text, 40, None, None).expect("a picture");
+    let (given, _) = run(&text, 41, Some(&noise), None).expect("a picture");
+    assert_eq!(given.pixels(), plain.pixels());
+    // With an ancestral sampler the seed still draws, from its beginning.
+    let [ancestral, ..] = tasks(SamplerKind::EulerAncestral);
+    let pictures = [40, 41].map(|seed| run(&ancestral, seed, Some(&noise), None).expect("a picture").0);
+    assert_ne!(pictures[0].pixels(), pictures[1].pixels());
+
+    let (same, _) = run(&text, 40, None, Some((2, steps[1].clone()))).expect("a picture");
+    assert_eq!(same.pixels(), plain.pixels());
+    let (other, seen) = run(&text, 40, None, Some((2, vec![0.5; 4 * 8 * 8]))).expect("a picture");
+    assert!(other.pixels() != plain.pixels() && seen[1] == steps[1] && seen[2] != steps[2]);
+
+    for refused in [
+        run(&picture, 40, Some(&noise), None),
+        run(&text, 40, Some(&vec![0.0; 3]), None),
+        run(&text, 40, None, Some((1, vec![0.0; 3]))),
+    ] {
+        assert_eq!(refused.err().map(|error| error.kind()), Some(ErrorKind::Request));
     }
 }

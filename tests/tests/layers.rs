@@ -36,6 +36,15 @@ const CRATES: &[Layers] = &[
         ],
     },
     Layers {
+        source: "model/python/src",
+        layers: &[
+            &["error"],
+            &["arrays", "threads"],
+            &["callbacks", "picture"],
+            &["kernels", "pipeline", "samplers"],
+        ],
+    },
+    Layers {
         source: "cli/src",
         layers: &[&["platform"], &["flags"], &["run"], &["bench", "serve"], &["commands"], &["args"]],
     },

@@ -16,14 +16,14 @@ const VARIABLE: &str = "RAYON_NUM_THREADS";
 /// # Errors
 /// `Request` if the variable is no number of threads; `Run` if the operating system has no more
 /// threads.
-pub(crate) fn start(threads: Option<usize>) -> Result<(), Error> {
+pub fn start(threads: Option<usize>) -> Result<(), Error> {
     let threads = match (threads, std::env::var(VARIABLE)) {
         (Some(threads), _) => threads,
         (None, Ok(text)) => parse(&text)?,
         (None, Err(_)) => topology::physical_cores(),
     };
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(|error| {
-        Error::run(format_args!("{threads} threads cannot be started: {error}; choose fewer with --threads"))
+        Error::run(format_args!("{threads} threads cannot be started: {error}; choose fewer"))
     })
 }
 

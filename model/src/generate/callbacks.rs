@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! on_run_start(run)       before the first step of a pass; a stored run can be compared here
+//! initial_noise(i)        the first noise of an image, if it is not to be drawn
 //! known_output(step)      the model's output at this step, if a stored run has it
 //! on_step_end(info)       after each evaluation of the UNet; may end the run
+//! replaced_latents()      what the next step begins with, if it is not what this one left
 //! on_image(…)             once for each image, when its latents are decoded
 //! ```
 //!
@@ -13,8 +15,10 @@
 use std::ops::ControlFlow;
 
 use super::denoise::{DenoisingBatch, InpaintMode, SampleState, sha256};
+use super::task::Task;
 use crate::error::{Error, Result};
 use crate::image::Image;
+use crate::rng::Generator;
 use crate::samplers::{self, NoiseLevel};
 use crate::text::prompt::PromptSyntax;
 
@@ -91,6 +95,15 @@ pub trait Callbacks {
         Ok(())
     }
 
+    /// The first noise of image `index` of a text, `shape` is `[channels, height, width]`, in place
+    /// of what its seed gives; diffusers' `latents`. Later draws are then the seed's first.
+    ///
+    /// # Errors
+    /// See [`Callbacks::on_run_start`].
+    fn initial_noise(&mut self, _index: usize, _shape: [usize; 3]) -> Result<Option<Vec<f32>>> {
+        Ok(None)
+    }
+
     /// The outputs of the UNet at this step, counted through all passes, if an earlier run has
     /// them: `[n, channels, height, width]` for `n` pictures.
     fn known_output(&mut self, _step: usize) -> Option<Vec<f32>> {
@@ -103,6 +116,12 @@ pub trait Callbacks {
     /// See [`Callbacks::on_run_start`].
     fn on_step_end(&mut self, _info: &StepInfo<'_>) -> Result<ControlFlow<Interrupt>> {
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// Latents of all images, `[n, channels, height, width]` on the sampler's own scale, in place of
+    /// those that the step left: what diffusers' `callback_on_step_end` returns.
+    fn replaced_latents(&mut self) -> Option<Vec<f32>> {
+        None
     }
 
     /// Image `index` of the run is decoded from `latents`, `[channels, height, width]`, and not
@@ -241,8 +260,55 @@ pub(super) fn end_of_step(
             Ok(ControlFlow::Break(()))
         }
         ControlFlow::Break(Interrupt::Decode) | ControlFlow::Continue(()) => {
+            if let Some(latents) = callbacks.replaced_latents() {
+                replace_latents(batch, &latents)?;
+            }
             callbacks.progress(Progress::Step { done, total });
             Ok(ControlFlow::Continue(()))
         }
     }
+}
+
+fn replace_latents(batch: &mut DenoisingBatch, latents: &[f32]) -> Result<()> {
+    let (count, images) = (batch.shape.iter().product::<usize>(), batch.states.len());
+    if latents.len() != images * count {
+        return Err(Error::request(format_args!(
+            "a callback gave {} numbers in place of the latents; expected {}",
+            latents.len(),
+            images * count
+        )));
+    }
+    for (state, latents) in batch.states.iter_mut().zip(latents.chunks_exact(count)) {
+        state.latents.copy_from_slice(latents);
+    }
+    Ok(())
+}
+
+/// Puts the caller's noise, if there is any, in place of what was drawn for a text.
+pub(super) fn initial_noise(
+    callbacks: &mut dyn Callbacks,
+    tasks: &[(&Task, usize)],
+    batch: &mut DenoisingBatch,
+) -> Result<()> {
+    let [_, channels, height, width] = batch.shape;
+    let images = tasks.iter().flat_map(|&(task, count)| (0..count).map(move |i| (task, i)));
+    for (index, (state, (task, i))) in batch.states.iter_mut().zip(images).enumerate() {
+        let Some(noise) = callbacks.initial_noise(index, [channels, height, width])? else { continue };
+        let Task::TextToImage(request) = task else {
+            return Err(Error::request(
+                "first latents are given, and a picture to start from; expected one of both",
+            ));
+        };
+        if noise.len() != state.latents.len() {
+            return Err(Error::request(format_args!(
+                "{} numbers of noise are given; expected {}",
+                noise.len(),
+                state.latents.len()
+            )));
+        }
+        let scale = state.sampler.init_noise_sigma();
+        state.latents = noise.iter().map(|x| x * scale).collect();
+        state.generator = Generator::of(request.rng, request.seed_of(i)); // nothing was drawn
+    }
+    Ok(())
 }

@@ -129,6 +129,7 @@ impl Pipeline {
             |&(task, count): &(&Task, usize)| Ok((self.encode_text(task.text(), first, callbacks)?, count));
         let texts = tasks.iter().map(text).collect::<Result<_>>()?;
         let mut batch = self.initial_batch(&tasks, texts, first)?;
+        callbacks::initial_noise(callbacks, &tasks, &mut batch)?;
         let denoised = self.denoise_passes(&tasks, &mut batch, callbacks);
         self.unet.release();
         denoised?;
