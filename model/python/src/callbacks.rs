@@ -12,7 +12,7 @@
 use std::ops::ControlFlow;
 
 use aquatint_model::{Callbacks, Error, Interrupt, Progress, StepInfo};
-use aquatint_tensor::Tensor;
+use aquatint_tensor::{Tensor, concat};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -60,8 +60,14 @@ pub(crate) struct PythonCallbacks {
     noise: Option<Tensor<f32, 4>>,
     /// What the function put in place of the latents.
     replaced: Option<Tensor<f32, 4>>,
-    /// The latents after the last step, if they are all that is asked for.
-    pub(crate) latents: Option<([usize; 4], Vec<f32>)>,
+    /// The latents after the last step, `[pictures, channels, height, width]`, if they are all that
+    /// is asked for.
+    pub(crate) latents: Option<Tensor<f32, 4>>,
+    /// The first picture of this run and how many it makes; a call may have several runs.
+    first: usize,
+    count: usize,
+    /// Whether the function asked for an early end.
+    pub(crate) stopped: bool,
     /// What the function or a signal raised.
     pub(crate) raised: Option<PyErr>,
     pub(crate) seeds: Vec<u64>,
@@ -77,10 +83,29 @@ impl PythonCallbacks {
             noise,
             replaced: None,
             latents: None,
+            first: 0,
+            count: 0,
+            stopped: false,
             raised: None,
             seeds: Vec::new(),
             warnings: Vec::new(),
         }
+    }
+
+    /// The next run begins, of so many pictures.
+    pub(crate) fn begin(&mut self, pictures: usize) {
+        self.first += self.count;
+        self.count = pictures;
+    }
+
+    /// All runs are over: pictures that were not begun have no seed.
+    pub(crate) fn end(&mut self) {
+        self.seeds.truncate(self.first + self.count);
+    }
+
+    /// Whether the latents of this run were kept.
+    pub(crate) fn has_latents(&self) -> bool {
+        self.latents.as_ref().is_some_and(|latents| latents.shape()[0] == self.first + self.count)
     }
 
     /// Calls the function. True if it asks for an early end.
@@ -143,6 +168,7 @@ impl Callbacks for PythonCallbacks {
                 self.seeds.len()
             )));
         }
+        let index = self.first + index;
         Ok(Some(noise.view().slice(0, index..index + 1).to_tensor().into_vec()))
     }
 
@@ -154,13 +180,16 @@ impl Callbacks for PythonCallbacks {
                 return Err(Error::Interrupted);
             }
         };
+        self.stopped |= stop;
         if self.wanted.only_latents && (stop || info.done == info.total) {
             let (n, [channels, height, width]) = (info.pictures(), info.shape());
-            let numbers = match &self.replaced {
-                Some(replaced) => replaced.as_slice().to_vec(),
-                None => joined(n, |i| info.latents(i).to_vec()),
-            };
-            self.latents = Some(([n, channels, height, width], numbers));
+            let shape = [n, channels, height, width];
+            let numbers = || Tensor::from_vec(shape, joined(n, |i| info.latents(i).to_vec()));
+            let these = self.replaced.take().unwrap_or_else(numbers);
+            self.latents = Some(match self.latents.take() {
+                Some(before) => concat(&[before.view(), these.view()], 0),
+                None => these,
+            });
             return Ok(ControlFlow::Break(Interrupt::Discard));
         }
         Ok(if stop { ControlFlow::Break(Interrupt::Decode) } else { ControlFlow::Continue(()) })

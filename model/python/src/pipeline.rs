@@ -1,18 +1,21 @@
 //! Models and what is made with them. Python's lock is released while anything is computed.
 
+use std::iter::repeat_n;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 
 use aquatint_kernels::Isa;
+use aquatint_model::generate::api_request::LARGEST_BATCH;
 use aquatint_model::generate::{ApiRequest, ImageInput, PartialRequest, SETTINGS, Seed, TaskKind};
 use aquatint_model::rng::random_seed;
 use aquatint_model::source::adapters::LoraSpec;
-use aquatint_model::source::hub;
-use aquatint_model::{Error, Image, ImageFile, LoadOptions, ModelSpec, Precisions};
+use aquatint_model::source::hub::{HubSettings, Wanted as Files, locate_or_download};
+use aquatint_model::source::{TEXT_ENCODER, VAE};
+use aquatint_model::{Error, Image, ImageFile, LoadOptions, ModelSpec, Precisions, Task};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 
-use crate::arrays::{ArrayIn, ArrayOut, array, returned, tensor};
+use crate::arrays::{ArrayIn, ArrayOut, returned, tensor};
 use crate::callbacks::{PythonCallbacks, Wanted};
 use crate::error::{raised, refused};
 use crate::picture::Picture;
@@ -46,7 +49,7 @@ struct Load {
     prediction: Option<String>,
     /// File, weight in the UNet, weight in the text encoder.
     loras: Vec<(PathBuf, f32, f32)>,
-    lora_folder: Option<PathBuf>,
+    lora_folders: Vec<PathBuf>,
     embeddings: Vec<PathBuf>,
     strict: bool,
     precision: String,
@@ -56,23 +59,27 @@ struct Load {
 
 impl Load {
     fn spec(&self) -> Result<ModelSpec, Error> {
-        let located = |path: &Option<PathBuf>| path.as_ref().map(|path| hub::locate(path)).transpose();
+        let hub = HubSettings::from_env()?;
+        let found = |path: &PathBuf, files| locate_or_download(path, files, &hub, &mut |_| {});
+        let located =
+            |path: &Option<PathBuf>, files| path.as_ref().map(|path| found(path, files)).transpose();
         let lora = |(path, unet, text_encoder): &(PathBuf, f32, f32)| LoraSpec {
             path: path.clone(),
             unet: *unet,
             text_encoder: *text_encoder,
         };
         Ok(ModelSpec {
-            model: hub::locate(&self.model)?,
-            vae: located(&self.vae)?,
-            text_encoder: located(&self.text_encoder)?,
-            config: located(&self.config)?,
+            model: found(&self.model, Files::Model)?,
+            vae: located(&self.vae, Files::Component(&VAE))?,
+            text_encoder: located(&self.text_encoder, Files::Component(&TEXT_ENCODER))?,
+            config: located(&self.config, Files::Settings)?,
             ema: self.ema,
             prediction: self.prediction.clone(),
             loras: self.loras.iter().map(lora).collect(),
-            lora_folder: self.lora_folder.clone(),
+            lora_folders: self.lora_folders.clone(),
             embeddings: self.embeddings.clone(),
             strict: self.strict,
+            ..ModelSpec::default()
         })
     }
 
@@ -94,13 +101,12 @@ impl Load {
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 struct Order {
-    /// A JSON object with the names of A1111's API.
-    request: PyBackedBytes,
+    /// JSON objects with the names of A1111's API, and how many pictures, with seeds in a row, of
+    /// each.
+    requests: Vec<(PyBackedBytes, usize)>,
     image: Option<PictureIn>,
     mask: Option<PictureIn>,
-    /// Pictures made together, with seeds in a row.
-    count: usize,
-    /// First noise, `[count, channels, height, width]`.
+    /// First noise, `[pictures, channels, height, width]`.
     latents: Option<ArrayIn>,
     callback: Option<Py<PyAny>>,
     /// Which arrays the callback gets.
@@ -109,23 +115,23 @@ struct Order {
     only_latents: bool,
 }
 
-impl Order {
-    fn settings(&mut self) -> Result<PartialRequest, Error> {
-        let ApiRequest { mut settings, n_iter, batch_size } = ApiRequest::parse(&self.request)?;
-        if n_iter.or(batch_size).is_some() {
-            return Err(Error::request(
-                "`n_iter` and `batch_size` are those of a manifest; expected num_images_per_prompt",
-            ));
-        }
-        settings.image = self.image.take().map(PictureIn::input).or(settings.image);
-        settings.mask = self.mask.take().map(PictureIn::input).or(settings.mask);
-        settings.kind = match (&settings.image, &settings.mask, settings.expand) {
-            (None, None, None) => TaskKind::TextToImage,
-            (Some(_), None, None) => TaskKind::ImageToImage,
-            _ => TaskKind::Inpaint,
-        };
-        Ok(settings)
+/// A request with the pictures that it comes with.
+fn settings_of(json: &[u8], inputs: &[Option<ImageInput>; 2]) -> Result<PartialRequest, Error> {
+    let ApiRequest { mut settings, n_iter, batch_size } = ApiRequest::parse(json)?;
+    if n_iter.or(batch_size).is_some() {
+        return Err(Error::request(
+            "`n_iter` and `batch_size` are those of a manifest; expected num_images_per_prompt",
+        ));
     }
+    let [image, mask] = inputs;
+    settings.image = image.clone().or(settings.image);
+    settings.mask = mask.clone().or(settings.mask);
+    settings.kind = match (&settings.image, &settings.mask, settings.expand) {
+        (None, None, None) => TaskKind::TextToImage,
+        (Some(_), None, None) => TaskKind::ImageToImage,
+        _ => TaskKind::Inpaint,
+    };
+    Ok(settings)
 }
 
 /// A loaded model.
@@ -150,14 +156,14 @@ impl Pipeline {
     /// `[count, channels, height, width]`; then their seeds, and what to warn of.
     fn generate<'py>(&self, py: Python<'py>, order: Bound<'py, PyAny>) -> PyResult<Made<'py>> {
         threads::ensure()?;
-        let mut order: Order = order.extract()?;
-        let noise = order.latents.as_ref().map(|latents| tensor::<4>("latents", latents)).transpose()?;
-        let wanted = Wanted::new(&order.tensors, order.only_latents)?;
-        let callback = order.callback.take();
-        let mut callbacks = PythonCallbacks::new(callback, noise, wanted);
+        let Order { requests, image, mask, latents, callback, tensors, only_latents } = order.extract()?;
+        let noise = latents.map(|latents| tensor::<4>("latents", &latents)).transpose()?;
+        let mut callbacks = PythonCallbacks::new(callback, noise, Wanted::new(&tensors, only_latents)?);
+        let inputs = [image, mask].map(|input| input.map(PictureIn::input));
         // A panic is a mistake of the library or of a decoder in it; Python's caller goes on.
         let made = py.detach(|| {
-            let made = panic::catch_unwind(AssertUnwindSafe(|| self.make(&mut order, &mut callbacks)));
+            let made =
+                panic::catch_unwind(AssertUnwindSafe(|| self.make(&requests, &inputs, &mut callbacks)));
             made.unwrap_or_else(|_| {
                 Err(Error::run("this library failed where it should not; please report it"))
             })
@@ -165,12 +171,11 @@ impl Pipeline {
         if let Some(raised) = callbacks.raised.take() {
             return Err(raised);
         }
-        if let (Some((shape, latents)), true) = (callbacks.latents.take(), order.only_latents) {
-            return Ok((Vec::new(), Some(array(py, &shape, &latents)?), callbacks.seeds, callbacks.warnings));
-        }
-        let pictures = made.map_err(raised)?.into_iter().zip(&callbacks.seeds);
+        let (seeds, warnings) = (callbacks.seeds, callbacks.warnings);
+        let pictures = made.map_err(raised)?.into_iter().zip(&seeds);
         let pictures = pictures.map(|(image, &seed)| Picture::new(image, Some(seed))).collect();
-        Ok((pictures, None, callbacks.seeds, callbacks.warnings))
+        let latents = callbacks.latents.map(|latents| returned(py, &latents)).transpose()?;
+        Ok((pictures, latents, seeds, warnings))
     }
 
     /// The latents of a picture, `[1, channels, height/8, width/8]`, scaled as the UNet knows them.
@@ -223,18 +228,66 @@ type Made<'py> = (Vec<Picture>, Option<ArrayOut<'py>>, Vec<u64>, Vec<String>);
 
 impl Pipeline {
     /// The same steps in the same order as the command line, so that pictures and their texts are
-    /// the same.
-    fn make(&self, order: &mut Order, callbacks: &mut PythonCallbacks) -> Result<Vec<Image>, Error> {
-        let settings = order.settings()?;
-        let seed = settings.seed.map_or_else(random_seed, Seed::number)?;
-        let mut task = settings.task(settings.open_images()?, None, &self.pipeline)?;
-        task.text_mut().seed = seed;
-        callbacks.seeds = (0..order.count).map(|i| task.text().seed_of(i)).collect();
-        let mut images = self.pipeline.generate(&task, order.count, callbacks)?;
-        for parameters in images.iter_mut().filter_map(Image::parameters_mut) {
-            settings.describe(parameters);
+    /// the same. Neighbours that are alike share the calls of the UNet.
+    fn make(
+        &self,
+        requests: &[(PyBackedBytes, usize)],
+        inputs: &[Option<ImageInput>; 2],
+        callbacks: &mut PythonCallbacks,
+    ) -> Result<Vec<Image>, Error> {
+        let mut random = None; // one for all that have none
+        let mut tasks = Vec::new();
+        for (json, count) in requests {
+            let settings = settings_of(json, inputs)?;
+            let mut task = settings.task(settings.open_images()?, None, &self.pipeline)?;
+            let first = callbacks.seeds.len() as u64;
+            let seed = match (settings.seed, random) {
+                (Some(Seed::Given(seed)), _) => seed,
+                (_, Some(seed)) => first.wrapping_add(seed),
+                _ => first.wrapping_add(*random.insert(random_seed()?)),
+            };
+            task.text_mut().seed = seed;
+            callbacks.seeds.extend((0..*count).map(|i| task.text().seed_of(i)));
+            tasks.push((settings, task, *count));
         }
-        Ok(images)
+        let (mut made, mut rest) = (Vec::new(), &tasks[..]);
+        while !rest.is_empty() && !callbacks.stopped {
+            let together = self.alike(rest)?;
+            let group: Vec<_> = rest[..together].iter().map(|(_, task, count)| (task, *count)).collect();
+            callbacks.begin(group.iter().map(|(_, count)| count).sum());
+            let settings =
+                rest[..together].iter().flat_map(|(settings, _, count)| repeat_n(settings, *count));
+            match self.pipeline.generate_together(&group, callbacks) {
+                Ok(images) => made.extend(images.into_iter().zip(settings).map(|(mut image, settings)| {
+                    if let Some(parameters) = image.parameters_mut() {
+                        settings.describe(parameters);
+                    }
+                    image
+                })),
+                Err(Error::Interrupted) if callbacks.has_latents() => {}
+                Err(error) => return Err(error),
+            }
+            rest = &rest[together..];
+        }
+        callbacks.end();
+        Ok(made)
+    }
+
+    /// How many of the first tasks can be made together.
+    fn alike(&self, tasks: &[(PartialRequest, Task, usize)]) -> Result<usize, Error> {
+        let [(_, first, count), others @ ..] = tasks else { return Ok(tasks.len()) };
+        if others.is_empty() {
+            return Ok(1);
+        }
+        let (likeness, mut pictures, mut alike) = (self.pipeline.likeness(first)?, *count, 1);
+        for (_, task, count) in others {
+            pictures += count;
+            if pictures > LARGEST_BATCH as usize || self.pipeline.likeness(task)? != likeness {
+                break;
+            }
+            alike += 1;
+        }
+        Ok(alike)
     }
 }
 

@@ -62,7 +62,7 @@ class Pipeline:
     """A loaded model.
 
     ``model`` is a folder as diffusers saves it, a single file, an id in Hugging Face's cache
-    (``org/name``), or ``EMBEDDED``. ``loras`` are files, or ``(file, weight)``, or ``(file, weight
+    (``org/name``; what is not there is downloaded), or ``EMBEDDED``. ``loras`` are files, or ``(file, weight)``, or ``(file, weight
     in the UNet, weight in the text encoder)``. ``precision`` is auto, f32, bf16, mixed or bf16x3;
     ``isa`` one of ``kernels.isas()``. With ``keep=False`` each network is freed when a picture has
     passed it: less memory, and slower from the second picture on.
@@ -80,7 +80,7 @@ class Pipeline:
         ema: bool = False,
         prediction: str | None = None,
         loras: Iterable[Lora] = (),
-        lora_folder: StrPath | None = None,
+        lora_folders: Iterable[StrPath] = (),
         embeddings: Iterable[StrPath] = (),
         strict: bool = False,
         precision: str = "auto",
@@ -95,7 +95,7 @@ class Pipeline:
             ema=ema,
             prediction=prediction,
             loras=[_lora(lora) for lora in loras],
-            lora_folder=lora_folder,
+            lora_folders=list(lora_folders),
             embeddings=list(embeddings),
             strict=strict,
             precision=precision,
@@ -159,44 +159,32 @@ class Pipeline:
             request.update(inpaint_full_res=True, inpaint_full_res_padding=padding_mask_crop)
         seeds = _seeds(seed, generator, len(prompts) * count)
         noise = None if latents is None else floats(latents, "latents")
-        order = {
-            "image": None if image is None else encoded(image, "image"),
-            "mask": None if mask_image is None else encoded(mask_image, "mask_image"),
-            "callback": self._after_step(callback_on_step_end),
-            "tensors": list(callback_on_step_end_tensor_inputs) if callback_on_step_end else [],
-            "only_latents": output_type == "latent",
-        }
-        self._interrupt = False
-        pictures: list[_aquatint.Picture] = []
-        rows, made_seeds = [], []
+        requests = []
         for first, together, i in _runs(seeds, len(prompts), count):
             run = {**request, "prompt": prompts[i], "negative_prompt": negative[i]}
             if seeds is not None:
                 run["seed"] = seeds[first]
-            made, made_latents, its_seeds, notes = self._pipeline.generate(
-                {
-                    **order,
-                    "request": json.dumps(run).encode(),
-                    "count": together,
-                    "latents": _part(noise, first, together, len(prompts) * count),
-                }
-            )
-            for note in notes:
-                warnings.warn(note, stacklevel=2)
-            pictures += made
-            made_seeds += its_seeds
-            if made_latents is not None:
-                rows.append(made_latents)
-            if seeds is None and len(prompts) > 1:  # one random seed for all
-                seeds = [(its_seeds[0] + j) % 2**64 for j in range(len(prompts) * count)]
-            if self._interrupt:
-                break
+            requests.append((json.dumps(run).encode(), together))
+        self._interrupt = False
+        pictures, raw_latents, made_seeds, notes = self._pipeline.generate(
+            {
+                "requests": requests,
+                "image": None if image is None else encoded(image, "image"),
+                "mask": None if mask_image is None else encoded(mask_image, "mask_image"),
+                "latents": noise,
+                "callback": self._after_step(callback_on_step_end),
+                "tensors": list(callback_on_step_end_tensor_inputs) if callback_on_step_end else [],
+                "only_latents": output_type == "latent",
+            }
+        )
+        for note in notes:
+            warnings.warn(note, stacklevel=2)
         return Output(
             images=[decoded(picture, output_type) for picture in pictures],
             parameters=[picture.parameters for picture in pictures],
             seeds=made_seeds,
             pictures=pictures,
-            latents=_joined(rows) if output_type == "latent" else None,
+            latents=None if raw_latents is None else wrapped(raw_latents),
         )
 
     def encode(self, image: Any) -> Any:
@@ -311,7 +299,7 @@ def _seed(value: Any) -> int:
 
 
 def _runs(seeds: list[int] | None, prompts: int, count: int) -> Iterable[tuple[int, int, int]]:
-    """What can be made together: first picture, how many, which prompt. Seeds must be in a row."""
+    """Pictures of one prompt whose seeds are in a row: the first, how many, and which prompt."""
     for i in range(prompts):
         first = i * count
         last = first + count
@@ -323,21 +311,6 @@ def _runs(seeds: list[int] | None, prompts: int, count: int) -> Iterable[tuple[i
                 together += 1
             yield first, together, i
             first += together
-
-
-def _part(noise: Any, first: int, together: int, count: int) -> Any:
-    if noise is None:
-        return None
-    data, shape = noise
-    if not shape or shape[0] != count:
-        raise RequestError(f"the latents have the shape {shape}; expected {count} pictures of them")
-    size = len(data) // count
-    return data[first * size : (first + together) * size], (together, *shape[1:])
-
-
-def _joined(rows: list[tuple[bytearray, tuple[int, ...]]]) -> Any:
-    data = bytearray().join(data for data, _ in rows)
-    return wrapped((data, (sum(shape[0] for _, shape in rows), *rows[0][1][1:])))
 
 
 def _plain(value: Any) -> Any:
