@@ -8,11 +8,11 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | [`pipeline`] | `Pipeline`: models, pictures, latents |
-//! | [`callbacks`] | what a run calls back: Python's function, Ctrl-C, latents of one's own |
-//! | [`picture`] | `Picture`: pixels, the text of how it was made, files |
-//! | [`kernels`], [`samplers`] | for those who study them |
-//! | [`arrays`], [`error`], [`threads`] | numbers, exceptions, the thread pool |
+//! | `pipeline` | `Pipeline`: models, pictures, latents |
+//! | `callbacks` | what a run calls back: Python's function, Ctrl-C, latents of one's own |
+//! | `picture` | `Picture`: pixels, the text of how it was made, files |
+//! | `kernels`, `samplers` | for those who study them |
+//! | `arrays`, `error`, `threads` | numbers, exceptions, the thread pool |
 
 mod arrays;
 mod callbacks;
