@@ -118,8 +118,8 @@ pub trait Callbacks {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Latents of all images, `[n, channels, height, width]` on the sampler's own scale, in place of
-    /// those that the step left: what diffusers' `callback_on_step_end` returns.
+    /// Latents of all images, `[n, channels, height, width]` on the sampler's own scale, in place
+    /// of those that the step left: what diffusers' `callback_on_step_end` returns.
     fn replaced_latents(&mut self) -> Option<Vec<f32>> {
         None
     }
