@@ -149,9 +149,12 @@ impl Callbacks for PythonCallbacks {
             Progress::Truncated { text, cut } => {
                 self.warnings.push(format!("the {text} is too long for the model; ignored is \"{cut}\""));
             }
-            Progress::ReadAsWords { text, tags } => {
+            Progress::ReadAsWords { text, tags, .. } => {
                 let tags = tags.join(", ");
                 self.warnings.push(format!("{tags} in the {text} is read as words, not as syntax"));
+            }
+            Progress::ReadAsWeight { weight } => {
+                self.warnings.push(format!("`{weight}` at the end of the prompt is read as its weight"));
             }
             _ => {}
         }

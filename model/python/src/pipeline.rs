@@ -125,7 +125,7 @@ fn settings_of(json: &[u8], inputs: &[Option<ImageInput>; 2]) -> Result<PartialR
     }
     let [image, mask] = inputs;
     settings.image = image.clone().or(settings.image);
-    settings.mask = mask.clone().or(settings.mask);
+    settings.mask = mask.clone().map(Into::into).or(settings.mask);
     settings.kind = match (&settings.image, &settings.mask, settings.expand) {
         (None, None, None) => TaskKind::TextToImage,
         (Some(_), None, None) => TaskKind::ImageToImage,
