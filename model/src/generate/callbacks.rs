@@ -15,10 +15,8 @@
 use std::ops::ControlFlow;
 
 use super::denoise::{DenoisingBatch, InpaintMode, SampleState, sha256};
-use super::task::Task;
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::rng::Generator;
 use crate::samplers::{self, NoiseLevel};
 use crate::text::prompt::PromptSyntax;
 
@@ -280,35 +278,6 @@ fn replace_latents(batch: &mut DenoisingBatch, latents: &[f32]) -> Result<()> {
     }
     for (state, latents) in batch.states.iter_mut().zip(latents.chunks_exact(count)) {
         state.latents.copy_from_slice(latents);
-    }
-    Ok(())
-}
-
-/// Puts the caller's noise, if there is any, in place of what was drawn for a text.
-pub(super) fn initial_noise(
-    callbacks: &mut dyn Callbacks,
-    tasks: &[(&Task, usize)],
-    batch: &mut DenoisingBatch,
-) -> Result<()> {
-    let [_, channels, height, width] = batch.shape;
-    let images = tasks.iter().flat_map(|&(task, count)| (0..count).map(move |i| (task, i)));
-    for (index, (state, (task, i))) in batch.states.iter_mut().zip(images).enumerate() {
-        let Some(noise) = callbacks.initial_noise(index, [channels, height, width])? else { continue };
-        let Task::TextToImage(request) = task else {
-            return Err(Error::request(
-                "first latents are given, and a picture to start from; expected one of both",
-            ));
-        };
-        if noise.len() != state.latents.len() {
-            return Err(Error::request(format_args!(
-                "{} numbers of noise are given; expected {}",
-                noise.len(),
-                state.latents.len()
-            )));
-        }
-        let scale = state.sampler.init_noise_sigma();
-        state.latents = noise.iter().map(|x| x * scale).collect();
-        state.generator = Generator::of(request.rng, request.seed_of(i)); // nothing was drawn
     }
     Ok(())
 }

@@ -31,6 +31,7 @@ mod hires;
 pub mod image_input;
 mod img2img;
 pub mod infotext;
+mod initial_noise;
 mod inpaint;
 mod latent_upscale;
 mod latents;
@@ -129,7 +130,7 @@ impl Pipeline {
             |&(task, count): &(&Task, usize)| Ok((self.encode_text(task.text(), first, callbacks)?, count));
         let texts = tasks.iter().map(text).collect::<Result<_>>()?;
         let mut batch = self.initial_batch(&tasks, texts, first)?;
-        callbacks::initial_noise(callbacks, &tasks, &mut batch)?;
+        initial_noise::set(callbacks, &tasks, &mut batch)?;
         let denoised = self.denoise_passes(&tasks, &mut batch, callbacks);
         self.unet.release();
         denoised?;
