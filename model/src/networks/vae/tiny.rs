@@ -164,8 +164,9 @@ impl Block {
     /// `x: [n, h, w, c]` → the same shape.
     fn forward<T: Stored>(&self, isa: Isa, x: FeatureMap<T>) -> FeatureMap<T> {
         let [first, second, third] = &self.conv;
-        let h: FeatureMap<T> = first.forward_with(isa, T::view(x.view()), relu());
-        let h: FeatureMap<T> = second.forward_with(isa, T::view(h.view()), relu());
+        let inner: FeatureMap<T> = first.forward_with(isa, T::view(x.view()), relu());
+        let h: FeatureMap<T> = second.forward_with(isa, T::view(inner.view()), relu());
+        drop(inner);
         let residual = Some(x.pixels().as_slice());
         third.forward_with(isa, T::view(h.view()), Epilogue { residual, ..relu() })
     }
