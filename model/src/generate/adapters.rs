@@ -38,6 +38,8 @@ pub(crate) struct AdapterSet {
     /// The sources without adapters.
     text_encoder: Arc<dyn TensorSource>,
     unet: Arc<dyn TensorSource>,
+    /// What is asked for whatever a prompt says.
+    given: Mutex<Vec<LoraSpec>>,
     /// What is applied.
     current: Mutex<Vec<Arc<LoraAdapter>>>,
     hashes: Mutex<BTreeMap<PathBuf, String>>,
@@ -64,6 +66,7 @@ impl AdapterSet {
             embeddings: Vec::new(),
             text_encoder: text.1,
             unet: unet.1,
+            given: Mutex::new(spec.loras.clone()),
             current: Mutex::default(),
             hashes: Mutex::default(),
         };
@@ -138,11 +141,24 @@ impl AdapterSet {
         *self.current() = adapters;
     }
 
-    /// Opens a file.
+    /// Asks for these from now on, whatever a prompt says.
+    pub(super) fn give(&self, loras: Vec<LoraSpec>) {
+        *self.given.lock().unwrap_or_else(PoisonError::into_inner) = loras;
+    }
+
+    fn given(&self) -> Vec<LoraSpec> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Opens a file, unless it is applied already with these weights.
     ///
     /// # Errors
     /// If it is no adapter for this model, or if a part of it is left although nothing may be.
     pub(super) fn adapter(&self, lora: &LoraSpec) -> Result<Arc<LoraAdapter>> {
+        let applied = self.current().iter().find(|adapter| adapter.spec() == lora).cloned();
+        if let Some(applied) = applied {
+            return Ok(applied);
+        }
         let adapter = LoraAdapter::open(lora, &self.targets)?;
         match adapter.left().first() {
             Some(first) if self.spec.strict => Err(Error::in_file(
@@ -165,7 +181,7 @@ impl AdapterSet {
             PromptSyntax::Plain => Vec::new(),
         };
         let named = |lora: &LoraSpec| tags.iter().any(|tag| stem(&lora.path) == tag.name);
-        let mut wanted: Vec<_> = self.spec.loras.iter().filter(|lora| !named(lora)).cloned().collect();
+        let mut wanted: Vec<_> = self.given().into_iter().filter(|lora| !named(lora)).collect();
         for Tag { name, text_encoder, unet } in &tags {
             let path = self.find(name)?;
             wanted.push(LoraSpec { path, unet: *unet, text_encoder: *text_encoder });
@@ -182,8 +198,8 @@ impl AdapterSet {
 
     /// The file of a name.
     fn find(&self, name: &str) -> Result<PathBuf> {
-        if let Some(given) = self.spec.loras.iter().find(|lora| stem(&lora.path) == name) {
-            return Ok(given.path.clone());
+        if let Some(given) = self.given().into_iter().find(|lora| stem(&lora.path) == name) {
+            return Ok(given.path);
         }
         find_adapter(&self.spec.lora_folders, name)
     }
@@ -205,7 +221,8 @@ impl AdapterSet {
             self.hash(&weights_of(&lora.path), true).map(|hash| format!("{}: {hash}", stem(&lora.path)))
         };
         push(parameters, "Lora hashes", wanted.iter().filter_map(hashed));
-        let given = wanted.iter().filter(|lora| self.spec.loras.contains(lora));
+        let all = self.given();
+        let given = wanted.iter().filter(|lora| all.contains(lora));
         push(parameters, LORAS, given.map(LoraSpec::to_string));
         let used = self.embeddings.iter().filter(|embedding| {
             let is_in = |text: &str| embedding.names.iter().any(|name| contains_word(text, name));

@@ -1,12 +1,41 @@
-//! From picture to picture, the adapters for which a prompt asks.
+//! From picture to picture, other adapters or other weights of them.
+//!
+//! Of a model that stays in memory, only the layers are packed anew that an adapter changes which is
+//! not as before; see `source/packed.rs`.
 
 use super::pipeline::Pipeline;
 use super::request::TextToImage;
 use crate::error::Result;
+use crate::source::adapters::LoraSpec;
 use crate::source::{TEXT_ENCODER, UNET};
 use crate::text::prompt::PromptSyntax;
 
 impl Pipeline {
+    /// Replaces the adapters that the model was loaded with. They are applied by the next picture, or
+    /// by [`Pipeline::select_adapters`]. Words for which an adapter holds vectors remain those of
+    /// the adapters that the model was loaded with.
+    ///
+    /// # Errors
+    /// If one is not for this model; then those of before stay.
+    pub fn set_adapters(&self, loras: Vec<LoraSpec>) -> Result<()> {
+        loras.iter().try_for_each(|lora| self.adapters.adapter(lora).map(drop))?;
+        self.adapters.give(loras);
+        Ok(())
+    }
+
+    /// Loads what the next picture needs, so that it need not wait; only with
+    /// [`LoadOptions::keep`](crate::LoadOptions::keep) does it stay in memory.
+    ///
+    /// # Errors
+    /// If the weights cannot be read.
+    pub fn preload(&self) -> Result<()> {
+        for text_encoder in &self.text_encoders {
+            text_encoder.network.get()?;
+        }
+        self.unet.get()?;
+        self.vae_decoder.get().map(drop)
+    }
+
     /// Applies the adapters for which the request's prompt asks, beside those that were given; the
     /// networks are loaded anew if these are others than before. Returns a line about each that was
     /// not applied before. Making a picture does this by itself.

@@ -19,6 +19,7 @@
 //! products are in bf16.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use aquatint_kernels::conv2d::{self, Geometry, narrow};
 use aquatint_kernels::gemm::{ChannelStats, GegluWeights, Welford};
@@ -40,7 +41,7 @@ use super::trace::{self, LayerWork};
 
 /// `y = x·Wᵀ + b`.
 pub struct Linear {
-    weight: gemm::PackedWeights,
+    weight: Arc<gemm::PackedWeights>,
     bias: Option<Vec<f32>>,
 }
 
@@ -95,6 +96,12 @@ impl Linear {
     /// The precision of the products.
     pub fn precision(&self) -> Precision {
         self.weight.precision()
+    }
+
+    /// Whether the weights of both are the same object in memory.
+    #[cfg(test)]
+    pub(crate) fn shares_weights(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.weight, &other.weight)
     }
 
     /// `x: [.., in_features]` → `[.., out_features]`.
@@ -199,7 +206,7 @@ fn rows_of<const N: usize>(x: Input<'_, N>) -> usize {
 
 /// A linear layer with bias of whose results one half is the gate of the other.
 pub struct GatedLinear {
-    weight: GegluWeights,
+    weight: Arc<GegluWeights>,
 }
 
 impl GatedLinear {
@@ -286,7 +293,7 @@ impl<T: Stored> FeatureMap<T> {
 
 /// A convolution with bias.
 pub struct Conv2d {
-    weight: conv2d::ConvWeights,
+    weight: Arc<conv2d::ConvWeights>,
     bias: Vec<f32>,
     geometry: Geometry,
     /// Whether it has so few output channels that a dot product for each is faster, and may differ
@@ -369,7 +376,7 @@ impl Conv2d {
 
 /// A 3×3 convolution of an enlarged image.
 pub struct UpsampleConv2d {
-    weight: upsample::UpsampleWeights,
+    weight: Arc<upsample::UpsampleWeights>,
     bias: Vec<f32>,
 }
 

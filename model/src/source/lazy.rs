@@ -14,6 +14,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::found::TensorSource;
+use super::packed::{PackedStore, Reuse};
 use super::reader::Weights;
 use super::schema::Schema;
 use crate::error::Result;
@@ -25,6 +26,8 @@ pub(crate) struct LazyNetwork<T> {
     load: Load<T>,
     /// Whether it stays in memory.
     keep: bool,
+    /// What is packed, if it stays.
+    packed: PackedStore,
     state: Mutex<State<T>>,
 }
 
@@ -46,7 +49,7 @@ impl<T> LazyNetwork<T> {
         load: impl Fn(&Weights<'_>) -> Result<T> + Send + Sync + 'static,
     ) -> Self {
         let state = Mutex::new(State { source, loaded: None, used: Weak::new() });
-        Self { precisions, load: Box::new(load), keep, state }
+        Self { precisions, load: Box::new(load), keep, packed: PackedStore::default(), state }
     }
 
     /// Whether the source holds what the network needs; its numbers are not read.
@@ -63,7 +66,9 @@ impl<T> LazyNetwork<T> {
         Arc::clone(&self.state().source)
     }
 
-    /// Takes the weights from elsewhere from now on; what is loaded is freed.
+    /// Takes the weights from another source from now on, which differs from the one before in what
+    /// it changes alone. What is loaded is freed; of a network that stays in memory, when it is
+    /// loaded again: then the layers that are changed otherwise are packed anew, and no others.
     pub(crate) fn set_source(&self, source: Arc<dyn TensorSource>) {
         *self.state() = State { source, loaded: None, used: Weak::new() };
     }
@@ -105,6 +110,8 @@ impl<T> LazyNetwork<T> {
             }
         };
         let weights = Weights::of(&*source).for_precision(self.precisions);
+        let reuse = Reuse { store: &self.packed, source: &source };
+        let weights = if self.keep { weights.reusing(reuse) } else { weights };
         let network = Arc::new((self.load)(&weights.reporting(&on_read))?);
         let mut state = self.state();
         if !Arc::ptr_eq(&state.source, &source) {
@@ -163,6 +170,13 @@ mod tests {
             let rises = shares.is_sorted_by(|a, b| a < b);
             assert!(rises && shares.last().copied() == (!keep).then_some(100), "{shares:?}");
         }
+        let kept = network(&path, "time_embedding.linear_1", true);
+        let first = kept.get().expect("it is there");
+        kept.set_source(kept.source());
+        let mut share = 0;
+        let again = kept.get_reporting(&mut |percent| share = percent).expect("it is there");
+        assert_eq!(share, 100, "what need not be read counts as well");
+        assert!(!Arc::ptr_eq(&first, &again) && first.shares_weights(&again), "nothing is packed twice");
         let absent = network(&path, "time_embedding.linear_9", false);
         let error = absent.check().expect_err("there is no such tensor").to_string();
         assert!(error.contains("time_embedding.linear_9.weight"), "{error}");

@@ -16,6 +16,7 @@
 //! hub/              models on the Hub of Hugging Face, and in the cache of its libraries
 //! library.rs        the models on this machine
 //! lazy.rs           a network, loaded when it is needed
+//! packed.rs         packed weights that are kept when a network is loaded again
 //! reader.rs         the cursor: w.at("mid_block").at("resnets.0").conv("conv1.weight", [64, 64, 3, 3])
 //! schema.rs         the same reads without a file: which tensors does an architecture need?
 //! ```
@@ -44,6 +45,7 @@ pub mod library;
 mod model;
 pub mod model_id;
 mod naming;
+pub(crate) mod packed;
 mod pickle;
 pub mod published;
 mod reader;

@@ -14,12 +14,14 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use aquatint_kernels::conv2d::upsample;
 use aquatint_kernels::gemm::{GegluWeights, Packable};
 use aquatint_kernels::{Precision, conv2d, gemm};
 use aquatint_tensor::View;
 
+use super::packed::Reuse;
 use super::spec::{Role, TensorKind, TensorSpec, Usage, same_shape};
 use super::tensor::{Elements, Visitor};
 use super::{Schema, TensorSource};
@@ -40,6 +42,8 @@ pub struct Weights<'a> {
     usage: Usage,
     /// Is called with the count of numbers of each tensor that was read.
     on_read: Option<&'a dyn Fn(usize)>,
+    /// Packed weights from before.
+    reuse: Option<Reuse<'a>>,
 }
 
 #[derive(Clone, Copy)]
@@ -69,6 +73,7 @@ impl<'a> Weights<'a> {
             without_numbers: false,
             usage: Usage::default(),
             on_read: None,
+            reuse: None,
         }
     }
 
@@ -102,6 +107,12 @@ impl<'a> Weights<'a> {
     /// and the layers stay empty.
     pub fn without_numbers(&self) -> Self {
         Self { without_numbers: true, ..self.clone() }
+    }
+
+    /// The same place, to take what is packed already and did not change, and to keep what is packed
+    /// now.
+    pub(crate) fn reusing(&self, reuse: Reuse<'a>) -> Self {
+        Self { reuse: Some(reuse), ..self.clone() }
     }
 
     /// The same place, to read the weights of a layer that computes in f32 whatever the others do:
@@ -145,7 +156,7 @@ impl<'a> Weights<'a> {
     ///
     /// # Errors
     /// See [`Weights::vector`].
-    pub fn linear(&self, name: &str, shape: [usize; 2]) -> Result<gemm::PackedWeights> {
+    pub fn linear(&self, name: &str, shape: [usize; 2]) -> Result<Arc<gemm::PackedWeights>> {
         self.packed(name, &shape, shape)
     }
 
@@ -154,7 +165,7 @@ impl<'a> Weights<'a> {
     ///
     /// # Errors
     /// See [`Weights::vector`].
-    pub fn pointwise(&self, name: &str, shape: [usize; 2]) -> Result<gemm::PackedWeights> {
+    pub fn pointwise(&self, name: &str, shape: [usize; 2]) -> Result<Arc<gemm::PackedWeights>> {
         self.packed(name, &[shape[0], shape[1], 1, 1], shape)
     }
 
@@ -163,11 +174,13 @@ impl<'a> Weights<'a> {
     ///
     /// # Errors
     /// See [`Weights::vector`].
-    pub fn gated(&self, weight: &str, bias: &str, shape: [usize; 2]) -> Result<GegluWeights> {
-        let bias = self.vector(bias, shape[0])?;
-        let pack = PackGated { precision: self.precision(), shape, bias: &bias };
-        let weights = self.read(weight, &shape, TensorKind::Matrix, |elements| elements.visit(pack))?;
-        Ok(weights.unwrap_or_else(GegluWeights::empty))
+    pub fn gated(&self, weight: &str, bias: &str, shape: [usize; 2]) -> Result<Arc<GegluWeights>> {
+        let numbers = self.vector(bias, shape[0])?;
+        let pack = PackGated { precision: self.precision(), shape, bias: &numbers };
+        self.shared(&[weight, bias], shape[0] * shape[1], || {
+            let weights = self.read(weight, &shape, TensorKind::Matrix, |elements| elements.visit(pack))?;
+            Ok(weights.unwrap_or_else(GegluWeights::empty))
+        })
     }
 
     /// The packed matrix of a 1×1 convolution, in segments of `segment_len` inputs each, for an
@@ -180,7 +193,7 @@ impl<'a> Weights<'a> {
         name: &str,
         [out_channels, in_channels]: [usize; 2],
         segment_len: usize,
-    ) -> Result<gemm::PackedWeights> {
+    ) -> Result<Arc<gemm::PackedWeights>> {
         let segments = [out_channels, in_channels / segment_len, segment_len];
         self.packed(name, &[out_channels, in_channels, 1, 1], segments)
     }
@@ -189,7 +202,7 @@ impl<'a> Weights<'a> {
     ///
     /// # Errors
     /// See [`Weights::vector`].
-    pub fn conv(&self, name: &str, shape: [usize; 4]) -> Result<conv2d::ConvWeights> {
+    pub fn conv(&self, name: &str, shape: [usize; 4]) -> Result<Arc<conv2d::ConvWeights>> {
         self.packed(name, &shape, shape)
     }
 
@@ -198,7 +211,7 @@ impl<'a> Weights<'a> {
     ///
     /// # Errors
     /// See [`Weights::vector`].
-    pub fn upsample_conv(&self, name: &str, channels: usize) -> Result<upsample::UpsampleWeights> {
+    pub fn upsample_conv(&self, name: &str, channels: usize) -> Result<Arc<upsample::UpsampleWeights>> {
         let shape = [channels, channels, 3, 3];
         self.packed(name, &shape, shape)
     }
@@ -217,15 +230,40 @@ impl<'a> Weights<'a> {
     }
 
     /// Packs the tensor of this name, stored in the shape `stored`, as if it had `shape`.
-    fn packed<W: Pack<N>, const N: usize>(
+    fn packed<W: Pack<N> + Send + Sync + 'static, const N: usize>(
         &self,
         name: &str,
         stored: &[usize],
         shape: [usize; N],
-    ) -> Result<W> {
-        let pack = PackAs { precision: self.precision(), shape, weights: PhantomData };
-        let weights = self.read(name, stored, W::KIND, |elements| elements.visit(pack))?;
-        Ok(weights.unwrap_or_else(W::empty))
+    ) -> Result<Arc<W>> {
+        self.shared(&[name], stored.iter().product(), || {
+            let pack = PackAs { precision: self.precision(), shape, weights: PhantomData };
+            let weights = self.read(name, stored, W::KIND, |elements| elements.visit(pack))?;
+            Ok(weights.unwrap_or_else(W::empty))
+        })
+    }
+
+    /// What `pack` makes of the tensors `names`, or what it made of them before; the first has
+    /// `numbers` numbers.
+    fn shared<W: Send + Sync + 'static>(
+        &self,
+        names: &[&str],
+        numbers: usize,
+        pack: impl FnOnce() -> Result<W>,
+    ) -> Result<Arc<W>> {
+        let Some(reuse) = self.reuse.filter(|_| !self.without_numbers) else {
+            return pack().map(Arc::new);
+        };
+        let names: Vec<_> = names.iter().map(|name| self.full(name)).collect();
+        let mut is_new = false;
+        let weights = reuse.get(&names, || {
+            is_new = true;
+            pack()
+        })?;
+        if let Some(on_read) = self.on_read.filter(|_| !is_new) {
+            on_read(numbers);
+        }
+        Ok(weights)
     }
 
     /// Finds the tensor, checks it, and hands its numbers to `build`; `None` if numbers are not
