@@ -127,7 +127,7 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 /// `rename`, but an error if `to` exists.
-fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
         use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -148,7 +148,7 @@ fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Some file systems cannot, and lose nothing by it that they would have kept.
-fn synced(file: &File) -> io::Result<()> {
+pub(crate) fn synced(file: &File) -> io::Result<()> {
     match file.sync_all() {
         Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
         synced => synced,

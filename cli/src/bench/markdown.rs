@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::SystemTime;
 
 use aquatint_model::Error;
+use aquatint_model::whole_file::write_whole;
 
 use super::against::Comparison;
 use super::machine::Machine;
@@ -97,7 +98,7 @@ fn write(path: &Path, machine: &str, name: &str, table: &str) -> Result<(), Erro
         command.join(" ")
     );
     let document = with_section(&document, machine, name, &format!("{made}\n\n{table}"));
-    fs::write(path, document).map_err(Error::writing(path))
+    write_whole(path, document.as_bytes())
 }
 
 /// The commit of the folder in which one works, if it is one of git's.

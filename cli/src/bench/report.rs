@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use aquatint_kernels::Precision;
+use aquatint_model::whole_file::write_whole;
 use aquatint_model::{Error, Precisions};
 use serde::{Deserialize, Serialize};
 
@@ -157,7 +158,7 @@ impl Report {
     pub(super) fn save(&self, path: &Path) -> Result<(), Error> {
         let mut text = serde_json::to_string_pretty(self).map_err(Error::run)?;
         text.push('\n');
-        fs::write(path, text).map_err(Error::writing(path))
+        write_whole(path, text.as_bytes())
     }
 
     /// Reads what [`Report::save`] wrote.

@@ -192,18 +192,7 @@ fn write_file(source: &ModelSource, networks: &[Network], out: &Path) -> Result<
         ("modelspec.architecture", format!("stable-diffusion-v{}", if open_clip { 2 } else { 1 })),
         ("modelspec.prediction_type", short.to_owned()),
     ]);
-    if out.exists() {
-        return Err(Error::request(format_args!("`{}` exists; expected a new file", out.display())));
-    }
-    let mut partial = out.as_os_str().to_owned();
-    partial.push(format!(".{}.part", std::process::id()));
-    let partial = Path::new(&partial);
-    let written = write_tensors(tensors, metadata, partial)
-        .and_then(|()| fs::rename(partial, out).map_err(Error::writing(out)));
-    if written.is_err() {
-        let _ = fs::remove_file(partial); // it may not exist; the first error is the one to report
-    }
-    written
+    new_folder::write_file(out, |partial| write_tensors(tensors, metadata, partial))
 }
 
 fn write_tensors(
