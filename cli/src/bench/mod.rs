@@ -1,14 +1,13 @@
 //! `aquatint bench`: what this machine can do, and how near each kernel comes to it.
 //!
 //! ```text
-//! machine    peak of each instruction set, bandwidth of each memory, on 1, 2, … threads       
-//! machine.rs kernels    each case: layer × rung × instruction set                                 
-//!        cases.rs, kernels.rs stages     whole networks, of a model folder                        
-//!                                stages.rs
-//! trace      a network layer by layer                                                         
-//! trace.rs against    a network in turn with OpenVINO                                             
-//!      against.rs output     a table (report.rs), JSON, a drawing (svg.rs), a comparison
-//!      (compare.rs), the tables of the docs (ladder.rs)
+//! machine    peak of each instruction set, bandwidth of each memory      machine.rs
+//! kernels    each case: layer × rung × instruction set                  cases.rs, kernels.rs
+//! stages     whole networks, of a model folder                          stages.rs
+//! load       opening a model: folder, file, adapters; asked by name     load.rs
+//! trace      a network layer by layer                                   trace.rs
+//! against    a network in turn with OpenVINO                            against.rs
+//! output     a table, JSON, a drawing, a comparison, tables of docs     report.rs, svg.rs, …
 //! ```
 //!
 //! All layers take minutes on slow rungs. Without `--all`, every rung is measured on every
@@ -24,6 +23,7 @@ mod cases;
 mod compare;
 mod kernels;
 mod ladder;
+mod load;
 mod machine;
 mod markdown;
 mod probe;
@@ -34,11 +34,10 @@ mod svg;
 mod timing;
 mod trace;
 
-use std::fs;
 use std::path::PathBuf;
 
 use aquatint_model::Error;
-use aquatint_model::whole_file::check_writable;
+use aquatint_model::whole_file::{check_writable, write_whole};
 use clap::Args;
 
 use crate::flags::precision::Precision;
@@ -62,7 +61,8 @@ const TRACE: &str = "trace";
 pub(crate) struct Bench {
     /// Measure only what has all these words in its name, such as "conv2d indirect @64" or "stage".
     /// "trace", as the first word, shows the UNet step layer by layer, or the network named behind
-    /// it, such as "trace vae decode".
+    /// it, such as "trace vae decode". "load", as the first word, measures how a model is opened: as
+    /// a folder, as a single file, with adapters.
     #[arg(value_name = "WORD")]
     filter: Vec<String>,
 
@@ -232,7 +232,7 @@ pub(crate) fn run(args: &Bench) -> Result<(), Error> {
     }
     if let Some(path) = &args.svg {
         match svg::roofline(&report) {
-            Some(svg) => fs::write(path, svg).map_err(Error::writing(path))?,
+            Some(svg) => write_whole(path, svg.as_bytes())?,
             None => warn("no kernel was measured whose operations are known; there is no roofline"),
         }
     }

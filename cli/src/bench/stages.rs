@@ -17,6 +17,7 @@ use aquatint_model::{Error, LoadOptions, Pipeline, Precisions, TextToImage};
 use aquatint_tensor::Tensor;
 
 use super::cases::{Run, matches, name};
+use super::load;
 use super::probe::Probe;
 use super::report::Row;
 use super::timing::{Timing, measure};
@@ -123,7 +124,10 @@ impl Stages<'_> {
             let timing = self.picture(budget, steps, probe)?;
             found(self.row_of(stage, self.precision, shape, timing));
         }
-        Ok(())
+        match self.filter.first().is_some_and(|word| word == load::LOAD) {
+            true => load::run(self, budget, probe, found),
+            false => Ok(()),
+        }
     }
 
     /// Those that the filter names.
@@ -186,7 +190,7 @@ impl Stages<'_> {
         failed.map_or(Ok(timing), Err)
     }
 
-    fn wanted(&self, stage: &str, precision: Precisions, shape: &str) -> bool {
+    pub(super) fn wanted(&self, stage: &str, precision: Precisions, shape: &str) -> bool {
         matches(&name("stage", stage, precision, self.isa.name_for(precision.products()), shape), self.filter)
     }
 
@@ -203,7 +207,7 @@ impl Stages<'_> {
         Row { flops: 1e9 * configs.gflop(network), ..row }
     }
 
-    fn row_of(&self, stage: &str, precision: Precisions, shape: String, timing: Timing) -> Row {
+    pub(super) fn row_of(&self, stage: &str, precision: Precisions, shape: String, timing: Timing) -> Row {
         Row {
             kernel: "stage".into(),
             rung: stage.into(),

@@ -6,6 +6,7 @@ pub(crate) mod console;
 
 pub(crate) mod allocator;
 pub(crate) mod clock;
+pub(crate) mod peak_memory;
 pub(crate) mod signals;
 pub(crate) mod stdin;
 pub(crate) mod threads;

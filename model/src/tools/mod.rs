@@ -5,5 +5,6 @@ pub mod convert;
 mod forward_noise;
 pub mod inspect;
 mod new_folder;
+pub mod random_adapter;
 pub mod random_model;
 pub mod shapes;
