@@ -250,7 +250,8 @@ impl fmt::Display for Parameters {
 
 /// A value that would confuse the reader becomes a JSON string.
 fn quoted(value: &str) -> String {
-    match value.contains([',', ':', '\n']) {
+    let loses = value.trim() != value || value.starts_with('"'); // white space, or quotes of its own
+    match loses || value.contains([',', ':', '\n', '\r']) {
         true => serde_json::Value::from(value).to_string(),
         false => value.to_owned(),
     }
