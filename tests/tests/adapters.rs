@@ -7,6 +7,7 @@ use aquatint_model::networks::architecture;
 use aquatint_model::source::adapters::{Adapted, LoraAdapter, LoraSpec, Targets};
 use aquatint_model::source::config::ConfigFile;
 use aquatint_model::source::{Checkpoint, Component, Schema, TEXT_ENCODER, TensorSource, TensorSpec, UNET};
+use aquatint_model::tools::convert::convert;
 use aquatint_model::tools::random_model::Architecture;
 use aquatint_model::{
     ErrorKind, Image, LoadOptions, ModelSpec, Pipeline, PromptSyntax, SamplerChoice, TextToImage,
@@ -306,4 +307,52 @@ fn what_a_model_lacks_is_told_or_refused() {
     let error = Pipeline::load(model(true), &LoadOptions::default()).err().expect("nothing may be left");
     assert_eq!(error.kind(), ErrorKind::Model);
     assert!(error.to_string().contains("attentions_7"), "{error}");
+}
+
+/// Another weight packs only what it changes, and makes the picture of a model loaded with it.
+#[test]
+fn another_weight_of_an_adapter_makes_its_picture_in_a_loaded_model() {
+    let case = &cases()[0];
+    let folder = path(&format!("pipelines/{}", case["pipeline"].as_str().expect("a folder")));
+    let lora = |unet, text_encoder| LoraSpec { unet, text_encoder, ..spec(case) };
+    let picture = |pipeline: &Pipeline| {
+        let request = request("a fox in the snow", 2, 7);
+        pipeline.text_to_image(&request, &mut |_| {}).expect("a picture").pixels().to_vec()
+    };
+    let loaded = |loras: Vec<LoraSpec>| {
+        let model = ModelSpec { loras, ..ModelSpec::from(&folder) };
+        Pipeline::load(model, &LoadOptions::default()).expect("a golden")
+    };
+    let pipeline = loaded(vec![lora(0.8, 0.8)]);
+    let mut seen = vec![picture(&pipeline)];
+    for loras in [vec![lora(0.3, 0.8)], vec![lora(0.3, -0.5)], vec![], vec![lora(0.8, 0.8)]] {
+        pipeline.set_adapters(loras.clone()).expect("an adapter");
+        let found = picture(&pipeline);
+        assert!(found == picture(&loaded(loras.clone())), "{loras:?}");
+        assert!(seen.last() != Some(&found), "{loras:?} changes nothing");
+        seen.push(found);
+    }
+    assert!(seen.first() == seen.last(), "the way back leads back");
+    let absent = LoraSpec { path: "absent.safetensors".into(), ..lora(1.0, 1.0) };
+    assert!(pipeline.set_adapters(vec![absent]).is_err());
+    assert!(Some(&picture(&pipeline)) == seen.last(), "what was before stays");
+}
+
+/// In a single file the text encoder's names begin otherwise than in a folder.
+#[test]
+fn a_single_file_takes_adapters_as_its_folder_does() {
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    for case in cases() {
+        let name = case["name"].as_str().expect("a name");
+        let folder = path(&format!("pipelines/{}", case["pipeline"].as_str().expect("a folder")));
+        let file = temporary.path().join(format!("{name}.safetensors"));
+        convert(ModelSpec::from(&folder), &file, None).expect("writable");
+        let loras = vec![spec(&case)];
+        let model = ModelSpec { loras, config: Some(folder), ..ModelSpec::from(&file) };
+        let pipeline = Pipeline::load(model, &LoadOptions::default()).expect("the same model");
+        assert!(pipeline.warnings().is_empty(), "{name}: {:?}", pipeline.warnings());
+        let picture =
+            pipeline.text_to_image(&request("a fox in the snow", 8, 7), &mut |_| {}).expect("a picture");
+        assert_same_picture(name, &picture, &format!("adapters/pictures/{name}.png"));
+    }
 }

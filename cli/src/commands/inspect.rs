@@ -11,7 +11,7 @@ use crate::flags::model::ModelParts;
 
 #[derive(Args)]
 pub(crate) struct Inspect {
-    /// A model, or another file of weights.
+    /// A model, or another file of weights; a path or a name.
     #[arg(default_value = EMBEDDED)]
     path: PathBuf,
 
@@ -20,7 +20,7 @@ pub(crate) struct Inspect {
 }
 
 pub(crate) fn run(args: &Inspect) -> Result<(), Error> {
-    let report = inspect::inspect(args.parts.spec(&args.path)?)?;
+    let report = inspect::inspect(args.parts.spec_of_anything(&args.path)?)?;
     println!("{}: {}", args.path.display(), report.kind);
     for part in &report.parts {
         println!("  {}: {}", part.name, part.class);

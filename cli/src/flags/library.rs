@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use aquatint_model::Error;
 use aquatint_model::source::hub::{HubSettings, Wanted};
-use aquatint_model::source::library::{Library, cached_model};
+use aquatint_model::source::library::{Library, cached_model, cached_models};
 use clap::Args;
 
 use crate::flags::hub::located;
@@ -39,15 +39,46 @@ impl LibraryFlags {
     /// # Errors
     /// `Request` if several go by this name, `Model` if an id cannot be downloaded.
     pub(crate) fn model(&self, name: &Path, library: &Library) -> Result<PathBuf, Error> {
-        let word = name.to_str().filter(|word| !word.contains(['/', '\\', '<']) && !name.exists());
-        if let Some(word) = word {
-            if let Some(path) = library.model(word)? {
-                return Ok(path);
-            }
-            if let Some(path) = cached_model(word, &HubSettings::from_env()?)? {
-                return Ok(path);
-            }
+        let Some(word) = word(name) else { return located(name, Wanted::Model) };
+        if let Some(path) = library.model(word)? {
+            return Ok(path);
         }
-        located(name, Wanted::Model)
+        let settings = HubSettings::from_env()?;
+        if let Some(path) = cached_model(word, &settings)? {
+            return Ok(path);
+        }
+        let mut names = library.model_names();
+        names.extend(cached_models(&settings).into_iter().map(|model| model.name));
+        let advice = match names.iter().max_by(|a, b| alike(word, a).total_cmp(&alike(word, b))) {
+            Some(nearest) if alike(word, nearest) > 0.7 => format!("did you mean `{nearest}`?"),
+            Some(_) => format!("known are {}", names[..names.len().min(MOST_NAMES)].join(", ")),
+            None => "`aquatint models` lists those that go by a name, and there are none".to_owned(),
+        };
+        Err(Error::model(format_args!(
+            "there is no file or folder `{word}`, and no model of this name; {advice}"
+        )))
     }
+
+    /// The path of whatever goes by this name.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) fn anything(&self, name: &Path, library: &Library) -> Result<PathBuf, Error> {
+        match word(name).map(|word| library.find(word)).transpose()?.flatten() {
+            Some(path) => Ok(path),
+            None => self.model(name, library),
+        }
+    }
+}
+
+/// Names of models in a message.
+const MOST_NAMES: usize = 8;
+
+/// What is no path and no id, but may be a name.
+fn word(name: &Path) -> Option<&str> {
+    name.to_str().filter(|word| !word.contains(['/', '\\', '<']) && !name.exists())
+}
+
+fn alike(a: &str, b: &str) -> f64 {
+    strsim::jaro_winkler(a, b)
 }

@@ -121,6 +121,20 @@ impl ModelParts {
     /// `Model` if an id is not in the cache and cannot be downloaded; `Request` if two VAEs are to
     /// make the picture.
     pub(crate) fn spec(&self, model: &Path) -> Result<ModelSpec, Error> {
+        let library = self.library.open()?;
+        self.spec_of(self.library.model(model, &library)?, &library)
+    }
+
+    /// The same of a model, or of another file that goes by a name.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) fn spec_of_anything(&self, path: &Path) -> Result<ModelSpec, Error> {
+        let library = self.library.open()?;
+        self.spec_of(self.library.anything(path, &library)?, &library)
+    }
+
+    fn spec_of(&self, model: PathBuf, library: &Library) -> Result<ModelSpec, Error> {
         let (taesd, preview) = match self.taesd_preview_only {
             true => (&None, &self.taesd),
             false => (&self.taesd, &None),
@@ -136,9 +150,8 @@ impl ModelParts {
             Prediction::Epsilon => "epsilon".to_owned(),
             Prediction::V => "v_prediction".to_owned(),
         });
-        let library = self.library.open()?;
         let spec = ModelSpec {
-            model: self.library.model(model, &library)?,
+            model,
             vae: given(if taesd.is_some() { taesd } else { &self.vae }, Wanted::Component(&VAE))?,
             preview_vae: given(preview, Wanted::Component(&VAE))?,
             text_encoder: given(&self.text_encoder, Wanted::Component(&TEXT_ENCODER))?,
@@ -147,7 +160,7 @@ impl ModelParts {
             prediction,
             ..ModelSpec::default()
         };
-        self.adapters.add_to(spec, &library)
+        self.adapters.add_to(spec, library)
     }
 }
 

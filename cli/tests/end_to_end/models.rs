@@ -80,6 +80,10 @@ fn models_adapters_and_embeddings_of_a_folder_go_by_their_names() {
     assert_eq!((run.code, run.stdout.as_str()), (0, "a.png\n"), "{}", run.stderr);
     let run = models(&[&PICTURE[..], &["-m", "fox", "--lora", "owl:0.5", "-o", "b.png"]].concat());
     refused(&run, 2, "there is no adapter `owl` in `webui/models/Lora`");
+    let run = models(&[&PICTURE[..], &["-m", "foxx", "-o", "b.png"]].concat());
+    refused(&run, 3, "no model of this name; did you mean `fox`?");
+    let run = models(&["inspect", "kohya", "--models-dir", &format!("{goldens}/adapters")]);
+    assert!(run.code == 0 && run.stdout.contains("rank 4\n    alpha 2\n"), "{} {}", run.stdout, run.stderr);
     refused(&models(&["models", "--models-dir", "absent"]), 2, "there is no folder `absent`");
 }
 

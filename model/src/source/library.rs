@@ -69,8 +69,7 @@ impl Library {
 
     /// Everything in them, in the order of the paths.
     pub fn entries(&self) -> Vec<LocalModel> {
-        let all = self.paths(&[&MODELS[..], &ADAPTERS, &EMBEDDINGS, &COMPONENTS].concat());
-        all.into_iter().map(|path| local(stem_of(&path), path)).collect()
+        self.paths(&Self::all()).into_iter().map(|path| local(stem_of(&path), path)).collect()
     }
 
     /// Its models.
@@ -86,6 +85,24 @@ impl Library {
     pub fn model(&self, name: &str) -> Result<Option<PathBuf>> {
         let named = self.paths(&MODELS).into_iter().filter(|path| is_called(path, name));
         one_of(name, named.collect())
+    }
+
+    /// Whatever goes by this name; nothing if there is none.
+    ///
+    /// # Errors
+    /// `Request` if several do.
+    pub fn find(&self, name: &str) -> Result<Option<PathBuf>> {
+        let named = self.paths(&Self::all()).into_iter().filter(|path| is_called(path, name));
+        one_of(name, named.collect())
+    }
+
+    /// The names of its models.
+    pub fn model_names(&self) -> Vec<String> {
+        self.paths(&MODELS).iter().map(|path| stem_of(path)).collect()
+    }
+
+    fn all() -> Vec<&'static str> {
+        [&MODELS[..], &ADAPTERS, &EMBEDDINGS, &COMPONENTS].concat()
     }
 
     /// Folders in which adapters are looked for by name.

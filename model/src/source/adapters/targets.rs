@@ -73,11 +73,10 @@ impl Targets {
                 }
                 made.unet.insert(key, i);
             } else {
-                // transformers 5 leaves this beginning out.
-                if let Some(short) = key.strip_prefix("text_model_") {
-                    made.text.insert(short.to_owned(), i);
-                }
-                made.text.insert(key, i);
+                // transformers 5 leaves this beginning out, and so do the names of single files.
+                let short = key.strip_prefix("text_model_").unwrap_or(&key);
+                made.text.insert(format!("text_model_{short}"), i);
+                made.text.insert(short.to_owned(), i);
             }
         }
         made
