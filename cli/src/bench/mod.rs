@@ -61,8 +61,8 @@ const TRACE: &str = "trace";
 pub(crate) struct Bench {
     /// Measure only what has all these words in its name, such as "conv2d indirect @64" or "stage".
     /// "trace", as the first word, shows the UNet step layer by layer, or the network named behind
-    /// it, such as "trace vae decode". "load", as the first word, measures how a model is opened: as
-    /// a folder, as a single file, with adapters.
+    /// it, such as "trace vae decode". "load", as the first word, measures how a model is opened:
+    /// as a folder, as a single file, with adapters.
     #[arg(value_name = "WORD")]
     filter: Vec<String>,
 
@@ -200,10 +200,14 @@ pub(crate) fn run(args: &Bench) -> Result<(), Error> {
     let mut staged = Ok(());
     if let Some(stages) = &stages {
         let Report { machine, rows, .. } = &mut report;
-        staged = stages.run((budget, args.steps.into()), &probe, &mut |row| {
+        let mut found = |row: Row| {
             println!("{}", row.line(machine));
             rows.push(row);
-        });
+        };
+        staged = stages.run((budget, args.steps.into()), &probe, &mut found);
+        if staged.is_ok() && args.filter.first().is_some_and(|word| word == load::LOAD) {
+            staged = load::run(stages, budget, &probe, &mut found);
+        }
     }
     // What was measured is kept, whatever fails later.
     if let Some(path) = args.json.as_ref().filter(|_| !report.rows.is_empty()) {

@@ -17,7 +17,6 @@ use aquatint_model::{Error, LoadOptions, Pipeline, Precisions, TextToImage};
 use aquatint_tensor::Tensor;
 
 use super::cases::{Run, matches, name};
-use super::load;
 use super::probe::Probe;
 use super::report::Row;
 use super::timing::{Timing, measure};
@@ -124,10 +123,7 @@ impl Stages<'_> {
             let timing = self.picture(budget, steps, probe)?;
             found(self.row_of(stage, self.precision, shape, timing));
         }
-        match self.filter.first().is_some_and(|word| word == load::LOAD) {
-            true => load::run(self, budget, probe, found),
-            false => Ok(()),
-        }
+        Ok(())
     }
 
     /// Those that the filter names.

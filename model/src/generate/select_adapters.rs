@@ -1,7 +1,7 @@
 //! From picture to picture, other adapters or other weights of them.
 //!
-//! Of a model that stays in memory, only the layers are packed anew that an adapter changes which is
-//! not as before; see `source/packed.rs`.
+//! Of a model that stays in memory, only the layers are packed anew that an adapter changes in
+//! another way than before; see `source/packed.rs`.
 
 use super::pipeline::Pipeline;
 use super::request::TextToImage;
@@ -11,9 +11,9 @@ use crate::source::{TEXT_ENCODER, UNET};
 use crate::text::prompt::PromptSyntax;
 
 impl Pipeline {
-    /// Replaces the adapters that the model was loaded with. They are applied by the next picture, or
-    /// by [`Pipeline::select_adapters`]. Words for which an adapter holds vectors remain those of
-    /// the adapters that the model was loaded with.
+    /// Replaces the adapters that the model was loaded with. They are applied by the next picture,
+    /// or by [`Pipeline::select_adapters`]. Words for which an adapter holds vectors remain those
+    /// of the adapters that the model was loaded with.
     ///
     /// # Errors
     /// If one is not for this model; then those of before stay.

@@ -6,8 +6,8 @@
 //! load 2    conv_in  ──────────┴ same   attn.to_q + 0.5·LoRA ─ packed anew
 //! ```
 //!
-//! Layers hold their packed weights by `Arc`. A tensor is the same as before if the same changes are
-//! applied to it, as objects in memory: each [`WeightDelta`] that was not opened anew.
+//! Layers hold their packed weights by `Arc`. A tensor is the same as before if the same changes
+//! are applied to it, as objects in memory: each [`WeightDelta`] that was not opened anew.
 
 use std::any::{Any, TypeId};
 use std::collections::BTreeMap;

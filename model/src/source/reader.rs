@@ -109,8 +109,8 @@ impl<'a> Weights<'a> {
         Self { without_numbers: true, ..self.clone() }
     }
 
-    /// The same place, to take what is packed already and did not change, and to keep what is packed
-    /// now.
+    /// The same place, to take what is packed already and did not change, and to keep what is
+    /// packed now.
     pub(crate) fn reusing(&self, reuse: Reuse<'a>) -> Self {
         Self { reuse: Some(reuse), ..self.clone() }
     }

@@ -1,4 +1,5 @@
-//! Folders of models, and files as large, that appear under their names only when they are complete.
+//! Folders of models, and files as large, that appear under their names only when they are
+//! complete.
 //!
 //! ```text
 //! 1. create   NAME.PROCESS.part beside it, and lock it as long as this process lives
