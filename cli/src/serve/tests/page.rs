@@ -139,6 +139,7 @@ fn the_description_names_every_route_once() {
         for path in ["/api/jobs", "/api/jobs/{id}", "/sdapi/v1/txt2img", "/v1/images/edits"] {
             assert!(paths.contains_key(path), "{path}");
         }
+        assert_eq!(description["components"]["securitySchemes"]["key"]["scheme"], "bearer");
         let fields = &description["components"]["schemas"]["Request"]["properties"];
         assert_eq!(fields["steps"]["type"], "integer");
         assert_eq!(fields["inpainting_mask_invert"]["type"], "boolean");
