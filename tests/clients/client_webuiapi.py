@@ -76,7 +76,7 @@ api.skip()
 for wrong, sentence in [
     ({"sampler_name": "none"}, "unknown sampler"),
     ({"width": 100}, "multiple of 8"),
-    ({"enable_hr": True}, "enable_hr"),
+    ({"restore_faces": True}, "restore_faces"),
     ({"alwayson_scripts": {"ControlNet": {}}}, "ControlNet"),
 ]:
     try:

@@ -5,6 +5,8 @@
 //! fields (JSON) ── check ──→ job + pictures ── journal ──→ task ──→ pictures
 //! ```
 
+use std::path::Path;
+
 use aquatint_model::generate::api_request::LARGEST_BATCH;
 use aquatint_model::generate::{ApiRequest, ImageInput, Likeness, PartialRequest, Seed, TaskKind};
 use aquatint_model::image::metadata::Parameters;
@@ -25,6 +27,9 @@ pub(crate) const MOST_TOGETHER: usize = 8;
 
 /// The field with the text of a picture, whose settings count where the request is silent.
 const INFOTEXT: &str = "infotext";
+
+/// The upscaler in the text of a picture.
+pub(crate) const UPSCALER: &str = "Hires upscaler";
 
 /// The key of A1111's `override_settings` that names a model.
 const MODEL: &str = "sd_model_checkpoint";
@@ -70,7 +75,9 @@ pub(crate) fn read(kind: Kind, fields: &Map<String, Value>, inputs: Inputs) -> R
             return Err(Error::request(format_args!("`{INFOTEXT}` is {other}; expected a text")));
         }
     };
+    check_upscaler(settings.hires_upscaler.as_deref())?;
     if let Some(stored) = &stored {
+        check_upscaler(stored.get(UPSCALER))?;
         settings = settings.or(PartialRequest::from_parameters(stored)?);
     }
     let together = batch_size.unwrap_or(1);
@@ -82,6 +89,22 @@ pub(crate) fn read(kind: Kind, fields: &Map<String, Value>, inputs: Inputs) -> R
         )));
     }
     Ok(Read { settings, stored, count, together: together.min(LARGEST_BATCH as usize) })
+}
+
+/// Refuses an upscaler that may be a file: on the command line a name is looked for as one, and no
+/// request may do so.
+///
+/// # Errors
+/// See above.
+pub(crate) fn check_upscaler(name: Option<&str>) -> Result<(), Error> {
+    match name {
+        Some(name) if name.contains(['/', '\\', '.', ':']) || Path::new(name).exists() => {
+            Err(Error::request(format_args!(
+                "`hr_upscaler` is a path; expected the name of an upscaler, as Latent or Lanczos"
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Read {
@@ -185,8 +208,9 @@ pub(crate) fn stored_likeness(loaded: &Loaded, job: &Job) -> Option<Likeness> {
 /// Refuses what is larger than this server makes, or than memory holds.
 pub(crate) fn check_size(server: &Server, loaded: &Loaded, task: &Task, together: usize) -> ApiResult<()> {
     let text = task.text();
-    let (width, height) = (text.width, text.height);
-    if width * height > server.max_pixels {
+    let scale = text.hires.as_ref().map_or(1.0, |hires| hires.scale.max(1.0));
+    let [width, height] = [text.width, text.height].map(|side| (side as f64 * scale) as usize);
+    if width.saturating_mul(height) > server.max_pixels {
         let most = server.max_pixels;
         return Err(ApiError::field(
             "width",

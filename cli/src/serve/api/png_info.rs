@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use crate::serve::accept::{self, UPSCALER};
 use crate::serve::error::{ApiError, ApiResult, ErrorBody};
 use crate::serve::extract::{Json, blocking};
 use crate::serve::fields::Fields;
@@ -41,6 +42,7 @@ pub(crate) async fn png_info(Json(Picture { image }): Json<Picture>) -> ApiResul
             return Ok(PngInfo { infotext, request: Map::new(), not_taken_over: Vec::new() });
         }
         let parameters = Parameters::parse(&infotext);
+        accept::check_upscaler(parameters.get(UPSCALER))?;
         let request = PartialRequest::described(&parameters)?.to_fields();
         let not_taken_over = parameters.ignored().map(str::to_owned).collect();
         Ok(PngInfo { infotext, request, not_taken_over })

@@ -62,7 +62,7 @@ fn what_this_program_does_not_have_is_refused_by_name() {
                 "script `ControlNet`",
             ),
             ("txt2img", json!({ "script_name": "X/Y/Z plot" }), "script `X/Y/Z plot`"),
-            ("txt2img", json!({ "enable_hr": true }), "`enable_hr`"),
+            ("txt2img", json!({ "restore_faces": true }), "`restore_faces`"),
             ("txt2img", json!({ "tiling": true }), "`tiling`"),
             ("txt2img", json!({ "override_settings": { "sd_model_checkpoint": "none" } }), "no model `none`"),
             ("options", json!({ "sd_vae": "other.pt" }), "`sd_vae`"),

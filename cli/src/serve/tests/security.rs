@@ -132,6 +132,16 @@ fn no_path_leaves_the_folders() {
             let status = running.get(path).await.status;
             assert!(status == StatusCode::NOT_FOUND || status == StatusCode::BAD_REQUEST, "{path}: {status}");
         }
+        for path in ["/etc/passwd", "../x.pth", "Cargo.toml"] {
+            let text = format!("a fox\nSteps: 2, Sampler: Euler, Hires upscale: 2, Hires upscaler: {path}");
+            for request in [json!({ "enable_hr": true, "hr_upscaler": path }), json!({ "infotext": text })] {
+                let body = json!({ "kind": "txt2img", "request": request });
+                let answer = running.post("/api/jobs", &body).await;
+                assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+                let message = answer.json()["error"]["message"].to_string();
+                assert!(message.contains("is a path"), "whether it exists is not told: {message}");
+            }
+        }
         let model = running.post("/api/model", &json!({ "name": "../../etc" })).await;
         assert_eq!(model.status, StatusCode::UNPROCESSABLE_ENTITY);
     });
