@@ -22,6 +22,8 @@ pub(super) enum Change {
     Faster,
     Slower,
     Same,
+    /// Other programs took too much of the cores in one of the runs.
+    Unknown,
 }
 
 impl fmt::Display for Change {
@@ -30,6 +32,7 @@ impl fmt::Display for Change {
             Self::Faster => "faster",
             Self::Slower => "slower",
             Self::Same => "same",
+            Self::Unknown => "no verdict: the machine was busy",
         })
     }
 }
@@ -53,6 +56,7 @@ impl Comparison<'_> {
     pub(super) fn change(&self) -> Change {
         let (ratio, limit) = (self.ratio(), 1.0 + self.noise());
         match () {
+            () if self.old.timing.is_disturbed() || self.new.timing.is_disturbed() => Change::Unknown,
             () if ratio > limit => Change::Slower,
             () if 1.0 / ratio > limit => Change::Faster,
             () => Change::Same,
@@ -101,10 +105,11 @@ pub(super) fn print(comparisons: &[Comparison<'_>]) {
     }
     let count = |change| comparisons.iter().filter(|comparison| comparison.change() == change).count();
     println!(
-        "{} faster, {} slower, {} the same",
+        "{} faster, {} slower, {} the same, {} without a verdict",
         count(Change::Faster),
         count(Change::Slower),
-        count(Change::Same)
+        count(Change::Same),
+        count(Change::Unknown)
     );
 }
 

@@ -41,7 +41,9 @@ use aquatint_model::whole_file::{check_writable, write_whole};
 use clap::Args;
 
 use crate::flags::precision::Precision;
-use crate::platform::console::warn;
+use crate::platform::clock::CpuShare;
+use crate::platform::console::{self, warn};
+use crate::run::files;
 use cases::{Case, Isas, matches};
 use machine::Machine;
 use probe::Probe;
@@ -101,7 +103,7 @@ pub(crate) struct Bench {
     #[arg(long)]
     ladder: bool,
 
-    /// Write everything that was measured.
+    /// Write everything that was measured; - is stdout, and the table then goes to stderr.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
@@ -144,7 +146,16 @@ pub(crate) fn run(args: &Bench) -> Result<(), Error> {
     // What can be refused is refused before minutes are spent.
     let old = args.compare.as_deref().map(Report::open).transpose()?;
     args.model.as_deref().map(Configs::open).transpose()?;
-    for path in args.json.iter().chain(&args.svg).chain(&args.markdown).filter(|path| !path.exists()) {
+    if args.json.as_deref().is_some_and(files::is_stdout) {
+        console::results_to_stderr(); // the table; stdout is for the JSON
+    }
+    for path in args
+        .json
+        .iter()
+        .chain(&args.svg)
+        .chain(&args.markdown)
+        .filter(|path| !path.exists() && !files::is_stdout(path))
+    {
         check_writable(path, 1)?;
     }
     let isa = crate::run::model::machine(args.threads.map(usize::from))?;
@@ -166,7 +177,15 @@ pub(crate) fn run(args: &Bench) -> Result<(), Error> {
     }
     let measure_machine = || {
         let seconds = MACHINE_SECONDS.min(MACHINE_SHARE * args.seconds);
+        let cores = CpuShare::start();
         let machine = Machine::measure(seconds, threads, &isas.peaks());
+        let share = cores.share();
+        if timing::is_disturbed(share) {
+            let others = 100.0 * (1.0 - share);
+            warn(format_args!(
+                "other programs take {others:.0} % of these cores; figures are worth little until they end"
+            ));
+        }
         machine.print();
         machine
     };
@@ -182,8 +201,12 @@ pub(crate) fn run(args: &Bench) -> Result<(), Error> {
         }
         _ => {}
     }
-    let machine = measure_machine();
     let cases = kernels::cases(&isas);
+    let named = |case: &&Case| matches(&case.name(), &args.filter);
+    if stages.is_none() && !cases.iter().any(|case| named(&case)) {
+        return Err(nothing_is_called(&args.filter));
+    }
+    let machine = measure_machine();
     let mut report = Report { version: env!("CARGO_PKG_VERSION").into(), machine, rows: Vec::new() };
 
     println!("\n{}", report::head());
@@ -192,7 +215,7 @@ pub(crate) fn run(args: &Bench) -> Result<(), Error> {
         (true, false) => true,
         (false, false) => case.example || case.used && (case.large || !args.filter.is_empty()),
     };
-    for case in cases.iter().filter(wanted).filter(|case| matches(&case.name(), &args.filter)) {
+    for case in cases.iter().filter(wanted).filter(named) {
         let row = measure(case, (args.seconds, &probe), threads);
         println!("{}", row.line(&report.machine));
         report.rows.push(row);
@@ -211,14 +234,15 @@ pub(crate) fn run(args: &Bench) -> Result<(), Error> {
     }
     // What was measured is kept, whatever fails later.
     if let Some(path) = args.json.as_ref().filter(|_| !report.rows.is_empty()) {
-        report.save(path)?;
+        match files::is_stdout(path) {
+            true => console::write_result(&report.to_json()?)?,
+            false => report.save(path)?,
+        }
     }
+    report.warning().iter().for_each(warn);
     staged?;
     if report.rows.is_empty() {
-        return Err(Error::request(format_args!(
-            "nothing is called \"{}\"; the names are those of the table that `aquatint bench` prints",
-            args.filter.join(" ")
-        )));
+        return Err(nothing_is_called(&args.filter));
     }
 
     if let Some(path) = &args.markdown {
@@ -241,6 +265,13 @@ pub(crate) fn run(args: &Bench) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+fn nothing_is_called(filter: &[String]) -> Error {
+    Error::request(format_args!(
+        "nothing is called \"{}\"; the names are those of the table that `aquatint bench` prints",
+        filter.join(" ")
+    ))
 }
 
 fn measure(case: &Case, (budget, probe): (f64, &Probe), threads: usize) -> Row {

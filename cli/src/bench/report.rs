@@ -69,6 +69,14 @@ impl Row {
         work.bound(machine, &self.isa, self.threads)
     }
 
+    /// What stands behind a line if other programs took too much of the cores.
+    fn mark(&self) -> String {
+        match self.timing.is_disturbed() {
+            true => format!(" ! {:.0} % of the cores", 100.0 * self.timing.cpu_share),
+            false => String::new(),
+        }
+    }
+
     /// A line of the table.
     pub(super) fn line(&self, machine: &Machine) -> String {
         let Timing { seconds, minimum, cpu_seconds, dropped, .. } = self.timing;
@@ -96,6 +104,7 @@ impl Row {
         )
         .trim_end()
         .to_owned()
+            + &self.mark()
     }
 }
 
@@ -156,9 +165,29 @@ impl Report {
     /// # Errors
     /// If the file cannot be written.
     pub(super) fn save(&self, path: &Path) -> Result<(), Error> {
+        let text = self.to_json()?;
+        write_whole(path, text.as_bytes())
+    }
+
+    /// It as JSON.
+    ///
+    /// # Errors
+    /// `Run` if a figure is no number.
+    pub(super) fn to_json(&self) -> Result<String, Error> {
         let mut text = serde_json::to_string_pretty(self).map_err(Error::run)?;
         text.push('\n');
-        write_whole(path, text.as_bytes())
+        Ok(text)
+    }
+
+    /// A sentence about rows that say little, if there are some.
+    pub(super) fn warning(&self) -> Option<String> {
+        let disturbed = self.rows.iter().filter(|row| row.timing.is_disturbed()).count();
+        (disturbed > 0).then(|| {
+            format!(
+                "other programs took more than a tenth of the cores during {disturbed} of {} rows, which are marked with `!` and say little",
+                self.rows.len()
+            )
+        })
     }
 
     /// Reads what [`Report::save`] wrote.
@@ -193,6 +222,7 @@ pub(super) mod tests {
             cpu_seconds: 2.0 * seconds,
             runs: 5,
             dropped: 0,
+            cpu_share: 1.0,
         };
         Row {
             kernel: "conv2d".into(),
@@ -217,6 +247,18 @@ pub(super) mod tests {
         let path = folder.path().join("report.json");
         report.save(&path).expect("writable");
         assert_eq!(Report::open(&path).expect("just written"), report);
+    }
+
+    #[test]
+    fn rows_of_a_busy_machine_are_marked() {
+        let mut busy = row("3×3", 0.5, 0.25);
+        busy.timing.cpu_share = 0.45;
+        assert!(busy.line(&machine()).ends_with(" compute ! 45 % of the cores"), "{}", busy.line(&machine()));
+        let mut report =
+            Report { version: "1".into(), machine: machine(), rows: vec![row("3×3", 0.5, 0.25)] };
+        assert_eq!(report.warning(), None);
+        report.rows.push(busy);
+        assert!(report.warning().is_some_and(|warning| warning.contains("during 1 of 2 rows")));
     }
 
     #[test]

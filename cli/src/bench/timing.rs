@@ -15,7 +15,7 @@ use aquatint_tensor::Recycling;
 use serde::{Deserialize, Serialize};
 
 use super::probe::{Probe, quiet};
-use crate::platform::clock::cpu_seconds;
+use crate::platform::clock::{CpuShare, cpu_seconds};
 
 /// Repeats that are enough, however short they are.
 const MAX_RUNS: usize = 1000;
@@ -46,7 +46,17 @@ pub(super) struct Timing {
     /// [`runs`](Self::runs) are disturbed, then.
     #[serde(default)]
     pub(super) dropped: usize,
+    /// The share of the CPU time that it asked for. Older reports have none.
+    #[serde(default = "whole")]
+    pub(super) cpu_share: f64,
 }
+
+fn whole() -> f64 {
+    1.0
+}
+
+/// With a smaller share of the cores a figure says little about a kernel.
+const ENOUGH: f64 = 0.9;
 
 impl Timing {
     /// Of repeats of these lengths.
@@ -71,13 +81,24 @@ impl Timing {
             cpu_seconds,
             runs,
             dropped,
+            cpu_share: 1.0,
         }
+    }
+
+    /// Whether other programs took so much of the cores that the figures say little.
+    pub(super) fn is_disturbed(&self) -> bool {
+        is_disturbed(self.cpu_share)
     }
 
     /// Half the distance of the quartiles, as a share of the median: the ± of the table.
     pub(super) fn spread(&self) -> f64 {
         (self.upper_quartile - self.lower_quartile) / 2.0 / self.seconds
     }
+}
+
+/// Whether so small a share of the cores says little.
+pub(super) fn is_disturbed(cpu_share: f64) -> bool {
+    cpu_share < ENOUGH
 }
 
 /// Repeats and the probes around them: probe i runs before group i, probe i + 1 after it.
@@ -134,10 +155,11 @@ pub(super) fn measure(budget: f64, probe: &Probe, mut f: impl FnMut()) -> Timing
         // A clock that ticks slowly must not give a speed without limit.
         (start.elapsed().as_secs_f64().max(1e-9), cpu_seconds() - cpu)
     };
+    let cores = CpuShare::start();
     let (repeats, dropped) = repeat_in_quiet(budget, || probe.run(), repeat);
     let (seconds, cpu): (Vec<f64>, Vec<f64>) = repeats.into_iter().unzip();
     let cpu_seconds = cpu.iter().sum::<f64>() / cpu.len() as f64;
-    Timing::of(seconds, cpu_seconds, dropped)
+    Timing { cpu_share: cores.share(), ..Timing::of(seconds, cpu_seconds, dropped) }
 }
 
 /// What `f` gave in quiet moments, and how often it was called in others; see [`measure`].

@@ -16,8 +16,8 @@ pub(crate) struct Img2img {
     #[command(flatten)]
     pub(crate) source: ImageFlags,
 
-    /// How much of the picture is replaced, from above 0 to 1 (all); so many of the steps are made,
-    /// at least one [default: 0.75].
+    /// How much of the picture is replaced, from above 0 to 1 (all); that share of the
+    /// steps is made, and a share of less than one step is refused [default: 0.75].
     #[arg(long, value_parser = strength, allow_negative_numbers = true)]
     pub(crate) strength: Option<f64>,
 }

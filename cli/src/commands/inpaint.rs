@@ -34,8 +34,8 @@ pub(crate) struct Inpaint {
     #[arg(long, value_name = "LEFT,RIGHT,TOP,BOTTOM", value_parser = margins)]
     expand: Option<Margins>,
 
-    /// How much of the masked part is replaced, from above 0 to 1 (all); so many of the steps are
-    /// made, at least one [default: 1].
+    /// How much of the masked part is replaced, from above 0 to 1 (all); that share of the
+    /// steps is made, and a share of less than one step is refused [default: 1].
     #[arg(long, value_parser = strength, allow_negative_numbers = true)]
     strength: Option<f64>,
 

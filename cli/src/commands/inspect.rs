@@ -1,6 +1,8 @@
 //! `aquatint inspect`: what a model or another file of weights is, without loading it.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use aquatint_model::source::Account;
 use aquatint_model::tools::inspect::{self, Contents};
@@ -19,7 +21,25 @@ pub(crate) struct Inspect {
     parts: ModelParts,
 }
 
+/// What a file is that is no file of weights, and what to do with it.
+fn misunderstood(path: &Path) -> Option<&'static str> {
+    let mut start = Vec::new();
+    File::open(path).ok()?.take(64).read_to_end(&mut start).ok()?;
+    match &start[..] {
+        s if s.starts_with(b"\x89PNG") || s.starts_with(b"\xff\xd8\xff") || s.starts_with(b"RIFF") => {
+            Some("this is a picture; `--from-image` takes its settings, `aquatint verify` makes it again")
+        }
+        s if s.starts_with(b"version https://git-lfs") => {
+            Some("this is a pointer of Git LFS in place of the file; `git lfs pull` fetches it")
+        }
+        _ => None,
+    }
+}
+
 pub(crate) fn run(args: &Inspect) -> Result<(), Error> {
+    if let Some(sentence) = misunderstood(&args.path) {
+        return Err(Error::model(format_args!("`{}`: {sentence}", args.path.display())));
+    }
     let report = inspect::inspect(args.parts.spec_of_anything(&args.path)?)?;
     println!("{}: {}", args.path.display(), report.kind);
     for part in &report.parts {

@@ -13,3 +13,33 @@ pub(crate) fn cpu_seconds() -> f64 {
     }
     0.0
 }
+
+/// How long threads of this program were ready to run, and had no CPU. Elsewhere than on Linux:
+/// none.
+fn waited_seconds() -> f64 {
+    let waited = |task: std::fs::DirEntry| {
+        let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split_whitespace().nth(1)?.parse::<f64>().ok() // nanoseconds on a run queue
+    };
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    tasks.filter_map(waited).sum::<f64>() * 1e-9
+}
+
+/// Watches which share of the CPU time that it asked for this program gets.
+pub(crate) struct CpuShare {
+    used: f64,
+    waited: f64,
+}
+
+impl CpuShare {
+    /// Begins to watch.
+    pub(crate) fn start() -> Self {
+        Self { used: cpu_seconds(), waited: waited_seconds() }
+    }
+
+    /// Since then: 1 on a quiet machine, a half if another program takes as much as this one.
+    pub(crate) fn share(&self) -> f64 {
+        let (used, waited) = (cpu_seconds() - self.used, waited_seconds() - self.waited);
+        if used > 0.0 { used / (used + waited.max(0.0)) } else { 1.0 }
+    }
+}

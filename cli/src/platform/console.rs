@@ -7,9 +7,10 @@
 
 use std::fmt::{Arguments, Display};
 use std::io::{self, ErrorKind, Write};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use aquatint_model::Error;
 use aquatint_model::error::printable;
 
 /// A line for stdout.
@@ -58,8 +59,28 @@ pub(crate) fn columns() -> u16 {
 /// The first failure to write to stdout; nothing is written after it.
 static FAILED: Mutex<Option<io::Error>> = Mutex::new(None);
 
+/// Whether lines for stdout go to stderr, because stdout is for something else.
+static TO_STDERR: AtomicBool = AtomicBool::new(false);
+
+/// Sends lines for stdout to stderr from now on.
+pub(crate) fn results_to_stderr() {
+    TO_STDERR.store(true, Ordering::Relaxed);
+}
+
+/// Writes a result to stdout, whatever becomes of its lines.
+///
+/// # Errors
+/// If it cannot be written.
+pub(crate) fn write_result(text: &str) -> Result<(), Error> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Error::writing("-"))
+}
+
 /// A line for stdout.
 pub(crate) fn line_for_stdout(text: Arguments<'_>) {
+    if TO_STDERR.load(Ordering::Relaxed) {
+        return line_for_stderr(text);
+    }
     let mut failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner);
     if failed.is_none() {
         let mut stdout = io::stdout().lock();

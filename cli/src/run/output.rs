@@ -108,7 +108,8 @@ impl Output {
     }
 
     fn may_replace(&self, path: &Path) -> bool {
-        self.replace && path.exists() && !self.written.contains(path)
+        let is_there = path.symlink_metadata().is_ok(); // also a link to nothing
+        self.replace && is_there && !self.written.contains(path)
     }
 
     /// The files of the folder of a path.

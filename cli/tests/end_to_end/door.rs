@@ -141,3 +141,34 @@ fn the_doctor_tests_every_instruction_set() {
     }
     assert!(!run.stdout.contains("WRONG"), "{}", run.stdout);
 }
+
+#[test]
+fn files_that_are_no_weights_are_named() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join("photo.png"), photo()).expect("writable");
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 3\n";
+    fs::write(folder.path().join("lfs.safetensors"), pointer).expect("writable");
+    for (name, message) in [("photo.png", "this is a picture"), ("lfs.safetensors", "`git lfs pull`")] {
+        refused(&aquatint(folder.path(), &["inspect", name]), 3, message);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_to_nothing_is_replaced_if_it_may_be() {
+    let folder = with_model();
+    std::os::unix::fs::symlink("nowhere.png", folder.path().join("link.png")).expect("writable");
+    let run = quick(&folder, "txt2img", &["-p", "x", "--force", "-o", "link.png"]);
+    assert_eq!((run.code, run.stdout.as_str()), (0, "link.png\n"), "{}", run.stderr);
+}
+
+#[test]
+fn words_of_a_bench_are_checked_before_the_machine_is_measured() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    refused(&aquatint(folder.path(), &["bench", "no-such-kernel"]), 2, "nothing is called");
+    let run = aquatint(folder.path(), &["bench", "silu", "--seconds", "0.001", "--json", "-"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let report: serde_json::Value = serde_json::from_str(&run.stdout).expect("JSON alone");
+    let share = report["rows"][0]["cpu_share"].as_f64().expect("a share");
+    assert!((0.0..=1.0).contains(&share) && run.stderr.contains("silu"), "{}", run.stderr);
+}

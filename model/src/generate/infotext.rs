@@ -51,7 +51,10 @@ pub const NOISED_FROM: &str = "Noised from";
 const AUTOMATIC: &str = "Automatic";
 
 /// Settings that change nothing in a picture.
-const WITHOUT_EFFECT: [&str; 13] = [
+const WITHOUT_EFFECT: [&str; 16] = [
+    DECODED_FROM,
+    NOISED_FROM,
+    "Timesteps",
     "Model hash",
     "Model",
     "Lora hashes",
