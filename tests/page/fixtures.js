@@ -85,11 +85,11 @@ export function watch(page, origin, problems) {
  */
 export async function draw(page, prompt, steps = 3) {
   await page.getByRole("textbox", { name: "Prompt", exact: true }).fill(prompt);
-  await page.getByRole("spinbutton", { name: "Steps" }).fill(String(steps));
+  await page.locator("#field-steps").fill(String(steps));
   await page.getByRole("button", { name: "Draw" }).click();
 }
 
-/** Waits until the gallery has so many pictures. @param {Page} page @param {number} count */
+/** Waits for a number of pictures in the gallery. @param {Page} page @param {number} count */
 export async function pictures(page, count) {
   await expect(page.locator("#gallery-grid li")).toHaveCount(count, { timeout: 180_000 });
 }

@@ -54,7 +54,7 @@ test("cancels within a step", async ({ page, server }) => {
 test.describe("a mistake", () => {
   test.use({ expected: [/status of 422/] });
   test("is said beside the field, in words", async ({ page }) => {
-    await page.getByRole("spinbutton", { name: "Steps" }).fill("0");
+    await page.locator("#field-steps").fill("0");
     await page.getByRole("button", { name: "Draw" }).click();
     const problem = page.locator("#field-steps-problem");
     await expect(problem).toHaveText(/1/);
@@ -68,6 +68,24 @@ test.describe("a mistake", () => {
     await draw(page, "a fox");
     await expect(page.locator("#form .problem").filter({ hasText: "130" })).toBeVisible();
   });
+});
+
+test("a second pass is asked for when one of its settings is set", async ({ page }) => {
+  await page.getByText("A second, larger pass").click();
+  await page.locator("#field-hr_scale").fill("1.5");
+  const [request] = await Promise.all([
+    page.waitForRequest((each) => each.url().endsWith("/api/jobs") && each.method() === "POST"),
+    draw(page, "a fish", 2),
+  ]);
+  expect(request.postDataJSON().request).toEqual({
+    prompt: "a fish",
+    steps: 2,
+    hr_scale: 1.5,
+    enable_hr: true,
+  });
+  await pictures(page, 1);
+  await page.getByText("Settings of this picture").click();
+  await expect(page.locator("#stage-settings")).toContainText("Hires upscale1.5");
 });
 
 test("the seed: again, next, random", async ({ page, server }) => {

@@ -83,9 +83,9 @@ export const form = {
   /** What the person has set, as far as the chosen task has it. @returns {T.Request} */
   request() {
     const kind = form.kind();
-    return Object.fromEntries(
-      Object.entries(form.values()).filter(([name]) => applies(name, kind)),
-    );
+    const said = Object.entries(form.values()).filter(([name]) => applies(name, kind));
+    const enabled = said.flatMap(([name]) => groupOf(name)?.enabledBy ?? []);
+    return Object.fromEntries([...said, ...enabled.map((name) => [name, true])]);
   },
 
   /** Sets one field. @param {string} name @param {T.Value | undefined} value */

@@ -9,6 +9,7 @@
  * @typedef {object} Group
  * @property {string} id The element of index.html that its fields go into.
  * @property {string[]} names
+ * @property {string} [enabledBy] A setting that has to be true for these to count.
  * @property {T.Kind[]} [kinds] Tasks that have these settings; all if absent.
  */
 
@@ -20,6 +21,12 @@ export const GROUPS = [
   { id: "sampling-fields", names: ["steps", "cfg_scale", "sampler_name", "scheduler"] },
   { id: "seed-fields", names: ["seed"] },
   { id: "batch-fields", names: ["n_iter", "batch_size"] },
+  {
+    id: "hires-fields",
+    names: ["hr_scale", "hr_upscaler", "hr_second_pass_steps", "hr_strength"],
+    enabledBy: "enable_hr",
+    kinds: ["txt2img"],
+  },
   { id: "source-fields", names: ["resize_mode"], kinds: ["img2img", "inpaint"] },
   {
     id: "mask-fields",

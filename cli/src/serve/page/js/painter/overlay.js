@@ -1,6 +1,6 @@
 /**
- * How a mask looks on the screen: stripes of a dark and a light colour, so that it can be told from
- * any picture under it, whatever its colours.
+ * How a mask looks on the screen: stripes of a dark and a light colour, so that it differs from any
+ * picture under it, whatever its colours.
  */
 
 const STRIPE = 12;

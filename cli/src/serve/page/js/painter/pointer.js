@@ -82,7 +82,7 @@ export function listenToPointer(painter) {
 }
 
 /**
- * Two fingers of which one moves: their distance zooms, the middle between them pans.
+ * Two fingers, one of them moving: their distance zooms, the middle between them pans.
  *
  * @param {Painter} painter
  * @param {Point} before
