@@ -149,8 +149,12 @@ fn unet_call_of_other_configs() {
         for guidance_scale in [1.0, 8.0] {
             let expected = golden.image(&format!("out_{guidance_scale}"));
             for isa in Isa::available() {
-                let conditions =
-                    Conditions { text: text.view(), timesteps: timesteps.as_slice(), guidance_scale };
+                let conditions = Conditions {
+                    text: text.view(),
+                    timesteps: timesteps.as_slice(),
+                    guidance_scale,
+                    token_merging: 0.0,
+                };
                 let cond = unet.prepare_with(isa, conditions);
                 let found = unet.forward(isa, golden.image("sample").view(), 0, &cond);
                 check(&format!("UNet {name} at scale {guidance_scale}"), isa, found.view(), expected.view());

@@ -8,6 +8,7 @@ use aquatint_model::generate::{PartialRequest, Seed};
 use aquatint_model::{Format, PromptSyntax, RandomSource};
 use clap::{Args, ValueEnum};
 
+use crate::flags::approximations::ApproximationFlags;
 use crate::flags::hires::HiresFlags;
 use crate::flags::model::ModelChoice;
 use crate::flags::precision::Precision;
@@ -126,6 +127,9 @@ pub(crate) struct GenerateFlags {
     pub(crate) vae_tiling: bool,
 
     #[command(flatten)]
+    pub(crate) approximations: ApproximationFlags,
+
+    #[command(flatten)]
     pub(crate) hires: HiresFlags,
 
     #[command(flatten)]
@@ -228,6 +232,9 @@ impl From<&GenerateFlags> for PartialRequest {
             schedule: args.schedule.clone(),
             eta: args.eta,
             sigmas: args.sigmas.clone(),
+            token_merging: args.approximations.tome,
+            deep_cache: args.approximations.deep_cache.map(usize::from),
+            guidance_interval: args.approximations.guidance_interval.clone(),
             vae_tiling: args.vae_tiling.then_some(true),
             hires_scale: args.hires.hires_scale,
             hires_steps: args.hires.hires_steps.map(usize::from),

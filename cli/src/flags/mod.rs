@@ -2,6 +2,7 @@
 //! command alone are in its file.
 
 pub(crate) mod adapters;
+pub(crate) mod approximations;
 pub(crate) mod generate;
 pub(crate) mod hires;
 pub(crate) mod hub;

@@ -58,6 +58,14 @@ const TABLE: &[(&[&str], Answer)] = &[
         CalledHere("img2img --image"),
     ),
     (&["--mask-image"], CalledHere("inpaint --mask")),
+    (&["--enable-hr", "--hr-scale", "--hires"], CalledHere("--hires-scale FACTOR")),
+    (
+        &["--upscale-model", "--hr-upscaler", "--realesrgan-models-path", "--esrgan-models-path"],
+        CalledHere("--hires-upscaler FILE, or the command `upscale`"),
+    ),
+    (&["--enable-vae-tiling", "--enable-tiled-vae"], CalledHere("--vae-tiling")),
+    (&["--token-merging-ratio"], CalledHere("--tome")),
+    (&["--cache-mode", "--cache-option", "--deepcache"], CalledHere("--deep-cache N")),
     (&["--mode", "-M"], CalledHere("a command: txt2img, img2img, inpaint; `aquatint --help` lists them")),
     (
         &["--prompt-file", "--from-file", "--prompts"],
@@ -181,10 +189,6 @@ const TABLE: &[(&[&str], Answer)] = &[
     (
         &["--slg-scale", "--skip-layers", "--skip-layer-start", "--skip-layer-end"],
         Unsupported("skip-layer guidance belongs to models that are not read here"),
-    ),
-    (
-        &["--cache-mode", "--cache-option", "--deepcache"],
-        Unsupported("steps are not approximated by earlier ones"),
     ),
     (
         &["--circular", "--circularx", "--circulary", "--tiling", "--seamless"],

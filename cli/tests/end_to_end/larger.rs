@@ -1,4 +1,5 @@
-//! Larger pictures from the command line: a second pass, upscalers, the VAE in strips.
+//! Larger pictures from the command line: a second pass, upscalers, the VAE in strips; and
+//! approximations.
 
 use std::fs;
 use std::path::Path;
@@ -128,4 +129,21 @@ fn latents_are_decoded_in_strips() {
         ["0.png", "1.png"].map(|name| image::open(folder.join(name)).expect("a picture").into_rgb8());
     let apart = whole.as_raw().iter().zip(strips.as_raw()).map(|(a, b)| a.abs_diff(*b)).max();
     assert!(apart <= Some(1), "{apart:?}");
+}
+
+#[test]
+fn approximations_are_in_the_text_and_verified() {
+    let folder = with_model();
+    let folder = folder.path();
+    let more = ["--tome", "0.5", "--deep-cache", "2", "--guidance-interval", "0.2:0.9", "-o", "a.png"];
+    let run = aquatint(folder, &[&SMALL[..8], &["4", "-s", "7"], &more].concat());
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let verified = aquatint(folder, &["verify", "-m", "tiny", "a.png"]);
+    assert_eq!((verified.code, verified.stdout.as_str()), (0, "equal\n"), "{}", verified.stderr);
+    let text = fs::read(folder.join("a.png")).expect("it is there");
+    let text = String::from_utf8_lossy(&text);
+    let expected = "Token merging ratio: 0.5, DeepCache interval: 2, Guidance interval: \"0.2:0.9\", Version";
+    assert!(text.contains(expected), "{text}");
+    refused(&aquatint(folder, &[&SMALL[..], &["--tome", "0.8"]].concat()), 2, "0.8 of the tokens");
+    refused(&aquatint(folder, &[&SMALL[..], &["--guidance-interval", "1"]].concat()), 2, "as in 0.2:0.8");
 }

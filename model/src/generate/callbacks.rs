@@ -14,6 +14,7 @@
 
 use std::ops::ControlFlow;
 
+use super::approximations::{Approximations, GuidanceInterval};
 use super::denoise::{DenoisingBatch, InpaintMode, SampleState, sha256};
 use crate::error::{Error, Result};
 use crate::image::Image;
@@ -151,7 +152,12 @@ impl RunInfo {
         let [_, channels, height, width] = batch.shape;
         let shape = [batch.states.len(), channels, height, width];
         let sizes = shape.map(|side| side as f32);
-        let scale = [batch.guidance_scale, batch.first as f32];
+        let Approximations { token_merging, deep_cache, guidance_interval } = batch.approximations;
+        let GuidanceInterval { start, end } = guidance_interval;
+        let mut scale = vec![batch.guidance_scale, batch.first as f32];
+        if batch.approximations != Approximations::default() {
+            scale.extend([token_merging as f32, deep_cache as f32, start as f32, end as f32]);
+        }
         let texts = || batch.texts.iter().map(|(text, _)| text);
         let orders: Vec<f32> = texts().flat_map(|text| &text.of_call).map(|&which| which as f32).collect();
         let mut parts = vec![&sizes[..], &scale, batch.timesteps(), batch.weights(), &orders];

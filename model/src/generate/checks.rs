@@ -39,6 +39,7 @@ impl TextToImage {
                 "the second pass makes {width}×{height} of it; expected up to {LARGEST_SIDE} pixels"
             )));
         }
+        self.approximations.check()?;
         for encoder in &pipeline.text_encoders {
             check_clip_skip(self.clip_skip, encoder.config.num_hidden_layers)?;
         }

@@ -10,6 +10,7 @@
 use aquatint_tensor::{Tensor, concat};
 use sha2::{Digest, Sha256};
 
+use super::approximations::Approximations;
 use super::latents::channels_last;
 use super::text_schedule::TextSchedule;
 use crate::error::{Error, Result};
@@ -27,6 +28,7 @@ pub(super) struct DenoisingBatch {
     /// The texts of each task, and how many images are made of it.
     pub(super) texts: Vec<(TextSchedule, usize)>,
     pub(super) guidance_scale: f32,
+    pub(super) approximations: Approximations,
     /// What the UNet's output means.
     pub(super) prediction: Prediction,
     /// The sampler's call to begin with; those before are skipped if the run starts from an image.

@@ -9,6 +9,7 @@
 //! | Emphasis | `prompt_syntax`: `None` is plain; left out for A1111's own |
 //! | RNG | `rng`: `CPU` or `NV`; A1111 leaves it out for a GPU |
 //! | Eta, Sigmas | `eta`, `sigmas`; left out unless they were chosen |
+//! | Token merging ratio, DeepCache interval, Guidance interval | `approximations` |
 //! | VAE tiling | `vae_tiling`: `True`, or left out |
 //! | Hires upscale, steps, upscaler; Denoising strength | `hires`; the size is that of the first pass |
 //! | Lora | none: `ModelSpec::loras`; left out for adapters that the prompt asks for itself |
@@ -26,6 +27,7 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 use crate::generate::TextToImage;
+use crate::generate::approximations::Approximations;
 use crate::generate::hires::Hires;
 use crate::generate::settings::with_infotext_key;
 use crate::image::metadata::Parameters;
@@ -111,6 +113,7 @@ impl Parameters {
             let sigmas: Vec<_> = request.sigmas.iter().map(f64::to_string).collect();
             parameters.push("Sigmas", sigmas.join(", "));
         }
+        request.approximations.describe(&mut parameters);
         if request.vae_tiling {
             parameters.push("VAE tiling", "True");
         }
@@ -201,6 +204,7 @@ impl Parameters {
         request.sigmas = numbers
             .collect::<std::result::Result<_, _>>()
             .map_err(|_| meaningless("Sigmas", sigmas, "falling numbers"))?;
+        request.approximations = Approximations::of(self)?;
         request.vae_tiling = match self.get("VAE tiling") {
             None | Some("False") => false,
             Some("True") => true,
@@ -312,6 +316,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::generate::approximations::GuidanceInterval;
     use crate::generate::hires::Upscaler;
 
     fn model() -> ModelId {
@@ -353,6 +358,14 @@ mod tests {
                     sampler: SamplerChoice { kind: Some(kind), schedule },
                     eta: kind.has_eta().then_some(0.25),
                     sigmas: if schedule.is_none() { vec![14.6, 3.25, 0.1] } else { Vec::new() },
+                    approximations: Approximations {
+                        token_merging: if schedule.is_some() { 0.5 } else { 0.0 },
+                        deep_cache: if schedule.is_some() { 3 } else { 0 },
+                        guidance_interval: match schedule {
+                            Some(_) => GuidanceInterval { start: 0.125, end: 0.9 },
+                            None => GuidanceInterval::default(),
+                        },
+                    },
                     vae_tiling: schedule.is_some(),
                     hires: schedule.map(|_| Hires {
                         scale: 1.75,

@@ -21,6 +21,7 @@
 mod adapters;
 mod api_field;
 pub mod api_request;
+mod approximations;
 mod callbacks;
 mod checks;
 mod denoise;
@@ -40,6 +41,7 @@ mod load_options;
 pub mod mask_input;
 pub mod partial;
 mod pipeline;
+mod predict;
 pub mod presets;
 mod request;
 mod run_checkpoint;
@@ -59,6 +61,7 @@ use aquatint_tensor::{Recycling, Tensor};
 pub(crate) use adapters::AdapterSet;
 pub use api_field::ValueKind;
 pub use api_request::ApiRequest;
+pub use approximations::{Approximations, GuidanceInterval};
 pub use callbacks::{Callbacks, Interrupt, Progress, RunInfo, StepInfo};
 pub use denoise::DIGITS_PER_STEP;
 pub use estimate::Footprint;
@@ -85,12 +88,11 @@ pub use values::{Seed, TaskKind};
 use crate::error::Error;
 use crate::error::Result;
 use crate::image::Image;
-use crate::networks::unet::Conditions;
 use crate::source::{UNET, VAE};
-use crate::text::encode::TextConditioning;
 use denoise::DenoisingBatch;
 use latents::channels_first;
 use load::loaded;
+use predict::NoisePredictor;
 
 impl Pipeline {
     /// Makes an image from a text. A closure that takes a [`Progress`] hears of it between the
@@ -162,24 +164,23 @@ impl Pipeline {
         callbacks.on_run_start(&RunInfo::of(batch))?;
         let unet = loaded(&self.unet, &UNET, callbacks)?;
         let _recycling = Recycling::start(); // the buffers of one step serve the next
-        let prepared = |batch: &DenoisingBatch, call: usize| {
-            let text = TextConditioning::joined(&batch.texts_at(call));
-            let (timesteps, guidance_scale) = (batch.timesteps(), batch.guidance_scale);
-            unet.prepare_with(self.isa, Conditions { text: text.hidden.view(), timesteps, guidance_scale })
-        };
+        let mut predictor = NoisePredictor::new(self.isa, &unet, batch)?;
         let (before, total) = (batch.calls_before, batch.total());
-        let mut cond = prepared(batch, before);
         let decoding_percent = self.decoding_percent(batch.shape, batch.texts[0].0.at(before));
         callbacks.progress(Progress::Denoising { decoding_percent });
         callbacks.progress(Progress::Step { done: before, total });
         for step in 0..batch.timesteps().len() {
-            if step > 0 && batch.changes_at(before + step) {
-                cond = prepared(batch, before + step);
-            }
+            predictor.follow(batch, step);
             let output = match callbacks.known_output(before + step) {
-                Some(known) => known,
+                Some(known) => {
+                    let is_known = |next| callbacks.known_output(before + next).is_some();
+                    if predictor.leaves_for_unknown(step, is_known) {
+                        predictor.predict(batch.model_input(step).view(), step);
+                    }
+                    known
+                }
                 None => {
-                    let predictions = unet.forward(self.isa, batch.model_input(step).view(), step, &cond);
+                    let predictions = predictor.predict(batch.model_input(step).view(), step);
                     let noise = self.guided(predictions, batch);
                     self.check_finite(&noise, || {
                         format!("the UNet at step {} of {total}", before + step + 1)

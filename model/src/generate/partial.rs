@@ -105,6 +105,11 @@ impl PartialRequest {
         set(&mut request.guidance_scale, &self.cfg_scale);
         set(&mut request.rng, &self.rng);
         set(&mut request.vae_tiling, &self.vae_tiling);
+        set(&mut request.approximations.token_merging, &self.token_merging);
+        set(&mut request.approximations.deep_cache, &self.deep_cache);
+        if let Some(text) = &self.guidance_interval {
+            request.approximations.guidance_interval = text.parse()?;
+        }
         if let Some(sigmas) = &self.sigmas {
             request.sigmas.clone_from(sigmas);
             request.steps = sigmas.iter().filter(|&&sigma| sigma != 0.0).count();

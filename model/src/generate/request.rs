@@ -1,5 +1,6 @@
 //! A request: an image from a text, with all its settings.
 
+use super::approximations::Approximations;
 use super::hires::Hires;
 use crate::error::{Error, Result};
 use crate::rng::RandomSource;
@@ -38,6 +39,8 @@ pub struct TextToImage {
     /// Noise levels of one's own, falling, instead of a schedule; as many as there are steps. Empty
     /// for none.
     pub sigmas: Vec<f64>,
+    /// What is left out for less work.
+    pub approximations: Approximations,
     /// Whether the VAE works on a strip of rows at a time: less memory, more time, and differences
     /// in last digits.
     pub vae_tiling: bool,
@@ -64,6 +67,7 @@ impl Default for TextToImage {
             sampler: SamplerChoice::default(),
             eta: None,
             sigmas: Vec::new(),
+            approximations: Approximations::default(),
             vae_tiling: false,
             hires: None,
         }

@@ -152,6 +152,15 @@ settings! {
     /// Noise levels instead of a schedule.
     sigmas: Vec<f64> { flag: "sigmas", api: ["sigmas"], infotext: ["Sigmas"], replaced_by: ["sampler", "schedule", "steps"],
         default: "none" }
+    /// The share of the tokens that self-attention merges.
+    token_merging: f64 { flag: "tome", api: ["token_merging_ratio"], infotext: ["Token merging ratio"], replaced_by: [],
+        default: "none" }
+    /// Every how many steps the whole UNet is computed.
+    deep_cache: usize { flag: "deep-cache", api: ["deep_cache"], infotext: ["DeepCache interval"], replaced_by: [],
+        default: "every step" }
+    /// The part of the steps that have guidance.
+    guidance_interval: String { flag: "guidance-interval", api: ["guidance_interval"], infotext: ["Guidance interval"],
+        replaced_by: [], default: "all steps" }
     /// Whether the VAE works on a strip of rows at a time.
     vae_tiling: bool { flag: "vae-tiling", api: ["vae_tiling"], infotext: ["VAE tiling"], replaced_by: [],
         default: "where memory demands it" }

@@ -163,6 +163,7 @@ impl Pipeline {
             shape,
             texts,
             guidance_scale,
+            approximations: request.approximations,
             prediction,
             first,
             stopped: None,

@@ -9,6 +9,7 @@
 //! The UNet treats the images of a batch one by one, so each is the image that it would be alone,
 //! bit for bit.
 
+use super::approximations::Approximations;
 use super::hires::Hires;
 use super::pipeline::Pipeline;
 use super::task::Task;
@@ -33,6 +34,7 @@ pub struct Likeness {
     /// Weights of the prompt's parts.
     weights: Vec<f32>,
     adapters: Vec<LoraSpec>,
+    approximations: Approximations,
     vae_tiling: bool,
     hires: Option<Hires>,
 }
@@ -71,6 +73,7 @@ impl Pipeline {
             chunks: of_call.into_iter().map(|set| chunks[set]).collect(),
             weights: prompts.weights.clone(),
             adapters: self.adapters.wanted(request)?,
+            approximations: request.approximations,
             vae_tiling: request.vae_tiling,
             hires: request.hires.clone(),
         })

@@ -516,6 +516,13 @@ impl LayerNorm {
     }
 }
 
+impl LayerNorm {
+    /// The same in f32, whatever follows.
+    pub fn forward_f32(&self, isa: Isa, x: View<'_, f32, 3>) -> Tensor<f32, 3> {
+        layer_norm::layer_norm(isa, x, &self.weight, &self.bias, self.eps)
+    }
+}
+
 /// A table of vectors, looked up by number.
 pub struct Embedding {
     weight: Table,

@@ -185,8 +185,12 @@ impl UpBlock {
         mut x: FeatureMap<T>,
         skips: &mut Vec<FeatureMap<T>>,
         cond: StepConditioning<'_>,
+        before_last: &mut dyn FnMut(&FeatureMap<T>),
     ) -> FeatureMap<T> {
         for (i, resnet) in self.resnets.iter().enumerate() {
+            if i + 1 == self.resnets.len() {
+                before_last(&x);
+            }
             let skip = skips.pop().expect("the down path left a skip for each residual block");
             x = resnet.forward_concat(isa, &[&x, &skip], Some(cond.time(i)));
             drop(skip);
@@ -199,6 +203,24 @@ impl UpBlock {
             x = upsampler.forward_to(isa, x.view(), [height, width]);
         }
         x
+    }
+}
+
+impl UpBlock {
+    /// Its last layer alone: `x` is what [`forward`](Self::forward) shows to `before_last`.
+    pub fn last_layer<T: Stored>(
+        &self,
+        isa: Isa,
+        x: FeatureMap<T>,
+        skip: &FeatureMap<T>,
+        cond: StepConditioning<'_>,
+    ) -> FeatureMap<T> {
+        let last = self.resnets.len() - 1;
+        let x = self.resnets[last].forward_concat(isa, &[&x, skip], Some(cond.time(last)));
+        match self.attentions.get(last) {
+            Some(attention) => attention.forward(isa, &x, cond.text(last)),
+            None => x,
+        }
     }
 }
 

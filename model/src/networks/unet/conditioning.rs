@@ -22,6 +22,8 @@ pub struct BlockInputs<'a> {
     pub silu_temb: View<'a, f32, 2>,
     /// The text embeddings: `[texts, tokens, cross_attention_dim]`.
     pub text: View<'a, f32, 3>,
+    /// The share of the tokens that self-attention merges here.
+    pub token_merging: f64,
 }
 
 /// What an image is conditioned on, for all steps.
@@ -33,6 +35,9 @@ pub struct Conditions<'a> {
     pub timesteps: &'a [f32],
     /// For models that take it as an input; 1 is none.
     pub guidance_scale: f32,
+    /// The share of the tokens that self-attention merges at the outermost level; 0 is none. See
+    /// [`token_merge`](super::token_merge).
+    pub token_merging: f64,
 }
 
 /// What is added to the UNet's skips and to its middle: the outputs of a ControlNet or an adapter.
@@ -66,11 +71,14 @@ impl BlockConditioning {
         isa: Isa,
         resnets: &[ResnetBlock2D],
         attentions: &[Transformer2DModel],
-        BlockInputs { silu_temb, text }: BlockInputs<'_>,
+        BlockInputs { silu_temb, text, token_merging }: BlockInputs<'_>,
     ) -> Self {
         Self {
             times: resnets.iter().map(|resnet| resnet.project_time(isa, silu_temb)).collect(),
-            texts: attentions.iter().map(|attention| attention.prepare(isa, text)).collect(),
+            texts: attentions
+                .iter()
+                .map(|attention| attention.prepare(isa, text).merging(token_merging))
+                .collect(),
         }
     }
 

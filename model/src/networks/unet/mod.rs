@@ -19,9 +19,11 @@
 pub mod blocks;
 pub mod conditioning;
 mod config;
+pub mod deep_cache;
 pub mod resnet;
 pub mod sample;
 pub mod time_embedding;
+pub mod token_merge;
 pub mod transformer;
 
 use aquatint_kernels::conv2d::Geometry;
@@ -37,6 +39,7 @@ use crate::networks::storage::{finite_or, is_half};
 use crate::source::{Role, Weights};
 use blocks::{DownBlock, MidBlock, UpBlock};
 use conditioning::BlockInputs;
+use deep_cache::CacheUse;
 use time_embedding::TimestepEmbedding;
 
 /// The noise predictor of Stable Diffusion.
@@ -105,20 +108,25 @@ impl UNet2DConditionModel {
     /// `text: [texts, tokens, cross_attention_dim]`; `timesteps` are those of the calls of
     /// `forward` to come.
     pub fn prepare(&self, isa: Isa, text: View<'_, f32, 3>, timesteps: &[f32]) -> Conditioning {
-        self.prepare_with(isa, Conditions { text, timesteps, guidance_scale: 1.0 })
+        self.prepare_with(isa, Conditions { text, timesteps, guidance_scale: 1.0, token_merging: 0.0 })
     }
 
     /// The same, also for models that take the guidance scale as an input.
     pub fn prepare_with(&self, isa: Isa, conditions: Conditions<'_>) -> Conditioning {
-        let Conditions { text, timesteps, guidance_scale } = conditions;
+        let Conditions { text, timesteps, guidance_scale, token_merging } = conditions;
         let mut silu_temb = self.time_embedding.forward(isa, timesteps, guidance_scale);
         activation::silu(isa, silu_temb.as_mut_slice());
-        let inputs = BlockInputs { silu_temb: silu_temb.view(), text };
+        let inputs = BlockInputs { silu_temb: silu_temb.view(), text, token_merging: 0.0 };
+        let outermost = BlockInputs { token_merging, ..inputs };
+        let last = self.up_blocks.len().saturating_sub(1);
+        let at = |is_outermost| if is_outermost { outermost } else { inputs };
+        let down = self.down_blocks.iter().enumerate();
+        let up = self.up_blocks.iter().enumerate();
         Conditioning {
             texts: text.shape()[0],
-            down_blocks: self.down_blocks.iter().map(|block| block.prepare(isa, inputs)).collect(),
+            down_blocks: down.map(|(i, block)| block.prepare(isa, at(i == 0))).collect(),
             mid_block: self.mid_block.as_ref().map(|block| block.prepare(isa, inputs)),
-            up_blocks: self.up_blocks.iter().map(|block| block.prepare(isa, inputs)).collect(),
+            up_blocks: up.map(|(i, block)| block.prepare(isa, at(i == last))).collect(),
         }
     }
 
@@ -154,15 +162,34 @@ impl UNet2DConditionModel {
         cond: &Conditioning,
         residuals: Residuals<'_>,
     ) -> Tensor<f32, 4> {
+        self.forward_cached(isa, latents, step, cond, residuals, &mut CacheUse::None)
+    }
+
+    /// The same with what an earlier step left, or leaving something for the next; see
+    /// [`deep_cache`].
+    ///
+    /// # Panics
+    /// Also if a cache is used that was not filled for as many texts.
+    pub fn forward_cached(
+        &self,
+        isa: Isa,
+        latents: View<'_, f32, 4>,
+        step: usize,
+        cond: &Conditioning,
+        residuals: Residuals<'_>,
+        cache: &mut CacheUse<'_>,
+    ) -> Tensor<f32, 4> {
         let ([images, ..], texts) = (latents.shape(), cond.texts);
         assert!(
             images > 0 && texts.is_multiple_of(images),
             "{images} latents cannot be shared among {texts} texts"
         );
-        let wide = || self.forward_stored::<f32>(isa, latents, step, cond, residuals);
         match self.half {
-            true => finite_or(self.forward_stored::<f16>(isa, latents, step, cond, residuals), wide),
-            false => wide(),
+            true => {
+                let half = self.forward_stored::<f16>(isa, latents, step, cond, residuals, cache);
+                finite_or(half, || self.forward_stored::<f32>(isa, latents, step, cond, residuals, cache))
+            }
+            false => self.forward_stored::<f32>(isa, latents, step, cond, residuals, cache),
         }
     }
 
@@ -174,12 +201,16 @@ impl UNet2DConditionModel {
         step: usize,
         cond: &Conditioning,
         residuals: Residuals<'_>,
+        cache: &mut CacheUse<'_>,
     ) -> Tensor<f32, 4> {
         let x: FeatureMap<T> = match self.config.center_input_sample {
             true => self.conv_in.forward(isa, latents.to_tensor().map(|x| 2.0 * x - 1.0).view()),
             false => self.conv_in.forward(isa, latents),
         };
         let mut skips = vec![x];
+        if let CacheUse::Reuse(cache) = cache {
+            return self.last_layer(isa, cache.kept(), &skips[0], cond, step);
+        }
         for (block, cond) in self.down_blocks.iter().zip(&cond.down_blocks) {
             block.forward(isa, &mut skips, cond.at(step));
         }
@@ -196,9 +227,31 @@ impl UNet2DConditionModel {
         if let Some(residual) = residuals.mid_block {
             x = x.plus(isa, residual.view());
         }
-        for (block, cond) in self.up_blocks.iter().zip(&cond.up_blocks) {
-            x = block.forward(isa, x, &mut skips, cond.at(step));
+        for (i, (block, cond)) in self.up_blocks.iter().zip(&cond.up_blocks).enumerate() {
+            let mut keep = |x: &FeatureMap<T>| match cache {
+                CacheUse::Fill(cache) if i + 1 == self.up_blocks.len() => cache.keep(isa, x),
+                _ => {}
+            };
+            x = block.forward(isa, x, &mut skips, cond.at(step), &mut keep);
         }
+        self.leave(isa, x)
+    }
+
+    /// The last layer of the last up block, and what is behind it.
+    fn last_layer<T: Stored>(
+        &self,
+        isa: Isa,
+        x: FeatureMap<T>,
+        skip: &FeatureMap<T>,
+        cond: &Conditioning,
+        step: usize,
+    ) -> Tensor<f32, 4> {
+        let last = self.up_blocks.last().zip(cond.up_blocks.last());
+        let (block, cond) = last.expect("a UNet has blocks");
+        self.leave(isa, block.last_layer(isa, x, skip, cond.at(step)))
+    }
+
+    fn leave<T: Stored>(&self, isa: Isa, x: FeatureMap<T>) -> Tensor<f32, 4> {
         let normed = self.conv_norm_out.forward_silu(isa, &x);
         drop(x);
         self.conv_out.forward_last(isa, &normed)

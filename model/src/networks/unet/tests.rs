@@ -247,7 +247,8 @@ fn a_guidance_scale_counts_where_it_is_an_input() {
     let results = |extra: &str| {
         let unet = small(&format!("{}{extra}", SMALL[0].1));
         [1.0, 7.5].map(|guidance_scale| {
-            let conditions = Conditions { text: text.view(), timesteps: &[500.0], guidance_scale };
+            let conditions =
+                Conditions { text: text.view(), timesteps: &[500.0], guidance_scale, token_merging: 0.0 };
             let cond = unet.prepare_with(Isa::best(), conditions);
             unet.forward(Isa::best(), latent.view(), 0, &cond)
         })

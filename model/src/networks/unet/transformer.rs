@@ -24,6 +24,7 @@ use aquatint_kernels::cpu::partition::for_each_chain;
 use aquatint_kernels::{Isa, Precision};
 use aquatint_tensor::{Tensor, View, concat};
 
+use super::token_merge::MergedBatch;
 use crate::error::Result;
 use crate::networks::layers::{
     Activations, AttentionConfig, Epilogue, FeatureMap, GatedLinear, GroupNorm, Input, LayerNorm, Linear,
@@ -60,6 +61,15 @@ pub struct TransformerConfig {
 /// tokens, channels]` each.
 pub struct CrossAttnKv {
     blocks: Vec<BlockKv>,
+    /// The share of the tokens that self-attention merges.
+    token_merging: f64,
+}
+
+impl CrossAttnKv {
+    /// The same, and this share of the tokens merged in self-attention.
+    pub(super) fn merging(self, token_merging: f64) -> Self {
+        Self { token_merging, ..self }
+    }
 }
 
 /// Keys and values of the texts in a block.
@@ -104,7 +114,7 @@ impl Transformer2DModel {
             attn1: block.only_cross_attention.then(|| block.attn1.keys_and_values(isa, text.into())),
             attn2: block.attn2.keys_and_values(isa, text.into()),
         });
-        CrossAttnKv { blocks: blocks.collect() }
+        CrossAttnKv { blocks: blocks.collect(), token_merging: 0.0 }
     }
 
     /// `x: [n, h, w, channels]` → `[texts, h, w, channels]`; text i looks at image i mod n.
@@ -113,17 +123,25 @@ impl Transformer2DModel {
         let normed = self.norm.forward(isa, x).reshape([n, height * width, channels]);
         let mut h = self.proj_in.forward(isa, &normed);
         drop(normed);
+        let merging = Merging { ratio: text.token_merging, size: [height, width] };
         let blocks: Vec<_> = self.transformer_blocks.iter().zip(&text.blocks).collect();
         let (&(last, text), others) = blocks.split_last().expect("a transformer of at least one block");
         for (block, text) in others {
-            h = block.forward(isa, h, text, Precision::F32).into_tensor();
+            h = block.forward(isa, h, text, Precision::F32, merging).into_tensor();
         }
-        let h = last.forward(isa, h, text, self.proj_out.precision());
+        let h = last.forward(isa, h, text, self.proj_out.precision(), merging);
         let [texts, ..] = h.shape();
         let residual = repeated(x.pixels(), texts);
         let epilogue = Epilogue { residual: Some(residual.as_slice()), ..Epilogue::none() };
         self.proj_out.forward_to_image(isa, &h, [height, width], epilogue)
     }
+}
+
+/// Tokens that self-attention merges, of an image of `size`; see `token_merge.rs`.
+#[derive(Clone, Copy)]
+struct Merging {
+    ratio: f64,
+    size: [usize; 2],
 }
 
 /// Self-attention, cross-attention, feed-forward: each adds to the tokens.
@@ -154,14 +172,17 @@ impl BasicTransformerBlock {
     }
 
     /// Rounded if the products of the layer `behind` are.
-    fn forward(&self, isa: Isa, h: Tensor<f32, 3>, text: &BlockKv, behind: Precision) -> Activations<3> {
-        let normed = self.norm1.forward(isa, h.view());
+    fn forward(
+        &self,
+        isa: Isa,
+        h: Tensor<f32, 3>,
+        text: &BlockKv,
+        behind: Precision,
+        merging: Merging,
+    ) -> Activations<3> {
         let h = match &text.attn1 {
-            Some(text) => self.attn1.forward(isa, normed, text, &h),
-            None => {
-                let itself = self.attn1.keys_and_values(isa, (&normed).into());
-                self.attn1.forward(isa, normed, &itself, &h)
-            }
+            Some(text) => self.attn1.forward(isa, self.norm1.forward(isa, h.view()), text, &h),
+            None => self.attend_to_itself(isa, h, merging),
         };
         let text = &text.attn2;
         let normed = self.norm2.forward(isa, h.view());
@@ -171,6 +192,20 @@ impl BasicTransformerBlock {
         }
         let attended = self.attn2.attend(isa, normed, text);
         self.finish(isa, &attended, &h, behind)
+    }
+
+    /// `h + attn1(norm1(h))`, over fewer tokens if some are merged.
+    fn attend_to_itself(&self, isa: Isa, h: Tensor<f32, 3>, merging: Merging) -> Tensor<f32, 3> {
+        if merging.ratio <= 0.0 {
+            let normed = self.norm1.forward(isa, h.view());
+            let itself = self.attn1.keys_and_values(isa, (&normed).into());
+            return self.attn1.forward(isa, normed, &itself, &h);
+        }
+        let merged = MergedBatch::of(isa, &h, merging.size, merging.ratio);
+        let x: Activations<3> = merged.merge(&self.norm1.forward_f32(isa, h.view())).into();
+        let itself = self.attn1.keys_and_values(isa, (&x).into());
+        let attended = self.attn1.attend(isa, x, &itself);
+        merged.add_unmerged(&self.attn1.to_out.forward(isa, &attended), h)
     }
 
     /// `x + ff(norm3(x))` with `x = h + attn2.to_out(attended)`, rounded, a chunk of tokens after

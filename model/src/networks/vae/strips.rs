@@ -9,8 +9,8 @@
 //!         x   += conv2(silu(norm2(h)))            a pass that computes h again, with two more rows
 //! ```
 //!
-//! So the result is that of the whole picture, but for the last digits of the statistics. What is
-//! left in memory is one map, `x`, whose rows are freed as the next one grows, and the strips that
+//! So the result is that of the whole picture, but for the last digits of the statistics (products
+//! in bf16 make more of them: within their own error). What is left in memory is one map, `x`, whose rows are freed as the next one grows, and the strips that
 //! are worked on. Doubled maps are never kept: a strip of them is made of the small map in each
 //! pass. The price is that of the second pass: about twice the time.
 //!
