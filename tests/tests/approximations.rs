@@ -1,6 +1,7 @@
-//! Approximations: token merging as `tomesd` does it, DeepCache as diffusers' modules do it when they
-//! are called so, guidance in a part of the steps by what it must be equal to; and a table of what
-//! each changes in pictures of the embedded model. `goldens/approximations.py` asked the oracles.
+//! Approximations: token merging as `tomesd` does it, DeepCache as diffusers' modules do it when
+//! they are called so, guidance in a part of the steps by what it must be equal to; and a table of
+//! what each changes in pictures of the embedded model. `goldens/approximations.py` asked the
+//! oracles.
 
 use std::ops::ControlFlow;
 

@@ -1,4 +1,5 @@
-//! DeepCache: the inner levels of the UNet at every Nth step only. An approximation, off by default.
+//! DeepCache: the inner levels of the UNet at every Nth step only. An approximation, off by
+//! default.
 //!
 //! ```text
 //! full step      everything; what enters the last layer of the last up block is kept

@@ -33,8 +33,8 @@ pub struct Merged {
 }
 
 impl Merged {
-    /// Chooses `⌊ratio · tokens⌋` tokens, or all of src if that is more, by `x: [tokens, channels]`,
-    /// which are the pixels of an image of `[height, width]`.
+    /// Chooses `⌊ratio · tokens⌋` tokens, or all of src if that is more, by `x: [tokens,
+    /// channels]`, which are the pixels of an image of `[height, width]`.
     ///
     /// # Panics
     /// If there are other than height · width tokens.

@@ -10,9 +10,9 @@
 //! ```
 //!
 //! So the result is that of the whole picture, but for the last digits of the statistics (products
-//! in bf16 make more of them: within their own error). What is left in memory is one map, `x`, whose rows are freed as the next one grows, and the strips that
-//! are worked on. Doubled maps are never kept: a strip of them is made of the small map in each
-//! pass. The price is that of the second pass: about twice the time.
+//! in bf16 make more of them: within their own error). What is left in memory is one map, `x`,
+//! whose rows are freed as the next one grows, and the strips that are worked on. Doubled maps are
+//! never kept: a strip is made of the small map in each pass. The price is about twice the time.
 //!
 //! A strip is cut with as many rows more as the layers reach beyond it; at a cut they see zeros
 //! where there are pixels, and what they make of those rows is thrown away.
