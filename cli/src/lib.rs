@@ -34,7 +34,7 @@ mod serve;
 use std::ffi::OsString;
 use std::time::Instant;
 
-use aquatint_model::source::{TEXT_ENCODER, VAE};
+use aquatint_model::source::{TEXT_ENCODER, TEXT_ENCODER_2, VAE};
 use aquatint_model::{Error, ErrorKind};
 use clap::CommandFactory;
 
@@ -81,6 +81,9 @@ fn hint(error: &Error) -> &'static str {
         Error::MissingComponent { component, .. } if *component == VAE.name => ": `--vae PATH`",
         Error::MissingComponent { component, .. } if *component == TEXT_ENCODER.name => {
             ": `--text-encoder PATH`"
+        }
+        Error::MissingComponent { component, .. } if *component == TEXT_ENCODER_2.name => {
+            ": `--text-encoder-2 PATH`"
         }
         _ => "",
     }

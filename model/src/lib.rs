@@ -1,4 +1,4 @@
-//! Stable Diffusion 1.x and 2.x: from a folder of weights and a sentence to a picture.
+//! Stable Diffusion 1.x, 2.x and XL: from a folder of weights and a sentence to a picture.
 //!
 //! | file | what it holds |
 //! |---|---|

@@ -25,7 +25,7 @@ fn tensors(folder: &str, component: &Component) -> Vec<TensorSpec> {
 }
 
 fn targets(folder: &str) -> Targets {
-    Targets::new(&tensors(folder, &UNET), &tensors(folder, &TEXT_ENCODER))
+    Targets::new(&[&UNET, &TEXT_ENCODER].map(|component| (component, tensors(folder, component))))
 }
 
 fn cases() -> Vec<Value> {
@@ -223,7 +223,7 @@ fn first_format_numbers_the_layers_of_sd15() {
     let tensors = |component: &Component| {
         parts.iter().find(|part| part.component == component).expect("a network").tensors.clone()
     };
-    let targets = Targets::new(&tensors(&UNET), &tensors(&TEXT_ENCODER));
+    let targets = Targets::new(&[&UNET, &TEXT_ENCODER].map(|component| (component, tensors(component))));
     let golden = json("adapters/first_format.json");
     for (component, found) in
         [(&UNET, targets.first_format_unet()), (&TEXT_ENCODER, targets.first_format_text_encoder())]

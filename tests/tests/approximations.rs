@@ -53,7 +53,10 @@ fn a_unet_with_merged_tokens_or_a_cache_is_that_of_the_oracles() {
     for isa in Isa::available() {
         let prepared = |token_merging| {
             let (text, timesteps) = (text.view(), timesteps.as_slice());
-            unet.prepare_with(isa, Conditions { text, timesteps, guidance_scale: 1.0, token_merging })
+            unet.prepare_with(
+                isa,
+                Conditions { text, timesteps, guidance_scale: 1.0, token_merging, addition: None },
+            )
         };
         let [exact, merged] = [0.0, 0.5].map(prepared);
         let latent = |step| latents.view().slice(0, step..step + 1);

@@ -68,8 +68,12 @@ fn folders() {
     }
     refused(|f| fs::write(f.join("model_index.json"), "[").expect("writable"), &["model_index.json"]);
     refused(
+        |f| replace(&f.join("model_index.json"), "StableDiffusionPipeline", "StableDiffusion3Pipeline"),
+        &["model_index.json", "\"StableDiffusion3Pipeline\"", "expected StableDiffusionPipeline"],
+    );
+    refused(
         |f| replace(&f.join("model_index.json"), "StableDiffusionPipeline", "StableDiffusionXLPipeline"),
-        &["model_index.json", "\"StableDiffusionXLPipeline\"", "expected StableDiffusionPipeline"],
+        &["`tokenizer_2` is null", "expected CLIPTokenizer"],
     );
     refused(
         |f| replace(&f.join("model_index.json"), "CLIPTextModel", "T5EncoderModel"),

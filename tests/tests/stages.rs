@@ -154,6 +154,7 @@ fn unet_call_of_other_configs() {
                     timesteps: timesteps.as_slice(),
                     guidance_scale,
                     token_merging: 0.0,
+                    addition: None,
                 };
                 let cond = unet.prepare_with(isa, conditions);
                 let found = unet.forward(isa, golden.image("sample").view(), 0, &cond);

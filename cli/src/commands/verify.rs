@@ -95,7 +95,7 @@ pub(crate) fn run(args: &Verify) -> Result<(), Error> {
     warn_of_other_model(&stored, &pipeline, &args.model.model);
     warn_of_other_vae(stored.get(VAE_KEY), pipeline.other_vae());
     let parameters = pipeline.parameters(&request)?;
-    for key in ["Lora hashes", "TI hashes"] {
+    for key in ["Lora hashes", "TI hashes", "Refiner"] {
         let [theirs, ours] = [&stored, &parameters].map(|parameters| parameters.get(key).unwrap_or("none"));
         if theirs != ours {
             warn(format_args!("{key}: the picture has {theirs}, these files have {ours}"));

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use aquatint_model::generate::{PartialRequest, Seed};
+use aquatint_model::generate::{Aspect, PartialRequest, Seed};
 use aquatint_model::{Format, PromptSyntax, RandomSource};
 use clap::{Args, ValueEnum};
 
@@ -14,6 +14,7 @@ use crate::flags::model::ModelChoice;
 use crate::flags::precision::Precision;
 use crate::flags::run::RunFlags;
 use crate::flags::shard::Shard;
+use crate::flags::xl::XlFlags;
 
 #[derive(Args)]
 pub(crate) struct GenerateFlags {
@@ -61,6 +62,11 @@ pub(crate) struct GenerateFlags {
     /// Pixels, a multiple of 8 [default: the model's own, or the picture's].
     #[arg(short = 'H', long)]
     pub(crate) height: Option<usize>,
+
+    /// The proportions of the picture, as in 16:9; the size follows from the model's, with SDXL the
+    /// nearest of those on which it was trained.
+    #[arg(long, value_name = "W:H", conflicts_with_all = ["width", "height"], value_parser = Aspect::from_str)]
+    pub(crate) aspect: Option<Aspect>,
 
     /// Steps, guidance, sampler and schedule for a kind of model of few steps; what other flags say
     /// counts more. `aquatint presets` lists them; none: 20 steps and guidance 7.5 [default: what
@@ -131,6 +137,9 @@ pub(crate) struct GenerateFlags {
 
     #[command(flatten)]
     pub(crate) hires: HiresFlags,
+
+    #[command(flatten)]
+    pub(crate) xl: XlFlags,
 
     #[command(flatten)]
     pub(crate) several: Several,
@@ -216,13 +225,14 @@ impl From<Rng> for RandomSource {
 
 impl From<&GenerateFlags> for PartialRequest {
     fn from(args: &GenerateFlags) -> Self {
-        Self {
+        args.xl.add_to(Self {
             prompt: args.prompt.clone().or_else(|| args.positional_prompt.clone()),
             negative_prompt: args.negative_prompt.clone(),
             prompt_syntax: args.prompt_syntax.map(Into::into),
             clip_skip: args.clip_skip,
             width: args.width,
             height: args.height,
+            aspect: args.aspect,
             preset: args.preset.clone(),
             steps: args.steps,
             cfg_scale: args.cfg_scale,
@@ -241,6 +251,6 @@ impl From<&GenerateFlags> for PartialRequest {
             hires_strength: args.hires.hires_strength,
             hires_upscaler: args.hires.hires_upscaler.clone(),
             ..Self::default()
-        }
+        })
     }
 }

@@ -14,3 +14,4 @@ pub(crate) mod other_programs;
 pub(crate) mod precision;
 pub(crate) mod run;
 pub(crate) mod shard;
+pub(crate) mod xl;

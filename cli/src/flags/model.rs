@@ -7,7 +7,7 @@ use aquatint_model::generate::infotext::LORAS;
 use aquatint_model::image::metadata::Parameters;
 use aquatint_model::source::hub::Wanted;
 use aquatint_model::source::library::Library;
-use aquatint_model::source::{TEXT_ENCODER, VAE};
+use aquatint_model::source::{TEXT_ENCODER, TEXT_ENCODER_2, VAE};
 use aquatint_model::{EMBEDDED, Error, ModelSpec};
 use clap::{Args, ValueEnum};
 
@@ -25,6 +25,10 @@ pub(crate) struct ModelChoice {
     /// this program.
     #[arg(short, long, default_value = EMBEDDED)]
     pub(crate) model: PathBuf,
+
+    /// A second model for the last steps: Stable Diffusion XL's refiner, a folder, a file or an id.
+    #[arg(long, value_name = "MODEL")]
+    refiner: Option<PathBuf>,
 
     #[command(flatten)]
     parts: ModelParts,
@@ -51,6 +55,10 @@ pub(crate) struct ModelParts {
     /// Text encoder in place of the model's: a file, a folder or an id on Hugging Face.
     #[arg(long, value_name = "PATH")]
     text_encoder: Option<PathBuf>,
+
+    /// Second text encoder of SDXL in place of the model's: a file or a folder.
+    #[arg(long, value_name = "PATH")]
+    text_encoder_2: Option<PathBuf>,
 
     /// Folder with the settings of a single file that is like no published model.
     #[arg(long, value_name = "FOLDER")]
@@ -88,7 +96,8 @@ impl ModelChoice {
     /// # Errors
     /// `Model` if an id is not in the cache and cannot be downloaded.
     pub(crate) fn spec(&self) -> Result<ModelSpec, Error> {
-        self.parts.spec(&self.model)
+        let refiner = self.refiner.as_ref().map(|path| located(path, Wanted::Model)).transpose()?;
+        Ok(ModelSpec { refiner, ..self.parts.spec(&self.model)? })
     }
 
     /// What the library is asked for to make a picture again, or another with its settings.
@@ -155,6 +164,7 @@ impl ModelParts {
             vae: given(if taesd.is_some() { taesd } else { &self.vae }, Wanted::Component(&VAE))?,
             preview_vae: given(preview, Wanted::Component(&VAE))?,
             text_encoder: given(&self.text_encoder, Wanted::Component(&TEXT_ENCODER))?,
+            text_encoder_2: given(&self.text_encoder_2, Wanted::Component(&TEXT_ENCODER_2))?,
             config: given(&self.config, Wanted::Settings)?,
             ema: self.ema,
             prediction,

@@ -12,6 +12,7 @@ mod parameters;
 mod pictures;
 mod serve;
 mod tasks;
+mod xl;
 
 use std::path::Path;
 use std::process::{Command, Output};

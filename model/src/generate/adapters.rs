@@ -22,8 +22,8 @@ use crate::image::metadata::Parameters;
 use crate::networks::clip::{ClipTextConfig, ClipTextModel};
 use crate::networks::unet::{UNet2DConditionModel, UNetConfig};
 use crate::source::adapters::{
-    Adapted, LoraAdapter, LoraSpec, Targets, TextualInversion, files_below, find_adapter, hash, stem,
-    weights_of,
+    Adapted, LoraAdapter, LoraSpec, Targets, TextWidth, TextualInversion, files_below, find_adapter, hash,
+    stem, weights_of,
 };
 use crate::source::{Component, ModelSpec, Schema, TensorSource, UNET};
 use crate::text::prompt::PromptSyntax;
@@ -35,14 +35,20 @@ pub(crate) struct AdapterSet {
     spec: ModelSpec,
     targets: Targets,
     embeddings: Vec<TextualInversion>,
-    /// The sources without adapters.
-    text_encoder: Arc<dyn TensorSource>,
-    unet: Arc<dyn TensorSource>,
+    /// The sources without adapters, of all networks that adapters can change.
+    plain: Vec<(&'static Component, Arc<dyn TensorSource>)>,
     /// What is asked for whatever a prompt says.
     given: Mutex<Vec<LoraSpec>>,
     /// What is applied.
     current: Mutex<Vec<Arc<LoraAdapter>>>,
     hashes: Mutex<BTreeMap<PathBuf, String>>,
+}
+
+/// A text encoder's settings, and where its weights come from.
+pub(crate) struct TextEncoderSource<'a> {
+    pub(crate) component: &'static Component,
+    pub(crate) config: &'a ClipTextConfig,
+    pub(crate) source: Arc<dyn TensorSource>,
 }
 
 impl AdapterSet {
@@ -52,47 +58,57 @@ impl AdapterSet {
     /// If a file is no adapter for this model.
     pub(crate) fn open(
         spec: &ModelSpec,
-        text: (&ClipTextConfig, Arc<dyn TensorSource>),
+        text_encoders: &[TextEncoderSource<'_>],
         unet: (&UNetConfig, Arc<dyn TensorSource>),
     ) -> Result<Self> {
-        let (text_schema, unet_schema) = (Schema::of(&*text.1), Schema::of(&*unet.1));
-        ClipTextModel::load(&text_schema.weights(), text.0)?;
-        UNet2DConditionModel::load(&unet_schema.weights(), unet.0)?;
-        let targets = Targets::new(&unet_schema.tensors(), &text_schema.tensors());
-        drop((text_schema, unet_schema));
+        let mut networks = Vec::new();
+        for TextEncoderSource { component, config, source } in text_encoders {
+            let schema = Schema::of(&**source);
+            ClipTextModel::load(&schema.weights(), config)?;
+            networks.push((*component, schema.tensors()));
+        }
+        let schema = Schema::of(&*unet.1);
+        UNet2DConditionModel::load(&schema.weights(), unet.0)?;
+        networks.push((&UNET, schema.tensors()));
+        drop(schema);
+        let of_text = text_encoders.iter().map(|encoder| (encoder.component, Arc::clone(&encoder.source)));
+        let widths: Vec<TextWidth> =
+            text_encoders.iter().map(|encoder| (encoder.component, encoder.config.hidden_size)).collect();
         let mut made = Self {
             spec: spec.clone(),
-            targets,
+            targets: Targets::new(&networks),
             embeddings: Vec::new(),
-            text_encoder: text.1,
-            unet: unet.1,
+            plain: of_text.chain([(&UNET, unet.1)]).collect(),
             given: Mutex::new(spec.loras.clone()),
             current: Mutex::default(),
             hashes: Mutex::default(),
         };
         let given = made.spec.loras.iter().map(|lora| made.adapter(lora)).collect::<Result<Vec<_>>>()?;
-        let width = text.0.hidden_size;
         for path in &spec.embeddings {
             if path.is_dir() {
                 // Folders hold embeddings for several families; those for others are left where
                 // they are.
                 let files = files_below(path)?;
                 made.embeddings
-                    .extend(files.iter().filter_map(|file| TextualInversion::open(file, width).ok()));
+                    .extend(files.iter().filter_map(|file| TextualInversion::open(file, &widths).ok()));
             } else {
-                made.embeddings.push(TextualInversion::open(path, width)?);
+                made.embeddings.push(TextualInversion::open(path, &widths)?);
             }
         }
         for adapter in &given {
-            made.embeddings.extend(TextualInversion::of_adapter(adapter, width)?);
+            made.embeddings.extend(TextualInversion::of_adapter(adapter, &widths)?);
         }
         *made.current() = given;
         Ok(made)
     }
 
     /// The source of a network with the adapters that are applied.
+    ///
+    /// # Panics
+    /// If adapters cannot change this network.
     pub(crate) fn source(&self, component: &Component) -> Arc<dyn TensorSource> {
-        let plain = if *component == UNET { &self.unet } else { &self.text_encoder };
+        let found = self.plain.iter().find(|(other, _)| *other == component);
+        let (_, plain) = found.expect("adapters change text encoders and UNets");
         let current = self.current();
         match current.is_empty() {
             true => Arc::clone(plain),
@@ -100,17 +116,17 @@ impl AdapterSet {
         }
     }
 
-    /// Teaches the tokenizer the words of the embeddings; returns their vectors in the order of the
-    /// numbers.
-    pub(super) fn learn(&self, tokenizer: &mut Tokenizer, vocab_size: usize) -> Arc<[f32]> {
+    /// Teaches the tokenizer of text encoder number `encoder` the words of the embeddings; returns
+    /// their vectors in the order of the numbers.
+    pub(super) fn learn(&self, tokenizer: &mut Tokenizer, encoder: usize, vocab_size: usize) -> Arc<[f32]> {
         let mut vectors = Vec::new();
         let mut first = vocab_size as u32;
         for embedding in &self.embeddings {
-            let count = embedding.count() as u32;
+            let count = embedding.count as u32;
             for name in &embedding.names {
                 tokenizer.learn(name, first, count);
             }
-            vectors.extend(&embedding.vectors);
+            vectors.extend(&embedding.vectors[encoder]);
             first += count;
         }
         vectors.into()

@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
+use super::aspect::Aspect;
 use super::image_input::ImageInput;
 use super::mask_input::MaskInput;
-use super::values::{Seed, margins};
+use super::values::{Seed, margins, pair};
 use crate::error::{Error, Result, shortened};
 use crate::image::ResizeMode;
 use crate::image::mask::Margins;
@@ -269,6 +270,39 @@ impl FromApi for Margins {
     fn to_api(&self) -> Value {
         let Self { left, right, top, bottom } = self;
         format!("{left},{right},{top},{bottom}").into()
+    }
+}
+
+/// A text such as `1024x768`, or a list of two.
+impl FromApi for [usize; 2] {
+    const KIND: ValueKind = ValueKind::Text;
+
+    fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
+        let listed = field.value.as_array().map(|list| {
+            let numbers: Vec<String> = list.iter().map(Value::to_string).collect();
+            numbers.join(",")
+        });
+        let text = listed.or_else(|| field.value.as_str().map(str::to_owned)).unwrap_or_default();
+        pair(&text).map(Some).map_err(|expected| field.unexpected(expected.trim_start_matches("expected ")))
+    }
+
+    fn to_api(&self) -> Value {
+        format!("{}x{}", self[0], self[1]).into()
+    }
+}
+
+impl FromApi for Aspect {
+    const KIND: ValueKind = ValueKind::Text;
+
+    fn from_api(field: &ApiField<'_>) -> Result<Option<Self>> {
+        let aspect = field.text()?.parse();
+        aspect
+            .map(Some)
+            .map_err(|expected: String| field.unexpected(expected.trim_start_matches("expected ")))
+    }
+
+    fn to_api(&self) -> Value {
+        self.to_string().into()
     }
 }
 

@@ -15,10 +15,11 @@
 use std::ops::ControlFlow;
 
 use super::approximations::{Approximations, GuidanceInterval};
-use super::denoise::{DenoisingBatch, InpaintMode, SampleState, sha256};
+use super::denoise::{DenoisingBatch, InpaintMode, RefinerPass, SampleState, sha256};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::samplers::{self, NoiseLevel};
+use crate::text::conditioning::TextConditioning;
 use crate::text::prompt::PromptSyntax;
 
 /// What a run reports to its caller.
@@ -148,7 +149,7 @@ pub struct RunInfo {
 
 impl RunInfo {
     /// Everything that the steps depend on but the UNet.
-    pub(super) fn of(batch: &DenoisingBatch) -> Self {
+    pub(super) fn of(batch: &DenoisingBatch, refining: Option<&RefinerPass>) -> Self {
         let [_, channels, height, width] = batch.shape;
         let shape = [batch.states.len(), channels, height, width];
         let sizes = shape.map(|side| side as f32);
@@ -161,7 +162,12 @@ impl RunInfo {
         let texts = || batch.texts.iter().map(|(text, _)| text);
         let orders: Vec<f32> = texts().flat_map(|text| &text.of_call).map(|&which| which as f32).collect();
         let mut parts = vec![&sizes[..], &scale, batch.timesteps(), batch.weights(), &orders];
-        parts.extend(texts().flat_map(|text| &text.conditionings).map(|text| text.hidden.as_slice()));
+        parts.extend(texts().flat_map(|text| &text.conditionings).flat_map(TextConditioning::parts));
+        if let Some(RefinerPass { texts, timesteps, .. }) = refining {
+            parts.push(timesteps);
+            let texts = texts.iter().flat_map(|(text, _)| &text.conditionings);
+            parts.extend(texts.flat_map(TextConditioning::parts));
+        }
         for state in &batch.states {
             parts.push(&state.latents);
             match &state.inpaint {
@@ -170,7 +176,8 @@ impl RunInfo {
                 InpaintMode::Concat(more) => parts.push(more.as_slice()),
             }
         }
-        Self { digest: sha256(parts), shape, total: batch.timesteps().len() }
+        let calls_after = refining.map_or(0, |pass| pass.timesteps.len());
+        Self { digest: sha256(parts), shape, total: batch.timesteps().len() + calls_after }
     }
 }
 

@@ -41,8 +41,10 @@ impl TextToImage {
         }
         self.approximations.check()?;
         for encoder in &pipeline.text_encoders {
-            check_clip_skip(self.clip_skip, encoder.config.num_hidden_layers)?;
+            check_clip_skip(self.clip_skip, &encoder.config)?;
         }
+        let refiner = pipeline.refiner.as_ref().and_then(|refiner| refiner.xl);
+        self.size_conditions.check(&[pipeline.xl, refiner])?;
         if !self.guidance_scale.is_finite() {
             return Err(Error::request(format_args!(
                 "guidance scale is {}; expected a finite number, 7.5 is usual",

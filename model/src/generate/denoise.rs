@@ -16,7 +16,7 @@ use super::text_schedule::TextSchedule;
 use crate::error::{Error, Result};
 use crate::rng::Generator;
 use crate::samplers::{Prediction, Sampler};
-use crate::text::encode::TextConditioning;
+use crate::text::conditioning::TextConditioning;
 
 /// Hex digits that a step leaves in the digest.
 pub const DIGITS_PER_STEP: usize = 4;
@@ -33,12 +33,26 @@ pub(super) struct DenoisingBatch {
     pub(super) prediction: Prediction,
     /// The sampler's call to begin with; those before are skipped if the run starts from an image.
     pub(super) first: usize,
+    /// Calls from there on; those behind are the refiner's.
+    pub(super) calls: usize,
     /// Steps that were taken, if the run was ended early.
     pub(super) stopped: Option<usize>,
-    /// Calls of the UNet before this pass, and of the pass behind it.
+    /// Calls of the UNet before this pass, and of the pass behind it: a second one on the enlarged
+    /// result, or the refiner's.
     pub(super) calls_before: usize,
     pub(super) calls_after: usize,
     pub(super) states: Vec<SampleState>,
+}
+
+/// What a refiner will do behind a model.
+pub(super) struct RefinerPass {
+    /// As those of the batch.
+    pub(super) texts: Vec<(TextSchedule, usize)>,
+    /// The call of its sampler with which it begins.
+    pub(super) first: usize,
+    pub(super) timesteps: Vec<f32>,
+    /// The model itself takes the timesteps that are not below.
+    pub(super) cutoff: f32,
 }
 
 /// An image that is being made.
@@ -73,7 +87,26 @@ impl DenoisingBatch {
 
     /// The timesteps to go through.
     pub(super) fn timesteps(&self) -> &[f32] {
-        &self.states[0].sampler.timesteps()[self.first..]
+        &self.states[0].sampler.timesteps()[self.first..][..self.calls]
+    }
+
+    /// Leaves the calls to the refiner that are its.
+    ///
+    /// # Errors
+    /// `Request` if none are left for the model itself, or for the refiner.
+    pub(super) fn hand_over(&mut self, refining: &RefinerPass) -> Result<()> {
+        self.calls = self.timesteps().iter().filter(|&&t| t >= refining.cutoff).count();
+        self.calls_after = refining.timesteps.len();
+        match (self.calls, self.calls_after) {
+            (0, _) => Err(Error::request(
+                "no step is left for the model before its refiner takes over; expected a later moment, more steps or \
+                 a greater strength",
+            )),
+            (_, 0) => Err(Error::request(
+                "no step is left for the refiner; expected that it takes over earlier, or more steps",
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Calls of the UNet in all passes.

@@ -1,5 +1,7 @@
 //! The prompts of a request, and what is reported of them.
 
+use aquatint_tensor::Tensor;
+
 use super::callbacks::{Callbacks, Progress};
 use super::pipeline::Pipeline;
 use super::request::TextToImage;
@@ -24,7 +26,7 @@ impl Pipeline {
         let _held = self.hold_text_encoders(callbacks)?;
         let mut conditionings = Vec::new();
         for texts in &sets {
-            let Encoded { text, cut } = encode(self.isa, &self.text_encoders, texts, reading)?;
+            let Encoded { mut text, cut } = encode(self.isa, &self.text_encoders, texts, reading)?;
             for (i, cut) in cut.into_iter().enumerate() {
                 let text = if i + 1 < texts.len() { "negative prompt" } else { "prompt" };
                 if let Some(cut) = cut {
@@ -32,9 +34,22 @@ impl Pipeline {
                 }
             }
             self.check_finite(&text.hidden, || "the text encoder".into())?;
+            let has_negative = texts.len() > prompts.weights.len();
+            if let (Some(xl), true, Some(&"")) = (self.xl, has_negative, texts.first())
+                && xl.force_zeros_for_empty_prompt
+            {
+                text.clear_first();
+            }
+            text.time_ids = self.time_ids(request, texts.len(), has_negative);
             conditionings.push(text);
         }
         Ok(TextSchedule { conditionings, of_call, weights: prompts.weights.clone() })
+    }
+
+    /// Sizes for each of the texts, of models that take them.
+    fn time_ids(&self, request: &TextToImage, texts: usize, has_negative: bool) -> Option<Tensor<f32, 2>> {
+        let size = [request.width, request.height];
+        self.xl.map(|xl| xl.time_ids(size, &request.size_conditions, texts, has_negative))
     }
 
     /// Whether the UNet is called with and without the text; some models take the guidance scale

@@ -15,6 +15,8 @@
 //! | Lora | none: `ModelSpec::loras`; left out for adapters that the prompt asks for itself |
 //! | Lora hashes, TI hashes | none: by which files the picture was made, as A1111 writes |
 //! | VAE | none: `ModelSpec::vae`; left out for the model's own |
+//! | Original size, Crop coords, Target size, Negative …, … score | `size_conditions`; left out unless given |
+//! | Refiner switch at | `refiner_at`; `Refiner` says which: `ModelSpec::refiner` |
 //! | Precision | none: `LoadOptions::precision`; ours leave it out for f32 |
 //!
 //! Pictures from pictures have more keys; `partial.rs` reads them.
@@ -26,10 +28,11 @@
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
-use crate::generate::TextToImage;
 use crate::generate::approximations::Approximations;
 use crate::generate::hires::Hires;
 use crate::generate::settings::with_infotext_key;
+use crate::generate::values::pair;
+use crate::generate::{SizeConditions, TextToImage};
 use crate::image::metadata::Parameters;
 use crate::precisions::Precisions;
 use crate::rng::RandomSource;
@@ -48,6 +51,15 @@ pub const DECODED_FROM: &str = "Decoded from";
 
 /// Of a picture with more and more noise: its file.
 pub const NOISED_FROM: &str = "Noised from";
+/// What Stable Diffusion XL is told of sizes, and its refiner of scores.
+const ORIGINAL: &str = "Original size";
+const CROP: &str = "Crop coords";
+const TARGET: &str = "Target size";
+const NEGATIVE_ORIGINAL: &str = "Negative original size";
+const NEGATIVE_CROP: &str = "Negative crop coords";
+const NEGATIVE_TARGET: &str = "Negative target size";
+const SCORE: &str = "Aesthetic score";
+const NEGATIVE_SCORE: &str = "Negative aesthetic score";
 
 /// The schedule that is left to the model.
 const AUTOMATIC: &str = "Automatic";
@@ -79,7 +91,7 @@ pub const LORAS: &str = "Lora";
 pub const VAE_KEY: &str = "VAE";
 
 /// Settings of the file, of the model, and of runs that were ended early: no fields of a request.
-const OF_NO_FIELD: [&str; 5] = ["Precision", LORAS, VAE_KEY, "JPEG quality", "Stopped after"];
+const OF_NO_FIELD: [&str; 6] = ["Precision", LORAS, VAE_KEY, "JPEG quality", "Stopped after", "Refiner"];
 
 impl Parameters {
     /// What is written into a picture that `model` made of `request` with the sampler `kind`.
@@ -114,6 +126,10 @@ impl Parameters {
             parameters.push("Sigmas", sigmas.join(", "));
         }
         request.approximations.describe(&mut parameters);
+        parameters.push_sizes(&request.size_conditions);
+        if let Some(at) = request.refiner_at {
+            parameters.push("Refiner switch at", at);
+        }
         if request.vae_tiling {
             parameters.push("VAE tiling", "True");
         }
@@ -146,6 +162,44 @@ impl Parameters {
             },
             None => Ok(self.is_ours().then(Precisions::default)),
         }
+    }
+
+    fn push_sizes(&mut self, given: &SizeConditions) {
+        let sizes = [
+            (ORIGINAL, given.original),
+            (CROP, given.crop),
+            (TARGET, given.target),
+            (NEGATIVE_ORIGINAL, given.negative_original),
+            (NEGATIVE_CROP, given.negative_crop),
+            (NEGATIVE_TARGET, given.negative_target),
+        ];
+        for (key, [x, y]) in sizes.into_iter().filter_map(|(key, pair)| Some((key, pair?))) {
+            self.push(key, format_args!("{x}x{y}"));
+        }
+        for (key, score) in [(SCORE, given.aesthetic_score), (NEGATIVE_SCORE, given.negative_aesthetic_score)]
+        {
+            if let Some(score) = score {
+                self.push(key, score);
+            }
+        }
+    }
+
+    fn sizes(&self) -> Result<SizeConditions> {
+        let pixels = |key: &str| {
+            let expected = "two numbers of pixels, like 1024x768";
+            let read = |text: &str| pair(text).map_err(|_| meaningless(key, text, expected));
+            self.get(key).map(read).transpose()
+        };
+        Ok(SizeConditions {
+            original: pixels(ORIGINAL)?,
+            crop: pixels(CROP)?,
+            target: pixels(TARGET)?,
+            negative_original: pixels(NEGATIVE_ORIGINAL)?,
+            negative_crop: pixels(NEGATIVE_CROP)?,
+            negative_target: pixels(NEGATIVE_TARGET)?,
+            aesthetic_score: self.parsed(SCORE, "a number")?,
+            negative_aesthetic_score: self.parsed(NEGATIVE_SCORE, "a number")?,
+        })
     }
 
     /// Whether this program wrote the text.
@@ -211,6 +265,8 @@ impl Parameters {
             Some(other) => return Err(meaningless("VAE tiling", other, "True or False")),
         };
         request.hires = Hires::of(self, [request.width, request.height])?;
+        request.size_conditions = self.sizes()?;
+        request.refiner_at = self.parsed("Refiner switch at", "a number")?;
         Ok(())
     }
 
@@ -373,6 +429,17 @@ mod tests {
                         strength: 0.4,
                         upscaler: Upscaler::Lanczos,
                     }),
+                    size_conditions: SizeConditions {
+                        original: Some([1024, 768]),
+                        crop: Some([0, 16]),
+                        target: None,
+                        negative_original: Some([512, 512]),
+                        negative_crop: Some([1, 2]),
+                        negative_target: Some([3, 4]),
+                        aesthetic_score: Some(6.5),
+                        negative_aesthetic_score: None,
+                    },
+                    refiner_at: Some(0.75),
                 };
                 let text = Parameters::of(&request, kind, &model()).to_string();
                 let parameters = Parameters::parse(&text);

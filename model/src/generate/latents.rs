@@ -18,7 +18,7 @@ use crate::image::Image;
 use crate::networks::vae::{Decoder, Moments, Strips, VaeClass, VaeConfig};
 use crate::rng::Generator;
 use crate::source::lazy::LazyNetwork;
-use crate::text::encode::TextConditioning;
+use crate::text::conditioning::TextConditioning;
 
 impl Pipeline {
     /// The latents of a picture: the most likely ones, multiplied by the scaling factor as the UNet

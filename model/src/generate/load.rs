@@ -4,6 +4,7 @@
 //! model_index.json         the components and their classes
 //! tokenizer/               vocab.json and merges.txt, or tokenizer.json
 //! text_encoder/            config.json, model.safetensors
+//! tokenizer_2/, text_encoder_2/   the same of Stable Diffusion XL's second
 //! unet/                    config.json, diffusion_pytorch_model.safetensors
 //! vae/                     config.json, diffusion_pytorch_model.safetensors
 //! scheduler/               scheduler_config.json
@@ -16,20 +17,21 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use super::adapters::AdapterSet;
+use super::adapters::{AdapterSet, TextEncoderSource};
 use super::callbacks::{Callbacks, Progress};
 use super::estimate::Arithmetic;
 use super::load_options::{Defaults, LoadOptions, scheduler_of};
 use super::pipeline::Pipeline;
 use super::presets::Recognised;
+use super::size_conditions::XlSettings;
 use crate::error::{Error, Result};
-use crate::networks::clip::{ClipTextConfig, ClipTextModel};
+use crate::networks::clip::{ClipTextConfig, ClipTextModel, TextOutput};
 use crate::networks::unet::{UNet2DConditionModel, UNetConfig};
 use crate::networks::vae::{Decoder, Encoder, VaeConfig};
 use crate::samplers::SchedulerConfig;
 use crate::source::lazy::LazyNetwork;
 use crate::source::{
-    Account, Component, ModelSource, ModelSpec, TEXT_ENCODER, TOKENIZER, UNET, VAE, accounts,
+    Account, Component, ModelSource, ModelSpec, TEXT_ENCODER_2, TEXT_ENCODERS, UNET, VAE, accounts,
 };
 use crate::source::{ModelId, model_id};
 use crate::text::encode::TextEncoder;
@@ -39,8 +41,8 @@ impl Pipeline {
     /// Loads a model: a folder, or a single file.
     ///
     /// # Errors
-    /// If it is no Stable Diffusion 1.x or 2.x model, if a component is missing, or if a component
-    /// does not fit its config or another one.
+    /// If it is no Stable Diffusion model, if a component is missing, or if a component does not
+    /// fit its config or another one.
     pub fn load(model: impl Into<ModelSpec>, options: &LoadOptions) -> Result<Self> {
         Self::load_reporting(model, options, &mut |_| {})
     }
@@ -55,24 +57,50 @@ impl Pipeline {
         options: &LoadOptions,
         callbacks: &mut dyn Callbacks,
     ) -> Result<Self> {
-        let source = ModelSource::open(model)?;
-        let Settings { mut tokenizer, scheduler, text_config, unet_config, vae, defaults } =
-            Settings::read(&source)?;
+        let mut spec = model.into();
+        let refiner = spec.refiner.take();
+        let mut pipeline = Self::load_alone(spec, options, false, callbacks)?;
+        if let Some(refiner) = refiner {
+            let refiner = Self::load_alone(refiner.into(), options, true, callbacks)?;
+            pipeline.check_fit_of(&refiner)?;
+            pipeline.warnings.extend(refiner.warnings.iter().cloned());
+            pipeline.refiner = Some(Box::new(refiner));
+        }
+        Ok(pipeline)
+    }
+
+    /// A model without its refiner, or the refiner itself, whose VAE is not needed.
+    fn load_alone(
+        spec: ModelSpec,
+        options: &LoadOptions,
+        is_refiner: bool,
+        callbacks: &mut dyn Callbacks,
+    ) -> Result<Self> {
+        let source = ModelSource::open(spec)?;
+        let Settings { texts, scheduler, unet_config, vae, defaults, xl } = Settings::read(&source)?;
         let model = ModelId::new(&source.spec().model, source.identity()?);
         let arithmetic = Arithmetic::of(&unet_config, &vae)?;
         let LoadOptions { isa, precision, keep } = *options;
         // In the order in which a model's errors are best reported; what is missing is found before
         // anything is loaded.
-        let text_file = Arc::new(source.checkpoint(&TEXT_ENCODER)?);
-        let config = text_config.clone();
-        let text_precision = precision.for_text(isa).into();
-        let learned = Arc::new(OnceLock::<Arc<[f32]>>::new()); // known when the adapters are
-        let vectors = Arc::clone(&learned);
-        let text_encoder = LazyNetwork::new(text_file.clone(), text_precision, keep, move |w| {
-            let text_encoder = ClipTextModel::load(w, &config)?;
-            Ok(text_encoder.with_learned(vectors.get().cloned().unwrap_or_default()))
-        });
-        text_encoder.check()?;
+        let mut text_files = Vec::new();
+        let mut text_encoders = Vec::new();
+        let mut learned = Vec::new();
+        for TextSettings { component, tokenizer, config } in texts {
+            let file = Arc::new(source.checkpoint(component)?);
+            let own = config.clone();
+            let text_precision = precision.for_text(isa).into();
+            let known = Arc::new(OnceLock::<Arc<[f32]>>::new()); // when the adapters are
+            let vectors = Arc::clone(&known);
+            let network = LazyNetwork::new(file.clone(), text_precision, keep, move |w| {
+                let text_encoder = ClipTextModel::load(w, &own)?;
+                Ok(text_encoder.with_learned(vectors.get().cloned().unwrap_or_default()))
+            });
+            network.check()?;
+            text_files.push(file);
+            learned.push(known);
+            text_encoders.push(TextEncoder { component, tokenizer, network, config });
+        }
 
         let unet_file = Arc::new(source.checkpoint(&UNET)?);
         let config = unet_config.clone();
@@ -105,26 +133,37 @@ impl Pipeline {
                 Some((decoder, config))
             }
         };
-        let accounts = accounts(&[&text_file, &unet_file, &vae_file]);
+        let files = text_files.iter().chain([&unet_file, &vae_file]).map(Arc::as_ref);
+        let accounts = accounts(&files.collect::<Vec<_>>());
         let mut warnings: Vec<_> = accounts.iter().flat_map(Account::warnings).collect();
 
-        let adapters = AdapterSet::open(
-            source.spec(),
-            (&text_config, text_file.clone()),
-            (&unet_config, unet_file.clone()),
-        )?;
+        let sources: Vec<_> = (text_encoders.iter().zip(&text_files))
+            .map(|(TextEncoder { component, config, .. }, file)| TextEncoderSource {
+                component,
+                config,
+                source: file.clone(),
+            })
+            .collect();
+        let adapters = AdapterSet::open(source.spec(), &sources, (&unet_config, unet_file.clone()))?;
         warnings.extend(adapters.warnings());
-        learned.get_or_init(|| adapters.learn(&mut tokenizer, text_config.vocab_size));
-        text_encoder.set_source(adapters.source(&TEXT_ENCODER));
+        for (i, (encoder, learned)) in text_encoders.iter_mut().zip(learned).enumerate() {
+            let vocab_size = encoder.config.vocab_size;
+            learned.get_or_init(|| adapters.learn(&mut encoder.tokenizer, i, vocab_size));
+            encoder.network.set_source(adapters.source(encoder.component));
+        }
         unet.set_source(adapters.source(&UNET));
 
         if keep {
-            loaded(&text_encoder, &TEXT_ENCODER, callbacks)?;
+            for encoder in &text_encoders {
+                loaded(&encoder.network, encoder.component, callbacks)?;
+            }
             loaded(&unet, &UNET, callbacks)?;
-            loaded(&vae_decoder, &VAE, callbacks)?; // the encoder when there is something to encode
+            if !is_refiner {
+                loaded(&vae_decoder, &VAE, callbacks)?; // the encoder when there is something to encode
+            }
         }
         Ok(Self {
-            text_encoders: vec![TextEncoder { tokenizer, network: text_encoder, config: text_config }],
+            text_encoders,
             unet,
             unet_config,
             vae_decoder,
@@ -139,10 +178,31 @@ impl Pipeline {
             model,
             adapters,
             wildcards: source.spec().wildcards.clone(),
+            xl,
+            refiner: None,
             isa,
             precision,
             warnings,
         })
+    }
+
+    /// Can the other model go on with this one's latents?
+    fn check_fit_of(&self, refiner: &Self) -> Result<()> {
+        if self.xl.is_none() || refiner.xl.is_none() {
+            let which = if self.xl.is_none() { "the model" } else { "the refiner" };
+            return Err(Error::model(format_args!(
+                "a refiner belongs to Stable Diffusion XL, and {which} is none of it"
+            )));
+        }
+        let latents = |vae: &VaeConfig| (vae.latent_channels, vae.scale_factor());
+        let (own, its) = (latents(&self.vae), latents(&refiner.vae));
+        if own != its || refiner.is_inpainting_model() {
+            return Err(Error::model(format_args!(
+                "the refiner takes latents of {} channels; expected {} as the model has",
+                refiner.unet_config.in_channels, self.vae.latent_channels
+            )));
+        }
+        Ok(())
     }
 }
 
@@ -163,25 +223,50 @@ pub(super) fn loaded<T>(
 
 /// All of a model but its weights.
 struct Settings {
-    tokenizer: Tokenizer,
+    texts: Vec<TextSettings>,
     scheduler: SchedulerConfig,
-    text_config: ClipTextConfig,
     unet_config: UNetConfig,
     vae: VaeConfig,
     defaults: Defaults,
+    xl: Option<XlSettings>,
+}
+
+/// A text encoder but its weights.
+struct TextSettings {
+    component: &'static Component,
+    tokenizer: Tokenizer,
+    config: ClipTextConfig,
 }
 
 impl Settings {
     fn read(source: &ModelSource) -> Result<Self> {
         let folder = source.settings();
-        let tokenizer = Tokenizer::load(&TOKENIZER.folder(folder))?;
-        let scheduler = scheduler_of(source)?;
-        let text_config = ClipTextConfig::from_config(source.config(&TEXT_ENCODER)?)?;
         let unet_config = UNetConfig::from_config(source.config(&UNET)?)?;
+        let xl = unet_config.addition.map(|_| XlSettings {
+            force_zeros_for_empty_prompt: source.flag("force_zeros_for_empty_prompt").unwrap_or(true),
+            requires_aesthetics_score: source.flag("requires_aesthetics_score").unwrap_or(false),
+        });
+        let scheduler = scheduler_of(source, xl.is_some())?;
+        let mut texts = Vec::new();
+        for (tokenizer, component) in TEXT_ENCODERS.iter().filter(|(_, encoder)| source.has(encoder)) {
+            let tokenizer = Tokenizer::load(&tokenizer.folder(folder))?;
+            let file = source.config(component)?;
+            let mut config = match **component == TEXT_ENCODER_2 {
+                true => ClipTextConfig::with_projection(file)?,
+                false => ClipTextConfig::from_config(file)?,
+            };
+            if xl.is_some() {
+                config.output = TextOutput::Penultimate;
+            }
+            texts.push(TextSettings { component, tokenizer, config });
+        }
         let vae = VaeConfig::from_config(source.config(&VAE)?)?;
-        check_fit(&source.spec().model, &tokenizer, &text_config, &unet_config, &vae)?;
+        check_fit(&source.spec().model, &texts, &unet_config, &vae)?;
+        if let Some(xl) = xl {
+            xl.check(&source.spec().model, texts.iter().map(|text| &text.config), &unet_config)?;
+        }
         let defaults = Defaults::of(source, &unet_config, &vae, &scheduler)?;
-        Ok(Self { tokenizer, scheduler, text_config, unet_config, vae, defaults })
+        Ok(Self { texts, scheduler, unet_config, vae, defaults, xl })
     }
 }
 
@@ -219,13 +304,7 @@ fn check_preview(folder: &Path, vae: &VaeConfig, preview: &VaeConfig) -> Result<
 }
 
 /// Each part fits its own config; do the parts fit each other?
-fn check_fit(
-    folder: &Path,
-    tokenizer: &Tokenizer,
-    text: &ClipTextConfig,
-    unet: &UNetConfig,
-    vae: &VaeConfig,
-) -> Result<()> {
+fn check_fit(folder: &Path, texts: &[TextSettings], unet: &UNetConfig, vae: &VaeConfig) -> Result<()> {
     let expect = |what: &str, found: usize, expected: usize| match found == expected {
         true => Ok(()),
         false => Err(Error::in_file(folder, format_args!("{what}: found {found}, expected {expected}"))),
@@ -246,23 +325,31 @@ fn check_fit(
     )?;
     expect("the VAE's `in_channels` must be red, green and blue", vae.in_channels, 3)?;
     expect("the VAE's `out_channels` must be red, green and blue", vae.out_channels, 3)?;
+    let text_channels = texts.iter().map(|text| text.config.hidden_size).sum();
     for &channels in &unet.cross_attention_dim {
         expect(
-            "the UNet's `cross_attention_dim` must be the text encoder's `hidden_size`",
+            "the UNet's `cross_attention_dim` must be the text encoder's `hidden_size`, of two their sum",
             channels,
-            text.hidden_size,
+            text_channels,
         )?;
     }
-    if tokenizer.vocab_size() > text.vocab_size || tokenizer.max_length() > text.max_position_embeddings {
+    for TextSettings { tokenizer, config, .. } in texts {
+        let (vocab_size, max_length) = (tokenizer.vocab_size(), tokenizer.max_length());
+        if vocab_size > config.vocab_size || max_length > config.max_position_embeddings {
+            return Err(Error::in_file(
+                folder,
+                format_args!(
+                    "the tokenizer makes {max_length} tokens of a vocabulary of {vocab_size}; the text encoder takes \
+                     {} of {}",
+                    config.max_position_embeddings, config.vocab_size
+                ),
+            ));
+        }
+    }
+    if texts.iter().any(|text| text.tokenizer.max_length() != texts[0].tokenizer.max_length()) {
         return Err(Error::in_file(
             folder,
-            format_args!(
-                "the tokenizer makes {} tokens of a vocabulary of {}; the text encoder takes {} of {}",
-                tokenizer.max_length(),
-                tokenizer.vocab_size(),
-                text.max_position_embeddings,
-                text.vocab_size
-            ),
+            "the tokenizers make different numbers of tokens; expected as many",
         ));
     }
     Ok(())

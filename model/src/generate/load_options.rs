@@ -33,6 +33,9 @@ impl Default for LoadOptions {
     }
 }
 
+/// The default of diffusers' pipeline for Stable Diffusion XL.
+const GUIDANCE_OF_XL: f32 = 5.0;
+
 /// What a request asks for unless it says otherwise.
 pub(super) struct Defaults {
     pub(super) request: TextToImage,
@@ -51,6 +54,9 @@ impl Defaults {
     ) -> Result<Self> {
         let [height, width] = unet.sample_size.map(|side| side * vae.scale_factor());
         let mut request = TextToImage { width, height, ..TextToImage::default() };
+        if unet.addition.is_some() {
+            request.guidance_scale = GUIDANCE_OF_XL;
+        }
         let path = source.settings().join("generation_config.json");
         if files::is_file(&path) {
             let file = ConfigFile::open(&path)?;
@@ -67,13 +73,14 @@ impl Defaults {
     }
 }
 
-/// The settings of a model's sampler.
-pub(super) fn scheduler_of(source: &ModelSource) -> Result<SchedulerConfig> {
-    let mut scheduler = SchedulerConfig::load(SCHEDULER.config_path(source.settings()))?
+/// The settings of a model's sampler, of Stable Diffusion XL or not.
+pub(super) fn scheduler_of(source: &ModelSource, xl: bool) -> Result<SchedulerConfig> {
+    let mut scheduler = SchedulerConfig::load(SCHEDULER.config_path(source.settings()))?;
+    if !xl {
         // diffusers' StableDiffusionPipeline overrides these two in every folder, as corrections of
         // early files.
-        .with("steps_offset", 1)
-        .with("clip_sample", false);
+        scheduler = scheduler.with("steps_offset", 1).with("clip_sample", false);
+    }
     for (key, value) in source.overrides(&SCHEDULER) {
         scheduler = scheduler.with(key, value.clone());
     }

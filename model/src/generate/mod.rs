@@ -11,10 +11,11 @@
 //! ```
 //!
 //! Two tasks have other first latents: `img2img.rs` starts from an image, `inpaint.rs` keeps a part
-//! of it; `second_pass.rs` enlarges. `callbacks.rs`: progress, previews, early stop;
-//! `run_checkpoint.rs`: save and resume. Steps and random draws are in the order of diffusers'
-//! `StableDiffusionPipeline`, `...Img2ImgPipeline` and `...InpaintPipeline`: the same folder, seed
-//! and request give the same image. Source of the guidance: Ho and Salimans, *Classifier-Free
+//! of it; `second_pass.rs` enlarges, `refiner.rs` leaves the last steps to a second model. Progress
+//! and early stop: `callbacks.rs`; save and resume: `run_checkpoint.rs`. Steps and random draws
+//! are in the order of diffusers' `StableDiffusionPipeline`, `...Img2ImgPipeline` and
+//! `...InpaintPipeline`, and those for XL (`size_conditions.rs`): the same folder, seed and request
+//! give the same image. Source of the guidance: Ho and Salimans, *Classifier-Free
 //! Diffusion Guidance* (2022). Read next: [`crate::networks::clip`], [`crate::networks::unet`],
 //! [`crate::samplers`], [`crate::networks::vae`].
 
@@ -22,6 +23,7 @@ mod adapters;
 mod api_field;
 pub mod api_request;
 mod approximations;
+mod aspect;
 mod callbacks;
 mod checks;
 mod denoise;
@@ -43,11 +45,13 @@ pub mod partial;
 mod pipeline;
 mod predict;
 pub mod presets;
+mod refiner;
 mod request;
 mod run_checkpoint;
 mod second_pass;
 mod select_adapters;
 pub mod settings;
+mod size_conditions;
 mod task;
 mod text_schedule;
 mod together;
@@ -58,10 +62,11 @@ mod wildcards;
 use aquatint_kernels::elementwise;
 use aquatint_tensor::{Recycling, Tensor};
 
-pub(crate) use adapters::AdapterSet;
+pub(crate) use adapters::{AdapterSet, TextEncoderSource};
 pub use api_field::ValueKind;
 pub use api_request::ApiRequest;
 pub use approximations::{Approximations, GuidanceInterval};
+pub use aspect::Aspect;
 pub use callbacks::{Callbacks, Interrupt, Progress, RunInfo, StepInfo};
 pub use denoise::DIGITS_PER_STEP;
 pub use estimate::Footprint;
@@ -79,6 +84,7 @@ pub use presets::{PRESETS, Preset, Recognised};
 pub use request::{LARGEST_SIDE, TextToImage};
 pub use run_checkpoint::RunCheckpoint;
 pub use settings::{PartialRequest, SETTINGS, Setting};
+pub use size_conditions::SizeConditions;
 pub use task::Task;
 pub use together::Likeness;
 pub use tokens::{PromptTokens, Token};
@@ -89,7 +95,7 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::image::Image;
 use crate::source::{UNET, VAE};
-use denoise::DenoisingBatch;
+use denoise::{DenoisingBatch, RefinerPass};
 use latents::channels_first;
 use load::loaded;
 use predict::NoisePredictor;
@@ -131,11 +137,18 @@ impl Pipeline {
         let text =
             |&(task, count): &(&Task, usize)| Ok((self.encode_text(task.text(), first, callbacks)?, count));
         let texts = tasks.iter().map(text).collect::<Result<_>>()?;
+        let refining = self.refiner_pass(&tasks)?;
         let mut batch = self.initial_batch(&tasks, texts, first)?;
+        if let Some(refining) = &refining {
+            batch.hand_over(refining)?;
+        }
         initial_noise::set(callbacks, &tasks, &mut batch)?;
-        let denoised = self.denoise_passes(&tasks, &mut batch, callbacks);
+        let denoised = self.denoise_passes(&tasks, &mut batch, refining.as_ref(), callbacks);
         self.unet.release();
         denoised?;
+        if let (Some(refining), None) = (refining, batch.stopped) {
+            self.refine(refining, tasks[0].0.text(), &mut batch, callbacks)?;
+        }
         callbacks.progress(Progress::Decoding);
         let _decoder = loaded(&self.vae_decoder, &VAE, callbacks)?; // shared by all images
         let images = tasks.iter().flat_map(|&(task, count)| (0..count).map(move |nth| (task, nth)));
@@ -148,12 +161,15 @@ impl Pipeline {
         &self,
         tasks: &[(&Task, usize)],
         batch: &mut DenoisingBatch,
+        refining: Option<&RefinerPass>,
         callbacks: &mut dyn Callbacks,
     ) -> Result<()> {
+        callbacks.on_run_start(&RunInfo::of(batch, refining))?;
         self.denoise(batch, callbacks)?;
         if tasks[0].0.text().hires.is_some() && batch.stopped.is_none() {
             callbacks.progress(Progress::Enlarging);
             self.begin_second_pass(tasks, batch)?;
+            callbacks.on_run_start(&RunInfo::of(batch, None))?;
             self.denoise(batch, callbacks)?;
         }
         Ok(())
@@ -161,7 +177,6 @@ impl Pipeline {
 
     /// The loop: from noisy latents to clean ones.
     fn denoise(&self, batch: &mut DenoisingBatch, callbacks: &mut dyn Callbacks) -> Result<()> {
-        callbacks.on_run_start(&RunInfo::of(batch))?;
         let unet = loaded(&self.unet, &UNET, callbacks)?;
         let _recycling = Recycling::start(); // the buffers of one step serve the next
         let mut predictor = NoisePredictor::new(self.isa, &unet, batch)?;

@@ -8,6 +8,7 @@
 //! = Task                    what a `Pipeline` makes
 //! ```
 
+use super::aspect::Aspect;
 use super::hires::Hires;
 use super::presets::{NO_PRESET, Preset, without_preset};
 use super::settings::{PartialRequest, SETTINGS};
@@ -100,6 +101,9 @@ impl PartialRequest {
         set(&mut request.negative_prompt, &self.negative_prompt);
         set(&mut request.prompt_syntax, &self.prompt_syntax);
         set(&mut request.clip_skip, &self.clip_skip);
+        if let Some(aspect) = self.aspect {
+            [request.width, request.height] = self.size_of(aspect, [request.width, request.height])?;
+        }
         set(&mut request.width, &self.width);
         set(&mut request.height, &self.height);
         set(&mut request.guidance_scale, &self.cfg_scale);
@@ -130,6 +134,17 @@ impl PartialRequest {
         if self.eta.is_some() {
             request.eta = self.eta;
         }
+        let conditions = &mut request.size_conditions;
+        conditions.original = self.original_size.or(conditions.original);
+        conditions.crop = self.crop.or(conditions.crop);
+        conditions.target = self.target_size.or(conditions.target);
+        conditions.negative_original = self.negative_original_size.or(conditions.negative_original);
+        conditions.negative_crop = self.negative_crop.or(conditions.negative_crop);
+        conditions.negative_target = self.negative_target_size.or(conditions.negative_target);
+        conditions.aesthetic_score = self.aesthetic_score.or(conditions.aesthetic_score);
+        conditions.negative_aesthetic_score =
+            self.negative_aesthetic_score.or(conditions.negative_aesthetic_score);
+        request.refiner_at = self.refiner_at.or(request.refiner_at);
         request.hires = self.hires(request.hires)?;
         Ok(request)
     }
@@ -152,6 +167,17 @@ impl PartialRequest {
             hires.upscaler = name.parse()?;
         }
         Ok(Some(hires))
+    }
+
+    /// The size of the proportions that are asked for, of a model of this size.
+    fn size_of(&self, aspect: Aspect, model: [usize; 2]) -> Result<[usize; 2]> {
+        match (self.width, self.height, self.kind) {
+            (None, None, TaskKind::TextToImage) => Ok(aspect.size(model)),
+            (None, None, _) => Err(Error::request(
+                "the proportions of a picture that is made from another one are that one's; give a width or a height",
+            )),
+            _ => Err(Error::request("both a size and proportions are given; expected one of them")),
+        }
     }
 
     /// The settings of a picture that this request does not replace; the others need not have a

@@ -8,7 +8,8 @@ use aquatint_tensor::Tensor;
 use super::adapters::AdapterSet;
 use super::estimate::Arithmetic;
 use super::presets::Recognised;
-use super::request::TextToImage;
+use super::request::{REFINER_AT, TextToImage};
+use super::size_conditions::XlSettings;
 use crate::error::{Error, Result};
 use crate::generate::infotext::VAE_KEY;
 use crate::image::metadata::Parameters;
@@ -33,7 +34,7 @@ use crate::text::encode::TextEncoder;
 /// # Ok::<(), aquatint_model::Error>(())
 /// ```
 pub struct Pipeline {
-    /// Stable Diffusion 1 and 2 have one.
+    /// Stable Diffusion 1 and 2 have one, XL has two.
     pub(super) text_encoders: Vec<TextEncoder>,
     pub(super) unet: LazyNetwork<UNet2DConditionModel>,
     pub(super) unet_config: UNetConfig,
@@ -53,6 +54,10 @@ pub struct Pipeline {
     pub(super) adapters: AdapterSet,
     /// Where `__name__` in a prompt finds its file.
     pub(super) wildcards: Option<PathBuf>,
+    /// Of Stable Diffusion XL.
+    pub(super) xl: Option<XlSettings>,
+    /// A second model for the last steps.
+    pub(super) refiner: Option<Box<Pipeline>>,
     pub(super) isa: Isa,
     pub(super) precision: Precisions,
     pub(super) warnings: Vec<String>,
@@ -81,6 +86,11 @@ impl Pipeline {
             parameters.insert_after("Model", VAE_KEY, name);
         }
         self.adapters.describe(request, &mut parameters)?;
+        if let Some(refiner) = &self.refiner {
+            let hash = refiner.model.hash().map_or(String::new(), |hash| format!(" [{hash}]"));
+            parameters.insert_after("Model", "Refiner", format_args!("{}{hash}", refiner.model.name()));
+            parameters.set("Refiner switch at", request.refiner_at.unwrap_or(REFINER_AT));
+        }
         Ok(parameters)
     }
 

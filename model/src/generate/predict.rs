@@ -1,5 +1,7 @@
 //! The UNet in the loop: which texts it is given at a step, and what it may leave out.
 
+use std::ops::Range;
+
 use aquatint_kernels::Isa;
 use aquatint_tensor::{Tensor, View};
 
@@ -7,8 +9,8 @@ use super::approximations::{Approximations, GuidanceInterval};
 use super::denoise::DenoisingBatch;
 use crate::error::{Error, Result};
 use crate::networks::unet::deep_cache::{CacheUse, DeepCache};
-use crate::networks::unet::{Conditioning, Conditions, Residuals, UNet2DConditionModel};
-use crate::text::encode::TextConditioning;
+use crate::networks::unet::{Addition, Conditioning, Conditions, Residuals, UNet2DConditionModel};
+use crate::text::conditioning::TextConditioning;
 
 /// The UNet and what it needs for all steps of a pass.
 pub(super) struct NoisePredictor<'a> {
@@ -84,15 +86,22 @@ fn prepared(
 ) -> (Conditioning, Option<Conditioning>) {
     let (images, steps) = (batch.states.len(), batch.timesteps().len());
     let text = TextConditioning::joined(&batch.texts_at(call));
-    let hidden = text.hidden.view();
-    let [texts, ..] = hidden.shape();
+    let [texts, ..] = text.hidden.shape();
     let Approximations { token_merging, guidance_interval, .. } = batch.approximations;
-    let prepare = |text| {
-        let (timesteps, guidance_scale) = (batch.timesteps(), batch.guidance_scale);
-        unet.prepare_with(isa, Conditions { text, timesteps, guidance_scale, token_merging })
+    let prepare = |rows: Range<usize>| {
+        let of_rows = |x: &Tensor<f32, 2>| x.view().slice(0, rows.clone()).to_tensor();
+        let (pooled, time_ids) = (text.pooled.as_ref().map(of_rows), text.time_ids.as_ref().map(of_rows));
+        let addition = pooled.as_ref().zip(time_ids.as_ref());
+        let conditions = Conditions {
+            text: text.hidden.view().slice(0, rows.clone()),
+            timesteps: batch.timesteps(),
+            guidance_scale: batch.guidance_scale,
+            token_merging,
+            addition: addition.map(|(pooled, ids)| Addition { pooled: pooled.view(), time_ids: ids.view() }),
+        };
+        unet.prepare_with(isa, conditions)
     };
     let unguided = |step| !guidance_interval.contains(step, steps);
-    let prompts =
-        (texts > images && (0..steps).any(unguided)).then(|| prepare(hidden.slice(0, texts - images..texts)));
-    (prepare(hidden), prompts)
+    let prompts = (texts > images && (0..steps).any(unguided)).then(|| prepare(texts - images..texts));
+    (prepare(0..texts), prompts)
 }

@@ -300,7 +300,8 @@ fn by_settings(unet: &UNetConfig, scheduler: &SchedulerConfig) -> Option<(&'stat
         return Some((named("lcm")?, "the UNet's input for the guidance scale"));
     }
     let outermost = (unet.down_blocks.first(), unet.only_cross_attention.first());
-    if !unet.mid_block && matches!(outermost, (Some(BlockKind::Residual), _) | (_, Some(true))) {
+    let alone = unet.mid_block.is_none() && unet.addition.is_none();
+    if alone && matches!(outermost, (Some(BlockKind::Residual), _) | (_, Some(true))) {
         return Some((named("sdxs")?, "the UNet's blocks"));
     }
     let (kind, _) = scheduler.resolve(SamplerChoice::default()).ok()?;

@@ -2,6 +2,7 @@
 
 use super::approximations::Approximations;
 use super::hires::Hires;
+use super::size_conditions::SizeConditions;
 use crate::error::{Error, Result};
 use crate::rng::RandomSource;
 use crate::samplers::SamplerChoice;
@@ -46,6 +47,11 @@ pub struct TextToImage {
     pub vae_tiling: bool,
     /// Whether the picture is enlarged and denoised a second time; for pictures from a text.
     pub hires: Option<Hires>,
+    /// What Stable Diffusion XL is told of sizes and crops.
+    pub size_conditions: SizeConditions,
+    /// The share of the training's noise levels, from 0 to 1, that the model removes before its
+    /// refiner takes over: diffusers' `denoising_end`. `None` is 0.8 if there is a refiner.
+    pub refiner_at: Option<f64>,
 }
 
 impl Default for TextToImage {
@@ -70,9 +76,14 @@ impl Default for TextToImage {
             approximations: Approximations::default(),
             vae_tiling: false,
             hires: None,
+            size_conditions: SizeConditions::default(),
+            refiner_at: None,
         }
     }
 }
+
+/// When a refiner takes over where nobody says it.
+pub(super) const REFINER_AT: f64 = 0.8;
 
 /// Beyond this a typing error is likelier than a wish: self-attention over 4096×4096 pixels
 /// compares 7·10¹⁰ pairs.

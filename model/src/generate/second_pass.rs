@@ -78,6 +78,7 @@ impl Pipeline {
             *state =
                 SampleState { sampler: pass.sampler, generator, latents, inpaint: InpaintMode::None, digest };
         }
+        batch.calls = batch.states[0].sampler.timesteps().len() - batch.first;
         (batch.shape, batch.calls_before, batch.calls_after) = (shape, calls_before, 0);
         Ok(())
     }

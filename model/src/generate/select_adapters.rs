@@ -6,8 +6,8 @@
 use super::pipeline::Pipeline;
 use super::request::TextToImage;
 use crate::error::Result;
+use crate::source::UNET;
 use crate::source::adapters::LoraSpec;
-use crate::source::{TEXT_ENCODER, UNET};
 use crate::text::prompt::PromptSyntax;
 
 impl Pipeline {
@@ -57,7 +57,7 @@ impl Pipeline {
         notes.extend(set.preset_of_tags(request)?.map(|preset| preset.describe()));
         set.apply(opened);
         for text_encoder in &self.text_encoders {
-            text_encoder.network.set_source(set.source(&TEXT_ENCODER));
+            text_encoder.network.set_source(set.source(text_encoder.component));
         }
         self.unet.set_source(set.source(&UNET));
         Ok(notes)

@@ -8,6 +8,7 @@
 use serde_json::{Map, Value};
 
 use super::api_field::{ApiField, FromApi, ValueKind};
+use super::aspect::Aspect;
 use super::image_input::ImageInput;
 use super::mask_input::MaskInput;
 use super::values::{Seed, TaskKind};
@@ -129,6 +130,8 @@ settings! {
     /// Pixels.
     height: usize { flag: "height", api: ["height"], infotext: ["Size"], replaced_by: [],
         default: "the model's, or the picture's" }
+    /// The proportions of the picture, whose size follows from the model's.
+    aspect: Aspect { flag: "aspect", api: ["aspect"], infotext: [], replaced_by: [], default: "the model's" }
     /// Steps, guidance, sampler and schedule for a kind of model; what else is said counts more.
     preset: String { flag: "preset", api: ["preset"], infotext: [], replaced_by: [], default: "what suits the model" }
     /// Steps from noise to picture.
@@ -176,6 +179,33 @@ settings! {
     /// How the picture is enlarged.
     hires_upscaler: String { flag: "hires-upscaler", api: ["hr_upscaler"], infotext: ["Hires upscaler"], replaced_by: [],
         default: "Latent" }
+    /// The size that a training picture would have had, `[width, height]`; SDXL.
+    original_size: [usize; 2] { flag: "original-size", api: ["original_size"], infotext: ["Original size"], replaced_by: [],
+        default: "the picture's" }
+    /// What would have been cut off it, `[left, top]`.
+    crop: [usize; 2] { flag: "crop-coords", api: ["crop_coords"], infotext: ["Crop coords"], replaced_by: [], default: "0,0" }
+    /// The size to which it would have been brought.
+    target_size: [usize; 2] { flag: "target-size", api: ["target_size"], infotext: ["Target size"], replaced_by: [],
+        default: "the picture's" }
+    /// The same for the negative prompt.
+    negative_original_size: [usize; 2] { flag: "negative-original-size", api: ["negative_original_size"],
+        infotext: ["Negative original size"], replaced_by: [], default: "the original size" }
+    /// The same for the negative prompt.
+    negative_crop: [usize; 2] { flag: "negative-crop-coords", api: ["negative_crop_coords"],
+        infotext: ["Negative crop coords"], replaced_by: [], default: "the crop, with negative sizes 0,0" }
+    /// The same for the negative prompt.
+    negative_target_size: [usize; 2] { flag: "negative-target-size", api: ["negative_target_size"],
+        infotext: ["Negative target size"], replaced_by: [], default: "the target size" }
+    /// How well the picture would be liked; SDXL's refiner.
+    aesthetic_score: f32 { flag: "aesthetic-score", api: ["aesthetic_score", "sdxl_refiner_high_aesthetic_score"],
+        infotext: ["Aesthetic score"], replaced_by: [], default: "6" }
+    /// The same for the negative prompt.
+    negative_aesthetic_score: f32 { flag: "negative-aesthetic-score",
+        api: ["negative_aesthetic_score", "sdxl_refiner_low_aesthetic_score"], infotext: ["Negative aesthetic score"],
+        replaced_by: [], default: "2.5" }
+    /// When the refiner takes over.
+    refiner_at: f64 { flag: "refiner-at", api: ["refiner_switch_at"], infotext: ["Refiner switch at"], replaced_by: [],
+        default: "0.8" }
     /// The picture to start from.
     image: ImageInput { flag: "image", api: ["init_images"], infotext: ["Image hash"], replaced_by: [], default: "none" }
     /// How it is brought to the size.

@@ -53,6 +53,7 @@ impl Task {
     pub(super) fn check(&self, pipeline: &Pipeline) -> Result<usize> {
         let request = self.text();
         request.check(pipeline)?;
+        pipeline.check_refiner(request)?;
         let strength = match self {
             Self::TextToImage(_) => {
                 pipeline.refuse_inpainting_model()?;
@@ -157,15 +158,16 @@ impl Pipeline {
         for &(task, count) in tasks {
             states.extend(self.initial_states(task, count, shape, first)?);
         }
-        let (guidance_scale, prediction) = (request.guidance_scale, self.scheduler.prediction()?);
+        let calls = self.sampler(request)?.timesteps().len() - first;
         let calls_after = self.second_pass(request)?.map_or(0, |pass| pass.calls());
         Ok(DenoisingBatch {
             shape,
             texts,
-            guidance_scale,
+            guidance_scale: request.guidance_scale,
             approximations: request.approximations,
-            prediction,
+            prediction: self.scheduler.prediction()?,
             first,
+            calls,
             stopped: None,
             calls_before: 0,
             calls_after,

@@ -9,7 +9,7 @@ use super::load::loaded;
 use super::pipeline::Pipeline;
 use super::request::TextToImage;
 use crate::error::{Error, Result};
-use crate::text::encode::TextConditioning;
+use crate::text::conditioning::TextConditioning;
 use crate::text::prompt::PromptSyntax;
 use crate::text::prompt::composition::{self, Part};
 use crate::text::prompt::extra_networks::without_tags;
@@ -145,7 +145,7 @@ impl Pipeline {
         callbacks: &mut dyn super::Callbacks,
     ) -> Result<Vec<std::sync::Arc<crate::networks::clip::ClipTextModel>>> {
         let encoders = self.text_encoders.iter();
-        encoders.map(|encoder| loaded(&encoder.network, &crate::source::TEXT_ENCODER, callbacks)).collect()
+        encoders.map(|encoder| loaded(&encoder.network, encoder.component, callbacks)).collect()
     }
 }
 

@@ -37,6 +37,7 @@ pub struct Likeness {
     approximations: Approximations,
     vae_tiling: bool,
     hires: Option<Hires>,
+    refiner_at: Option<f64>,
 }
 
 impl Pipeline {
@@ -76,6 +77,7 @@ impl Pipeline {
             approximations: request.approximations,
             vae_tiling: request.vae_tiling,
             hires: request.hires.clone(),
+            refiner_at: request.refiner_at,
         })
     }
 

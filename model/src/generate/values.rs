@@ -87,3 +87,16 @@ pub fn margins(text: &str) -> std::result::Result<Margins, String> {
         _ => Err(format!("expected four numbers of pixels up to {LARGEST_MARGIN}, as in 64,64,0,0")),
     }
 }
+
+/// Reads `1024x768` or `16,8`: two numbers of pixels.
+///
+/// # Errors
+/// What was expected, if it is not that.
+pub fn pair(text: &str) -> std::result::Result<[usize; 2], String> {
+    const LARGEST: usize = u16::MAX as usize;
+    let numbers = text.split_once(['x', '×', ',']).and_then(|(a, b)| {
+        let number = |text: &str| text.trim().parse().ok().filter(|&number| number <= LARGEST);
+        Some([number(a)?, number(b)?])
+    });
+    numbers.ok_or_else(|| format!("expected two numbers of pixels up to {LARGEST}, as in 1024x768 or 16,8"))
+}

@@ -10,7 +10,7 @@ pub mod vae;
 
 use crate::error::{Error, Result};
 use crate::source::config::ConfigFile;
-use crate::source::{Component, TEXT_ENCODER, UNET, VAE, Weights};
+use crate::source::{Component, TEXT_ENCODER, TEXT_ENCODER_2, UNET, VAE, Weights};
 use clip::{ClipTextConfig, ClipTextModel};
 use unet::{UNet2DConditionModel, UNetConfig};
 use vae::{Decoder, Encoder, VaeClass, VaeConfig};
@@ -34,6 +34,7 @@ pub trait Architecture {
 pub fn architecture(component: &Component, config: ConfigFile) -> Result<Box<dyn Architecture>> {
     Ok(match component {
         c if *c == TEXT_ENCODER => Box::new(ClipTextConfig::from_config(config)?),
+        c if *c == TEXT_ENCODER_2 => Box::new(ClipTextConfig::with_projection(config)?),
         c if *c == UNET => Box::new(UNetConfig::from_config(config)?),
         c if *c == VAE => Box::new(VaeConfig::from_config(config)?),
         other => return Err(Error::model(format_args!("`{}` has no weights", other.name))),

@@ -166,6 +166,14 @@ impl SchedulerConfig {
         self.get("timestep_spacing").and_then(Value::as_str) == Some("trailing")
     }
 
+    /// Noise levels of the training: 1000.
+    ///
+    /// # Errors
+    /// If the file says what is no such number.
+    pub(crate) fn num_train_timesteps(&self) -> Result<usize> {
+        self.count("num_train_timesteps", 1000, 2..=100_000)
+    }
+
     /// What the model's output means.
     pub(crate) fn prediction(&self) -> Result<Prediction> {
         NoiseSchedule::read_prediction(self)

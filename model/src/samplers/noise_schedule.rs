@@ -87,7 +87,7 @@ impl NoiseSchedule {
 
     /// Reads the keys that all classes share.
     pub(super) fn read_with(config: &SchedulerConfig, default: Betas) -> Result<Self> {
-        let n = config.count("num_train_timesteps", 1000, 2..=100_000)?;
+        let n = config.num_train_timesteps()?;
         let start = config.number("beta_start", default.start, (0.0, 1.0))?;
         let end = config.number("beta_end", default.end, (0.0, 1.0))?;
         let schedule = config.word(

@@ -68,7 +68,7 @@ pub fn accounts(checkpoints: &[&Checkpoint]) -> Vec<Account> {
 }
 
 /// What a tensor is that no layer asks for, by the beginning of its name.
-const BEGINNINGS: [(&str, &str); 23] = [
+const BEGINNINGS: [(&str, &str); 24] = [
     ("alphas_cumprod", SCHEDULE),
     ("betas", SCHEDULE),
     ("sqrt_", SCHEDULE),
@@ -77,6 +77,7 @@ const BEGINNINGS: [(&str, &str); 23] = [
     ("lvlb_weights", SCHEDULE),
     ("logvar", SCHEDULE),
     ("scale_factor", SCHEDULE),
+    ("denoiser.", SCHEDULE),
     ("model_ema.decay", TRAINING),
     ("model_ema.num_updates", TRAINING),
     ("first_stage_model.loss.", TRAINING),
@@ -143,7 +144,10 @@ fn reason(name: &str, used: &BTreeSet<String>) -> Option<&'static str> {
         "first_stage_model.",
         "vae.",
         "cond_stage_model.",
+        "conditioner.embedders.0.",
+        "conditioner.embedders.1.",
         "text_encoder.",
+        "text_encoder_2.",
     ];
     for prefix in components {
         if name.starts_with(prefix) && !uses(prefix) {

@@ -133,10 +133,12 @@ impl Checkpoint {
 impl TensorSource for Checkpoint {
     fn find(&self, name: &str) -> Option<FoundTensor<'_>> {
         let name = self.naming.stored(name)?;
+        let transposed = name.transposed;
         let (file, stored) = self.stored(&name.name)?;
         let third = stored.shape.first().copied().unwrap_or(0) / 3;
         let rows = name.third.map(|i| i * third..(i + 1) * third);
-        Some(FoundTensor { rows, scale: self.scale(stored.name), ..FoundTensor::whole(file, stored) })
+        let scale = self.scale(stored.name);
+        Some(FoundTensor { rows, transposed, scale, ..FoundTensor::whole(file, stored) })
     }
 
     fn mark_used(&self, name: &str) {

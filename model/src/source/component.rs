@@ -47,6 +47,25 @@ pub static TEXT_ENCODER: Component = Component {
     weights: &["model", "pytorch_model"], // as transformers writes them
 };
 
+/// Text → numbers for the second text encoder.
+pub static TOKENIZER_2: Component = Component {
+    name: "tokenizer_2",
+    title: "second tokenizer",
+    classes: &["CLIPTokenizer", "CLIPTokenizerFast"],
+    config: "tokenizer_config.json",
+    weights: &[],
+};
+
+/// Numbers → vectors, and one vector for the whole text; Stable Diffusion XL has it, its refiner it
+/// alone.
+pub static TEXT_ENCODER_2: Component = Component {
+    name: "text_encoder_2",
+    title: "second text encoder",
+    classes: &["CLIPTextModelWithProjection"],
+    config: "config.json",
+    weights: &["model", "pytorch_model"],
+};
+
 /// Noisy latents → the noise in them.
 pub static UNET: Component = Component {
     name: "unet",
@@ -74,8 +93,14 @@ pub static SCHEDULER: Component = Component {
     weights: &[],
 };
 
-/// All of them, in the order in which they are used.
-pub static COMPONENTS: [&Component; 5] = [&TOKENIZER, &TEXT_ENCODER, &UNET, &VAE, &SCHEDULER];
+/// All of them, in the order in which they are used. A model has some.
+pub static COMPONENTS: [&Component; 7] =
+    [&TOKENIZER, &TOKENIZER_2, &TEXT_ENCODER, &TEXT_ENCODER_2, &UNET, &VAE, &SCHEDULER];
+
+/// Text encoders, each with the tokenizer that makes its input; their vectors stand side by side in
+/// this order.
+pub static TEXT_ENCODERS: [(&Component, &Component); 2] =
+    [(&TOKENIZER, &TEXT_ENCODER), (&TOKENIZER_2, &TEXT_ENCODER_2)];
 
 impl Component {
     /// That of a folder's name.
@@ -123,7 +148,8 @@ mod tests {
                     folders.push(path);
                 } else if path.extension().is_some_and(|ending| ending == "rs") {
                     let text = fs::read_to_string(&path).expect("a source file");
-                    if text.contains(&format!("\"{}\"", TEXT_ENCODER.name)) {
+                    let names = [TEXT_ENCODER.name, TEXT_ENCODER_2.name, TOKENIZER_2.name];
+                    if names.iter().any(|name| text.contains(&format!("\"{name}\""))) {
                         found.push(path);
                     }
                 }

@@ -1,7 +1,7 @@
 //! Reading a part's `config.json`: each key with its type, its range and its default, and no key
 //! passed over in silence.
 //!
-//! diffusers' models have far more switches than Stable Diffusion 1.x and 2.x use. A part reads the
+//! diffusers' models have far more switches than Stable Diffusion uses. A part reads the
 //! keys that it supports; [`ConfigFile::finish`] then looks at the rest: a switch that stands at
 //! its *neutral* value changes nothing and is fine, any other value is an error that names it. A
 //! picture that is subtly wrong would be worse.

@@ -13,6 +13,8 @@
 
 use std::ops::Range;
 
+use aquatint_tensor::View;
+
 use super::tensor::{Elements, StoredTensor};
 use super::tensor_file::TensorFile;
 use crate::error::{Error, Result};
@@ -43,6 +45,8 @@ pub struct FoundTensor<'a> {
     pub stored: StoredTensor<'a>,
     /// Which rows of its first axis are meant, if not all.
     pub rows: Option<Range<usize>>,
+    /// Whether it is a matrix that is stored the other way round.
+    pub transposed: bool,
     /// The factor of all its numbers, or one for each row: how fp8 weights keep their range.
     pub scale: Option<StoredTensor<'a>>,
     /// What is done last, in this order.
@@ -52,7 +56,7 @@ pub struct FoundTensor<'a> {
 impl<'a> FoundTensor<'a> {
     /// A stored tensor as it is.
     pub fn whole(file: &'a TensorFile, stored: StoredTensor<'a>) -> Self {
-        Self { file, stored, rows: None, scale: None, deltas: Vec::new() }
+        Self { file, stored, rows: None, transposed: false, scale: None, deltas: Vec::new() }
     }
 
     /// The shape that the network gets.
@@ -61,12 +65,15 @@ impl<'a> FoundTensor<'a> {
         if let Some(rows) = &self.rows {
             shape[0] = rows.len();
         }
+        if self.transposed {
+            shape.reverse();
+        }
         shape
     }
 
     /// Whether the numbers come out as they are stored.
     pub fn is_plain(&self) -> bool {
-        self.scale.is_none() && self.deltas.is_empty()
+        self.scale.is_none() && self.deltas.is_empty() && !self.transposed
     }
 
     /// An error about this tensor: "`file`: tensor `name`: message".
@@ -118,6 +125,10 @@ impl<'a> FoundTensor<'a> {
             }
         }
         let shape = self.shape();
+        if let ([columns, rows], true) = (&shape[..], self.transposed) {
+            let stored = View::from_slice([*rows, *columns], &numbers);
+            numbers = stored.permute([1, 0]).to_tensor().into_vec();
+        }
         for delta in &self.deltas {
             delta.apply(&shape, &mut numbers);
         }

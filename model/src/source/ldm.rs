@@ -10,8 +10,8 @@
 //!
 //! Both name the same modules; LDM numbers the UNet's blocks through, and counts the VAE's decoder
 //! from the picture. So a name is translated when it is asked for, and no table of all names is
-//! needed. The OpenCLIP text tower of SD 2.x keeps the projections to queries, keys and values in
-//! one matrix.
+//! needed. OpenCLIP's text tower, of SD 2.x and XL, keeps the projections to queries, keys and
+//! values in one matrix, and that of the pooled text transposed.
 
 /// A name in the file, and which third of the tensor's rows is meant, if not all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,12 +20,14 @@ pub struct StoredName {
     pub name: String,
     /// 0 for queries, 1 for keys, 2 for values.
     pub third: Option<usize>,
+    /// Whether the matrix is stored the other way round.
+    pub transposed: bool,
 }
 
 impl StoredName {
     /// All of a tensor.
     pub(super) fn whole(name: impl Into<String>) -> Self {
-        Self { name: name.into(), third: None }
+        Self { name: name.into(), third: None, transposed: false }
     }
 }
 
@@ -50,6 +52,11 @@ impl UNetNames {
             "time_embedding" => match split(rest) {
                 ("linear_1", rest) => format!("time_embed.0.{rest}"),
                 ("linear_2", rest) => format!("time_embed.2.{rest}"),
+                _ => return None,
+            },
+            "add_embedding" => match split(rest) {
+                ("linear_1", rest) => format!("label_emb.0.0.{rest}"),
+                ("linear_2", rest) => format!("label_emb.0.2.{rest}"),
                 _ => return None,
             },
             "down_blocks" => {
@@ -178,8 +185,10 @@ pub fn open_clip(name: &str) -> Option<StoredName> {
                 "self_attn.v_proj" => (format!("attn.in_proj_{ending}"), Some(2)),
                 _ => return None,
             };
-            StoredName { name: format!("transformer.resblocks.{layer}.{inner}"), third }
+            let name = format!("transformer.resblocks.{layer}.{inner}");
+            StoredName { name, third, transposed: false }
         }
+        "text_projection" => StoredName { transposed: true, ..StoredName::whole("text_projection") },
         _ => return None,
     })
 }
@@ -242,10 +251,11 @@ mod tests {
             ("up_blocks.3.resnets.2.conv_shortcut.weight", "output_blocks.11.0.skip_connection.weight"),
             ("up_blocks.3.attentions.2.norm.bias", "output_blocks.11.1.norm.bias"),
             ("conv_norm_out.weight", "out.0.weight"),
+            ("add_embedding.linear_2.bias", "label_emb.0.2.bias"),
         ] {
             assert_eq!(sd.translate(name).as_deref(), Some(expected), "{name}");
         }
-        assert_eq!(sd.translate("add_embedding.linear_1.weight"), None);
+        assert_eq!(sd.translate("class_embedding.linear_1.weight"), None);
         assert_eq!(sd.translate("up_blocks.9.upsamplers.0.conv.weight"), None);
     }
 
@@ -291,7 +301,7 @@ mod tests {
         let key = open_clip("text_model.encoder.layers.22.self_attn.k_proj.bias").expect("a name");
         assert_eq!(
             key,
-            StoredName { name: "transformer.resblocks.22.attn.in_proj_bias".into(), third: Some(1) }
+            StoredName { third: Some(1), ..StoredName::whole("transformer.resblocks.22.attn.in_proj_bias") }
         );
         for (name, expected) in [
             ("embeddings.position_embedding.weight", "positional_embedding"),
@@ -300,6 +310,10 @@ mod tests {
         ] {
             assert_eq!(open_clip(name), Some(StoredName::whole(expected)), "{name}");
         }
-        assert_eq!(open_clip("text_projection.weight"), None);
+        assert_eq!(
+            open_clip("text_projection.weight"),
+            Some(StoredName { transposed: true, ..StoredName::whole("text_projection") })
+        );
+        assert_eq!(open_clip("visual_projection.weight"), None);
     }
 }

@@ -60,7 +60,10 @@ mod zip;
 
 pub use account::{Account, accounts};
 pub use checkpoint::Checkpoint;
-pub use component::{COMPONENTS, Component, SCHEDULER, TEXT_ENCODER, TOKENIZER, UNET, VAE};
+pub use component::{
+    COMPONENTS, Component, SCHEDULER, TEXT_ENCODER, TEXT_ENCODER_2, TEXT_ENCODERS, TOKENIZER, TOKENIZER_2,
+    UNET, VAE,
+};
 pub(crate) use family::foreign;
 pub use folder::WeightFiles;
 pub use found::{FoundTensor, TensorSource, WeightDelta};

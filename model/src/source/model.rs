@@ -16,7 +16,9 @@ use serde_json::Value;
 
 use super::adapters::LoraSpec;
 use super::checkpoint::Checkpoint;
-use super::component::{COMPONENTS, Component, TEXT_ENCODER, UNET, VAE};
+use super::component::{
+    COMPONENTS, Component, SCHEDULER, TEXT_ENCODER, TEXT_ENCODER_2, TEXT_ENCODERS, UNET, VAE,
+};
 use super::config::ConfigFile;
 use super::family::Family;
 use super::files;
@@ -37,6 +39,10 @@ pub struct ModelSpec {
     pub preview_vae: Option<PathBuf>,
     /// A text encoder in place of the model's: a file or a folder.
     pub text_encoder: Option<PathBuf>,
+    /// The same for the second text encoder of Stable Diffusion XL.
+    pub text_encoder_2: Option<PathBuf>,
+    /// A second model that takes the last steps: Stable Diffusion XL's refiner.
+    pub refiner: Option<PathBuf>,
     /// A folder with the settings of a single file, if it is of no published family.
     pub config: Option<PathBuf>,
     /// Whether the UNet's averaged (EMA) weights are taken, where a file has both.
@@ -71,6 +77,8 @@ pub struct ModelSource {
     spec: ModelSpec,
     /// The folder of the settings.
     settings: PathBuf,
+    /// Those of the pipeline: `model_index.json`.
+    index: Value,
     /// Settings that are not as that folder has them.
     overrides: Vec<(&'static Component, &'static str, Value)>,
     places: Vec<(&'static Component, Place)>,
@@ -92,30 +100,39 @@ impl ModelSource {
     /// Looks at a model; of its weights only the headers of single files are read.
     ///
     /// # Errors
-    /// If it is no Stable Diffusion 1.x or 2.x model, or if a component is missing.
+    /// If it is no Stable Diffusion model, or if a component is missing.
     pub fn open(spec: impl Into<ModelSpec>) -> Result<Self> {
         let spec = spec.into();
         let mut source = match files::is_file(&spec.model) {
             true => Self::of_file(spec)?,
             false => Self::of_folder(spec)?,
         };
-        let replacements =
-            [(&VAE, source.spec.vae.clone()), (&TEXT_ENCODER, source.spec.text_encoder.clone())];
+        let replacements = [
+            (&VAE, source.spec.vae.clone()),
+            (&TEXT_ENCODER, source.spec.text_encoder.clone()),
+            (&TEXT_ENCODER_2, source.spec.text_encoder_2.clone()),
+        ];
         for (component, path) in replacements {
             if let Some(path) = path {
+                if !source.has(component) {
+                    return Err(Error::request(format_args!(
+                        "a {} was given, and this model ({}) has none to be replaced",
+                        component.title, source.kind
+                    )));
+                }
                 let place = Place::of(component, &path)?;
                 source.places.retain(|(other, _)| *other != component);
                 source.places.push((component, place));
             }
         }
         source.preview = source.spec.preview_vae.as_ref().map(|path| Place::of(&VAE, path)).transpose()?;
-        for component in [&UNET, &VAE, &TEXT_ENCODER] {
-            if source.place(component).is_none() {
+        for component in [&UNET, &VAE, &TEXT_ENCODER, &TEXT_ENCODER_2] {
+            if source.has(component) && source.place(component).is_none() {
                 return Err(source.missing(component));
             }
         }
         if let Some(prediction) = source.spec.prediction.clone() {
-            source.overrides.push((&super::SCHEDULER, "prediction_type", prediction.into()));
+            source.overrides.push((&SCHEDULER, "prediction_type", prediction.into()));
         }
         Ok(source)
     }
@@ -124,20 +141,14 @@ impl ModelSource {
         let index = check_index(&spec.model)?;
         let settings = spec.model.clone();
         let place = |component: &'static Component| (component, Place::Folder(component.folder(&settings)));
-        let places = Component::networks().map(place).collect();
+        let held = Component::networks().filter(|component| holds(&index, component));
+        let places = held.map(place).collect();
         let kind = index["_class_name"].as_str().unwrap_or_default().to_owned();
-        Ok(Self { settings, overrides: Vec::new(), places, preview: None, kind, spec })
+        Ok(Self { settings, index, overrides: Vec::new(), places, preview: None, kind, spec })
     }
 
     fn of_file(spec: ModelSpec) -> Result<Self> {
         let file = Arc::new(TensorFile::open(&spec.model)?);
-        let mut places = Vec::new();
-        for component in Component::networks() {
-            if let Some(naming) = Naming::of(component, &file) {
-                let ema = if spec.ema { naming.ema(&file) } else { None };
-                places.push((component, Place::File(Arc::clone(&file), ema.unwrap_or(naming))));
-            }
-        }
         let (settings, overrides, kind) = match &spec.config {
             Some(folder) => (folder.clone(), Vec::new(), "a model with settings of its own".to_owned()),
             None => {
@@ -145,12 +156,35 @@ impl ModelSource {
                 (family.settings(), family.overrides(), family.describe())
             }
         };
-        Ok(Self { spec, settings, overrides, places, preview: None, kind })
+        let (_, index) = read_index(&settings)?;
+        let mut places = Vec::new();
+        for component in Component::networks().filter(|component| holds(&index, component)) {
+            if let Some(naming) = Naming::of(component, &file) {
+                let ema = if spec.ema { naming.ema(&file) } else { None };
+                places.push((component, Place::File(Arc::clone(&file), ema.unwrap_or(naming))));
+            }
+        }
+        Ok(Self { spec, settings, index, overrides, places, preview: None, kind })
     }
 
     /// What it is, in words: a pipeline's class, or a family.
     pub fn describe(&self) -> String {
         self.kind.clone()
+    }
+
+    /// Whether a model of this kind has the component.
+    pub fn has(&self, component: &Component) -> bool {
+        holds(&self.index, component)
+    }
+
+    /// The components of a model of this kind that have weights.
+    pub fn networks(&self) -> impl Iterator<Item = &'static Component> {
+        Component::networks().filter(|component| self.has(component))
+    }
+
+    /// A switch of the whole pipeline, from `model_index.json`.
+    pub fn flag(&self, key: &str) -> Option<bool> {
+        self.index[key].as_bool()
     }
 
     /// What was asked for.
@@ -316,11 +350,27 @@ pub fn read_index(folder: &Path) -> Result<(PathBuf, Value)> {
     Ok((path, index))
 }
 
+/// Classes of pipelines, and whether they are of Stable Diffusion XL.
+const PIPELINES: [(&str, bool); 7] = [
+    ("StableDiffusionPipeline", false),
+    ("StableDiffusionImg2ImgPipeline", false),
+    ("StableDiffusionInpaintPipeline", false),
+    ("LatentConsistencyModelPipeline", false),
+    ("StableDiffusionXLPipeline", true),
+    ("StableDiffusionXLImg2ImgPipeline", true),
+    ("StableDiffusionXLInpaintPipeline", true),
+];
+
+/// Whether a `model_index.json` names a class for the component: `["diffusers", "AutoencoderKL"]`.
+fn holds(index: &Value, component: &Component) -> bool {
+    index[component.name][1].is_string()
+}
+
 /// Is this a Stable Diffusion folder, and are all components there?
 fn check_index(folder: &Path) -> Result<Value> {
     let (path, index) = read_index(folder)?;
     check_classes(&path, &index)?;
-    for Component { name, .. } in COMPONENTS {
+    for Component { name, .. } in COMPONENTS.into_iter().filter(|component| holds(&index, component)) {
         if !files::is_dir(&folder.join(name)) {
             return Err(Error::in_file(
                 folder,
@@ -337,20 +387,21 @@ fn check_index(folder: &Path) -> Result<Value> {
 /// # Errors
 /// If not.
 pub(super) fn check_classes(path: &Path, index: &Value) -> Result<()> {
-    const PIPELINES: [&str; 4] = [
-        "StableDiffusionPipeline",
-        "StableDiffusionImg2ImgPipeline",
-        "StableDiffusionInpaintPipeline",
-        "LatentConsistencyModelPipeline",
-    ];
     let class = &index["_class_name"];
-    if !class.as_str().is_some_and(|class| PIPELINES.contains(&class)) {
-        return Err(Error::in_file(
-            path,
-            format_args!("`_class_name` is {class}; expected {}", PIPELINES.join(" or ")),
-        ));
-    }
-    for Component { name, classes, .. } in COMPONENTS {
+    let known = PIPELINES.iter().find(|(name, _)| class.as_str() == Some(name));
+    let Some((_, xl)) = known else {
+        let names = PIPELINES.map(|(name, _)| name).join(" or ");
+        return Err(Error::in_file(path, format_args!("`_class_name` is {class}; expected {names}")));
+    };
+    for component in COMPONENTS {
+        let Component { name, classes, .. } = component;
+        let is_of =
+            |(tokenizer, encoder): (&Component, &Component)| tokenizer == component || encoder == component;
+        // XL's refiner lacks the first text encoder; the others have no second one.
+        let optional = if *xl { TEXT_ENCODERS[0] } else { TEXT_ENCODERS[1] };
+        if !holds(index, component) && is_of(optional) {
+            continue;
+        }
         let class = &index[*name][1]; // ["diffusers", "AutoencoderKL"]
         let known = class.as_str().is_some_and(|class| classes.is_empty() || classes.contains(&class));
         if !known {
@@ -358,6 +409,17 @@ pub(super) fn check_classes(path: &Path, index: &Value) -> Result<()> {
             return Err(Error::in_file(
                 path,
                 format_args!("`{name}` is {}; expected {expected}", index[*name]),
+            ));
+        }
+    }
+    for (tokenizer, encoder) in TEXT_ENCODERS {
+        if holds(index, tokenizer) != holds(index, encoder) {
+            return Err(Error::in_file(
+                path,
+                format_args!(
+                    "has one of `{}` and `{}`; expected both or neither",
+                    tokenizer.name, encoder.name
+                ),
             ));
         }
     }

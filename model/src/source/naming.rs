@@ -2,16 +2,16 @@
 //!
 //! ```text
 //! network        prefixes in single files                       schemes
-//! UNet           model.diffusion_model. · unet. · none          LDM, diffusers; LDM without dots
-//! for EMA weights VAE            first_stage_model. · vae. · none               LDM, diffusers; of
-//! the tiny one TAESD's numbers, diffusers text encoder   cond_stage_model.transformer. ·
-//! cond_stage_model.model. · text_encoder. · none
-//!                                                               transformers, OpenCLIP
+//! UNet           model.diffusion_model. · unet. · none          LDM, diffusers; without dots for EMA
+//! VAE            first_stage_model. · vae. · none               LDM, diffusers; TAESD's numbers
+//! text encoder   cond_stage_model.transformer. · cond_stage_model.model. · text_encoder. · none
+//!                conditioner.embedders.0.transformer.           transformers, OpenCLIP
+//! the second     conditioner.embedders.1.model. · text_encoder_2. · none; of a refiner embedders.0
 //! ```
 //!
 //! A prefix and a scheme are right if the file has the network's landmark under them.
 
-use super::component::{Component, TEXT_ENCODER, UNET, VAE};
+use super::component::{Component, TEXT_ENCODER, TEXT_ENCODER_2, UNET, VAE};
 use super::ldm::{self, StoredName, UNetNames};
 use super::tensor_file::TensorFile;
 
@@ -64,6 +64,8 @@ const TEXT_LANDMARK: Landmark = Landmark {
         "cond_stage_model.transformer.text_model.",
         "cond_stage_model.transformer.",
         "cond_stage_model.model.",
+        "conditioner.embedders.0.transformer.text_model.",
+        "conditioner.embedders.0.transformer.",
         "text_encoder.text_model.",
         "text_encoder.",
         "text_model.",
@@ -86,6 +88,18 @@ const TINY_LANDMARKS: [Landmark; 2] = [
         ldm: "taesd_encoder.0.weight",
     },
 ];
+const SECOND_TEXT_LANDMARK: Landmark = Landmark {
+    prefixes: &[
+        "conditioner.embedders.1.model.",
+        "conditioner.embedders.0.model.",
+        "conditioner.embedders.1.transformer.text_model.",
+        "text_encoder_2.text_model.",
+        "text_encoder_2.",
+        "text_model.",
+        "",
+    ],
+    ..TEXT_LANDMARK
+};
 
 /// In front of LDM's EMA weights, which are the UNet's alone.
 const EMA_PREFIX: &str = "model_ema.diffusion_model";
@@ -97,6 +111,7 @@ impl Naming {
             c if *c == UNET => UNET_LANDMARK,
             c if *c == VAE => VAE_LANDMARK,
             c if *c == TEXT_ENCODER => TEXT_LANDMARK,
+            c if *c == TEXT_ENCODER_2 => SECOND_TEXT_LANDMARK,
             _ => return None,
         };
         let has = |prefix: &str, name: &str| file.tensor(&format!("{prefix}{name}")).is_some();
@@ -168,19 +183,22 @@ impl Naming {
         Self { prefix: VAE_LANDMARK.prefixes[0].to_owned(), scheme: Scheme::Vae { levels } }
     }
 
-    /// The names of a text encoder in LDM's single files: OpenAI's as transformers has it.
-    pub fn ldm_text_encoder() -> Self {
-        Self { prefix: TEXT_LANDMARK.prefixes[1].to_owned(), scheme: Scheme::Diffusers }
+    /// The names of a text encoder in LDM's single files: OpenAI's as transformers has it, of
+    /// Stable Diffusion 1.x or of XL.
+    pub fn ldm_text_encoder(xl: bool) -> Self {
+        let prefix =
+            if xl { "conditioner.embedders.0.transformer." } else { "cond_stage_model.transformer." };
+        Self { prefix: prefix.to_owned(), scheme: Scheme::Diffusers }
     }
 
-    /// The same of OpenCLIP's text tower.
-    pub fn ldm_open_clip() -> Self {
-        Self { prefix: TEXT_LANDMARK.prefixes[2].to_owned(), scheme: Scheme::OpenClip }
+    /// The same of OpenCLIP's text tower, below `cond_stage_model` or `conditioner.embedders.1`.
+    pub fn ldm_open_clip(module: &str) -> Self {
+        Self { prefix: format!("{module}.model."), scheme: Scheme::OpenClip }
     }
 
     /// The file's name for a tensor of the network; `None` if this scheme has none.
     pub fn stored(&self, name: &str) -> Option<StoredName> {
-        let StoredName { name, third } = match &self.scheme {
+        let StoredName { name, third, transposed } = match &self.scheme {
             Scheme::Diffusers | Scheme::Tiny => StoredName::whole(name),
             Scheme::UNet(names) => StoredName::whole(names.translate(name)?),
             Scheme::UNetEma(names) => StoredName::whole(names.translate(name)?.replace('.', "")),
@@ -188,7 +206,12 @@ impl Naming {
             Scheme::OpenClip => ldm::open_clip(name)?,
             Scheme::Taesd => StoredName::whole(ldm::taesd(name)?),
         };
-        Some(StoredName { name: format!("{}{name}", self.prefix), third })
+        // transformers' projection is beside `text_model`, not in it.
+        let prefix = match self.prefix.strip_suffix("text_model.") {
+            Some(outer) if name.starts_with("text_projection") => outer,
+            _ => &self.prefix,
+        };
+        Some(StoredName { name: format!("{prefix}{name}"), third, transposed })
     }
 
     /// In words.

@@ -15,13 +15,13 @@ pub struct Published {
     /// Its short name: "sd15".
     pub name: &'static str,
     /// Path in the folder → text.
-    pub files: [(&'static str, &'static str); 6],
+    pub files: &'static [(&'static str, &'static str)],
 }
 
 macro_rules! files {
     // The text encoder, the tokenizer and the VAE may be those of another model.
     ($name:literal, text: $text:literal, vae: $vae:literal) => {
-        [
+        &[
             ("model_index.json", asset!($name, "/model_index.json")),
             ("scheduler/scheduler_config.json", asset!($name, "/scheduler/scheduler_config.json")),
             ("text_encoder/config.json", asset!($text, "/text_encoder/config.json")),
@@ -31,6 +31,24 @@ macro_rules! files {
         ]
     };
 }
+
+/// Those of Stable Diffusion XL, which share with base what they do not have themselves: `own` is
+/// the folder of the index.
+macro_rules! xl_files {
+    ($own:literal, scheduler: $scheduler:literal, unet: $unet:literal) => {
+        &[
+            ("model_index.json", asset!($own, "/model_index.json")),
+            ("scheduler/scheduler_config.json", asset!($scheduler, "/scheduler/scheduler_config.json")),
+            ("text_encoder/config.json", asset!("sd15", "/text_encoder/config.json")),
+            ("tokenizer/tokenizer_config.json", asset!("sd15", "/tokenizer/tokenizer_config.json")),
+            ("text_encoder_2/config.json", asset!("sdxl", "/text_encoder_2/config.json")),
+            ("tokenizer_2/tokenizer_config.json", asset!("sd21", "/tokenizer/tokenizer_config.json")),
+            ("unet/config.json", asset!($unet, "/unet/config.json")),
+            ("vae/config.json", asset!("sdxl", "/vae/config.json")),
+        ]
+    };
+}
+
 macro_rules! asset {
     ($name:literal, $path:literal) => {
         include_str!(concat!("../../assets/", $name, $path))
@@ -67,8 +85,35 @@ pub static SMALL_SD: Published =
 pub static LCM_SD15: Published =
     Published { name: "lcm-sd15", files: files!("lcm-sd15", text: "sd15", vae: "sd15/vae") };
 
+/// stabilityai/stable-diffusion-xl-base-1.0.
+pub static SDXL: Published =
+    Published { name: "sdxl", files: xl_files!("sdxl", scheduler: "sdxl", unet: "sdxl") };
+/// stabilityai/sdxl-turbo: base's networks for 1 to 4 steps at 512×512.
+pub static SDXL_TURBO: Published = Published {
+    name: "sdxl-turbo",
+    files: xl_files!("sdxl-turbo", scheduler: "sdxl-turbo", unet: "sdxl-turbo"),
+};
+/// stabilityai/stable-diffusion-xl-refiner-1.0, which has the second text encoder alone.
+pub static SDXL_REFINER: Published = Published {
+    name: "sdxl-refiner",
+    files: &[
+        ("model_index.json", asset!("sdxl-refiner", "/model_index.json")),
+        ("scheduler/scheduler_config.json", asset!("sdxl", "/scheduler/scheduler_config.json")),
+        ("text_encoder_2/config.json", asset!("sdxl", "/text_encoder_2/config.json")),
+        ("tokenizer_2/tokenizer_config.json", asset!("sd21", "/tokenizer/tokenizer_config.json")),
+        ("unet/config.json", asset!("sdxl-refiner", "/unet/config.json")),
+        ("vae/config.json", asset!("sdxl", "/vae/config.json")),
+    ],
+};
+/// segmind/SSD-1B: base with half of its transformer blocks.
+pub static SSD_1B: Published =
+    Published { name: "ssd-1b", files: xl_files!("sdxl", scheduler: "sdxl", unet: "ssd-1b") };
+/// segmind/Segmind-Vega: base with a fifth of them.
+pub static SEGMIND_VEGA: Published =
+    Published { name: "segmind-vega", files: xl_files!("sdxl", scheduler: "sdxl", unet: "segmind-vega") };
+
 /// All of them.
-pub static PUBLISHED: [&Published; 11] = [
+pub static PUBLISHED: [&Published; 16] = [
     &SD15,
     &SD21,
     &TINY,
@@ -80,6 +125,11 @@ pub static PUBLISHED: [&Published; 11] = [
     &TINY_SD,
     &SMALL_SD,
     &LCM_SD15,
+    &SDXL,
+    &SDXL_TURBO,
+    &SDXL_REFINER,
+    &SSD_1B,
+    &SEGMIND_VEGA,
 ];
 
 impl PartialEq for Published {

@@ -7,19 +7,20 @@
 //!
 //! Stable Diffusion XL joins the vectors of two encoders and takes the pooled one of the second.
 
-use std::iter::repeat_n;
-
 use aquatint_kernels::Isa;
 use aquatint_tensor::{Tensor, concat};
 
-use super::prompt::{PromptEncoder, PromptSyntax};
+use super::conditioning::TextConditioning;
+use super::prompt::{PromptEncoder, PromptSyntax, tokens};
 use super::tokenizer::Tokenizer;
 use crate::error::Result;
 use crate::networks::clip::{ClipTextConfig, ClipTextModel};
+use crate::source::Component;
 use crate::source::lazy::LazyNetwork;
 
 /// A text encoder with the tokenizer that makes its input.
 pub(crate) struct TextEncoder {
+    pub(crate) component: &'static Component,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) network: LazyNetwork<ClipTextModel>,
     pub(crate) config: ClipTextConfig,
@@ -30,15 +31,6 @@ pub(crate) struct TextEncoder {
 pub(crate) struct Reading {
     pub(crate) syntax: PromptSyntax,
     pub(crate) clip_skip: usize,
-}
-
-/// What the UNet takes of the prompts.
-#[derive(Clone)]
-pub(crate) struct TextConditioning {
-    /// `[prompts, tokens, c]`. There are 77 tokens; of long prompts in A1111's syntax a multiple.
-    pub(crate) hidden: Tensor<f32, 3>,
-    /// `[prompts, c]`
-    pub(crate) pooled: Option<Tensor<f32, 2>>,
 }
 
 /// Prompts that went through all encoders.
@@ -59,8 +51,20 @@ pub(crate) fn encode(
     reading: Reading,
 ) -> Result<Encoded> {
     let mut cut = vec![None; prompts.len()];
-    let mut hidden = Vec::new();
+    let mut chunks = Vec::new();
     for encoder in encoders {
+        let mut own = Vec::new();
+        for (prompt, cut) in prompts.iter().zip(&mut cut) {
+            let (split, rest) = tokens(prompt, reading.syntax, &encoder.tokenizer)?;
+            own.push(split);
+            *cut = cut.take().or(rest);
+        }
+        chunks.push(own);
+    }
+    // One encoder's words may be another's two; their vectors stand side by side all the same.
+    let count = chunks.iter().flatten().map(Vec::len).max().unwrap_or(0);
+    let (mut hidden, mut pooled) = (Vec::new(), None);
+    for (encoder, chunks) in encoders.iter().zip(&chunks) {
         let network = encoder.network.get()?;
         let prompt_encoder = PromptEncoder {
             tokenizer: &encoder.tokenizer,
@@ -68,13 +72,9 @@ pub(crate) fn encode(
             syntax: reading.syntax,
             clip_skip: reading.clip_skip,
         };
-        let mut chunks = Vec::new();
-        for (prompt, cut) in prompts.iter().zip(&mut cut) {
-            let (split, rest) = prompt_encoder.chunks(prompt)?;
-            chunks.push(split);
-            *cut = cut.take().or(rest);
-        }
-        hidden.push(prompt_encoder.embed(isa, &chunks));
+        let text = prompt_encoder.encode(isa, chunks, count);
+        hidden.push(text.hidden);
+        pooled = text.pooled.or(pooled);
         drop(network);
         encoder.network.release();
     }
@@ -82,22 +82,5 @@ pub(crate) fn encode(
         Ok([hidden]) => hidden,
         Err(hidden) => concat(&hidden.iter().map(Tensor::view).collect::<Vec<_>>(), 2),
     };
-    Ok(Encoded { text: TextConditioning { hidden, pooled: None }, cut })
-}
-
-impl TextConditioning {
-    /// The conditioning of images that are made together, of each text as many as stand beside it:
-    /// the first prompt of every image, then the second, if there are two.
-    ///
-    /// # Panics
-    /// If there are no texts, or if they do not have as many prompts and tokens.
-    pub(crate) fn joined(texts: &[(Self, usize)]) -> Self {
-        let [prompts, ..] = texts[0].0.hidden.shape();
-        let of_prompt = |prompt| texts.iter().flat_map(move |(text, n)| repeat_n((text, prompt), *n));
-        let rows: Vec<_> = (0..prompts).flat_map(of_prompt).collect();
-        let hidden: Vec<_> = rows.iter().map(|(text, i)| text.hidden.view().slice(0, *i..i + 1)).collect();
-        let pooled = rows.iter().map(|(text, i)| Some(text.pooled.as_ref()?.view().slice(0, *i..i + 1)));
-        let pooled: Option<Vec<_>> = pooled.collect();
-        Self { hidden: concat(&hidden, 0), pooled: pooled.map(|views| concat(&views, 0)) }
-    }
+    Ok(Encoded { text: TextConditioning { hidden, pooled, time_ids: None }, cut })
 }

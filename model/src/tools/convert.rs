@@ -20,15 +20,15 @@ use safetensors::tensor::{Dtype, View, serialize_to_file};
 
 use super::new_folder;
 use crate::error::{Error, Result};
-use crate::generate::AdapterSet;
+use crate::generate::{AdapterSet, TextEncoderSource};
 use crate::networks;
 use crate::networks::clip::{ClipActivation, ClipTextConfig};
 use crate::networks::unet::{BlockKind, UNetConfig};
 use crate::networks::vae::{VaeClass, VaeConfig};
 use crate::source::ldm::{StoredName, UNetNames};
 use crate::source::{
-    Component, ModelSource, ModelSpec, Naming, SCHEDULER, Schema, StoredType, TEXT_ENCODER, TOKENIZER,
-    TensorSource, TensorSpec, UNET, VAE, files, read_index,
+    Component, ModelSource, ModelSpec, Naming, SCHEDULER, Schema, StoredType, TEXT_ENCODER, TEXT_ENCODER_2,
+    TEXT_ENCODERS, TensorSource, TensorSpec, UNET, VAE, files, read_index,
 };
 use crate::text::tokenizer;
 
@@ -40,7 +40,7 @@ use crate::text::tokenizer;
 pub fn convert(from: impl Into<ModelSpec>, out: &Path, dtype: Option<DType>) -> Result<()> {
     let source = ModelSource::open(from)?;
     let mut networks = Vec::new();
-    for component in Component::networks() {
+    for component in source.networks() {
         let checkpoint = Arc::new(source.checkpoint(component)?);
         let architecture = networks::architecture(component, source.config(component)?)?;
         architecture.read(&checkpoint.weights().without_numbers())?;
@@ -66,18 +66,36 @@ pub fn convert(from: impl Into<ModelSpec>, out: &Path, dtype: Option<DType>) -> 
 
 /// From now on the weights have what the adapters of the model add to them.
 fn merge_adapters(source: &ModelSource, networks: &mut [Network]) -> Result<()> {
-    let plain = |component: &Component| {
-        let network = networks.iter().find(|network| network.component == component);
-        network.map(|network| Arc::clone(&network.source))
-    };
-    let (Some(text_encoder), Some(unet)) = (plain(&TEXT_ENCODER), plain(&UNET)) else { return Ok(()) };
-    let text_config = ClipTextConfig::from_config(source.config(&TEXT_ENCODER)?)?;
+    let mut configs = Vec::new();
+    for network in networks.iter().filter(|network| is_text_encoder(network.component)) {
+        configs.push((network, text_config(source, network.component)?));
+    }
+    let Some(unet) = networks.iter().find(|network| *network.component == UNET) else { return Ok(()) };
     let unet_config = UNetConfig::from_config(source.config(&UNET)?)?;
-    let adapters = AdapterSet::open(source.spec(), (&text_config, text_encoder), (&unet_config, unet))?;
+    let texts: Vec<_> = (configs.iter())
+        .map(|(network, config)| TextEncoderSource {
+            component: network.component,
+            config,
+            source: Arc::clone(&network.source),
+        })
+        .collect();
+    let adapters = AdapterSet::open(source.spec(), &texts, (&unet_config, Arc::clone(&unet.source)))?;
     for network in networks.iter_mut().filter(|network| *network.component != VAE) {
         network.source = adapters.source(network.component);
     }
     Ok(())
+}
+
+fn is_text_encoder(component: &Component) -> bool {
+    TEXT_ENCODERS.iter().any(|(_, encoder)| *encoder == component)
+}
+
+fn text_config(source: &ModelSource, component: &Component) -> Result<ClipTextConfig> {
+    let config = source.config(component)?;
+    match *component == TEXT_ENCODER_2 {
+        true => ClipTextConfig::with_projection(config),
+        false => ClipTextConfig::from_config(config),
+    }
 }
 
 /// A network that is to be written.
@@ -90,11 +108,16 @@ struct Network {
     dtype: Option<DType>,
 }
 
+/// The tensors that become one, with their places in it.
+type Thirds<'a> = Vec<(usize, &'a TensorSpec)>;
+
 /// A tensor of the new file: tensors of the source, one behind the other.
 struct Converted<'a> {
     network: &'a Network,
     names: Vec<&'a str>,
     shape: Vec<usize>,
+    /// Whether it is a matrix that is written the other way round.
+    transposed: bool,
     dtype: DType,
 }
 
@@ -104,50 +127,56 @@ impl Network {
         let mut tensors = BTreeMap::new();
         for spec in &self.tensors {
             let name = published_name(self.component, &spec.name);
-            tensors.insert(name, self.converted(vec![&spec.name], spec.shape.clone()));
+            tensors.insert(name, self.converted(vec![&spec.name], spec.shape.clone(), false));
         }
         tensors
     }
 
     /// All tensors under other names; those that are thirds of one are joined.
     fn under(&self, naming: &Naming) -> Result<BTreeMap<String, Converted<'_>>> {
-        let mut places: BTreeMap<String, Vec<(usize, &TensorSpec)>> = BTreeMap::new();
+        let mut places: BTreeMap<String, (bool, Thirds<'_>)> = BTreeMap::new();
         for spec in &self.tensors {
             let name = published_name(self.component, &spec.name);
-            let StoredName { name, third } = naming.stored(&name).ok_or_else(|| {
+            let StoredName { name, third, transposed } = naming.stored(&name).ok_or_else(|| {
                 Error::model(format_args!("tensor `{}` has no name in a single file", spec.name))
             })?;
-            places.entry(name).or_default().push((third.unwrap_or(0), spec));
+            let place = places.entry(name).or_default();
+            place.0 = transposed;
+            place.1.push((third.unwrap_or(0), spec));
         }
         let mut tensors = BTreeMap::new();
-        for (name, mut parts) in places {
+        for (name, (transposed, mut parts)) in places {
             parts.sort_by_key(|(third, _)| *third);
             let mut shape = parts[0].1.shape.clone();
             shape[0] *= parts.len();
             if name.contains(".mid.attn_1.") && shape.len() == 2 {
                 shape.extend([1, 1]); // the VAE's attention is made of 1×1 convolutions there
             }
+            if transposed {
+                shape.reverse();
+            }
             let names = parts.into_iter().map(|(_, spec)| spec.name.as_str()).collect();
-            tensors.insert(name, self.converted(names, shape));
+            tensors.insert(name, self.converted(names, shape, transposed));
         }
         Ok(tensors)
     }
 
-    fn converted<'a>(&'a self, names: Vec<&'a str>, shape: Vec<usize>) -> Converted<'a> {
+    fn converted<'a>(&'a self, names: Vec<&'a str>, shape: Vec<usize>, transposed: bool) -> Converted<'a> {
         let found = self.source.find(names[0]);
         let own = found.map_or(DType::F32, |found| match found.stored.dtype {
             StoredType::F32 | StoredType::F64 => DType::F32,
             StoredType::Bf16 => DType::Bf16,
             _ => DType::F16,
         });
-        Converted { network: self, names, shape, dtype: self.dtype.unwrap_or(own) }
+        Converted { network: self, names, shape, transposed, dtype: self.dtype.unwrap_or(own) }
     }
 }
 
 /// A tensor's name in published folders, where those of old and new versions of diffusers and
 /// transformers differ.
 fn published_name(component: &Component, name: &str) -> String {
-    if *component == TEXT_ENCODER && !name.starts_with("text_model.") {
+    let beside = ["text_model.", "text_projection."].iter().any(|beginning| name.starts_with(beginning));
+    if is_text_encoder(component) && !beside {
         return format!("text_model.{name}");
     }
     let renamed =
@@ -161,7 +190,7 @@ fn published_name(component: &Component, name: &str) -> String {
 fn write_file(source: &ModelSource, networks: &[Network], out: &Path) -> Result<()> {
     let unet = UNetConfig::from_config(source.config(&UNET)?)?;
     let vae = VaeConfig::from_config(source.config(&VAE)?)?;
-    let text = ClipTextConfig::from_config(source.config(&TEXT_ENCODER)?)?;
+    let xl = unet.addition.is_some();
     let layers_per_block = unet.layers_per_block[0];
     if unet.layers_per_block.iter().any(|&layers| layers != layers_per_block) {
         return Err(Error::model(
@@ -169,7 +198,13 @@ fn write_file(source: &ModelSource, networks: &[Network], out: &Path) -> Result<
         ));
     }
     let up_attention = unet.up_blocks.iter().map(|&kind| kind == BlockKind::CrossAttention).collect();
-    let open_clip = text.hidden_act == ClipActivation::Gelu; // SD 2.x; its readers expect OpenCLIP's tower
+    // SD 2.x; its readers expect OpenCLIP's tower
+    let open_clip = match xl {
+        true => false,
+        false => text_config(source, &TEXT_ENCODER)?.hidden_act == ClipActivation::Gelu,
+    };
+    // XL's second text encoder is the first module of its refiner.
+    let second = usize::from(source.has(&TEXT_ENCODER));
     let mut tensors = BTreeMap::new();
     for network in networks {
         let naming = match network.component {
@@ -180,16 +215,23 @@ fn write_file(source: &ModelSource, networks: &[Network], out: &Path) -> Result<
                 VaeClass::Kl(config) => Naming::ldm_vae(config.block_out_channels.len()),
                 VaeClass::Tiny(_) => Naming::ldm_taesd(),
             },
-            _ if open_clip => Naming::ldm_open_clip(),
-            _ => Naming::ldm_text_encoder(),
+            c if *c == TEXT_ENCODER_2 => Naming::ldm_open_clip(&format!("conditioner.embedders.{second}")),
+            _ if open_clip => Naming::ldm_open_clip("cond_stage_model"),
+            _ => Naming::ldm_text_encoder(xl),
         };
         tensors.extend(network.under(&naming)?);
     }
     let prediction = scheduler_json(source)?["prediction_type"].as_str().unwrap_or("epsilon").to_owned();
+    let architecture = match (xl, source.has(&TEXT_ENCODER), open_clip) {
+        (true, true, _) => "stable-diffusion-xl-v1-base",
+        (true, false, _) => "stable-diffusion-xl-v1-refiner",
+        (false, _, true) => "stable-diffusion-v2",
+        (false, ..) => "stable-diffusion-v1",
+    };
     let short = if prediction.starts_with('v') { "v" } else { "epsilon" };
     let metadata = BTreeMap::from([
         ("format", "pt".to_owned()),
-        ("modelspec.architecture", format!("stable-diffusion-v{}", if open_clip { 2 } else { 1 })),
+        ("modelspec.architecture", architecture.to_owned()),
         ("modelspec.prediction_type", short.to_owned()),
     ]);
     new_folder::write_file(out, |partial| write_tensors(tensors, metadata, partial))
@@ -208,35 +250,39 @@ fn write_tensors(
 
 /// Everything of a model folder but weights.
 fn write_settings(source: &ModelSource, folder: &Path) -> Result<()> {
-    for component in Component::networks() {
+    for component in source.networks() {
         let config = source.config(component)?.to_json();
         write_text(&component.config_path(folder), &config)?;
     }
     write_text(&SCHEDULER.config_path(folder), &scheduler_json(source)?.to_string())?;
     let settings = source.settings();
     let (_, mut index) = read_index(settings)?;
-    if UNetConfig::from_config(source.config(&UNET)?)?.in_channels == 9 {
-        index["_class_name"] = "StableDiffusionInpaintPipeline".into();
+    let unet = UNetConfig::from_config(source.config(&UNET)?)?;
+    if unet.in_channels == 9 {
+        let xl = if unet.addition.is_some() { "XL" } else { "" };
+        index["_class_name"] = format!("StableDiffusion{xl}InpaintPipeline").into();
     }
     let vae = VaeConfig::from_config(source.config(&VAE)?)?;
     index[VAE.name] = serde_json::json!(["diffusers", vae.class_name()]);
     write_text(&folder.join("model_index.json"), &index.to_string())?;
     copy(&settings.join("generation_config.json"), &folder.join("generation_config.json"))?;
-    let tokenizer = TOKENIZER.folder(settings);
-    for name in [
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "added_tokens.json",
-        "vocab.json",
-        "merges.txt",
-        "tokenizer.json",
-    ] {
-        copy(&tokenizer.join(name), &TOKENIZER.folder(folder).join(name))?;
+    for (tokenizer, _) in TEXT_ENCODERS.iter().filter(|(_, encoder)| source.has(encoder)) {
+        let (from, to) = (tokenizer.folder(settings), tokenizer.folder(folder));
+        for name in [
+            "tokenizer_config.json",
+            "special_tokens_map.json",
+            "added_tokens.json",
+            "vocab.json",
+            "merges.txt",
+            "tokenizer.json",
+        ] {
+            copy(&from.join(name), &to.join(name))?;
+        }
+        if files::is_published(settings) {
+            tokenizer::write_clip_vocabulary(&to)?;
+        }
     }
-    match files::is_published(settings) {
-        true => tokenizer::write_clip_vocabulary(&TOKENIZER.folder(folder)),
-        false => Ok(()),
-    }
+    Ok(())
 }
 
 /// The sampler's settings with what the source says beyond its folder.
@@ -292,7 +338,11 @@ impl View for Converted<'_> {
             let found = self.network.source.find(name);
             // All of them were found and checked before the first was written.
             let numbers = found.as_ref().and_then(|found| found.elements().ok()).map(|x| x.into_f32());
-            let numbers = numbers.unwrap_or_default();
+            let mut numbers = numbers.unwrap_or_default();
+            if let ([rows, columns], true) = (&self.shape[..], self.transposed) {
+                let own = aquatint_tensor::View::from_slice([*columns, *rows], &numbers);
+                numbers = own.permute([1, 0]).to_tensor().into_vec();
+            }
             bytes.extend(match self.dtype {
                 DType::F32 => self.encoded(&numbers, f32::to_le_bytes),
                 DType::F16 => self.encoded(&numbers, f16::to_le_bytes),

@@ -13,7 +13,7 @@ use crate::samplers::{SamplerChoice, SchedulerConfig};
 use crate::source::adapters::{Summary, TextualInversion, training};
 use crate::source::{
     Account, Checkpoint, Component, Mismatch, ModelSource, ModelSpec, SCHEDULER, Schema, TOKENIZER,
-    TensorFile, TensorSource, UNET, accounts, files, foreign, read_index,
+    TOKENIZER_2, TensorFile, TensorSource, UNET, accounts, files, foreign, read_index,
 };
 use crate::text::tokenizer::Tokenizer;
 
@@ -131,7 +131,7 @@ fn inspect_file(spec: &ModelSpec) -> Result<Report> {
         Ok(source) => {
             report.kind = source.describe();
             let mut checkpoints = Vec::new();
-            for component in Component::networks() {
+            for component in source.networks() {
                 let mut part = PartReport::new(component.name, component.classes[0]);
                 match inspect_part(&source, component, &mut part, &mut report.problems) {
                     Ok(checkpoint) => checkpoints.extend(checkpoint),
@@ -206,7 +206,7 @@ fn inspect_part(
     part: &mut PartReport,
     problems: &mut Vec<String>,
 ) -> Result<Option<Checkpoint>> {
-    if *component == TOKENIZER {
+    if [&TOKENIZER, &TOKENIZER_2].contains(&component) {
         let tokenizer = Tokenizer::load(&component.folder(source.settings()))?;
         let (words, length) = (tokenizer.vocab_size(), tokenizer.max_length());
         part.notes.push(format!("{words} tokens, texts of {length}"));

@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::networks;
 use crate::source::config::ConfigFile;
 use crate::source::published::{PUBLISHED, Published, TINY};
-use crate::source::{Component, Schema, TOKENIZER, TensorSpec};
+use crate::source::{Component, Schema, TEXT_ENCODERS, TensorSpec, files};
 use crate::text::tokenizer;
 
 /// A published architecture.
@@ -60,13 +60,17 @@ impl Architecture {
     /// # Errors
     /// None in practice: the settings are part of this crate.
     pub fn networks(self) -> Result<Vec<Network>> {
+        let root = self.published().root();
         let network = |component: &'static Component| {
-            let config = ConfigFile::open(&component.config_path(&self.published().root()))?;
+            let config = ConfigFile::open(&component.config_path(&root))?;
             let schema = Schema::new();
             networks::architecture(component, config)?.read(&schema.weights())?;
             Ok(Network { component, tensors: schema.tensors() })
         };
-        Component::networks().map(network).collect()
+        Component::networks()
+            .filter(|component| files::is_file(&component.config_path(&root)))
+            .map(network)
+            .collect()
     }
 
     /// Its settings: all files but weights and vocabulary.
@@ -112,14 +116,19 @@ impl RandomModel {
     }
 
     fn write_files(&self, folder: &Path, progress: &mut dyn FnMut(&str, usize)) -> Result<()> {
-        for (path, text) in self.architecture.published().files {
+        let published = self.architecture.published();
+        for (path, text) in published.files {
             let path = folder.join(path);
             let parent = path.parent().unwrap_or(folder);
             fs::create_dir_all(parent)
                 .and_then(|()| fs::write(&path, text))
                 .map_err(Error::writing(&path))?;
         }
-        tokenizer::write_clip_vocabulary(&TOKENIZER.folder(folder))?;
+        for (tokenizer, encoder) in TEXT_ENCODERS {
+            if files::is_file(&encoder.config_path(&published.root())) {
+                tokenizer::write_clip_vocabulary(&tokenizer.folder(folder))?;
+            }
+        }
         for network in self.architecture.networks()? {
             let component = network.component;
             progress(component.name, network.parameters());

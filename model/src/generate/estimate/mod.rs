@@ -29,8 +29,7 @@ use crate::networks::unet::{UNet2DConditionModel, UNetConfig};
 use crate::networks::vae::{Decoder, Strips, VaeConfig};
 use crate::precisions::Precisions;
 use crate::source::{
-    Component, ModelSource, ModelSpec, Role, Schema, TEXT_ENCODER, TensorKind, TensorSource, TensorSpec,
-    UNET, Usage, VAE,
+    Component, ModelSource, ModelSpec, Role, Schema, TensorKind, TensorSource, TensorSpec, UNET, Usage, VAE,
 };
 use crate::text::prompt;
 
@@ -46,8 +45,11 @@ const CHUNK: usize = 77;
 /// Memory that a model needs.
 #[derive(Clone, Debug)]
 pub struct Footprint {
-    /// Bytes of the weights of the text encoder, UNet and VAE.
-    weights: [u64; 3],
+    /// Bytes of the weights of the text encoders of each model, the model's and its refiner's, of
+    /// their UNets, and of the VAE.
+    text_encoders: Vec<u64>,
+    unets: Vec<u64>,
+    vae: u64,
     /// Whether all of them stay in memory.
     keep: bool,
     unet_per_pixel: u64,
@@ -71,7 +73,21 @@ impl Footprint {
         model: impl Into<ModelSpec>,
         &LoadOptions { isa, precision, keep }: &LoadOptions,
     ) -> Result<Self> {
-        let source = ModelSource::open(model)?;
+        let mut spec = model.into();
+        let refiner = spec.refiner.take();
+        let mut footprint = Self::of_one(spec, LoadOptions { isa, precision, keep })?;
+        if let Some(refiner) = refiner {
+            let other = Self::of_one(refiner.into(), LoadOptions { isa, precision, keep })?;
+            footprint.text_encoders.extend(other.text_encoders);
+            footprint.unets.extend(other.unets);
+            footprint.unet_per_pixel = footprint.unet_per_pixel.max(other.unet_per_pixel);
+            footprint.unet_per_chunk = footprint.unet_per_chunk.max(other.unet_per_chunk);
+        }
+        Ok(footprint)
+    }
+
+    fn of_one(spec: ModelSpec, LoadOptions { isa, precision, keep }: LoadOptions) -> Result<Self> {
+        let source = ModelSource::open(spec)?;
         let unet = UNetConfig::from_config(source.config(&UNET)?)?;
         let vae = VaeConfig::from_config(source.config(&VAE)?)?;
         let mut queries = 0; // channels that attend to the text; as many are keys, and values
@@ -89,20 +105,24 @@ impl Footprint {
             };
             Ok(loaded(bytes, &tensors))
         };
-        let weights = [
-            weights(&TEXT_ENCODER, precision.for_text(isa).into())?,
-            weights(&UNET, precision)?,
-            weights(&VAE, precision)?,
-        ];
+        let of_text = |component: &&Component| **component != UNET && **component != VAE;
+        let text_precision = Precisions::from(precision.for_text(isa));
+        let text_encoders = source.networks().filter(of_text);
+        let text_encoders = text_encoders.map(|component| weights(component, text_precision));
+        let text_encoders = vec![text_encoders.sum::<Result<u64>>()?];
+        let (unets, vae_weights) = (vec![weights(&UNET, precision)?], weights(&VAE, precision)?);
         Ok(Self {
-            weights,
+            text_encoders,
+            unets,
+            vae: vae_weights,
             keep,
             unet_per_chunk: (4 * CHUNK * 2 * queries) as u64,
             unet_per_pixel: 4 * UNET_CHANNELS * unet.block_out_channels[0] as u64,
             vae_per_pixel: 4 * vae.numbers_per_pixel() as u64,
             vae_per_pixel_in_strips: 4 * vae.numbers_per_pixel_in_strips() as u64,
             factor: vae.scale_factor() as u64,
-            defaults: Defaults::of(&source, &unet, &vae, &scheduler_of(&source)?)?.request,
+            defaults: Defaults::of(&source, &unet, &vae, &scheduler_of(&source, unet.addition.is_some())?)?
+                .request,
         })
     }
 
@@ -119,17 +139,16 @@ impl Footprint {
         let chunks = |text: &str| prompt::estimated_chunks(text, request.prompt_syntax);
         let chunks = chunks(&request.prompt).max(chunks(&request.negative_prompt)) as u64;
         let unet = texts * (pixels / self.factor.pow(2) * self.unet_per_pixel + chunks * self.unet_per_chunk);
-        let [text_weights, unet_weights, vae_weights] = self.weights;
         let vae = self.vae_maps(pixels, request.vae_tiling);
         match self.keep {
             true => self.weights() + unet.max(vae),
-            false => text_weights.max(unet_weights + unet).max(vae_weights + vae),
+            false => most(&self.text_encoders).max(most(&self.unets) + unet).max(self.vae + vae),
         }
     }
 
     /// Bytes to decode or encode a picture with nothing else in memory, at once or in strips.
     pub fn vae_bytes(&self, [width, height]: [usize; 2], vae_tiling: bool) -> u64 {
-        self.weights[2] + self.vae_maps(width as u64 * height as u64, vae_tiling)
+        self.vae + self.vae_maps(width as u64 * height as u64, vae_tiling)
     }
 
     /// Bytes of the VAE's feature maps.
@@ -146,10 +165,14 @@ impl Footprint {
     /// Bytes of the weights that are in memory at the same time.
     pub fn weights(&self) -> u64 {
         match self.keep {
-            true => self.weights.iter().sum(),
-            false => self.weights.into_iter().max().unwrap_or(0),
+            true => self.text_encoders.iter().chain(&self.unets).sum::<u64>() + self.vae,
+            false => most(&self.text_encoders).max(most(&self.unets)).max(self.vae),
         }
     }
+}
+
+fn most(bytes: &[u64]) -> u64 {
+    bytes.iter().copied().max().unwrap_or(0)
 }
 
 /// Bytes of a network's weights in the types that kernels pack.

@@ -5,11 +5,13 @@
 //! for each layer:   x += self_attn(layer_norm1(x))   causal: to itself and those before
 //!                   x += mlp(layer_norm2(x))         fc2(activation(fc1(x)))
 //! final_layer_norm(x)                                transformers' `last_hidden_state`
+//! pooled = text_projection(final_layer_norm(x)[end])  of an encoder with a projection
 //! ```
 //!
 //! Stable Diffusion 1.x uses OpenAI's ViT-L/14 (12 layers of 768 channels, quick-GELU). 2.x uses
 //! OpenCLIP's ViT-H/14 (1024 channels, GELU) up to its penultimate layer: its folders simply hold
-//! 23 of the 24 layers.
+//! 23 of the 24 layers. XL uses ViT-L/14 and OpenCLIP's ViT-bigG/14 (32 layers of 1280 channels),
+//! both up to the penultimate layer and without the final norm, and the latter's pooled vector.
 //!
 //! Source: Radford et al., *Learning Transferable Visual Models From Natural Language Supervision*
 //! (2021), and transformers' `CLIPTextModel`. Read next: [`crate::networks::unet`], which takes the
@@ -20,9 +22,9 @@ mod config;
 use std::sync::Arc;
 
 use aquatint_kernels::{Isa, activation};
-use aquatint_tensor::Tensor;
+use aquatint_tensor::{Tensor, View};
 
-pub use config::{ClipActivation, ClipTextConfig};
+pub use config::{ClipActivation, ClipTextConfig, TextOutput};
 
 use crate::error::Result;
 use crate::networks::layers::{
@@ -36,6 +38,7 @@ pub struct ClipTextModel {
     position_embedding: Embedding,
     layers: Vec<EncoderLayer>,
     final_layer_norm: LayerNorm,
+    text_projection: Option<Linear>,
     config: ClipTextConfig,
     /// Vectors of further tokens, numbered behind the vocabulary's: `[n, hidden_size]`.
     learned: Arc<[f32]>,
@@ -49,6 +52,10 @@ impl ClipTextModel {
     pub fn load(w: &Weights<'_>, config: &ClipTextConfig) -> Result<Self> {
         // Published files put everything under `text_model`; transformers 5 writes the names
         // without it, and reads both.
+        let text_projection = config.projection_dim.map(|channels| {
+            let shape = [channels, config.hidden_size];
+            Linear::load_without_bias(&w.at("text_projection").in_f32(), shape)
+        });
         let published = w.at("text_model");
         let w = if w.has("embeddings.token_embedding.weight") { w } else { &published };
         let channels = config.hidden_size;
@@ -71,6 +78,7 @@ impl ClipTextModel {
                 channels,
                 config.layer_norm_eps,
             )?,
+            text_projection: text_projection.transpose()?,
             config: config.clone(),
             learned: Arc::default(),
         })
@@ -103,11 +111,40 @@ impl ClipTextModel {
     /// # Panics
     /// See [`ClipTextModel::forward`]; also if there are fewer layers.
     pub fn forward_to(&self, isa: Isa, ids: &[&[u32]], layers: usize) -> Tensor<f32, 3> {
-        let mut x = self.embed(ids);
-        for layer in &self.layers[..layers] {
-            x = layer.forward(isa, x);
-        }
+        let x = self.run(isa, self.embed(ids), 0..layers);
         self.final_layer_norm.forward(isa, x.view()).into_tensor()
+    }
+
+    /// The vectors behind the first `layers` layers as they are, `[n, tokens, hidden_size]`, and of
+    /// an encoder with a projection the pooled vectors, `[n, projection_dim]`: the last layer's at
+    /// the first end mark, normed and projected.
+    ///
+    /// # Panics
+    /// See [`ClipTextModel::forward_to`].
+    pub fn forward_pooled(
+        &self,
+        isa: Isa,
+        ids: &[&[u32]],
+        layers: usize,
+    ) -> (Tensor<f32, 3>, Option<Tensor<f32, 2>>) {
+        let hidden = self.run(isa, self.embed(ids), 0..layers);
+        let pooled = self.text_projection.as_ref().map(|projection| {
+            let last = self.run(isa, hidden.clone(), layers..self.layers.len());
+            let normed = self.final_layer_norm.forward(isa, last.view()).into_tensor();
+            let rows = ids.iter().enumerate().flat_map(|(i, ids)| {
+                // As in transformers, the first token where there is no mark.
+                let end = ids.iter().position(|&id| id == self.config.eos_token_id).unwrap_or(0);
+                let start = (i * ids.len() + end) * self.config.hidden_size;
+                &normed.as_slice()[start..][..self.config.hidden_size]
+            });
+            let rows: Vec<f32> = rows.copied().collect();
+            projection.forward(isa, View::from_slice([ids.len(), self.config.hidden_size], &rows))
+        });
+        (hidden, pooled)
+    }
+
+    fn run(&self, isa: Isa, x: Tensor<f32, 3>, layers: std::ops::Range<usize>) -> Tensor<f32, 3> {
+        self.layers[layers].iter().fold(x, |x, layer| layer.forward(isa, x))
     }
 
     fn embed(&self, ids: &[&[u32]]) -> Tensor<f32, 3> {

@@ -16,7 +16,7 @@ use super::conditioning::{BlockConditioning, BlockInputs, StepConditioning};
 use super::resnet::{ResnetBlock2D, ResnetConfig};
 use super::sample::{Downsample2D, Upsample2D};
 use super::transformer::{Transformer2DModel, TransformerConfig};
-use super::{BlockKind, UNetConfig};
+use super::{BlockKind, MidBlockKind, UNetConfig};
 use crate::error::Result;
 use crate::networks::layers::{FeatureMap, Stored};
 use crate::source::Weights;
@@ -47,7 +47,13 @@ impl DownBlock {
                     ResnetBlock2D::load(&w.at("resnets").at(i), resnet)
                 })
                 .collect::<Result<_>>()?,
-            attentions: attentions(w, config, config.down_blocks[level], level, layers)?,
+            attentions: attentions(
+                w,
+                config,
+                config.down_blocks[level],
+                level,
+                &config.transformer_depths.down[level],
+            )?,
             downsampler: (!last)
                 .then(|| {
                     // It computes the pixels that it leaves.
@@ -80,10 +86,11 @@ impl DownBlock {
     }
 }
 
-/// `UNetMidBlock2DCrossAttn`.
+/// `UNetMidBlock2DCrossAttn`, or `UNetMidBlock2D` of a single residual block.
 pub struct MidBlock {
-    resnets: [ResnetBlock2D; 2],
-    attention: Transformer2DModel,
+    resnets: Vec<ResnetBlock2D>,
+    /// Between each residual block and the next.
+    attentions: Vec<Transformer2DModel>,
 }
 
 impl MidBlock {
@@ -91,40 +98,51 @@ impl MidBlock {
     ///
     /// # Errors
     /// See [`DownBlock::load`].
-    pub fn load(w: &Weights<'_>, config: &UNetConfig) -> Result<Self> {
+    pub fn load(w: &Weights<'_>, config: &UNetConfig, kind: MidBlockKind) -> Result<Self> {
         let level = config.block_out_channels.len() - 1;
         let channels = config.block_out_channels[level];
         let resnet = ResnetConfig {
             output_scale_factor: config.mid_block_scale_factor,
             ..resnet(config, channels, channels)
         };
+        let depths = match kind {
+            MidBlockKind::Residual => &[][..],
+            MidBlockKind::CrossAttention => &[config.transformer_depths.mid],
+        };
         Ok(Self {
-            resnets: [
-                ResnetBlock2D::load(&w.at("resnets.0"), resnet)?,
-                ResnetBlock2D::load(&w.at("resnets.1"), resnet)?,
-            ],
-            attention: Transformer2DModel::load(
-                &w.at("attentions.0"),
-                TransformerConfig { only_cross_attention: false, ..transformer(config, level) },
-            )?,
+            resnets: (0..=depths.len())
+                .map(|i| ResnetBlock2D::load(&w.at("resnets").at(i), resnet))
+                .collect::<Result<_>>()?,
+            attentions: depths
+                .iter()
+                .enumerate()
+                .map(|(i, &layers)| {
+                    let transformer = transformer(config, level, layers);
+                    let transformer = TransformerConfig { only_cross_attention: false, ..transformer };
+                    Transformer2DModel::load(&w.at("attentions").at(i), transformer)
+                })
+                .collect::<Result<_>>()?,
         })
     }
 
     /// What this block needs besides the image.
     pub fn prepare(&self, isa: Isa, inputs: BlockInputs<'_>) -> BlockConditioning {
-        BlockConditioning::new(isa, &self.resnets, std::slice::from_ref(&self.attention), inputs)
+        BlockConditioning::new(isa, &self.resnets, &self.attentions, inputs)
     }
 
-    /// `x: [n, h, w, c]` → `[texts, h, w, c]`.
+    /// `x: [n, h, w, c]` → `[texts, h, w, c]`; without attention as many images as before.
     pub fn forward<T: Stored>(
         &self,
         isa: Isa,
         x: &FeatureMap<T>,
         cond: StepConditioning<'_>,
     ) -> FeatureMap<T> {
-        let x = self.resnets[0].forward(isa, x, Some(cond.time(0)));
-        let x = self.attention.forward(isa, &x, cond.text(0));
-        self.resnets[1].forward(isa, &x, Some(cond.time(1)))
+        let mut x = self.resnets[0].forward(isa, x, Some(cond.time(0)));
+        for (i, (attention, resnet)) in self.attentions.iter().zip(&self.resnets[1..]).enumerate() {
+            x = attention.forward(isa, &x, cond.text(i));
+            x = resnet.forward(isa, &x, Some(cond.time(i + 1)));
+        }
+        x
     }
 }
 
@@ -159,7 +177,13 @@ impl UpBlock {
                     ResnetBlock2D::load(&w.at("resnets").at(i), joined)
                 })
                 .collect::<Result<_>>()?,
-            attentions: attentions(w, config, config.up_blocks[index], level, layers)?,
+            attentions: attentions(
+                w,
+                config,
+                config.up_blocks[index],
+                level,
+                &config.transformer_depths.up[index],
+            )?,
             upsampler: (level > 0)
                 .then(|| {
                     // It computes the pixels of the level above.
@@ -245,26 +269,28 @@ fn resnet(config: &UNetConfig, in_channels: usize, out_channels: usize) -> Resne
     }
 }
 
-fn transformer(config: &UNetConfig, level: usize) -> TransformerConfig {
+fn transformer(config: &UNetConfig, level: usize, layers: usize) -> TransformerConfig {
     TransformerConfig {
         channels: config.block_out_channels[level],
         heads: config.heads[level],
         cross_attention_dim: config.cross_attention_dim[level],
-        layers: config.transformer_layers[level],
+        layers,
         num_groups: config.norm_num_groups,
         only_cross_attention: config.only_cross_attention[level],
         use_linear_projection: config.use_linear_projection,
     }
 }
 
+/// The transformers of a block, one of each depth; none if it has no attention.
 fn attentions(
     w: &Weights<'_>,
     config: &UNetConfig,
     kind: BlockKind,
     level: usize,
-    layers: usize,
+    depths: &[usize],
 ) -> Result<Vec<Transformer2DModel>> {
-    let count = if kind == BlockKind::CrossAttention { layers } else { 0 };
+    let depths = if kind == BlockKind::CrossAttention { depths } else { &[] };
     let w = w.at("attentions");
-    (0..count).map(|i| Transformer2DModel::load(&w.at(i), transformer(config, level))).collect()
+    let transformer = |(i, &layers)| Transformer2DModel::load(&w.at(i), transformer(config, level, layers));
+    depths.iter().enumerate().map(transformer).collect()
 }

@@ -12,14 +12,17 @@
 use aquatint_kernels::Isa;
 use aquatint_tensor::{Tensor, View};
 
+use super::addition_embedding::Addition;
 use super::resnet::ResnetBlock2D;
 use super::transformer::{CrossAttnKv, Transformer2DModel};
 
 /// The same for every block, before the first step.
 #[derive(Clone, Copy)]
 pub struct BlockInputs<'a> {
-    /// `silu(temb)` for all steps: `[steps, time_embed_dim]`.
+    /// `silu(temb)` for all steps: `[steps · rows, time_embed_dim]`.
     pub silu_temb: View<'a, f32, 2>,
+    /// Rows of each step: 1 for all texts, or one for each.
+    pub rows: usize,
     /// The text embeddings: `[texts, tokens, cross_attention_dim]`.
     pub text: View<'a, f32, 3>,
     /// The share of the tokens that self-attention merges here.
@@ -38,6 +41,8 @@ pub struct Conditions<'a> {
     /// The share of the tokens that self-attention merges at the outermost level; 0 is none. See
     /// [`token_merge`](super::token_merge).
     pub token_merging: f64,
+    /// For models whose config has an `addition`.
+    pub addition: Option<Addition<'a>>,
 }
 
 /// What is added to the UNet's skips and to its middle: the outputs of a ControlNet or an adapter.
@@ -53,6 +58,8 @@ pub struct Residuals<'a> {
 /// [`UNet2DConditionModel::prepare`](super::UNet2DConditionModel::prepare).
 pub struct Conditioning {
     pub(super) texts: usize,
+    /// Whether the time embedding differs from text to text, so that nothing can be shared.
+    pub(super) time_per_text: bool,
     pub(super) down_blocks: Vec<BlockConditioning>,
     pub(super) mid_block: Option<BlockConditioning>,
     pub(super) up_blocks: Vec<BlockConditioning>,
@@ -60,8 +67,9 @@ pub struct Conditioning {
 
 /// The part of it that belongs to one block.
 pub struct BlockConditioning {
-    /// For each residual block, `[steps, channels]`.
+    /// For each residual block, `[steps · rows, channels]`.
     times: Vec<Tensor<f32, 2>>,
+    rows: usize,
     /// For each transformer.
     texts: Vec<CrossAttnKv>,
 }
@@ -71,10 +79,11 @@ impl BlockConditioning {
         isa: Isa,
         resnets: &[ResnetBlock2D],
         attentions: &[Transformer2DModel],
-        BlockInputs { silu_temb, text, token_merging }: BlockInputs<'_>,
+        BlockInputs { silu_temb, rows, text, token_merging }: BlockInputs<'_>,
     ) -> Self {
         Self {
             times: resnets.iter().map(|resnet| resnet.project_time(isa, silu_temb)).collect(),
+            rows,
             texts: attentions
                 .iter()
                 .map(|attention| attention.prepare(isa, text).merging(token_merging))
@@ -96,9 +105,10 @@ pub struct StepConditioning<'a> {
 }
 
 impl<'a> StepConditioning<'a> {
-    /// For residual block number i: `[1, channels]`.
+    /// For residual block number i: `[1, channels]`, or `[texts, channels]`.
     pub(super) fn time(&self, i: usize) -> View<'a, f32, 2> {
-        self.block.times[i].view().slice(0, self.step..self.step + 1)
+        let rows = self.block.rows;
+        self.block.times[i].view().slice(0, self.step * rows..(self.step + 1) * rows)
     }
 
     /// For transformer number i.

@@ -15,6 +15,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::depths::TransformerDepths;
 use crate::error::Result;
 use crate::source::config::{COUNT, ConfigFile, SIZE};
 
@@ -56,14 +57,15 @@ pub struct UNetConfig {
     /// Number of heads in each down block. The file calls it `attention_head_dim`: an old misnomer
     /// that diffusers keeps.
     pub heads: Vec<usize>,
-    /// Transformer blocks in each transformer, for each down block; the up blocks have the same in
-    /// reverse, the middle block has as many as the last.
-    pub transformer_layers: Vec<usize>,
+    /// How deep the transformers are.
+    pub transformer_depths: TransformerDepths,
     /// Whether the first attention of each transformer block is to the text as well, for each down
     /// block; the up blocks have the same in reverse.
     pub only_cross_attention: Vec<bool>,
-    /// Whether there is a middle block.
-    pub mid_block: bool,
+    /// The middle block, if there is one.
+    pub mid_block: Option<MidBlockKind>,
+    /// What is added to the time embedding; `None` for Stable Diffusion 1.x and 2.x.
+    pub addition: Option<AdditionConfig>,
     /// Channels of the embedding of the guidance scale, which such a model takes in place of a
     /// second call without the text; `None` for others.
     pub time_cond_proj_dim: Option<usize>,
@@ -78,6 +80,25 @@ pub enum BlockKind {
     Residual,
     /// A transformer after each residual block: `CrossAttnDownBlock2D`, `CrossAttnUpBlock2D`.
     CrossAttention,
+}
+
+/// What the middle block is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MidBlockKind {
+    /// One residual block: `UNetMidBlock2D`, which SSD-1B and Segmind-Vega have.
+    Residual,
+    /// A transformer between two residual blocks: `UNetMidBlock2DCrossAttn`.
+    CrossAttention,
+}
+
+/// Stable Diffusion XL's `text_time` embedding: a pooled text and six numbers, see
+/// `time_embedding.rs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdditionConfig {
+    /// Channels of the sines and cosines of each number.
+    pub time_embed_dim: usize,
+    /// Channels of all that goes in: those of the pooled text, and of the numbers.
+    pub in_channels: usize,
 }
 
 impl UNetConfig {
@@ -103,6 +124,7 @@ impl UNetConfig {
 
         let block_out_channels = file.counts("block_out_channels", &[320, 640, 1280, 1280], SIZE)?;
         let blocks = block_out_channels.len();
+        let layers_per_block = file.per_block("layers_per_block", blocks, 2, COUNT)?;
         let config = Self {
             sample_size: sample_size(&file)?,
             in_channels: file.count("in_channels", 4, SIZE)?,
@@ -112,16 +134,17 @@ impl UNetConfig {
             freq_shift: file.number("freq_shift", 0.0, 0.0..=1e6)? as f32,
             down_blocks: file.choices("down_block_types", &three_and_one, &down_names)?,
             up_blocks: file.choices("up_block_types", &one_and_three, &up_names)?,
-            layers_per_block: file.per_block("layers_per_block", blocks, 2, COUNT)?,
+            layers_per_block: layers_per_block.clone(),
             downsample_padding: file.count("downsample_padding", 1, 0..=1)?,
             mid_block_scale_factor: file.number("mid_block_scale_factor", 1.0, 1e-6..=1e6)? as f32,
             norm_num_groups: file.count("norm_num_groups", 32, COUNT)?,
             norm_eps: file.number("norm_eps", 1e-5, 0.0..=1.0)? as f32,
             cross_attention_dim: file.per_block("cross_attention_dim", blocks, 1280, SIZE)?,
             heads: file.per_block("attention_head_dim", blocks, 8, COUNT)?,
-            transformer_layers: file.per_block("transformer_layers_per_block", blocks, 1, COUNT)?,
+            transformer_depths: TransformerDepths::read(&file, &layers_per_block)?,
             only_cross_attention: only_cross_attention(&file, blocks)?,
             mid_block: mid_block(&file)?,
+            addition: addition(&file)?,
             time_cond_proj_dim: time_cond_proj_dim(&file)?,
             use_linear_projection: file.flag("use_linear_projection", false)?,
             block_out_channels,
@@ -151,7 +174,8 @@ impl UNetConfig {
                     self.norm_num_groups
                 )));
             }
-            let attention = (self.mid_block && level + 1 == blocks)
+            let in_middle = self.mid_block == Some(MidBlockKind::CrossAttention);
+            let attention = (in_middle && level + 1 == blocks)
                 || self.down_blocks[level] == BlockKind::CrossAttention
                 || self.up_blocks[blocks - 1 - level] == BlockKind::CrossAttention;
             if attention && channels % heads != 0 {
@@ -176,12 +200,26 @@ impl UNetConfig {
     }
 }
 
-/// Whether there is a middle block: `mid_block_type` may be null.
-fn mid_block(file: &ConfigFile) -> Result<bool> {
+/// The middle block; `mid_block_type` may be null.
+fn mid_block(file: &ConfigFile) -> Result<Option<MidBlockKind>> {
+    use MidBlockKind::{CrossAttention, Residual};
     if file.is_null("mid_block_type") {
-        return Ok(false);
+        return Ok(None);
     }
-    file.choice("mid_block_type", true, &[("UNetMidBlock2DCrossAttn", true)])
+    let kinds = [("UNetMidBlock2DCrossAttn", CrossAttention), ("UNetMidBlock2D", Residual)];
+    file.choice("mid_block_type", CrossAttention, &kinds).map(Some)
+}
+
+/// The `text_time` embedding, if there is one.
+fn addition(file: &ConfigFile) -> Result<Option<AdditionConfig>> {
+    if !file.choice("addition_embed_type", false, &[("text_time", true)])? {
+        return Ok(None);
+    }
+    let addition = AdditionConfig {
+        time_embed_dim: file.count("addition_time_embed_dim", 256, 2..=1 << 16)?,
+        in_channels: file.count("projection_class_embeddings_input_dim", 2816, SIZE)?,
+    };
+    Ok(Some(addition))
 }
 
 /// One flag for all blocks, or a list of one for each.
@@ -220,10 +258,9 @@ fn sample_size(file: &ConfigFile) -> Result<[usize; 2]> {
 /// diffusers hands `mid_block_only_cross_attention` to another kind of middle block only.
 const IGNORED: &[&str] = &["dropout", "upcast_attention", "mid_block_only_cross_attention"];
 
-/// Switches of `UNet2DConditionModel` that Stable Diffusion 1.x and 2.x leave alone.
+/// Switches of `UNet2DConditionModel` that no published Stable Diffusion turns on.
 fn neutral() -> Value {
     json!({
-        "reverse_transformer_layers_per_block": [null],
         "num_attention_heads": [null],
         "dual_cross_attention": [false],
         "cross_attention_norm": [null],
@@ -234,7 +271,6 @@ fn neutral() -> Value {
         "num_class_embeds": [null],
         "class_embeddings_concat": [false],
         "projection_class_embeddings_input_dim": [null],
-        "addition_embed_type": [null],
         "addition_embed_type_num_heads": [64],
         "addition_time_embed_dim": [null],
         "time_embedding_type": ["positional"],

@@ -9,17 +9,19 @@
 //!        conv_out(silu(conv_norm_out(x)))
 //! ```
 //!
-//! Reading order: `config.rs` (the table of channels), `time_embedding.rs`, `resnet.rs`,
-//! `transformer.rs`, `sample.rs` (halving and doubling), `conditioning.rs`, `blocks.rs`, then
-//! `prepare` and `forward` below.
+//! Reading order: `config.rs` (the table of channels), `depths.rs`, `time_embedding.rs`,
+//! `addition_embedding.rs` (SDXL), `resnet.rs`, `transformer.rs`, `sample.rs` (halving and
+//! doubling), `conditioning.rs`, `blocks.rs`, then `prepare` and `forward` below.
 //!
 //! Source: Rombach et al., *High-Resolution Image Synthesis with Latent Diffusion Models* (2022);
 //! diffusers' `UNet2DConditionModel`. Field names are those of its checkpoints.
 
+pub mod addition_embedding;
 pub mod blocks;
 pub mod conditioning;
 mod config;
 pub mod deep_cache;
+pub mod depths;
 pub mod resnet;
 pub mod sample;
 pub mod time_embedding;
@@ -28,15 +30,18 @@ pub mod transformer;
 
 use aquatint_kernels::conv2d::Geometry;
 use aquatint_kernels::{Isa, activation};
-use aquatint_tensor::{Tensor, View, f16};
+use aquatint_tensor::{Tensor, View, concat, f16};
 
+pub use addition_embedding::Addition;
 pub use conditioning::{Conditioning, Conditions, Residuals};
-pub use config::{BlockKind, UNetConfig};
+pub use config::{AdditionConfig, BlockKind, MidBlockKind, UNetConfig};
+pub use depths::TransformerDepths;
 
 use crate::error::Result;
 use crate::networks::layers::{Conv2d, FeatureMap, GroupNorm, Stored};
 use crate::networks::storage::{finite_or, is_half};
 use crate::source::{Role, Weights};
+use addition_embedding::AdditionEmbedding;
 use blocks::{DownBlock, MidBlock, UpBlock};
 use conditioning::BlockInputs;
 use deep_cache::CacheUse;
@@ -45,6 +50,7 @@ use time_embedding::TimestepEmbedding;
 /// The noise predictor of Stable Diffusion.
 pub struct UNet2DConditionModel {
     time_embedding: TimestepEmbedding,
+    add_embedding: Option<AdditionEmbedding>,
     conv_in: Conv2d,
     down_blocks: Vec<DownBlock>,
     mid_block: Option<MidBlock>,
@@ -70,6 +76,13 @@ impl UNet2DConditionModel {
                 &w.at("time_embedding").role(Role::Once).in_f32(),
                 config,
             )?,
+            add_embedding: config
+                .addition
+                .map(|addition| {
+                    let w = w.at("add_embedding").role(Role::Once).in_f32();
+                    AdditionEmbedding::load(&w, config, addition)
+                })
+                .transpose()?,
             conv_in: conv("conv_in", [channels, config.in_channels])?,
             down_blocks: levels
                 .clone()
@@ -77,7 +90,7 @@ impl UNet2DConditionModel {
                 .collect::<Result<_>>()?,
             mid_block: config
                 .mid_block
-                .then(|| MidBlock::load(&w.at("mid_block").halved(levels.end - 1), config))
+                .map(|kind| MidBlock::load(&w.at("mid_block").halved(levels.end - 1), config, kind))
                 .transpose()?,
             up_blocks: levels
                 .clone()
@@ -108,15 +121,30 @@ impl UNet2DConditionModel {
     /// `text: [texts, tokens, cross_attention_dim]`; `timesteps` are those of the calls of
     /// `forward` to come.
     pub fn prepare(&self, isa: Isa, text: View<'_, f32, 3>, timesteps: &[f32]) -> Conditioning {
-        self.prepare_with(isa, Conditions { text, timesteps, guidance_scale: 1.0, token_merging: 0.0 })
+        let conditions =
+            Conditions { text, timesteps, guidance_scale: 1.0, token_merging: 0.0, addition: None };
+        self.prepare_with(isa, conditions)
     }
 
-    /// The same, also for models that take the guidance scale as an input.
+    /// The same, also for models that take the guidance scale, a pooled text or sizes as inputs.
+    ///
+    /// # Panics
+    /// If the config has an `addition` and the conditions have none, or if it is not of as many
+    /// texts.
     pub fn prepare_with(&self, isa: Isa, conditions: Conditions<'_>) -> Conditioning {
-        let Conditions { text, timesteps, guidance_scale, token_merging } = conditions;
-        let mut silu_temb = self.time_embedding.forward(isa, timesteps, guidance_scale);
+        let Conditions { text, timesteps, guidance_scale, token_merging, addition } = conditions;
+        let temb = self.time_embedding.forward(isa, timesteps, guidance_scale);
+        let (mut silu_temb, rows) = match &self.add_embedding {
+            None => (temb, 1),
+            Some(add_embedding) => {
+                let addition = addition.expect("this UNet takes a pooled text and sizes");
+                assert_eq!(addition.pooled.shape()[0], text.shape()[0], "a pooled text for each text");
+                let aug_emb = add_embedding.forward(isa, addition);
+                (sums(&temb, &aug_emb), aug_emb.shape()[0])
+            }
+        };
         activation::silu(isa, silu_temb.as_mut_slice());
-        let inputs = BlockInputs { silu_temb: silu_temb.view(), text, token_merging: 0.0 };
+        let inputs = BlockInputs { silu_temb: silu_temb.view(), rows, text, token_merging: 0.0 };
         let outermost = BlockInputs { token_merging, ..inputs };
         let last = self.up_blocks.len().saturating_sub(1);
         let at = |is_outermost| if is_outermost { outermost } else { inputs };
@@ -124,6 +152,7 @@ impl UNet2DConditionModel {
         let up = self.up_blocks.iter().enumerate();
         Conditioning {
             texts: text.shape()[0],
+            time_per_text: self.add_embedding.is_some(),
             down_blocks: down.map(|(i, block)| block.prepare(isa, at(i == 0))).collect(),
             mid_block: self.mid_block.as_ref().map(|block| block.prepare(isa, inputs)),
             up_blocks: up.map(|(i, block)| block.prepare(isa, at(i == last))).collect(),
@@ -134,8 +163,8 @@ impl UNet2DConditionModel {
     ///
     /// `latents: [n, h, w, in_channels]` → `[texts, h, w, out_channels]`; text i looks at latent i
     /// mod n. With guidance two texts look at each latent, and what comes before the first
-    /// cross-attention is computed once for both. Any `h` and `w` will do; multiples of 8 halve
-    /// evenly on every level.
+    /// cross-attention is computed once for both, unless the time embedding depends on the text.
+    /// Any `h` and `w` will do; multiples of 8 halve evenly on every level.
     ///
     /// # Panics
     /// If the latents cannot be shared evenly, or there is no such step.
@@ -184,6 +213,8 @@ impl UNet2DConditionModel {
             images > 0 && texts.is_multiple_of(images),
             "{images} latents cannot be shared among {texts} texts"
         );
+        let repeated = concat(&vec![latents; if cond.time_per_text { texts / images } else { 1 }], 0);
+        let latents = repeated.view();
         match self.half {
             true => {
                 let half = self.forward_stored::<f16>(isa, latents, step, cond, residuals, cache);
@@ -256,6 +287,18 @@ impl UNet2DConditionModel {
         drop(x);
         self.conv_out.forward_last(isa, &normed)
     }
+}
+
+/// Each row of `a` plus each of `b`: `[n, c]`, `[m, c]` → `[n · m, c]`, those of a's first row
+/// first.
+fn sums(a: &Tensor<f32, 2>, b: &Tensor<f32, 2>) -> Tensor<f32, 2> {
+    let ([n, channels], [m, _]) = (a.shape(), b.shape());
+    let rows = a.as_slice().chunks(channels);
+    let sums = rows.flat_map(|row| {
+        let others = b.as_slice().chunks(channels);
+        others.flat_map(move |other| row.iter().zip(other).map(|(a, b)| a + b))
+    });
+    Tensor::from_vec([n * m, channels], sums.collect())
 }
 
 #[cfg(test)]

@@ -92,8 +92,9 @@ impl ResnetBlock2D {
         self.time_emb_proj.as_ref().expect("a residual block of the UNet").forward(isa, silu_temb)
     }
 
-    /// `x: [n, h, w, in_channels]` → `[n, h, w, out_channels]`. `time` is a row of
-    /// [`project_time`](Self::project_time), `[1, out_channels]`: all images are at the same step.
+    /// `x: [n, h, w, in_channels]` → `[n, h, w, out_channels]`. `time` is
+    /// of [`project_time`](Self::project_time): a row for all images, `[1, out_channels]`, or one
+    /// for each, `[n, out_channels]`.
     pub fn forward<T: Stored>(
         &self,
         isa: Isa,

@@ -82,8 +82,8 @@ fn settings_that_are_not_supported_are_named() {
         r#"{"class_embed_type": "timestep"}"#,
         "`class_embed_type` is \"timestep\", which is not supported",
     );
-    refused(r#"{"addition_embed_type": "text_time"}"#, "`addition_embed_type`");
-    refused(r#"{"mid_block_type": "UNetMidBlock2D"}"#, "`mid_block_type` is \"UNetMidBlock2D\"");
+    refused(r#"{"addition_embed_type": "text"}"#, "`addition_embed_type` is \"text\"");
+    refused(r#"{"mid_block_type": "UNetMidBlock2DSimpleCrossAttn"}"#, "`mid_block_type`");
     refused(r#"{"transformer_layers_per_block": [1, 2, 10]}"#, "`transformer_layers_per_block`");
     refused(r#"{"time_cond_proj_dim": 1}"#, "`time_cond_proj_dim` is 1");
     refused(r#"{"down_block_types": ["AttnDownBlock2D"]}"#, "\"AttnDownBlock2D\" in entry 0");
@@ -200,6 +200,69 @@ fn a_transformer_is_as_deep_as_the_config_says() {
     assert_eq!(depths, [2, 3, 1]);
 }
 
+/// As SSD-1B has them: the lists are those of each block, and of each of its layers.
+#[test]
+fn transformers_of_a_block_may_differ() {
+    let lists = r#""transformer_layers_per_block": [1, [2, 2], [4, 4]], "reverse_transformer_layers_per_block": [[4, 4, 10], [2, 1, 1], 1]"#;
+    let depths = config(&format!("{{{SDXL}, {lists}}}")).expect("supported").transformer_depths;
+    let up = vec![vec![4, 4, 10], vec![2, 1, 1], vec![1, 1, 1]];
+    let down = vec![vec![1, 1], vec![2, 2], vec![4, 4]];
+    assert_eq!(depths, TransformerDepths { down, mid: 4, up });
+    let xl =
+        config(&format!(r#"{{{SDXL}, "transformer_layers_per_block": [1, 2, 10]}}"#)).expect("supported");
+    assert_eq!((xl.transformer_depths.mid, &xl.transformer_depths.up[0][..]), (10, &[10, 10, 10][..]));
+    let refused_lists = |lists: &str, expected: &str| refused(&format!("{{{SDXL}, {lists}}}"), expected);
+    refused_lists(
+        r#""transformer_layers_per_block": [1, [2, 2], [4, 4]]"#,
+        "differs within a block and `reverse_transformer_layers_per_block` is absent",
+    );
+    refused_lists(r#""transformer_layers_per_block": [1, [2], 4]"#, "a list of 1 entries; expected 2");
+    refused_lists(
+        r#""transformer_layers_per_block": [1, 2, 0]"#,
+        "contains 0; expected whole numbers from 1 to 1024",
+    );
+}
+
+const SDXL: &str = r#""block_out_channels": [320, 640, 1280], "attention_head_dim": [5, 10, 20], "cross_attention_dim": 2048,
+    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"], "use_linear_projection": true,
+    "addition_embed_type": "text_time", "addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": 2816"#;
+
+#[test]
+fn pooled_texts_and_sizes_count_for_their_text_alone() {
+    let addition = r#", "addition_embed_type": "text_time", "addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 60"#;
+    let latent = Tensor::from_vec([1, 6, 6, 4], waves(144, 1));
+    let text = Tensor::from_vec([1, 5, 24], waves(5 * 24, 2));
+    let two = concat(&[text.view(), text.view()], 0);
+    let pooled = Tensor::from_vec([3, 12], waves(36, 3));
+    let sizes = Tensor::from_vec(
+        [3, 6],
+        [[64.0, 64.0, 0.0, 0.0, 64.0, 64.0], [64.0, 64.0, 8.0, 0.0, 64.0, 64.0], [9.0; 6]].concat(),
+    );
+    for (name, blocks) in SMALL {
+        let unet = small(&format!("{blocks}{addition}"));
+        for isa in Isa::available() {
+            let forward = |text: &Tensor<f32, 3>, rows: &[usize]| {
+                let pick = |x: &Tensor<f32, 2>| {
+                    concat(&rows.iter().map(|&row| x.view().slice(0, row..row + 1)).collect::<Vec<_>>(), 0)
+                };
+                let (pooled, time_ids) = (pick(&pooled), pick(&sizes));
+                let addition = Some(Addition { pooled: pooled.view(), time_ids: time_ids.view() });
+                let timesteps = &[900.0, 500.0];
+                let (guidance_scale, token_merging) = (1.0, 0.0);
+                let conditions =
+                    Conditions { text: text.view(), timesteps, guidance_scale, token_merging, addition };
+                unet.forward(isa, latent.view(), 1, &unet.prepare_with(isa, conditions))
+            };
+            let alone = [0, 1, 2].map(|row| forward(&text, &[row]));
+            assert!(alone[0] != alone[1] && alone[0] != alone[2], "{name}, {isa}");
+            let both = forward(&two, &[2, 1]);
+            assert!(both.view().slice(0, 0..1).to_tensor() == alone[2], "{name}, {isa}");
+            assert!(both.view().slice(0, 1..2).to_tensor() == alone[1], "{name}, {isa}");
+        }
+    }
+}
+
 #[test]
 fn residuals_are_added_to_skips_and_middle() {
     let latent = Tensor::from_vec([1, 4, 4, 4], waves(64, 1));
@@ -237,7 +300,8 @@ fn without_a_middle_block_the_up_blocks_follow() {
     let text = Tensor::from_vec([2, 5, 24], waves(2 * 5 * 24, 2));
     let cond = unet.prepare(Isa::best(), text.view(), &[500.0]);
     assert_eq!(unet.forward(Isa::best(), latent.view(), 0, &cond).shape(), [2, 4, 4, 4]);
-    assert!(!unet.config().mid_block && config("{}").expect("defaults").mid_block);
+    assert_eq!(unet.config().mid_block, None);
+    assert_eq!(config("{}").expect("defaults").mid_block, Some(MidBlockKind::CrossAttention));
 }
 
 #[test]
@@ -247,8 +311,13 @@ fn a_guidance_scale_counts_where_it_is_an_input() {
     let results = |extra: &str| {
         let unet = small(&format!("{}{extra}", SMALL[0].1));
         [1.0, 7.5].map(|guidance_scale| {
-            let conditions =
-                Conditions { text: text.view(), timesteps: &[500.0], guidance_scale, token_merging: 0.0 };
+            let conditions = Conditions {
+                text: text.view(),
+                timesteps: &[500.0],
+                guidance_scale,
+                token_merging: 0.0,
+                addition: None,
+            };
             let cond = unet.prepare_with(Isa::best(), conditions);
             unet.forward(Isa::best(), latent.view(), 0, &cond)
         })

@@ -75,7 +75,7 @@ impl TimestepEmbedding {
 /// `channels` cosines and sines of `timestep`. All in f32: t reaches 999, so the result carries the
 /// frequency's rounding a thousandfold, and more digits here would be another embedding than the
 /// one that the network was trained on.
-fn sinusoidal(timestep: f32, channels: usize, flip_sin_to_cos: bool, freq_shift: f32) -> Vec<f32> {
+pub(super) fn sinusoidal(timestep: f32, channels: usize, flip_sin_to_cos: bool, freq_shift: f32) -> Vec<f32> {
     let half = channels / 2;
     let period = -(10000f64.ln() as f32);
     let angles: Vec<f32> =

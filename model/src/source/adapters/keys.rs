@@ -108,20 +108,23 @@ pub fn other_method(name: &str) -> Option<&'static str> {
     OTHER_METHODS.iter().find(|(part, _)| name.contains(part)).map(|&(_, method)| method)
 }
 
-/// The family that a name belongs to, if it is not Stable Diffusion 1.x or 2.x.
-pub fn other_family(name: &str) -> Option<&'static str> {
+/// The family that a name belongs to, if it is one that is told by names. `xl`: whether the model
+/// is Stable Diffusion XL, whose names are then no other's.
+pub fn other_family(name: &str, xl: bool) -> Option<&'static str> {
+    const XL: &str = "Stable Diffusion XL";
     const FAMILIES: [(&str, &str); 9] = [
-        ("lora_te2_", "Stable Diffusion XL"),
-        ("text_encoder_2.", "Stable Diffusion XL"),
-        ("input_blocks_4_1_transformer_blocks_1_", "Stable Diffusion XL"),
-        ("down_blocks_1_attentions_0_transformer_blocks_1_", "Stable Diffusion XL"),
-        ("down_blocks.1.attentions.0.transformer_blocks.1.", "Stable Diffusion XL"),
+        ("lora_te2_", XL),
+        ("text_encoder_2.", XL),
+        ("input_blocks_4_1_transformer_blocks_1_", XL),
+        ("down_blocks_1_attentions_0_transformer_blocks_1_", XL),
+        ("down_blocks.1.attentions.0.transformer_blocks.1.", XL),
         ("double_blocks", "Flux"),
         ("single_transformer_blocks", "Flux"),
         ("joint_blocks", "Stable Diffusion 3"),
         ("transformer.", "a transformer such as Flux or Stable Diffusion 3"),
     ];
-    let found = FAMILIES.iter().find(|(part, _)| match *part {
+    let mut others = FAMILIES.iter().filter(|(_, family)| !xl || *family != XL);
+    let found = others.find(|(part, _)| match *part {
         "transformer." => name.starts_with(part),
         _ => name.contains(part),
     });

@@ -27,7 +27,7 @@ pub struct LoraSpec {
     pub path: PathBuf,
     /// The weight in the UNet.
     pub unet: f32,
-    /// The weight in the text encoder.
+    /// The weight in the text encoder, or in both.
     pub text_encoder: f32,
 }
 
@@ -78,7 +78,7 @@ impl LoraAdapter {
             method: "",
             settings: PeftConfig::of(&file)?,
         };
-        let other = groups.keys().find_map(|name| keys::other_family(name));
+        let other = groups.keys().find_map(|name| keys::other_family(name, targets.is_xl()));
         if let Some((found, width)) = other_width(&groups, &find, targets) {
             return Err(Error::in_file(
                 file.path(),

@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use delta::Delta;
-pub use embedding::TextualInversion;
+pub use embedding::{TextWidth, TextualInversion};
 pub(crate) use lora::stem;
 pub use lora::{LoraAdapter, LoraSpec};
 pub use peft::weights_of;

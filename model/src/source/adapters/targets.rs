@@ -3,6 +3,7 @@
 //! ```text
 //! lora_unet_down_blocks_0_attentions_0_proj_in     kohya: dots became underscores
 //! lora_unet_input_blocks_1_1_proj_in               the same of LDM's names
+//! lora_te1_…, lora_te2_…                           SDXL's two text encoders
 //! unet.down_blocks.0.attentions.0.proj_in          diffusers, PEFT
 //! unet:3:up                                        the first format: the number of the layer
 //! ```
@@ -13,7 +14,7 @@
 use std::collections::BTreeMap;
 
 use crate::source::ldm::UNetNames;
-use crate::source::{Component, TEXT_ENCODER, TensorSpec, UNET};
+use crate::source::{Component, TEXT_ENCODER, TEXT_ENCODER_2, TensorSpec, UNET};
 
 /// A layer of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,33 +29,39 @@ pub struct Target {
     pub bias: bool,
 }
 
-/// All layers of a model's text encoder and UNet.
+/// All layers of a model's text encoders and UNet.
 pub struct Targets {
     layers: Vec<Target>,
     /// With underscores → where in `layers`.
     unet: BTreeMap<String, usize>,
     text: BTreeMap<String, usize>,
+    text_2: BTreeMap<String, usize>,
 }
 
 /// Beginnings of names, and which networks they may mean.
-const PREFIXES: [(&str, bool, bool); 9] = [
-    // (beginning, UNet, text encoder)
-    ("lora_unet_", true, false),
-    ("lora_te_", false, true),
-    ("lora_te1_", false, true),
-    ("lycoris_", true, false),
-    ("base_model.model.unet.", true, false),
-    ("base_model.model.text_encoder.", false, true),
-    ("base_model.model.", true, true),
-    ("unet.", true, false),
-    ("text_encoder.", false, true),
+const PREFIXES: [(&str, &[&Component]); 12] = [
+    ("lora_unet_", &[&UNET]),
+    ("lora_te_", &[&TEXT_ENCODER]),
+    ("lora_te1_", &[&TEXT_ENCODER]),
+    ("lora_te2_", &[&TEXT_ENCODER_2]),
+    ("lycoris_", &[&UNET]),
+    ("base_model.model.unet.", &[&UNET]),
+    ("base_model.model.text_encoder.", &[&TEXT_ENCODER]),
+    ("base_model.model.text_encoder_2.", &[&TEXT_ENCODER_2]),
+    ("base_model.model.", &[&UNET, &TEXT_ENCODER]),
+    ("unet.", &[&UNET]),
+    ("text_encoder.", &[&TEXT_ENCODER]),
+    ("text_encoder_2.", &[&TEXT_ENCODER_2]),
 ];
+
+/// What a name without such a beginning may mean.
+const WITHOUT_PREFIX: (&str, &[&Component]) = ("", &[&UNET, &TEXT_ENCODER]);
 
 impl Targets {
     /// The layers that own the tensors for which the networks ask.
-    pub fn new(unet: &[TensorSpec], text_encoder: &[TensorSpec]) -> Self {
+    pub fn new(networks: &[(&'static Component, Vec<TensorSpec>)]) -> Self {
         let mut layers = Vec::new();
-        for (component, tensors) in [(&UNET, unet), (&TEXT_ENCODER, text_encoder)] {
+        for (component, tensors) in networks {
             for tensor in tensors {
                 if let Some(module) = tensor.name.strip_suffix(".weight") {
                     let bias = tensors.iter().any(|other| other.name.strip_suffix(".bias") == Some(module));
@@ -63,8 +70,10 @@ impl Targets {
                 }
             }
         }
-        let ldm = ldm_names(unet);
-        let mut made = Self { layers, unet: BTreeMap::new(), text: BTreeMap::new() };
+        let unet = networks.iter().find(|(component, _)| **component == UNET);
+        let ldm = ldm_names(unet.map_or(&[], |(_, tensors)| tensors));
+        let (unet, text, text_2) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut made = Self { layers, unet, text, text_2 };
         for (i, layer) in made.layers.iter().enumerate() {
             let key = layer.module.replace('.', "_");
             if layer.component == &UNET {
@@ -73,10 +82,11 @@ impl Targets {
                 }
                 made.unet.insert(key, i);
             } else {
+                let table = if layer.component == &TEXT_ENCODER { &mut made.text } else { &mut made.text_2 };
                 // transformers 5 leaves this beginning out, and so do the names of single files.
                 let short = key.strip_prefix("text_model_").unwrap_or(&key);
-                made.text.insert(format!("text_model_{short}"), i);
-                made.text.insert(short.to_owned(), i);
+                table.insert(format!("text_model_{short}"), i);
+                table.insert(short.to_owned(), i);
             }
         }
         made
@@ -84,23 +94,31 @@ impl Targets {
 
     /// The layer that a file of adapters means.
     pub fn find(&self, name: &str) -> Option<&Target> {
-        let known = PREFIXES.iter().find(|(prefix, ..)| name.starts_with(prefix));
-        let &(prefix, unet, text) = known.unwrap_or(&("", true, true));
+        let known = PREFIXES.iter().find(|(prefix, _)| name.starts_with(prefix));
+        let &(prefix, networks) = known.unwrap_or(&WITHOUT_PREFIX);
         let key = name[prefix.len()..].replace('.', "_").replace("_processor", "");
         let found = |table: &BTreeMap<String, usize>, key: &str| table.get(key).map(|&i| &self.layers[i]);
-        if unet
-            && let Some(target) = found(&self.unet, &key).or_else(|| found(&self.unet, &format!("{key}_0")))
-        {
-            return Some(target); // diffusers' first names end in `to_out` where the layer is `to_out.0`
-        }
-        if !text {
-            return None;
-        }
-        found(&self.text, &key).or_else(|| {
-            // diffusers' first names of the text encoder's projections are those of the UNet.
-            let (module, layer) = key.rsplit_once("_to_")?;
-            found(&self.text, &format!("{module}_{layer}_proj"))
+        networks.iter().find_map(|&network| {
+            let table = match network {
+                c if *c == UNET => &self.unet,
+                c if *c == TEXT_ENCODER => &self.text,
+                _ => &self.text_2,
+            };
+            found(table, &key).or_else(|| match *network == UNET {
+                // diffusers' first names end in `to_out` where the layer is `to_out.0`.
+                true => found(table, &format!("{key}_0")),
+                // Its first names of the text encoder's projections are those of the UNet.
+                false => {
+                    let (module, layer) = key.rsplit_once("_to_")?;
+                    found(table, &format!("{module}_{layer}_proj"))
+                }
+            })
         })
+    }
+
+    /// Whether the model is Stable Diffusion XL.
+    pub fn is_xl(&self) -> bool {
+        !self.text_2.is_empty()
     }
 
     /// How many channels the prompt's vectors have, as the UNet and as the text encoder have them.

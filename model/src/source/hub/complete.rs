@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::source::component::{COMPONENTS, Component, TOKENIZER};
+use crate::source::component::{COMPONENTS, Component, TOKENIZER, TOKENIZER_2};
 use crate::source::folder::WeightFiles;
 use crate::source::model::read_index;
 
@@ -36,7 +36,7 @@ pub(super) fn is_complete(snapshot: &Path, wanted: Wanted) -> bool {
 
 /// Whether a folder holds a component.
 fn holds(folder: &Path, component: &Component, with_weights: bool) -> bool {
-    if *component == TOKENIZER {
+    if [&TOKENIZER, &TOKENIZER_2].contains(&component) {
         let has = |name: &str| folder.join(name).is_file();
         return has("tokenizer.json") || (has("vocab.json") && has("merges.txt"));
     }

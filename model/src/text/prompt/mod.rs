@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! z = final_layer_norm(layers[..L + 1 − clip_skip](tokens))     for each chunk
+//! z = layers[..L − clip_skip](tokens)                           of encoders of SDXL
 //! z = z · weight of the token, then · mean(z before) / mean(z after)
 //! chunks stand one after the other: [1, 77 · chunks, c]
 //! ```
@@ -30,7 +31,8 @@ use aquatint_tensor::{Tensor, concat};
 pub use chunks::Chunk;
 
 use crate::error::{Error, Result};
-use crate::networks::clip::ClipTextModel;
+use crate::networks::clip::{ClipTextConfig, ClipTextModel, TextOutput};
+use crate::text::conditioning::TextConditioning;
 use crate::text::tokenizer::Tokenizer;
 
 /// How a prompt is read.
@@ -53,9 +55,9 @@ pub struct PromptEncoder<'a> {
     pub text_encoder: &'a ClipTextModel,
     /// How prompts are read.
     pub syntax: PromptSyntax,
-    /// 1 takes the last layer's output, 2 that of the one before, …; diffusers' `clip_skip` is one
-    /// less. Plain prompts follow diffusers also in that the negative one is always read to the
-    /// last layer.
+    /// 1 takes the output of the last layer that the model uses, 2 that of the one before, …;
+    /// diffusers' `clip_skip` is one less. Plain prompts follow diffusers also in that the negative
+    /// one is always read to the last layer.
     pub clip_skip: usize,
 }
 
@@ -90,7 +92,8 @@ pub(crate) fn estimated_chunks(text: &str, syntax: PromptSyntax) -> usize {
 ///
 /// # Errors
 /// `Request` if so many layers cannot be left out.
-pub(crate) fn check_clip_skip(clip_skip: usize, layers: usize) -> Result<()> {
+pub(crate) fn check_clip_skip(clip_skip: usize, encoder: &ClipTextConfig) -> Result<()> {
+    let layers = encoder.used_layers();
     match (1..=layers).contains(&clip_skip) {
         true => Ok(()),
         false => Err(Error::request(format_args!(
@@ -112,24 +115,38 @@ impl PromptEncoder<'_> {
     /// negative prompt, if there is one, before it. A shorter one is continued with empty chunks,
     /// since the UNet sees both at once.
     pub fn embed(&self, isa: Isa, prompts: &[Vec<Chunk>]) -> Tensor<f32, 3> {
-        let count = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        self.encode(isa, prompts, prompts.iter().map(Vec::len).max().unwrap_or(0)).hidden
+    }
+
+    /// The same of `count` chunks each, with the pooled vectors of the prompts' first chunks, if
+    /// the encoder has a projection.
+    pub(crate) fn encode(&self, isa: Isa, prompts: &[Vec<Chunk>], count: usize) -> TextConditioning {
         let empty = Chunk::empty(self.tokenizer);
-        let rows: Vec<_> = (1..=prompts.len())
-            .zip(prompts)
-            .map(|(i, chunks)| {
-                let layers = self.layers(i < prompts.len());
-                let parts: Vec<_> = (0..count)
-                    .map(|i| {
-                        let chunk = chunks.get(i).unwrap_or(&empty);
-                        let mut z = self.text_encoder.forward_to(isa, &[&chunk.ids], layers);
-                        weigh(z.as_mut_slice(), &chunk.weights);
-                        z
-                    })
-                    .collect();
-                joined(&parts, 1)
-            })
-            .collect();
-        joined(&rows, 0)
+        let (mut rows, mut pooled) = (Vec::new(), Vec::new());
+        for (i, chunks) in (1..=prompts.len()).zip(prompts) {
+            let layers = self.layers(i < prompts.len());
+            let mut parts = Vec::new();
+            for i in 0..count {
+                let chunk = chunks.get(i).unwrap_or(&empty);
+                let (mut z, pool) = self.forward(isa, &chunk.ids, layers);
+                weigh(z.as_mut_slice(), &chunk.weights);
+                parts.push(z);
+                pooled.extend(pool.filter(|_| i == 0));
+            }
+            rows.push(joined(&parts, 1));
+        }
+        let pooled = match &pooled[..] {
+            [] => None,
+            pooled => Some(joined(pooled, 0)),
+        };
+        TextConditioning { hidden: joined(&rows, 0), pooled, time_ids: None }
+    }
+
+    fn forward(&self, isa: Isa, ids: &[u32], layers: usize) -> (Tensor<f32, 3>, Option<Tensor<f32, 2>>) {
+        match self.text_encoder.config().output {
+            TextOutput::LastNormed => (self.text_encoder.forward_to(isa, &[ids], layers), None),
+            TextOutput::Penultimate => self.text_encoder.forward_pooled(isa, &[ids], layers),
+        }
     }
 
     /// How many layers read a text. diffusers' `clip_skip` is for the prompt only, A1111's for
@@ -139,11 +156,11 @@ impl PromptEncoder<'_> {
             PromptSyntax::Plain if is_negative => 0,
             _ => self.clip_skip - 1,
         };
-        self.text_encoder.config().num_hidden_layers - skipped
+        self.text_encoder.config().used_layers() - skipped
     }
 }
 
-fn joined(parts: &[Tensor<f32, 3>], axis: usize) -> Tensor<f32, 3> {
+fn joined<const N: usize>(parts: &[Tensor<f32, N>], axis: usize) -> Tensor<f32, N> {
     concat(&parts.iter().map(Tensor::view).collect::<Vec<_>>(), axis)
 }
 

@@ -1,4 +1,4 @@
-//! CLIP's own vocabulary, which all Stable Diffusion 1.x and 2.x share, so that a folder can be
+//! CLIP's own vocabulary, which all of Stable Diffusion share, so that a folder can be
 //! made without a download.
 //!
 //! ```text
