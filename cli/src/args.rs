@@ -7,8 +7,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::bench;
 use crate::commands::{
-    convert, decode, demo, doctor, encode, img2img, inpaint, inspect, models, noise, random_model, upscale,
-    verify,
+    convert, decode, demo, doctor, encode, explain, img2img, inpaint, inspect, models, noise, random_model,
+    upscale, verify,
 };
 use crate::flags::generate::GenerateFlags;
 use crate::flags::mistakes;
@@ -91,6 +91,8 @@ pub(crate) enum Command {
     Noise(noise::Noise),
     /// Make a picture larger, by an ESRGAN network or a filter.
     Upscale(upscale::Upscale),
+    /// Make a picture and a page that explains it: tokens, steps, guidance, attention for each word.
+    Explain(Box<explain::Explain>),
     /// Draw a dozen things on one sheet.
     Demo(demo::Demo),
     /// Make a picture again from the settings that it contains, and compare.

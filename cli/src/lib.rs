@@ -40,8 +40,8 @@ use clap::CommandFactory;
 
 use args::{Args, Command};
 use commands::{
-    completions, convert, decode, demo, doctor, encode, img2img, inpaint, inspect, models, noise, presets,
-    random_model, samplers, txt2img, upscale, verify,
+    completions, convert, decode, demo, doctor, encode, explain, img2img, inpaint, inspect, models, noise,
+    presets, random_model, samplers, txt2img, upscale, verify,
 };
 pub use platform::threads::start as start_threads;
 use platform::{allocator, console, signals};
@@ -109,6 +109,7 @@ fn run(command: Command) -> Result<u8, Error> {
         Command::Decode(args) => decode::run(&args),
         Command::Noise(args) => noise::run(&args),
         Command::Upscale(args) => upscale::run(&args),
+        Command::Explain(args) => explain::run(*args),
         Command::Demo(args) => demo::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Inspect(args) => inspect::run(&args),

@@ -6,6 +6,7 @@ pub(crate) mod decode;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod encode;
+pub(crate) mod explain;
 pub(crate) mod img2img;
 pub(crate) mod inpaint;
 pub(crate) mod inspect;

@@ -4,6 +4,7 @@
 //! on_run_start(run)       before the first step of a pass; a stored run can be compared here
 //! initial_noise(i)        the first noise of an image, if it is not to be drawn
 //! known_output(step)      the model's output at this step, if a stored run has it
+//! on_predictions(…)       the UNet's answers, before guidance
 //! on_step_end(info)       after each evaluation of the UNet; may end the run
 //! replaced_latents()      what the next step begins with, if it is not what this one left
 //! on_image(…)             once for each image, when its latents are decoded
@@ -13,6 +14,8 @@
 //! is the memory of one that saves runs.
 
 use std::ops::ControlFlow;
+
+use aquatint_tensor::View;
 
 use super::approximations::{Approximations, GuidanceInterval};
 use super::denoise::{DenoisingBatch, InpaintMode, RefinerPass, SampleState, sha256};
@@ -109,6 +112,10 @@ pub trait Callbacks {
     fn known_output(&mut self, _step: usize) -> Option<Vec<f32>> {
         None
     }
+
+    /// What the UNet answered at this step, before guidance: `[texts, height, width, channels]`. With
+    /// guidance the answers without the prompt come first.
+    fn on_predictions(&mut self, _predictions: View<'_, f32, 4>) {}
 
     /// A step was taken. `Break` ends the run.
     ///
@@ -238,9 +245,13 @@ impl StepInfo<'_> {
 
     /// x_0 as the UNet's output at this step has it, for picture `index`.
     pub fn pred_original_sample(&self, index: usize) -> Vec<f32> {
-        let SampleState { sampler, inpaint, .. } = &self.batch.states[index];
         let count = self.before[index].len();
-        let output = &self.outputs[index * count..][..count];
+        self.pred_original_sample_of(index, &self.outputs[index * count..][..count])
+    }
+
+    /// x_0 as `output`, `[channels, height, width]`, has it instead, for picture `index`.
+    pub fn pred_original_sample_of(&self, index: usize, output: &[f32]) -> Vec<f32> {
+        let SampleState { sampler, inpaint, .. } = &self.batch.states[index];
         let level = sampler.noise_level(self.call);
         let mut x0 =
             samplers::pred_original_sample(self.batch.prediction, level, &self.before[index], output);

@@ -196,6 +196,7 @@ impl Pipeline {
                 }
                 None => {
                     let predictions = predictor.predict(batch.model_input(step).view(), step);
+                    callbacks.on_predictions(predictions.view());
                     let noise = self.guided(predictions, batch);
                     self.check_finite(&noise, || {
                         format!("the UNet at step {} of {total}", before + step + 1)

@@ -37,7 +37,7 @@ pub struct Pipeline {
     /// Stable Diffusion 1 and 2 have one, XL has two.
     pub(super) text_encoders: Vec<TextEncoder>,
     pub(super) unet: LazyNetwork<UNet2DConditionModel>,
-    pub(super) unet_config: UNetConfig,
+    pub(crate) unet_config: UNetConfig,
     pub(super) vae_decoder: LazyNetwork<Decoder>,
     pub(super) vae_encoder: LazyNetwork<Encoder>,
     pub(super) vae: VaeConfig,

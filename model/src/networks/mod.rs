@@ -1,5 +1,6 @@
 //! The three networks of Stable Diffusion, upscalers, and the layers that they are made of.
 
+pub mod attention_maps;
 pub mod clip;
 pub mod layers;
 mod storage;

@@ -2,6 +2,7 @@
 //! picture.
 
 pub mod convert;
+pub mod explain;
 mod forward_noise;
 pub mod inspect;
 mod new_folder;

@@ -26,6 +26,7 @@ use aquatint_tensor::{Tensor, View, concat};
 
 use super::token_merge::MergedBatch;
 use crate::error::Result;
+use crate::networks::attention_maps;
 use crate::networks::layers::{
     Activations, AttentionConfig, Epilogue, FeatureMap, GatedLinear, GroupNorm, Input, LayerNorm, Linear,
     Mask, PackedRowsMut, Stored, multi_head_attention,
@@ -251,6 +252,8 @@ struct Attention {
     to_v: Linear,
     to_out: Linear,
     heads: AttentionConfig,
+    /// Whether keys and values are those of the text.
+    to_text: bool,
 }
 
 impl Attention {
@@ -266,6 +269,7 @@ impl Attention {
             to_v: Linear::load_without_bias(&w.at("to_v").role(keys), [channels, context_channels])?,
             to_out: Linear::load(&w.at("to_out.0"), [channels, channels])?,
             heads: AttentionConfig { count: heads, mask: Mask::None, precision: w.precision() },
+            to_text: text_channels.is_some(),
         })
     }
 
@@ -292,6 +296,9 @@ impl Attention {
     fn attend(&self, isa: Isa, x: Activations<3>, [k, v]: &[Activations<3>; 2]) -> Activations<3> {
         let q = self.heads.project(isa, &self.to_q, &x);
         drop(x);
+        if self.to_text {
+            attention_maps::observe(&q, k, self.heads.count);
+        }
         multi_head_attention(isa, [&q, k, v], self.heads)
     }
 }
