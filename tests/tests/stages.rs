@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use aquatint_kernels::{Isa, Precision};
 use aquatint_model::Precisions;
+use aquatint_model::networks::attention_maps;
 use aquatint_model::networks::clip::{ClipTextConfig, ClipTextModel};
 use aquatint_model::networks::unet::{Conditions, UNet2DConditionModel, UNetConfig};
 use aquatint_model::networks::vae::{Decoder, Encoder, VaeConfig};
@@ -98,6 +99,33 @@ fn unet_call() {
                     expected.view().slice(0, one),
                 );
             }
+        }
+    }
+}
+
+/// The weights of each pixel for each token are those of diffusers' attention processors.
+#[test]
+fn attention_maps_of_a_unet_call() {
+    let expected = Golden::open("stages/attention_maps.safetensors");
+    for pipeline in PIPELINES {
+        let golden = stages(pipeline);
+        let unet = unet(pipeline);
+        let sample = golden.image("unet.sample");
+        let timesteps: Tensor<f32, 1> = golden.tensor("unet.timestep");
+        let text: Tensor<f32, 3> = golden.tensor("unet.encoder_hidden_states");
+        let isa = Isa::best();
+        let cond = unet.prepare(isa, text.view().slice(0, 0..1), &timesteps.as_slice()[..1]);
+        let maps = attention_maps::record(|| {
+            unet.forward(isa, sample.view().slice(0, 0..1), 0, &cond);
+            attention_maps::take()
+        });
+        assert!(maps.len() >= 3, "{pipeline}: {} maps", maps.len());
+        for (i, map) in maps.iter().enumerate() {
+            let expected: Tensor<f32, 2> = expected.tensor(&format!("{pipeline}.{i}"));
+            assert_eq!(map.shape()[1..], expected.shape(), "{pipeline}, attention {i}");
+            let off = map.as_slice().iter().zip(expected.as_slice()).map(|(a, b)| (a - b).abs());
+            let worst = off.fold(0.0, f32::max);
+            assert!(worst < 1e-5, "{pipeline}, attention {i}: a weight is off by {worst:.1e}");
         }
     }
 }
