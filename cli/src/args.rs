@@ -91,7 +91,8 @@ pub(crate) enum Command {
     Noise(noise::Noise),
     /// Make a picture larger, by an ESRGAN network or a filter.
     Upscale(upscale::Upscale),
-    /// Make a picture and a page that explains it: tokens, steps, guidance, attention for each word.
+    /// Make a picture and a page that explains it: tokens, steps, guidance, attention for each
+    /// word.
     Explain(Box<explain::Explain>),
     /// Draw a dozen things on one sheet.
     Demo(demo::Demo),

@@ -113,8 +113,8 @@ pub trait Callbacks {
         None
     }
 
-    /// What the UNet answered at this step, before guidance: `[texts, height, width, channels]`. With
-    /// guidance the answers without the prompt come first.
+    /// What the UNet answered at this step, before guidance: `[texts, height, width, channels]`.
+    /// With guidance the answers without the prompt come first.
     fn on_predictions(&mut self, _predictions: View<'_, f32, 4>) {}
 
     /// A step was taken. `Break` ends the run.
