@@ -17,7 +17,7 @@ use crate::flags::model::ModelFlags;
 use crate::flags::precision::Precision;
 use crate::platform::console::warn;
 use crate::run::progress::Display;
-use crate::run::{memory, model, output};
+use crate::run::{files, memory, model};
 
 /// What the page may be called.
 const PAGES: &[&str] = &["html", "htm"];
@@ -80,7 +80,7 @@ impl From<&Explain> for PartialRequest {
 }
 
 pub(crate) fn run(mut args: Explain) -> Result<(), Error> {
-    output::reserve(&args.output, PAGES, args.model.force)?;
+    files::reserve(&args.output, PAGES, args.model.force)?;
     match args.model.precision {
         None | Some(Precision::F32) => args.model.precision = Some(Precision::F32),
         Some(_) => warn("attention per word is shown for --precision f32 alone"),
@@ -93,12 +93,12 @@ pub(crate) fn run(mut args: Explain) -> Result<(), Error> {
         memory::check(footprint, &request, 1, memory::free()?).map(drop)
     })?;
     let request = TextToImage { seed, ..settings.request(None, pipeline.defaults())? };
-    let mut display = Display::new(1, 0);
+    let mut display = Display::new(0);
     let start = Instant::now();
     let explanation = pipeline.explain(&request, &mut |event| display.update(event))?;
     display.finish();
     let page = page(&explanation, &request, start.elapsed().as_secs_f64())?;
-    let path = output::place(&args.output, args.model.force, page.as_bytes())?;
+    let path = files::place(&args.output, args.model.force, page.as_bytes())?;
     println!("{}", path.display());
     Ok(())
 }
