@@ -4,7 +4,7 @@
 //! load folder      text encoder, UNet and VAE decoder from their files to packed weights
 //! load file        the same from one file
 //! load adapters    the folder with three LoRAs of rank 16 in all attentions of the UNet
-//! change adapter   another weight for one of them, in a model that is loaded
+//! load change      another weight for one of them, in a model that is loaded
 //! ```
 //!
 //! Behind each time stands the peak of memory that the process had meanwhile. File and adapters are
@@ -65,12 +65,12 @@ pub(super) fn run(
         let config = Some(stages.folder.to_owned());
         load("load file", &ModelSpec { config, ..ModelSpec::from(&path) })?;
     }
-    if wanted("load adapters") || wanted("change adapter") {
+    if wanted("load adapters") || wanted("load change") {
         let spec = ModelSpec { loras: adapters(stages.folder, &files.0)?, ..folder };
         if wanted("load adapters") {
             load("load adapters", &spec)?;
         }
-        if wanted("change adapter") {
+        if wanted("load change") {
             let pipeline = Pipeline::load(spec.clone(), &options)?;
             let (mut failed, mut turn) = (None, 0);
             let timing = measure(budget, probe, || {
@@ -79,7 +79,7 @@ pub(super) fn run(
                 loras[0].unet = if turn % 2 == 0 { 1.0 } else { 0.5 };
                 failed = change(&pipeline, loras).err().or(failed.take());
             });
-            found(stages.row_of("change adapter", stages.precision, "1 of 3".into(), timing));
+            found(stages.row_of("load change", stages.precision, "1 of 3".into(), timing));
             failed.map_or(Ok(()), Err)?;
         }
     }
