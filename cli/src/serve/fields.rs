@@ -156,6 +156,7 @@ fn default(setting: &Setting, defaults: &TextToImage) -> Value {
         "resize" => 1.into(),
         "invert_mask" | "only_masked" => false.into(),
         "composite" => true.into(),
+        "aesthetic_score" | "negative_aesthetic_score" => Value::Null, // for a refiner alone
         // The rest is said in words, or depends on the task.
         _ => setting.default.parse::<u64>().map_or(Value::Null, Value::from),
     }

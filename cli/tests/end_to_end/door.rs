@@ -78,7 +78,8 @@ fn a_text_of_prompts_is_a_manifest_from_a_file_or_a_pipe() {
 #[test]
 fn pictures_and_prompts_come_and_go_by_pipes() {
     let folder = with_model();
-    let (code, picture, stderr) = piped(&folder, "img2img", &["-i", "-", "-p", "a fox", "-o", "-"], &photo());
+    let (code, picture, stderr) =
+        piped(&folder, "img2img", &["-i", "-", "-p", "a fox", "-o", "-", "--strength", "1"], &photo());
     assert_eq!((code, image::load_from_memory(&picture).is_ok()), (0, true), "{stderr}");
     let (code, stdout, stderr) =
         piped(&folder, "txt2img", &["-p", "-", "-o", "{prompt}.png"], b"a red fox\n");

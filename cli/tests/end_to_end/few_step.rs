@@ -8,6 +8,9 @@ use tempfile::TempDir;
 
 use crate::{Run, aquatint, refused, with_model};
 
+/// Rows of pixels of the caption under each picture of a strip.
+const CAPTION: u32 = 12;
+
 /// The tiny model with the scheduler of SD-Turbo.
 fn with_turbo() -> TempDir {
     let folder = with_model();
@@ -41,7 +44,7 @@ fn a_newcomer_needs_no_flags() {
     assert_eq!(run.code, 0, "{}", run.stderr);
     let told = "preset sd-turbo, recognised by the scheduler's class and its trailing timesteps: 1 step, no guidance, \
                 sampler Euler, schedule trailing; flags count more";
-    assert!(run.stderr.contains(told) && run.stderr.contains("step 1/1"), "{}", run.stderr);
+    assert!(run.stderr.contains(told), "{}", run.stderr);
     assert!(text(&folder).contains("Steps: 1, Sampler: Euler, Schedule type: Trailing, CFG scale: 1,"));
     let run = aquatint(folder.path(), &["verify", "-m", "tiny", "fox.png"]);
     assert_eq!((run.code, run.stdout.as_str()), (0, "equal\n"), "{}", run.stderr);
@@ -84,7 +87,7 @@ fn the_tiny_vae_takes_the_place_of_the_models() {
     assert!(text(&folder).contains(", Model: tiny, VAE: vae, "), "{}", text(&folder));
     let ours = image::open(folder.path().join("fox.png")).expect("a picture").into_rgb8();
     let strip = image::open(folder.path().join("fox-steps.png")).expect("a strip").into_rgb8();
-    assert_eq!(strip.dimensions(), (2 * ours.width(), 2 * ours.height()));
+    assert_eq!(strip.dimensions(), (2 * ours.width(), 2 * (ours.height() + CAPTION)));
 
     let verify =
         |more: &[&str]| aquatint(folder.path(), &[&["verify", "-m", "tiny", "fox.png"], more].concat());

@@ -107,7 +107,7 @@ fn requests_that_cannot_be_met_exit_with_2() {
 fn models_that_cannot_be_loaded_exit_with_3() {
     let folder = with_model();
     let with = |model| aquatint(folder.path(), &["txt2img", "-m", model, "-p", "a fox"]);
-    refused(&with("nowhere"), 3, "`nowhere`: there is no such folder or file; expected a model folder");
+    refused(&with("nowhere"), 3, "there is no file or folder `nowhere`, and no model of this name");
 
     let weights = folder.path().join("tiny/unet/diffusion_pytorch_model.safetensors");
     let whole = fs::read(&weights).expect("the model was written");

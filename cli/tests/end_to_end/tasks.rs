@@ -170,7 +170,7 @@ fn noise_makes_a_strip() {
     let line = ["noise", "-m", "tiny", "-i", "photo.png", "--timesteps"];
     let run = aquatint(folder.path(), &[&line[..], &["0,500,999", "-o", "strip.png"]].concat());
     assert_eq!((run.code, run.stdout.as_str()), (0, "strip.png\n"), "{}", run.stderr);
-    assert_eq!(opened(&folder, "strip.png").dimensions(), (3 * 72, 64));
+    assert_eq!(opened(&folder, "strip.png").dimensions(), (3 * 72, 64 + 12));
     refused(&aquatint(folder.path(), &[&line[..], &["0,1000"]].concat()), 2, "expected 0 to 999");
 }
 
