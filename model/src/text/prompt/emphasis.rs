@@ -37,8 +37,8 @@ const LONGEST_WEIGHT: usize = 64;
 /// ```
 /// # use aquatint_model::text::prompt::emphasis::{Piece, parse};
 /// let text = |text: &str, weight| Piece::Text(text.into(), weight);
-/// assert_eq!(parse("an (important) word"), [text("an ", 1.0), text("important", 1.1), text("
-/// word", 1.0)]);
+/// let expected = [text("an ", 1.0), text("important", 1.1), text(" word", 1.0)];
+/// assert_eq!(parse("an (important) word"), expected);
 /// ```
 pub fn parse(prompt: &str) -> Vec<Piece> {
     let mut pieces: Vec<Piece> = Vec::new();
