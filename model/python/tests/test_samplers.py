@@ -15,7 +15,7 @@ def test_schedules_of_stable_diffusion():
     assert np.abs(sigmas[:-1] / ramp - 1).max() < 1e-5
     assert samplers.timesteps(steps=5, sampler="Euler")[0] == 999
     assert np.allclose(samplers.sigmas("ays", 10)[:3], [14.615, 6.475, 3.861], atol=1e-3)
-    assert "karras" in samplers.SAMPLERS["Euler a"] and samplers.SAMPLERS["DDIM"] == ["normal"]
+    assert "karras" in samplers.SAMPLERS["Euler a"] and samplers.SAMPLERS["DDIM"] == ["normal", "trailing"]
 
 
 def test_the_noise_of_training():
