@@ -46,7 +46,8 @@ def test_threads_share_a_pipeline(pipe):
 
 def test_ctrl_c_ends_a_run_after_its_step(script):
     process = script(
-        "import aquatint\n"
+        "import signal, aquatint\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it\n"
         "def show(pipe, step, timestep, kwargs):\n"
         "    print(step, flush=True)\n"
         "aquatint.Pipeline()('a fox', num_inference_steps=1000, callback_on_step_end=show)\n"
