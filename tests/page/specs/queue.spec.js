@@ -3,9 +3,9 @@
 import { draw, expect, jobsOf, pictures, test } from "../fixtures.js";
 
 test("a queue can be seen and cancelled", async ({ page, server }) => {
-  await draw(page, "first", 300);
-  await draw(page, "second", 300);
-  await draw(page, "third", 300);
+  await draw(page, "first", 900);
+  await draw(page, "second", 900);
+  await draw(page, "third", 900);
   await page.getByRole("tab", { name: /Queue and history/ }).click();
   const list = page.getByRole("listitem").filter({ hasText: "Text to image" });
   await expect(list).toHaveCount(3);

@@ -24,8 +24,13 @@ function tell(change) {
   for (const subscriber of subscribers) subscriber(change);
 }
 
-/** @param {T.Job} job */
+/** Whether nothing more will happen to it. @param {T.Job} job */
+const isOver = (job) => ["done", "failed", "cancelled"].includes(job.state);
+
+/** An answer may be older than the events that came meanwhile: what is over stays over. @param {T.Job} job */
 function take(job) {
+  const before = known.get(job.id);
+  if (before && isOver(before) && !isOver(job)) return;
   known.set(job.id, job);
   if (job.state !== "running") lastSteps.delete(job.id);
 }
@@ -69,7 +74,7 @@ export const jobs = {
   async update(id) {
     const job = await api.job(id);
     take(job);
-    tell({ job });
+    tell({ job: known.get(id) });
   },
 
   /** Cancels, or takes from the history. @param {number} id */
@@ -118,6 +123,7 @@ export const jobs = {
   /** An event of the server. @param {T.Step} step */
   onStep(step) {
     const job = known.get(step.id);
+    if (job && isOver(job)) return;
     // A preview lasts until the next one.
     const preview = step.preview ?? lastSteps.get(step.id)?.preview ?? null;
     const full = { ...step, preview };
