@@ -22,7 +22,7 @@ pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 pub struct Fault {
     /// A part of the name of the file.
     pub file: &'static str,
-    /// The connection ends after so many bytes of a content.
+    /// The connection ends after this many bytes of a content.
     pub drops_after: Option<usize>,
     /// So many times; then all is well.
     pub times: usize,

@@ -224,7 +224,7 @@ fn table() -> String {
     text
 }
 
-/// A table that nobody keeps becomes a lie. Instruction sets differ in last digits, which steps
+/// A table that is not kept up becomes a lie. Instruction sets differ in last digits, which steps
 /// enlarge.
 #[test]
 fn the_table_of_prices_is_that_of_today() {

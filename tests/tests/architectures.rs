@@ -55,7 +55,7 @@ fn tensors_are_those_that_diffusers_saves() {
     }
 }
 
-/// In millions, as they are told: the text encoder's, the UNet's, the VAE's.
+/// In millions, as they are published: the text encoder's, the UNet's, the VAE's.
 #[test]
 fn models_have_their_known_size() {
     for (name, expected) in [

@@ -7,7 +7,7 @@
 //! load change      another weight for one of them, in a model that is loaded
 //! ```
 //!
-//! Behind each time stands the peak of memory that the process had meanwhile. File and adapters are
+//! Behind each time is the peak of memory that the process had meanwhile. File and adapters are
 //! written into a folder for temporary files, which needs as much room as the model, and removed.
 //! Files are read before by the first run, so that the times are those of the page cache.
 

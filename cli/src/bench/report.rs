@@ -69,7 +69,7 @@ impl Row {
         work.bound(machine, &self.isa, self.threads)
     }
 
-    /// What stands behind a line if other programs took too much of the cores.
+    /// What follows a line if other programs took too much of the cores.
     fn mark(&self) -> String {
         match self.timing.is_disturbed() {
             true => format!(" ! {:.0} % of the cores", 100.0 * self.timing.cpu_share),

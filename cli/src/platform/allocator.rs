@@ -29,7 +29,7 @@ fn enlarged(layout: Layout) -> Option<Layout> {
 }
 
 /// The first line behind the start of a buffer that is a line longer than was asked for; in front
-/// of it stands how far that is.
+/// of it is how far that is.
 ///
 /// # Safety
 /// `start` is null or the start of a buffer of `enlarged(layout)`.
@@ -49,7 +49,7 @@ unsafe fn moved_up(start: *mut u8) -> *mut u8 {
 }
 
 // SAFETY: all memory is the system's. What `alloc` and `alloc_zeroed` move up, `dealloc` moves down
-// by the distance that stands in front of it; both decide by the layout alone, which is the same
+// by the distance in front of it; both decide by the layout alone, which is the same
 // for both. `realloc` leaves to the system what is small before and after, and else calls the
 // others.
 unsafe impl GlobalAlloc for Aligned {

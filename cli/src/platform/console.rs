@@ -33,7 +33,7 @@ macro_rules! inform {
     };
 }
 
-/// How much is told of how the work goes.
+/// How much is reported of how the work goes.
 static VERBOSITY: AtomicU8 = AtomicU8::new(1);
 
 /// `--quiet` or `--verbose`; with neither, what most people want to know.
@@ -41,12 +41,12 @@ pub(crate) fn set_verbosity(quiet: bool, verbose: bool) {
     VERBOSITY.store(if quiet { 0 } else { 1 + u8::from(verbose) }, Ordering::Relaxed);
 }
 
-/// Whether only results, warnings and errors are told.
+/// Whether only results, warnings and errors are reported.
 pub(crate) fn is_quiet() -> bool {
     VERBOSITY.load(Ordering::Relaxed) == 0
 }
 
-/// Whether every step is told.
+/// Whether every step is reported.
 pub(crate) fn is_verbose() -> bool {
     VERBOSITY.load(Ordering::Relaxed) == 2
 }

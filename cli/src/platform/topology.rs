@@ -28,7 +28,7 @@ pub(crate) fn logical_cpus() -> [usize; 2] {
     [online.unwrap_or(available).max(allowed), allowed]
 }
 
-/// The time of so many CPUs that a control group gives to this process; `None` without a limit.
+/// The CPU time, in CPUs, that a control group gives to this process; `None` without a limit.
 pub(crate) fn cpu_quota() -> Option<f64> {
     let of = |text: &str| {
         let (quota, period) = text.trim().split_once(' ')?;

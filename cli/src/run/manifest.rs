@@ -169,7 +169,7 @@ fn made(
     })
 }
 
-/// What is told of a picture.
+/// What is reported of a picture.
 struct Told<'a> {
     path: &'a Path,
     seed: u64,

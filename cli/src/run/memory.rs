@@ -176,10 +176,14 @@ fn free_address_space(limits: &str, pages: &str) -> Option<u64> {
     Some(limit.saturating_sub(used * PAGE))
 }
 
+/// Groups of the first version write a number of this size where there is no limit.
+const UNLIMITED: u64 = 1 << 60;
+
 /// What is left of a group's `memory.max`; `None` if that is `max`. Pages of files count as used in
 /// `memory.current`, but give way when memory is short; `memory.stat` says how many they are.
 fn free_in_container(limit: &str, used: &str, kinds: &str) -> Option<u64> {
     let [limit, used] = [limit, used].map(|text| text.trim().parse::<u64>().ok());
+    let limit = limit.filter(|&limit| limit < UNLIMITED);
     let pages = |key| {
         let bytes = kinds.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
         bytes.and_then(|bytes| bytes.trim().parse::<u64>().ok()).unwrap_or(0)
@@ -232,6 +236,7 @@ mod tests {
         assert_eq!(free_in_container("1000\n", "300\n", kinds), Some(1000), "not more than the limit");
         assert_eq!(free_in_container("1000\n", "1100\n", ""), Some(0));
         assert_eq!(free_in_container("max\n", "900\n", kinds), None);
+        assert_eq!(free_in_container("9223372036854771712\n", "900\n", kinds), None);
         assert_eq!(free_in_container("", "", ""), None);
     }
 

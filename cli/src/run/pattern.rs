@@ -55,7 +55,7 @@ enum Piece {
     /// Bytes that stay.
     Bytes(Vec<u8>),
     Field(Field),
-    /// A number with at least so many digits.
+    /// A number with at least this many digits.
     Number(usize),
 }
 

@@ -226,7 +226,7 @@ impl Pace {
         }
     }
 
-    /// The time for so many steps more and decoding; `None` before the second step is done.
+    /// The time for this many more steps and decoding; `None` before the second step is done.
     fn left(&self, steps: usize) -> Option<Duration> {
         let step = (self.weight > 0.0).then(|| self.seconds / self.weight)?;
         Duration::try_from_secs_f64(step * (steps as f64 + self.decoding)).ok()

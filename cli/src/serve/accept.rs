@@ -52,7 +52,7 @@ pub(crate) fn read(kind: Kind, fields: &Map<String, Value>, inputs: Inputs) -> R
     let mut fields = fields.clone();
     let infotext = fields.shift_remove(INFOTEXT);
     for (input, _) in &inputs {
-        fields.shift_remove(input.field()); // an address stands there
+        fields.shift_remove(input.field()); // an address is there
     }
     let ApiRequest { settings, n_iter, batch_size } = ApiRequest::from_fields(&fields)?;
     let mut settings = settings;

@@ -1,5 +1,5 @@
-//! What the worker does between the steps of a run: tell listeners, look for wishes, remember the
-//! run.
+//! What the worker does between the steps of a run: tell listeners, look for interrupts,
+//! remember the run.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::serve::events::StepEvent;
 use crate::serve::metrics::count;
 use crate::serve::model::Loaded;
 use crate::serve::outcome::settle;
-use crate::serve::queue::{Drawn, Wish};
+use crate::serve::queue::{Drawn, InterruptKind};
 use crate::serve::server::{Explained, ExplainedStep, Server};
 
 /// Follows the pictures that are made together, of one job or of several.
@@ -145,23 +145,23 @@ impl<'a> JobCallbacks<'a> {
             return Some(Interrupt::Discard);
         }
         if let [(drawn, _)] = self.jobs[..] {
-            return match drawn.wish.load() {
-                Wish::GoOn => None,
-                Wish::Cancel => Some(Interrupt::Discard),
-                Wish::Stop | Wish::Skip => Some(Interrupt::Decode),
+            return match drawn.interrupt.load() {
+                InterruptKind::GoOn => None,
+                InterruptKind::Cancel => Some(Interrupt::Discard),
+                InterruptKind::Stop | InterruptKind::Skip => Some(Interrupt::Decode),
             };
         }
         // One of several is settled at once, and the others go on.
         for (drawn, _) in &self.jobs {
-            if drawn.wish.load() == Wish::Cancel && !self.cancelled.contains(&drawn.job.id) {
+            if drawn.interrupt.load() == InterruptKind::Cancel && !self.cancelled.contains(&drawn.job.id) {
                 settle(self.server, &mut drawn.job.clone(), Err(Error::Interrupted));
                 self.cancelled.push(drawn.job.id);
             }
         }
         let left = self.jobs.iter().filter(|(drawn, _)| !self.cancelled.contains(&drawn.job.id));
-        let wishes: Vec<Wish> = left.map(|(drawn, _)| drawn.wish.load()).collect();
-        match wishes.iter().all(|&wish| wish != Wish::GoOn) {
-            true if wishes.is_empty() => Some(Interrupt::Discard),
+        let interrupts: Vec<InterruptKind> = left.map(|(drawn, _)| drawn.interrupt.load()).collect();
+        match interrupts.iter().all(|&interrupt| interrupt != InterruptKind::GoOn) {
+            true if interrupts.is_empty() => Some(Interrupt::Discard),
             true => Some(Interrupt::Decode),
             false => None,
         }

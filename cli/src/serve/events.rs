@@ -59,7 +59,7 @@ impl Events {
 
     /// Tells everybody.
     pub(crate) fn send(&self, event: Event) {
-        let _ = self.0.send(event); // an error means that nobody listens
+        let _ = self.0.send(event); // an error means that there is no listener
     }
 
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Event> {

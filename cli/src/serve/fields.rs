@@ -140,7 +140,7 @@ fn names(setting: &Setting) -> Option<Vec<Choice>> {
     }
 }
 
-/// What the library takes where nobody says a value.
+/// What the library takes where no value is given.
 fn default(setting: &Setting, defaults: &TextToImage) -> Value {
     match setting.field {
         "prompt" | "negative_prompt" => "".into(),

@@ -77,7 +77,7 @@ pub(crate) struct Job {
     pub(crate) step: usize,
     /// Steps in all.
     pub(crate) steps: usize,
-    /// Seconds until the last picture is there, as far as that can be told.
+    /// Seconds until the last picture is there, as far as that is known.
     pub(crate) eta_seconds: Option<f64>,
     /// Jobs that come before it, if it waits.
     pub(crate) position: Option<usize>,
@@ -147,7 +147,7 @@ impl Input {
         }
     }
 
-    /// What stands in a job's request in its place.
+    /// What a job's request has in its place.
     pub(crate) fn reference(self, id: u64) -> Value {
         let url = format!("/api/images/{id}/{}", self.file());
         match self {

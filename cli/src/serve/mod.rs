@@ -14,7 +14,7 @@
 //! | `wait`, `extract`, `error`, `forms` | what routes have in common |
 //! | `accept`, `fields` | a request becomes a job; which fields it may have |
 //! | `queue`, `events`, `journal`, `job` | jobs in memory, for listeners, on disk |
-//! | `worker`, `callbacks`, `outcome`, `preview`, `speed` | drawing, and what is told meanwhile |
+//! | `worker`, `callbacks`, `outcome`, `preview`, `speed` | drawing, and what is reported meanwhile |
 //! | `model` | which model is loaded, which there are |
 //!
 //! Routes run on tokio's threads and never compute; one thread draws, on all cores.
@@ -99,7 +99,7 @@ pub(crate) struct Serve {
     port: u16,
 
     /// Key that requests must bring (Authorization: Bearer KEY). The environment variable
-    /// AQUATINT_API_KEY says it as well, and shows it to nobody.
+    /// AQUATINT_API_KEY says it as well, and shows it to no other user.
     #[arg(long, value_name = "KEY")]
     api_key: Option<String>,
 

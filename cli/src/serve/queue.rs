@@ -4,7 +4,7 @@
 //! submit   journal first, then the line; refused if the line is full
 //! take     the first job, and those behind it that can be drawn together with it
 //! update   what has become of a job: to the journal, to listeners
-//! cancel   a waiting job leaves the line; a running one is told, and ends after its step
+//! cancel   a waiting job leaves the line; a running one ends after its step
 //! ```
 //!
 //! One lock guards the line. It is never held while the disk is written, so that routes answer
@@ -72,7 +72,7 @@ impl Line {
 /// A job that is not finished.
 struct Entry {
     job: Job,
-    wish: Arc<SharedWish>,
+    interrupt: Arc<SharedInterrupt>,
     /// Equal for jobs that can be drawn together; `None` for those that are drawn alone.
     likeness: Option<Likeness>,
     /// The last step of the run, for who comes later.
@@ -95,13 +95,13 @@ pub(crate) enum Work {
 /// A job for the worker.
 pub(crate) struct Drawn {
     pub(crate) job: Job,
-    pub(crate) wish: Arc<SharedWish>,
+    pub(crate) interrupt: Arc<SharedInterrupt>,
 }
 
 /// How somebody wants a running job to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Wish {
+pub(crate) enum InterruptKind {
     /// Not before its end.
     GoOn,
     /// After this step, without a picture.
@@ -112,18 +112,19 @@ pub(crate) enum Wish {
     Skip,
 }
 
-/// A wish that a route writes and the worker reads.
-pub(crate) struct SharedWish(AtomicU8);
+/// An interrupt that a route writes and the worker reads.
+pub(crate) struct SharedInterrupt(AtomicU8);
 
-impl SharedWish {
-    pub(crate) fn load(&self) -> Wish {
-        let wishes = [Wish::GoOn, Wish::Cancel, Wish::Stop, Wish::Skip];
+impl SharedInterrupt {
+    pub(crate) fn load(&self) -> InterruptKind {
+        let interrupts =
+            [InterruptKind::GoOn, InterruptKind::Cancel, InterruptKind::Stop, InterruptKind::Skip];
         let found = self.0.load(Ordering::Relaxed);
-        wishes.into_iter().find(|&wish| wish as u8 == found).unwrap_or(Wish::GoOn)
+        interrupts.into_iter().find(|&interrupt| interrupt as u8 == found).unwrap_or(InterruptKind::GoOn)
     }
 
-    pub(crate) fn store(&self, wish: Wish) {
-        self.0.store(wish as u8, Ordering::Relaxed);
+    pub(crate) fn store(&self, interrupt: InterruptKind) {
+        self.0.store(interrupt as u8, Ordering::Relaxed);
     }
 }
 
@@ -245,7 +246,7 @@ impl Queue {
                 let drawn = line.running.iter_mut().map(|entry| {
                     let job = &mut entry.job;
                     (job.state, job.started, job.position) = (State::Running, Some(now()), None);
-                    Drawn { job: job.clone(), wish: Arc::clone(&entry.wish) }
+                    Drawn { job: job.clone(), interrupt: Arc::clone(&entry.interrupt) }
                 });
                 let drawn: Vec<_> = drawn.collect();
                 for Drawn { job, .. } in &drawn {
@@ -306,7 +307,7 @@ impl Queue {
     pub(crate) fn cancel(&self, id: u64) -> Result<Option<Job>, Error> {
         let mut line = self.line();
         if let Some(entry) = line.running.iter().find(|entry| entry.job.id == id) {
-            entry.wish.store(Wish::Cancel);
+            entry.interrupt.store(InterruptKind::Cancel);
             return Ok(Some(entry.job.clone()));
         }
         let at = line.waiting.iter().position(|entry| entry.job.id == id);
@@ -320,9 +321,9 @@ impl Queue {
         Ok(Some(job))
     }
 
-    /// Wishes something of what is running.
-    pub(crate) fn wish(&self, wish: Wish) {
-        self.line().running.iter().for_each(|entry| entry.wish.store(wish));
+    /// Interrupts what is running.
+    pub(crate) fn interrupt(&self, interrupt: InterruptKind) {
+        self.line().running.iter().for_each(|entry| entry.interrupt.store(interrupt));
     }
 
     /// A job that is not finished.
@@ -370,7 +371,7 @@ impl Queue {
 impl Entry {
     fn new(job: Job, likeness: Option<Likeness>) -> (Self, watch::Receiver<bool>) {
         let (sender, receiver) = watch::channel(false);
-        let wish = Arc::new(SharedWish(AtomicU8::new(Wish::GoOn as u8)));
-        (Self { job, wish, likeness, last: None, ended: sender }, receiver)
+        let interrupt = Arc::new(SharedInterrupt(AtomicU8::new(InterruptKind::GoOn as u8)));
+        (Self { job, interrupt, likeness, last: None, ended: sender }, receiver)
     }
 }

@@ -23,7 +23,7 @@ struct Measured {
 }
 
 impl Speed {
-    /// `pixels` pixels took so many seconds for each step, and for all else.
+    /// `pixels` pixels took these seconds for each step, and for all else.
     pub(crate) fn learn(&self, model: &str, pixels: f64, step: f64, rest: f64) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (step, rest) = (step / pixels, rest / pixels);

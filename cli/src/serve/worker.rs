@@ -21,7 +21,7 @@ use crate::serve::callbacks::JobCallbacks;
 use crate::serve::job::{Input, Job, JobImage};
 use crate::serve::metrics::count;
 use crate::serve::outcome::settle;
-use crate::serve::queue::{Drawn, Wish, Work};
+use crate::serve::queue::{Drawn, InterruptKind, Work};
 use crate::serve::server::Server;
 
 /// Draws until the server ends.
@@ -104,10 +104,10 @@ fn alone(server: &Server, drawn: &Drawn, job: &mut Job) -> Result<(), Error> {
         for image in images {
             save(server, &read, job, image)?;
         }
-        match drawn.wish.load() {
-            Wish::Stop => job.count = job.images.len(), // ended early, with what was there
-            Wish::Skip => drawn.wish.store(Wish::GoOn),
-            Wish::GoOn | Wish::Cancel => {}
+        match drawn.interrupt.load() {
+            InterruptKind::Stop => job.count = job.images.len(), // ended early, with what was there
+            InterruptKind::Skip => drawn.interrupt.store(InterruptKind::GoOn),
+            InterruptKind::GoOn | InterruptKind::Cancel => {}
         }
         server.queue.update(job)?;
     }

@@ -31,7 +31,7 @@ fn a_quick_picture_is_made_with_few_words_or_none() {
     let folder = with_model();
     let run = aquatint(folder.path(), &picture(&["-o", "fox.png", "--steps", "8"]));
     assert_eq!(run.code, 0, "{}", run.stderr);
-    // A slow machine may take some seconds; it is told one line in each.
+    // A slow machine may take some seconds; it gets one line in each.
     let (lines, steps) = (run.stderr.lines().count(), run.stderr.matches("step ").count());
     assert!(lines < 12 && steps < 8, "{}", run.stderr);
     let run = aquatint(folder.path(), &picture(&["-q", "-o", "quiet.png"]));

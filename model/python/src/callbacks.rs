@@ -92,7 +92,7 @@ impl PythonCallbacks {
         }
     }
 
-    /// The next run begins, of so many pictures.
+    /// The next run begins, of `pictures` pictures.
     pub(crate) fn begin(&mut self, pictures: usize) {
         self.first += self.count;
         self.count = pictures;

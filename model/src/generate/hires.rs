@@ -94,7 +94,7 @@ impl FromStr for Upscaler {
 }
 
 impl Hires {
-    /// Above this a typing error is likelier than a wish.
+    /// Above this a typing error is likelier than intent.
     const LARGEST_SCALE: f64 = 16.0;
 
     /// The second pass of a picture of ours or of A1111, if its text has one; `size` is that of the

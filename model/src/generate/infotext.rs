@@ -51,7 +51,7 @@ pub const DECODED_FROM: &str = "Decoded from";
 
 /// Of a picture with more and more noise: its file.
 pub const NOISED_FROM: &str = "Noised from";
-/// What Stable Diffusion XL is told of sizes, and its refiner of scores.
+/// What Stable Diffusion XL takes of sizes, and its refiner of scores.
 const ORIGINAL: &str = "Original size";
 const CROP: &str = "Crop coords";
 const TARGET: &str = "Target size";

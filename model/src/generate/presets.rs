@@ -174,7 +174,7 @@ pub static PRESETS: [Preset; 11] = [
     },
 ];
 
-/// The word that stands for no preset.
+/// The word for no preset.
 pub const NO_PRESET: &str = "none";
 
 impl Preset {

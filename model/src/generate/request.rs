@@ -47,7 +47,7 @@ pub struct TextToImage {
     pub vae_tiling: bool,
     /// Whether the picture is enlarged and denoised a second time; for pictures from a text.
     pub hires: Option<Hires>,
-    /// What Stable Diffusion XL is told of sizes and crops.
+    /// Stable Diffusion XL's inputs for sizes and crops.
     pub size_conditions: SizeConditions,
     /// The share of the training's noise levels, from 0 to 1, that the model removes before its
     /// refiner takes over: diffusers' `denoising_end`. `None` is 0.8 if there is a refiner.
@@ -82,10 +82,10 @@ impl Default for TextToImage {
     }
 }
 
-/// When a refiner takes over where nobody says it.
+/// When a refiner takes over by default.
 pub(super) const REFINER_AT: f64 = 0.8;
 
-/// Beyond this a typing error is likelier than a wish: self-attention over 4096×4096 pixels
+/// Beyond this a typing error is likelier than intent: self-attention over 4096×4096 pixels
 /// compares 7·10¹⁰ pairs.
 pub const LARGEST_SIDE: usize = 4096;
 

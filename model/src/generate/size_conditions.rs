@@ -1,4 +1,4 @@
-//! What Stable Diffusion XL's UNet is told of sizes, crops and scores.
+//! What Stable Diffusion XL's UNet takes of sizes, crops and scores.
 //!
 //! ```text
 //! base      [original height, width, crop top, left, target height, width]

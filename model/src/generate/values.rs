@@ -71,7 +71,7 @@ impl FromStr for Seed {
     }
 }
 
-/// Beyond this a typing error is likelier than a wish.
+/// Beyond this a typing error is likelier than intent.
 const LARGEST_MARGIN: usize = 4096;
 
 /// Reads `left,right,top,bottom`.

@@ -2,7 +2,7 @@
 //! passed over in silence.
 //!
 //! diffusers' models have far more switches than Stable Diffusion uses. A part reads the
-//! keys that it supports; [`ConfigFile::finish`] then looks at the rest: a switch that stands at
+//! keys that it supports; [`ConfigFile::finish`] then looks at the rest: a switch that is set to
 //! its *neutral* value changes nothing and is fine, any other value is an error that names it. A
 //! picture that is subtly wrong would be worse.
 //!

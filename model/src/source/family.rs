@@ -223,7 +223,7 @@ mod tests {
 
     use super::*;
 
-    /// A file with the tensors by which a family is told: text channels, depth, and what else.
+    /// A file with the tensors that show a family: text channels, depth, and what else.
     fn file(text: usize, depth: usize, more: &[&str]) -> (tempfile::TempDir, TensorFile) {
         let unet = |name: &str| format!("model.diffusion_model.{name}");
         let block = "input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight";

@@ -7,7 +7,7 @@
 //! 3. name     rename: never over something else
 //! ```
 //!
-//! What a killed process leaves is locked by nobody; the next one that writes under this name
+//! What a killed process leaves is locked by no process; the next one that writes under this name
 //! removes it. Small files go by way of [`whole_file`].
 
 use std::fs::{self, File};

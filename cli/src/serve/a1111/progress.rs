@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::serve::error::ApiResult;
 use crate::serve::extract::Query;
 use crate::serve::forms::A1111Error;
-use crate::serve::queue::Wish;
+use crate::serve::queue::InterruptKind;
 use crate::serve::server::Server;
 
 /// What is being made.
@@ -87,13 +87,13 @@ pub(crate) async fn progress(
 /// Ends the job that is being made after this step; its picture is what is predicted then.
 #[utoipa::path(post, path = "/sdapi/v1/interrupt", tag = "a1111", responses((status = 200, body = Value)))]
 pub(crate) async fn interrupt(State(server): State<Arc<Server>>) -> Json<Value> {
-    server.queue.wish(Wish::Stop);
+    server.queue.interrupt(InterruptKind::Stop);
     Json(json!({}))
 }
 
 /// Ends the picture that is being made after this step, and goes on with the next of the job.
 #[utoipa::path(post, path = "/sdapi/v1/skip", tag = "a1111", responses((status = 200, body = Value)))]
 pub(crate) async fn skip(State(server): State<Arc<Server>>) -> Json<Value> {
-    server.queue.wish(Wish::Skip);
+    server.queue.interrupt(InterruptKind::Skip);
     Json(json!({}))
 }

@@ -33,7 +33,7 @@ pub(crate) struct ModelName {
 /// An adapter or an embedding.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Named {
-    /// What stands for it in a prompt: `<lora:NAME:0.8>`, or an embedding's own NAME.
+    /// How a prompt names it: `<lora:NAME:0.8>`, or an embedding's own NAME.
     name: String,
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct Key {
     key: String,
 }
 
-/// Gives a browser the cookie that stands for the API key.
+/// Gives a browser the cookie in place of the API key.
 #[utoipa::path(post, path = "/api/session", tag = "api", request_body = Key, responses(
     (status = 204), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 415, body = ErrorBody),
     (status = 422, body = ErrorBody)))]

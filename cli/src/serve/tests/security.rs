@@ -139,7 +139,7 @@ fn no_path_leaves_the_folders() {
                 let answer = running.post("/api/jobs", &body).await;
                 assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
                 let message = answer.json()["error"]["message"].to_string();
-                assert!(message.contains("is a path"), "whether it exists is not told: {message}");
+                assert!(message.contains("is a path"), "whether it exists is not said: {message}");
             }
         }
         let model = running.post("/api/model", &json!({ "name": "../../etc" })).await;

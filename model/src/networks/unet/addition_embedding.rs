@@ -1,4 +1,4 @@
-//! Stable Diffusion XL's second embedding: what else the UNet is told besides time and text.
+//! Stable Diffusion XL's second embedding: what the UNet takes besides time and text.
 //!
 //! ```text
 //! time_ids  = [original height, width, crop top, left, target height, width]     base

@@ -12,7 +12,7 @@ use crate::source::Checkpoint;
 
 /// What is in a file.
 pub(super) struct Found {
-    /// What stands in front of every name.
+    /// The prefix of every name.
     pub(super) prefix: String,
     pub(super) kind: Kind,
 }

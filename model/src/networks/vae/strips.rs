@@ -147,7 +147,7 @@ fn merge(isa: Isa, stats: &mut [Welford], rows: View<'_, f32, 4>) {
 }
 
 impl Strips {
-    /// The strips of a map of `[height, width]` that is made of and in so many channels.
+    /// The strips of a map of `[height, width]` that is made of and in these channels.
     fn ranges(self, [height, width]: [usize; 2], channels: usize) -> Vec<Range<usize>> {
         let row = 4 * width * channels;
         let rows = (self.bytes / row).max(FEWEST_ROWS) / 2 * 2;

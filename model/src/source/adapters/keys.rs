@@ -108,8 +108,8 @@ pub fn other_method(name: &str) -> Option<&'static str> {
     OTHER_METHODS.iter().find(|(part, _)| name.contains(part)).map(|&(_, method)| method)
 }
 
-/// The family that a name belongs to, if it is one that is told by names. `xl`: whether the model
-/// is Stable Diffusion XL, whose names are then no other's.
+/// The family that a name belongs to, if it is one that is recognised by names. `xl`: whether the
+/// model is Stable Diffusion XL, whose names are then no other's.
 pub fn other_family(name: &str, xl: bool) -> Option<&'static str> {
     const XL: &str = "Stable Diffusion XL";
     const FAMILIES: [(&str, &str); 9] = [

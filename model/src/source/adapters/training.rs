@@ -1,7 +1,7 @@
 //! What trainers write into a file about its training: `ss_*` by kohya's scripts, `modelspec.*` by
 //! the standard that Stability AI proposed (sai_model_spec).
 //!
-//! Of some eighty keys those are told that help to use the file; the others are counted.
+//! Of some eighty keys those are shown that help to use the file; the others are counted.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::error::printable;
 
-/// Keys that are told, and how.
+/// Keys that are shown, and how.
 const TOLD: [(&str, &str); 17] = [
     ("modelspec.title", "title"),
     ("modelspec.author", "author"),
@@ -31,7 +31,7 @@ const TOLD: [(&str, &str); 17] = [
 ];
 /// Words that the pictures of the training had, with counts, as JSON in JSON.
 const TAGS: &str = "ss_tag_frequency";
-/// As many of these words are told.
+/// As many of these words are shown.
 const MOST_TAGS: usize = 8;
 /// Letters of a value; some files carry pages, and pictures in base64.
 const LONGEST: usize = 200;

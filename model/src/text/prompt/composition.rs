@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Each part goes through the UNet by itself, so a step takes as much longer as there are parts. A
-//! weight stands at the end of its part, `a fox :1.2`, and is 1 where there is none. As in A1111,
+//! weight is at the end of its part, `a fox :1.2`, and is 1 where there is none. As in A1111,
 //! the end of a prompt without `AND` is read in the same way, and the negative prompt has no parts.
 //!
 //! Source: Liu et al., *Compositional Visual Generation with Composable Diffusion Models* (2022);

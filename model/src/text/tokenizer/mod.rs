@@ -143,7 +143,7 @@ impl Tokenizer {
         Ok(placed)
     }
 
-    /// How a token is written: `fox</w>`, or the word that stands for a learned vector.
+    /// How a token is written: `fox</w>`, or the word of a learned vector.
     pub fn written(&self, id: u32) -> Option<String> {
         self.learned.word(id).or_else(|| self.words.id_to_token(id))
     }

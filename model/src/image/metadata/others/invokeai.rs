@@ -88,7 +88,7 @@ pub(super) fn dream(text: &str) -> Parameters {
     parameters
 }
 
-/// A prompt in which the negative one stands in square brackets.
+/// A prompt with the negative one in square brackets.
 fn with_prompt(text: &str) -> Parameters {
     let (mut prompt, mut negative, mut rest) = (String::new(), Vec::new(), text);
     while let Some((before, after)) = rest.split_once('[') {
